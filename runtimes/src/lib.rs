@@ -1,0 +1,6 @@
+//! What runs inside a sandbox, and the wire it speaks.
+//!
+//! [`wire`] is the protocol of `PROTOCOL.md`, for both of its sides. The rest stands for one side:
+//! the sandbox's.
+
+pub mod wire;
