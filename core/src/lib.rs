@@ -1,0 +1,39 @@
+//! The vocabulary of hanshu, and its ports. No I/O.
+//!
+//! An [`Event`] for a function becomes an [`Invocation`] of one of its revisions, and ends as an
+//! [`Outcome`]. The other crates are stations on that line or keepers of what the stations need;
+//! they meet at the traits in [`ports`].
+
+mod clock;
+mod digest;
+mod error;
+mod event;
+mod function;
+mod id;
+mod invocation;
+mod limits;
+mod name;
+mod outcome;
+pub mod ports;
+mod record;
+mod runtime;
+mod secret;
+mod trigger;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use digest::Digest;
+pub use error::ErrorKind;
+pub use event::{Event, Origin};
+pub use function::{AsyncPolicy, FunctionConfig, FunctionId, Revision};
+pub use id::{InstanceId, NodeId, RequestId};
+pub use invocation::{Invocation, Mode};
+pub use jiff::Timestamp;
+pub use limits::*;
+pub use name::{FunctionName, NameError, Namespace, Qualifier, TriggerName};
+pub use outcome::{Failure, Outcome, Refusal, Report, StatusCode, Verdict};
+pub use record::{
+    AsyncState, Attempt, InvocationRecord, InvocationState, LogBatch, LogLine, LogText,
+};
+pub use runtime::{Family, Runtime};
+pub use secret::Secret;
+pub use trigger::{HttpAuth, Trigger, TriggerId, TriggerKind, TriggerSpec};

@@ -1,0 +1,35 @@
+//! Running an invocation, here or on another node.
+
+use async_trait::async_trait;
+
+use crate::invocation::Invocation;
+use crate::outcome::Outcome;
+use crate::runtime::Family;
+
+/// Runs invocations.
+#[async_trait]
+pub trait Invoke: Send + Sync {
+    /// Runs one invocation to its one outcome. There is no error beside it: whatever goes wrong is
+    /// part of the verdict. Dropping the future gives the answer up, never the sandbox.
+    async fn invoke(&self, invocation: Invocation) -> Outcome;
+}
+
+/// Makes the image that functions of a family run in.
+#[async_trait]
+pub trait ImageBuilder: Send + Sync {
+    /// Returns at once if the image is there or none is needed; else builds it and tells of it
+    /// line by line. `progress` must not block.
+    ///
+    /// # Errors
+    /// The image could not be made; the message names what was missing and what to do.
+    async fn ensure(
+        &self,
+        family: Family,
+        progress: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<(), ImageError>;
+}
+
+/// An image could not be made.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ImageError(pub String);

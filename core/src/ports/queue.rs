@@ -1,0 +1,290 @@
+//! Queues of events: our own, and users' queues that triggers read.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::Timestamp;
+use crate::digest::Digest;
+use crate::error::ErrorKind;
+use crate::event::{Event, Origin};
+use crate::function::FunctionId;
+use crate::id::{NodeId, RequestId};
+use crate::name::{NameError, Qualifier, TriggerName};
+use crate::outcome::Failure;
+use crate::record::{AsyncState, Attempt};
+use crate::trigger::TriggerId;
+
+/// One queue for each trigger, and one for each function's direct calls.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct QueueName {
+    /// Whose.
+    pub function: FunctionId,
+    /// The trigger that feeds it; `None` for direct calls.
+    pub trigger: Option<TriggerName>,
+}
+
+/// An event to be kept.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// Kept over retries.
+    pub request_id: RequestId,
+    /// Where it waits.
+    pub queue: QueueName,
+    /// What was called.
+    pub version: Qualifier,
+    /// The revision it was accepted for; it runs on that one.
+    pub revision: Digest,
+    /// What the function is given.
+    pub event: Event,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// After this it expires.
+    pub expires_at: Timestamp,
+    /// The queue takes no more than this many waiting events.
+    pub max_waiting: u32,
+    /// For a timer's event: which tick it is.
+    pub tick: Option<Tick>,
+}
+
+/// One tick of one timer. A push with a tick is refused as a duplicate unless the tick is later
+/// than the trigger's high-water mark, which is compared and set in the same transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tick {
+    /// The timer.
+    pub trigger: TriggerId,
+    /// The scheduled time.
+    pub at: Timestamp,
+}
+
+/// What became of a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// Kept: it survives a crash of every process.
+    Accepted,
+    /// Another node queued this tick already.
+    Duplicate,
+}
+
+/// The right to settle one claim. It cannot be copied, and settling consumes it. A settle that
+/// comes after the hold ran out and another claim was made is refused.
+#[derive(Debug)]
+pub struct Receipt {
+    /// Which event. For our own queues the request id; for users' queues what the source needs.
+    pub key: String,
+    /// Which claim of it, counted by the source.
+    pub claim: u64,
+}
+
+/// An event taken off a queue, ours until settled or until its hold is over.
+#[derive(Debug)]
+pub struct Claim {
+    /// The right to settle it.
+    pub receipt: Receipt,
+    /// Kept over retries.
+    pub request_id: RequestId,
+    /// Where it came from.
+    pub queue: QueueName,
+    /// What was called.
+    pub version: Qualifier,
+    /// The revision it was accepted for; `None` for users' queues: whatever is `$LATEST`.
+    pub revision: Option<Digest>,
+    /// What the function is given.
+    pub payload: Bytes,
+    /// Where it came from, for the function.
+    pub origin: Origin,
+    /// This attempt's number, from 1, not counting tries that cost none.
+    pub attempt: u32,
+    /// All claims of it so far, this one included: grows at refusals too.
+    pub tries: u32,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// After this it expires.
+    pub expires_at: Timestamp,
+}
+
+/// How an event's last attempt left it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ended {
+    /// The function returned this JSON text.
+    Succeeded(Bytes),
+    /// Attempts used up, or it cannot be run.
+    Failed(Failure),
+    /// Too old; with the last failure seen, if any.
+    Expired(Option<Failure>),
+}
+
+/// Queues that have something due.
+#[derive(Clone, Debug, Default)]
+pub struct Ready {
+    /// Due now (or with holds that ran out), oldest first.
+    pub queues: Vec<QueueName>,
+    /// When the next one will be due, if none is now.
+    pub next_due: Option<Timestamp>,
+}
+
+/// One queue's figures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueStats {
+    /// Which.
+    pub queue: QueueName,
+    /// Waiting, retries that are not due yet included.
+    pub waiting: u64,
+    /// Claimed and held.
+    pub running: u64,
+    /// When the oldest waiting event was accepted.
+    pub oldest: Option<Timestamp>,
+    /// Ended in failure or expiry, within their keep time.
+    pub buried: u64,
+}
+
+/// Where events are claimed from: one of our own queues, or a user's queue that a trigger reads.
+///
+/// Delivery is at least once: an event whose claim runs out before it is settled is claimed again.
+#[async_trait]
+pub trait EventSource: Send + Sync {
+    /// Takes at most `max` events that are due. Each is ours for `hold`. Marks them running, with
+    /// an attempt begun now on `node`.
+    async fn claim(
+        &self,
+        max: usize,
+        hold: Duration,
+        node: &NodeId,
+    ) -> Result<Vec<Claim>, QueueError>;
+
+    /// Holds the event for another `hold` from now.
+    async fn extend(&self, receipt: &Receipt, hold: Duration) -> Result<(), QueueError>;
+
+    /// Ends the event: state, result and the finished attempt in one transaction. `attempt` is
+    /// `None` where none ran (expired in the queue, function gone).
+    async fn end(
+        &self,
+        receipt: Receipt,
+        attempt: Option<Attempt>,
+        ended: Ended,
+    ) -> Result<(), QueueError>;
+
+    /// Puts the event back until `due`. With an attempt that ran and counts; without one, the
+    /// try cost none (a refusal).
+    async fn retry(
+        &self,
+        receipt: Receipt,
+        due: Timestamp,
+        attempt: Option<Attempt>,
+    ) -> Result<(), QueueError>;
+}
+
+/// Our own queues, with the state of every event in them and of those that ended lately.
+#[async_trait]
+pub trait EventQueue: Send + Sync {
+    /// Once this returns `Accepted`, the event survives a crash of every process of ours.
+    ///
+    /// # Errors
+    /// [`QueueError::Full`] when `max_waiting` events wait, [`QueueError::Unavailable`].
+    async fn push(&self, event: NewEvent) -> Result<Pushed, QueueError>;
+
+    /// At most `max` queues to claim from.
+    async fn ready(&self, max: usize) -> Result<Ready, QueueError>;
+
+    /// Returns when something may have become ready: at once after a push in this process, and
+    /// after `at_most` in any case.
+    async fn changed(&self, at_most: Duration);
+
+    /// One of the queues.
+    fn source(&self, queue: &QueueName) -> Arc<dyn EventSource>;
+
+    /// The state of a queued or lately ended event.
+    async fn state(&self, request_id: RequestId) -> Result<Option<AsyncState>, QueueError>;
+
+    /// All queues that hold anything.
+    async fn stats(&self) -> Result<Vec<QueueStats>, QueueError>;
+
+    /// Drops ended events older than `ended_before`; returns how many.
+    async fn collect(&self, ended_before: Timestamp) -> Result<u64, QueueError>;
+
+    /// Revisions that waiting events name, so that they are not collected.
+    async fn pinned(&self) -> Result<Vec<Digest>, QueueError>;
+
+    /// Why accepted events would not be safe, if they would not; else nothing.
+    async fn doubts(&self) -> Vec<String>;
+}
+
+/// The queue failed.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// The queue has as many waiting events as it may.
+    #[error("the queue `{queue}` is full: {waiting} events wait, its limit")]
+    Full {
+        /// Which.
+        queue: QueueName,
+        /// How many.
+        waiting: u64,
+    },
+    /// The claim ran out and the event was claimed again, or has ended.
+    #[error("the claim of `{0}` is not ours any more")]
+    Stale(String),
+    /// The store is away.
+    #[error("the queue is not available: {0}")]
+    Unavailable(String),
+    /// A row could not be read, or a statement was wrong.
+    #[error("the queue failed: {0}")]
+    Internal(String),
+}
+
+impl QueueError {
+    /// What kind of thing went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Full { .. } => ErrorKind::Throttled,
+            Self::Stale(_) => ErrorKind::Conflict,
+            Self::Unavailable(_) => ErrorKind::Unavailable,
+            Self::Internal(_) => ErrorKind::Internal,
+        }
+    }
+}
+
+impl fmt::Display for QueueName {
+    /// `namespace/function` for direct calls, `namespace/function/trigger` for a trigger's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.trigger {
+            None => self.function.fmt(f),
+            Some(trigger) => write!(f, "{}/{trigger}", self.function),
+        }
+    }
+}
+
+impl FromStr for QueueName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let mut parts = text.split('/');
+        let (Some(namespace), Some(name)) = (parts.next(), parts.next()) else {
+            return Err(NameError::new("queue", text, "`namespace/function[/trigger]`"));
+        };
+        let function = FunctionId { namespace: namespace.parse()?, name: name.parse()? };
+        let trigger = parts.next().map(str::parse).transpose()?;
+        if parts.next().is_some() {
+            return Err(NameError::new("queue", text, "`namespace/function[/trigger]`"));
+        }
+        Ok(Self { function, trigger })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_name_survives_text() {
+        for text in ["default/hello", "default/hello/every-five-seconds"] {
+            assert_eq!(text.parse::<QueueName>().unwrap().to_string(), text);
+        }
+        for bad in ["", "default", "a/b/c", "default/hello/x/y", "default//x"] {
+            assert!(bad.parse::<QueueName>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Functions, versions, triggers and access keys: transactional.
+
+use async_trait::async_trait;
+
+use crate::Timestamp;
+use crate::digest::Digest;
+use crate::error::ErrorKind;
+use crate::function::{FunctionConfig, FunctionId, Revision};
+use crate::name::Qualifier;
+use crate::trigger::{Trigger, TriggerId};
+
+/// Keeps functions, versions, triggers and access keys.
+///
+/// Every change raises one revision counter in the same transaction; readers reconcile by it.
+#[async_trait]
+pub trait Registry: Send + Sync {
+    /// Makes the deployment the function's `$LATEST`, and its triggers exactly those given:
+    /// triggers gone from the list are removed, HTTP keys of kept ones survive. One transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`]: `Conflict` if another function has the same HTTP path and method.
+    async fn deploy(&self, deployment: Deployment) -> Result<Deployed, StoreError>;
+
+    /// Publishes `$LATEST` as the next version (from 1). If the newest version is the same
+    /// revision already, returns that one.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such function.
+    async fn publish(&self, function: &FunctionId, now: Timestamp) -> Result<Revision, StoreError>;
+
+    /// Removes a function with its versions and triggers.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such function.
+    async fn delete(&self, function: &FunctionId) -> Result<(), StoreError>;
+
+    /// Switches a trigger on or off.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such trigger.
+    async fn enable(&self, trigger: &TriggerId, enabled: bool) -> Result<(), StoreError>;
+
+    /// The revision counter.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    async fn counter(&self) -> Result<i64, StoreError>;
+
+    /// Everything that is live, read in one transaction, with its counter.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    async fn snapshot(&self) -> Result<RegistrySnapshot, StoreError>;
+
+    /// A revision by digest, live or replaced (kept while events may still name it).
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    async fn revision(
+        &self,
+        function: &FunctionId,
+        digest: &Digest,
+    ) -> Result<Option<(FunctionConfig, Digest)>, StoreError>;
+
+    /// Forgets revisions that nothing points to and that were replaced before `before`; returns
+    /// the packages still named by any revision.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    async fn collect(&self, before: Timestamp) -> Result<Vec<Digest>, StoreError>;
+
+    /// Adds an access key, its secret encrypted by the caller.
+    ///
+    /// # Errors
+    /// `Conflict` if the id exists.
+    async fn add_key(&self, key: AccessKey) -> Result<(), StoreError>;
+
+    /// All access keys.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    async fn keys(&self) -> Result<Vec<AccessKey>, StoreError>;
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// The reason it does not.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// What a deploy asks for, checked.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// Which function.
+    pub function: FunctionId,
+    /// How it runs.
+    pub config: FunctionConfig,
+    /// Its package.
+    pub code: Digest,
+    /// Of both together.
+    pub revision: Digest,
+    /// All its triggers. An HTTP trigger's `key` is what a new one gets; an existing key is kept.
+    pub triggers: Vec<Trigger>,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// What a deploy did.
+#[derive(Clone, Debug)]
+pub struct Deployed {
+    /// Whether code or configuration changed.
+    pub changed: bool,
+    /// The triggers as they now are.
+    pub triggers: Vec<Trigger>,
+    /// Names of triggers that were removed.
+    pub removed: Vec<TriggerId>,
+}
+
+/// One function as it is now.
+#[derive(Clone, Debug)]
+pub struct FunctionRow {
+    /// When it was first deployed.
+    pub created_at: Timestamp,
+    /// When `$LATEST` last changed.
+    pub updated_at: Timestamp,
+}
+
+/// One function with everything that belongs to it.
+#[derive(Clone, Debug)]
+pub struct FunctionEntry {
+    /// Its dates.
+    pub row: FunctionRow,
+    /// `$LATEST` first, then versions from the lowest; each with its time.
+    pub revisions: Vec<(Revision, Timestamp)>,
+    /// Its triggers, by name.
+    pub triggers: Vec<Trigger>,
+}
+
+/// Everything that is live.
+#[derive(Clone, Debug, Default)]
+pub struct RegistrySnapshot {
+    /// The counter at that moment.
+    pub counter: i64,
+    /// All functions, ordered by id.
+    pub functions: Vec<FunctionEntry>,
+}
+
+/// A key of the API. The secret is encrypted (it must be had in plain to check signatures).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessKey {
+    /// `AKID` and 32 alphanumerics.
+    pub id: String,
+    /// Ciphertext, base64.
+    pub sealed: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// The store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No such function, version or trigger.
+    #[error("{0}")]
+    NotFound(String),
+    /// It is taken.
+    #[error("{0}")]
+    Conflict(String),
+    /// The database is away, busy or full.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// A row could not be read, a statement was wrong, the schema is of a newer version.
+    #[error("the database failed: {0}")]
+    Internal(String),
+}
+
+impl StoreError {
+    /// What kind of thing went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::Conflict(_) => ErrorKind::Conflict,
+            Self::Unavailable(_) => ErrorKind::Unavailable,
+            Self::Internal(_) => ErrorKind::Internal,
+        }
+    }
+}
+
+/// A key used for lookups of versions.
+impl Revision {
+    /// The same revision under another name (`$LATEST` or a version's number).
+    #[must_use]
+    pub fn as_version(&self, version: Qualifier) -> Self {
+        Self { version, ..self.clone() }
+    }
+}

@@ -1,0 +1,170 @@
+//! What is kept and shown of invocations: states, records, log lines.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Timestamp;
+use crate::function::FunctionId;
+use crate::id::{NodeId, RequestId};
+use crate::name::{Qualifier, TriggerName};
+use crate::outcome::{Failure, StatusCode};
+
+/// Where an invocation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InvocationState {
+    /// Accepted, no attempt yet.
+    Queued,
+    /// An attempt runs.
+    Running,
+    /// An attempt failed and another is due.
+    Retrying,
+    /// Ended: the function returned.
+    Succeeded,
+    /// Ended: attempts used up, or it could not be run.
+    Failed,
+    /// Ended: too old.
+    Expired,
+}
+
+/// One try of an invocation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// From 1.
+    pub number: u32,
+    /// When the try began.
+    pub started_at: Timestamp,
+    /// `None` while it runs, or if its node died.
+    pub ended_at: Option<Timestamp>,
+    /// `None` while it runs, or if its node died.
+    pub status: Option<StatusCode>,
+    /// Where.
+    pub node: Option<NodeId>,
+    /// Whether a sandbox was started for it.
+    pub cold: bool,
+}
+
+/// The state of a queued invocation, kept beside its queue.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AsyncState {
+    /// Kept over retries.
+    pub request_id: RequestId,
+    /// Whose.
+    pub function: FunctionId,
+    /// What was called.
+    pub version: Qualifier,
+    /// The trigger behind it.
+    pub trigger: Option<TriggerName>,
+    /// Where it stands.
+    pub state: InvocationState,
+    /// Its tries, oldest first.
+    pub attempts: Vec<Attempt>,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// JSON text of the return value, if it succeeded.
+    pub result: Option<String>,
+    /// Why it failed, if it did.
+    pub error: Option<Failure>,
+}
+
+/// The record of one invocation's attempt that ran (or was refused), sync or async, for the
+/// journal. Serialised there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InvocationRecord {
+    /// Whose.
+    pub request_id: RequestId,
+    /// Of which function.
+    pub function: FunctionId,
+    /// What was called.
+    pub version: Qualifier,
+    /// The trigger behind it.
+    pub trigger: Option<TriggerName>,
+    /// From 1; always 1 for a synchronous call.
+    pub attempt: u32,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How long it took.
+    pub duration: Duration,
+    /// How it ended.
+    pub status: StatusCode,
+    /// Why it failed, if it did.
+    pub error: Option<Failure>,
+    /// Whether a sandbox was started for it.
+    pub cold: bool,
+    /// For a cold one: how long that took.
+    pub init: Option<Duration>,
+    /// MiB: the function's limit.
+    pub memory_mb: u32,
+    /// Bytes: what it used, as sampled; 0 where unknown.
+    pub memory_bytes: u64,
+    /// Where.
+    pub node: Option<NodeId>,
+    /// Whether this is the first entry of the attempt in the journal (no output before it).
+    pub first: bool,
+}
+
+/// Output of a function, as captured: a batch of whole lines of one attempt, in order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LogBatch {
+    /// Whose; `None` for what arrived while no event ran.
+    pub request_id: Option<RequestId>,
+    /// Of which function.
+    pub function: FunctionId,
+    /// What was called.
+    pub version: Qualifier,
+    /// When the first line was read.
+    pub time: Timestamp,
+    /// The lines, without their ends. Invalid UTF-8 has been replaced.
+    pub lines: Vec<String>,
+    /// Whether this is the first entry of the attempt in the journal.
+    pub first: bool,
+}
+
+/// A line as a reader sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogLine {
+    /// When.
+    pub time: Timestamp,
+    /// Whose; `None` for what arrived while no event ran.
+    pub request_id: Option<RequestId>,
+    /// Who wrote it.
+    pub from: LogText,
+    /// The text, without its end.
+    pub text: String,
+}
+
+/// Who wrote a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogText {
+    /// The function.
+    Function,
+    /// The platform: START, Init Report, ERROR, END, Report.
+    Platform,
+}
+
+impl InvocationState {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Retrying => "retrying",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// Whether it will not change any more.
+    pub fn has_ended(self) -> bool {
+        match self {
+            Self::Queued | Self::Running | Self::Retrying => false,
+            Self::Succeeded | Self::Failed | Self::Expired => true,
+        }
+    }
+}
