@@ -1,1 +1,19 @@
-//! controller
+//! Deploying: what a function may be, its versions and triggers as data, access keys, and the
+//! catalog that tells everybody else what is live.
+//!
+//! [`Controller`] has the use-cases, one method each. It decides nothing about HTTP and knows no
+//! database: it meets both at ports.
+
+mod access;
+mod catalog;
+mod check;
+mod controller;
+mod error;
+mod handler;
+mod random;
+
+pub use access::{Access, MasterKey, Principal, SecretKey};
+pub use catalog::{CachedCatalog, Snapshot};
+pub use check::check_config;
+pub use controller::{Controller, DeployRequest, Deployment, TriggerRequest};
+pub use error::Error;

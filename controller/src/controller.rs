@@ -1,0 +1,305 @@
+//! The use-cases, one method each.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hanshu_core::ports::{self, Catalog as _, ImageBuilder, PackageStore, Registry, StoreError};
+use hanshu_core::{
+    Clock, Digest, FunctionConfig, FunctionId, HttpAuth, Qualifier, Revision, Secret, TRIGGERS_MAX,
+    Timestamp, Trigger, TriggerId, TriggerName, TriggerSpec,
+};
+use sha2::{Digest as _, Sha256};
+
+use crate::access::Access;
+use crate::catalog::CachedCatalog;
+use crate::check::check_config;
+use crate::error::Error;
+use crate::handler::check_handler_file;
+use crate::random::alphanumerics;
+
+/// Characters of an HTTP trigger's key.
+const TRIGGER_KEY_LENGTH: usize = 40;
+
+/// The use-cases of deploying.
+#[derive(Clone)]
+pub struct Controller {
+    registry: Arc<dyn Registry>,
+    packages: Arc<dyn PackageStore>,
+    images: Arc<dyn ImageBuilder>,
+    catalog: Arc<CachedCatalog>,
+    access: Arc<Access>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What somebody wants deployed. The trigger's own rules (cron text, path) have been checked.
+#[derive(Clone, Debug)]
+pub struct DeployRequest {
+    /// Which function.
+    pub function: FunctionId,
+    /// How it is to run.
+    pub config: FunctionConfig,
+    /// Its package, uploaded before.
+    pub code: Digest,
+    /// All its triggers: those not named here are removed.
+    pub triggers: Vec<TriggerRequest>,
+}
+
+/// A trigger that somebody wants.
+#[derive(Clone, Debug)]
+pub struct TriggerRequest {
+    /// May be left out where its type occurs once: then it is the type.
+    pub name: Option<TriggerName>,
+    /// What it does. An HTTP trigger's `key` is ignored: the platform makes it.
+    pub spec: TriggerSpec,
+    /// Switched on?
+    pub enabled: bool,
+}
+
+/// What a deploy did.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// `$LATEST` as it now is.
+    pub revision: Revision,
+    /// Whether code or configuration changed.
+    pub changed: bool,
+    /// The triggers as they now are.
+    pub triggers: Vec<Trigger>,
+    /// Triggers that were removed.
+    pub removed: Vec<TriggerId>,
+}
+
+impl Controller {
+    /// Puts the parts together; nothing is read yet.
+    pub fn new(
+        registry: Arc<dyn Registry>,
+        packages: Arc<dyn PackageStore>,
+        images: Arc<dyn ImageBuilder>,
+        access: Arc<Access>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let catalog = Arc::new(CachedCatalog::new(registry.clone()));
+        Self { registry, packages, images, catalog, access, clock }
+    }
+
+    /// What is live.
+    pub fn catalog(&self) -> &Arc<CachedCatalog> {
+        &self.catalog
+    }
+
+    /// Who may call.
+    pub fn access(&self) -> &Arc<Access> {
+        &self.access
+    }
+
+    /// Whether the package is here already.
+    pub async fn has_package(&self, digest: &Digest) -> bool {
+        self.packages.has(digest).await
+    }
+
+    /// Takes a package.
+    ///
+    /// # Errors
+    /// [`Error::Package`] with the entry and the rule it breaks; nothing is kept then.
+    pub async fn put_package(&self, digest: &Digest, zip: Bytes) -> Result<(), Error> {
+        Ok(self.packages.put(digest, zip).await?)
+    }
+
+    /// Makes code and configuration the function's `$LATEST`, and its triggers those of the
+    /// request. `progress` is told of work that takes longer (a runtime's image).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], [`Error::NoPackage`], [`Error::Image`], [`Error::Store`]; nothing has
+    /// changed then.
+    pub async fn deploy(
+        &self,
+        request: DeployRequest,
+        progress: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<Deployment, Error> {
+        check_config(&request.config)?;
+        let triggers = name_triggers(&request.function, request.triggers)?;
+        let family = request.config.runtime.family();
+        self.check_code(&request.code, &request.config).await?;
+        self.images.ensure(family, progress).await?;
+
+        let digest = revision_digest(&request.function, &request.config, &request.code)?;
+        let deployment = ports::Deployment {
+            function: request.function.clone(),
+            config: request.config.clone(),
+            code: request.code.clone(),
+            revision: digest.clone(),
+            triggers,
+            now: self.clock.now(),
+        };
+        let done = self.registry.deploy(deployment).await?;
+        self.catalog.refresh().await?;
+        let revision = Revision {
+            function: request.function,
+            version: Qualifier::Latest,
+            digest,
+            code: request.code,
+            config: request.config,
+        };
+        let ports::Deployed { changed, triggers, removed } = done;
+        Ok(Deployment { revision, changed, triggers, removed })
+    }
+
+    async fn check_code(&self, code: &Digest, config: &FunctionConfig) -> Result<(), Error> {
+        let folder = self.packages.folder(code).await.map_err(|error| match error {
+            ports::PackageError::Missing(digest) => Error::NoPackage(digest.to_string()),
+            other => Error::Package(other),
+        })?;
+        check_handler_file(&folder, config.runtime.family(), &config.handler)
+    }
+
+    /// Publishes `$LATEST` as an immutable version.
+    ///
+    /// # Errors
+    /// [`Error::Store`]: no such function, or the registry is away.
+    pub async fn publish(&self, function: &FunctionId) -> Result<Revision, Error> {
+        let published = self.registry.publish(function, self.clock.now()).await?;
+        self.catalog.refresh().await?;
+        Ok(published)
+    }
+
+    /// Removes a function with its versions and triggers. Events that wait for it end as failed.
+    ///
+    /// # Errors
+    /// [`Error::Store`]: no such function, or the registry is away.
+    pub async fn delete(&self, function: &FunctionId) -> Result<(), Error> {
+        self.registry.delete(function).await?;
+        Ok(self.catalog.refresh().await?)
+    }
+
+    /// Switches a trigger on or off.
+    ///
+    /// # Errors
+    /// [`Error::Store`]: no such trigger, or the registry is away.
+    pub async fn enable_trigger(&self, trigger: &TriggerId, enabled: bool) -> Result<(), Error> {
+        self.registry.enable(trigger, enabled).await?;
+        Ok(self.catalog.refresh().await?)
+    }
+
+    /// What a name means now.
+    ///
+    /// # Errors
+    /// [`Error::Catalog`]: no such function or version.
+    pub fn resolve(&self, id: &FunctionId, qualifier: Qualifier) -> Result<Arc<Revision>, Error> {
+        Ok(self.catalog.resolve(&id.namespace, &id.name, qualifier)?)
+    }
+
+    /// Forgets revisions that were replaced before `before` and that no event of `pinned` needs,
+    /// and the packages that nothing names any more. Returns how many packages went.
+    ///
+    /// # Errors
+    /// The registry or the package store.
+    pub async fn collect(&self, before: Timestamp) -> Result<u64, Error> {
+        let keep = self.registry.collect(before).await?;
+        Ok(self.packages.collect(&keep).await?)
+    }
+
+    /// Whether the registry answers.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.registry.ping().await
+    }
+}
+
+impl std::fmt::Debug for Controller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Controller").field("catalog", &self.catalog).finish_non_exhaustive()
+    }
+}
+
+/// Names a revision. The function is part of it: equal code of two functions never shares a
+/// sandbox.
+fn revision_digest(
+    function: &FunctionId,
+    config: &FunctionConfig,
+    code: &Digest,
+) -> Result<Digest, Error> {
+    let text = serde_json::to_vec(&(1, function, config, code)).map_err(|error| {
+        Error::Store(StoreError::Internal(format!("the configuration cannot be written: {error}")))
+    })?;
+    Ok(Digest::from_bytes(Sha256::digest(text).into()))
+}
+
+/// Gives every trigger its name, and every HTTP trigger that wants one a key.
+fn name_triggers(
+    function: &FunctionId,
+    requests: Vec<TriggerRequest>,
+) -> Result<Vec<Trigger>, Error> {
+    if TRIGGERS_MAX < requests.len() {
+        let rule = format!("at most {TRIGGERS_MAX} triggers for a function");
+        return Err(Error::invalid("triggers", format!("{} triggers", requests.len()), rule));
+    }
+    let mut seen = HashSet::new();
+    let mut triggers = Vec::with_capacity(requests.len());
+    for TriggerRequest { name, mut spec, enabled } in requests {
+        let kind = spec.kind();
+        let name = match name {
+            Some(name) => name,
+            None => kind.default_name().map_err(|e| Error::invalid("name", "", e.to_string()))?,
+        };
+        if !seen.insert(name.clone()) {
+            let rule = "names that differ (a trigger without one is called like its type, so \
+                        that type may occur once only)";
+            return Err(Error::invalid("triggers.name", &name, rule));
+        }
+        if let TriggerSpec::Http { auth, key, .. } = &mut spec {
+            *key = match auth {
+                HttpAuth::Key => Some(Secret::new(alphanumerics(TRIGGER_KEY_LENGTH))),
+                HttpAuth::None => None,
+            };
+        }
+        triggers.push(Trigger {
+            id: TriggerId { function: function.clone(), name },
+            spec,
+            enabled,
+        });
+    }
+    Ok(triggers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn http() -> TriggerSpec {
+        let (path, methods, auth) = ("/x".into(), vec![], HttpAuth::Key);
+        TriggerSpec::Http { path, methods, auth, key: None }
+    }
+
+    fn function() -> FunctionId {
+        FunctionId { namespace: "default".parse().unwrap(), name: "hello".parse().unwrap() }
+    }
+
+    fn request(name: Option<&str>) -> TriggerRequest {
+        TriggerRequest { name: name.map(|n| n.parse().unwrap()), spec: http(), enabled: true }
+    }
+
+    #[test]
+    fn a_trigger_without_a_name_is_called_like_its_type() {
+        let named =
+            name_triggers(&function(), vec![request(None), request(Some("other"))]).unwrap();
+        let names: Vec<_> = named.iter().map(|t| t.id.name.as_str()).collect();
+        assert_eq!(names, ["http", "other"]);
+        assert!(name_triggers(&function(), vec![request(None), request(None)]).is_err());
+    }
+
+    #[test]
+    fn each_http_trigger_with_auth_key_gets_one_of_its_own() {
+        let named =
+            name_triggers(&function(), vec![request(None), request(Some("other"))]).unwrap();
+        let keys: HashSet<_> = named
+            .iter()
+            .map(|trigger| match &trigger.spec {
+                TriggerSpec::Http { key: Some(key), .. } => key.expose().to_owned(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(keys.len(), 2);
+    }
+}

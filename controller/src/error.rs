@@ -1,0 +1,75 @@
+//! What can go wrong in a use-case.
+
+use hanshu_core::ErrorKind;
+use hanshu_core::ports::{CatalogError, ImageError, PackageError, StoreError};
+
+/// A use-case failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A value breaks a rule.
+    #[error("`{field}` is `{value}`: expected {rule}")]
+    Invalid {
+        /// Which field of the request.
+        field: String,
+        /// What it was; at most 80 characters.
+        value: String,
+        /// What it must be.
+        rule: String,
+    },
+    /// The code was never uploaded, or has been collected since.
+    #[error("package {0} has not been uploaded")]
+    NoPackage(String),
+    /// The package itself.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// No such function or version.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The image that the function needs.
+    #[error("the runtime's image could not be made: {0}")]
+    Image(#[from] ImageError),
+    /// The registry.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An access key could not be sealed or opened.
+    #[error("access key `{id}` cannot be {what}: is the key file the one it was sealed with?")]
+    Sealing {
+        /// Which key.
+        id: String,
+        /// `sealed` or `opened`.
+        what: &'static str,
+    },
+}
+
+impl Error {
+    /// A value that breaks a rule.
+    pub(crate) fn invalid(
+        field: impl Into<String>,
+        value: impl ToString,
+        rule: impl Into<String>,
+    ) -> Self {
+        let value = value.to_string().chars().take(80).collect();
+        Self::Invalid { field: field.into(), value, rule: rule.into() }
+    }
+
+    /// What kind of thing went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid { .. } => ErrorKind::Invalid,
+            Self::NoPackage(_) => ErrorKind::Conflict,
+            Self::Package(error) => match error {
+                PackageError::Refused(_) | PackageError::Digest { .. } => ErrorKind::Invalid,
+                PackageError::Missing(_) => ErrorKind::NotFound,
+                PackageError::Io(_) => ErrorKind::Unavailable,
+            },
+            Self::Catalog(error) => match error {
+                CatalogError::NoFunction(_) | CatalogError::NoVersion(..) => ErrorKind::NotFound,
+                CatalogError::Unavailable => ErrorKind::Unavailable,
+            },
+            Self::Image(_) => ErrorKind::Unavailable,
+            Self::Store(error) => error.kind(),
+            Self::Sealing { .. } => ErrorKind::Internal,
+        }
+    }
+}
