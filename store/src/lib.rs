@@ -1,1 +1,9 @@
-//! store
+//! Keeping: functions, records, queues, packages, on SQL databases, on Redis, in append-only files
+//! and in folders. The only crate that knows sqlx, redis and zip.
+
+mod error;
+mod sql;
+
+pub use error::Error;
+pub use sql::dialect::{Dialect, Durability};
+pub use sql::{Db, DbOptions, statements};

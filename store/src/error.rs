@@ -1,0 +1,175 @@
+//! What can go wrong with a database, told by type and code, never by text.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hanshu_core::ErrorKind;
+use hanshu_core::ports::{JournalError, QueueError, StoreError};
+use sqlx::error::DatabaseError;
+use sqlx::migrate::MigrateError;
+use sqlx::sqlite::SqliteError;
+
+/// The database failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The URL names no database that we know.
+    #[error("`{0}` names no database: expected `sqlite:PATH`, `sqlite::memory:` or `postgres://…`")]
+    Url(String),
+    /// The folder or file cannot be had.
+    #[error("the database file `{}` cannot be opened for writing ({reason}): check the folder and its permissions", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the operating system said.
+        reason: std::io::Error,
+    },
+    /// A newer program has migrated it.
+    #[error("its schema has version {found}, this program knows versions up to {known}: start the newer hanshu, or restore a backup")]
+    Newer {
+        /// In the database.
+        found: i64,
+        /// The newest of ours.
+        known: i64,
+    },
+    /// A migration that was applied is not the one we know.
+    #[error("its schema version {0} is not the one that this program made: it belongs to another program")]
+    Foreign(i64),
+    /// The disk is full.
+    #[error("the disk of the database is full: free some space")]
+    Full,
+    /// It cannot be written.
+    #[error("the database cannot be written (read-only file, folder or server): check permissions and mounts")]
+    ReadOnly,
+    /// It cannot be reached, or the connection broke.
+    #[error("the database cannot be reached: {0}")]
+    Away(String),
+    /// Others hold locks for too long.
+    #[error("the database is busy: {0}")]
+    Busy(String),
+    /// No answer in time.
+    #[error("the database did not answer within {} s", .0.as_secs())]
+    Deadline(Duration),
+    /// A row that cannot be read.
+    #[error("table `{table}`, row `{key}`: {reason}")]
+    Row {
+        /// Where.
+        table: &'static str,
+        /// Which.
+        key: String,
+        /// What was found.
+        reason: String,
+    },
+    /// A statement or the driver failed.
+    #[error("a statement failed: {0}")]
+    Statement(#[source] sqlx::Error),
+}
+
+impl Error {
+    /// What kind of thing went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Url(_) => ErrorKind::Invalid,
+            Self::File { .. }
+            | Self::Full
+            | Self::ReadOnly
+            | Self::Away(_)
+            | Self::Busy(_)
+            | Self::Deadline(_) => ErrorKind::Unavailable,
+            Self::Newer { .. } | Self::Foreign(_) | Self::Row { .. } | Self::Statement(_) => {
+                ErrorKind::Internal
+            }
+        }
+    }
+
+    fn is_unavailable(&self) -> bool {
+        self.kind() == ErrorKind::Unavailable
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Database(inner) => match of_code(inner.as_ref()) {
+                Some(known) => known,
+                None => Self::Statement(sqlx::Error::Database(inner)),
+            },
+            sqlx::Error::Io(error) => Self::Away(error.to_string()),
+            sqlx::Error::Tls(error) => Self::Away(error.to_string()),
+            sqlx::Error::PoolTimedOut => Self::Away("no connection became free in time".into()),
+            sqlx::Error::PoolClosed => Self::Away("it was closed".into()),
+            sqlx::Error::WorkerCrashed => Self::Away("its worker ended".into()),
+            sqlx::Error::BeginFailed => Self::Away("a transaction could not be begun".into()),
+            sqlx::Error::Migrate(error) => Self::from(*error),
+            other => Self::Statement(other),
+        }
+    }
+}
+
+impl From<MigrateError> for Error {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+                Self::from(error)
+            }
+            MigrateError::VersionMissing(found) => {
+                let known = crate::sql::newest_migration();
+                if known < found { Self::Newer { found, known } } else { Self::Foreign(found) }
+            }
+            MigrateError::VersionMismatch(version) | MigrateError::Dirty(version) => {
+                Self::Foreign(version)
+            }
+            other => Self::Statement(sqlx::Error::Migrate(Box::new(other))),
+        }
+    }
+}
+
+/// What a database's own error code means to us; `None` for what only says that a statement was
+/// wrong. SQLite: <https://www.sqlite.org/rescode.html>, primary codes. PostgreSQL: appendix A,
+/// classes of SQLSTATE.
+fn of_code(error: &dyn DatabaseError) -> Option<Error> {
+    let code = error.code()?;
+    if error.try_downcast_ref::<SqliteError>().is_some() {
+        let extended: i32 = code.parse().ok()?;
+        return match extended & 0xff {
+            5 | 6 => Some(Error::Busy(error.message().into())),
+            8 => Some(Error::ReadOnly),
+            10 | 14 => Some(Error::Away(error.message().into())),
+            13 => Some(Error::Full),
+            _ => None,
+        };
+    }
+    match code.as_ref() {
+        "53100" => Some(Error::Full),
+        "25006" => Some(Error::ReadOnly),
+        // Statement, lock and idle timeouts; serialisation failures and deadlocks.
+        "57014" | "55P03" | "25P03" => Some(Error::Busy(error.message().into())),
+        // Wrong password, no such role, no such database: the operator's to mend, at any time.
+        "3D000" => Some(Error::Away(error.message().into())),
+        other => match other.get(..2)? {
+            "40" => Some(Error::Busy(error.message().into())),
+            "08" | "28" | "53" | "57" | "58" => Some(Error::Away(error.message().into())),
+            _ => None,
+        },
+    }
+}
+
+impl From<Error> for StoreError {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        if error.is_unavailable() { Self::Unavailable(text) } else { Self::Internal(text) }
+    }
+}
+
+impl From<Error> for QueueError {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        if error.is_unavailable() { Self::Unavailable(text) } else { Self::Internal(text) }
+    }
+}
+
+impl From<Error> for JournalError {
+    fn from(error: Error) -> Self {
+        Self(error.to_string())
+    }
+}

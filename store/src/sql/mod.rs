@@ -1,0 +1,249 @@
+//! The database: connections, migrations, transactions, and the list of all statements.
+//!
+//! SQLite has exactly one connection that writes, and a few that read; PostgreSQL one pool.
+//! Public methods of the adapters open the transaction, private functions take it.
+
+pub(crate) mod dialect;
+pub(crate) mod row;
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Transaction};
+
+use crate::error::Error;
+use dialect::{Dialect, Durability};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// How long migrations may take, the wait for another process that runs them included.
+const MIGRATE_DEADLINE: Duration = Duration::from_secs(300);
+
+/// How a database is opened.
+#[derive(Clone, Debug)]
+pub struct DbOptions {
+    /// Connections to PostgreSQL; readers of SQLite beside its one writer. At least 1.
+    pub connections: u32,
+    /// The longest wait for a connection to be made or to become free.
+    pub acquire_timeout: Duration,
+    /// The longest wait for the answer to one use of the database, all its statements together.
+    pub deadline: Duration,
+    /// For SQLite; PostgreSQL's own settings decide there.
+    pub durability: Durability,
+}
+
+/// An open, migrated database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Db {
+    dialect: Dialect,
+    writer: AnyPool,
+    reader: AnyPool,
+    deadline: Duration,
+}
+
+impl Default for DbOptions {
+    fn default() -> Self {
+        Self {
+            connections: 8,
+            acquire_timeout: Duration::from_secs(5),
+            deadline: Duration::from_secs(15),
+            durability: Durability::PowerLoss,
+        }
+    }
+}
+
+impl Db {
+    /// Opens and migrates what the URL names: `sqlite:PATH` (made if absent), `sqlite::memory:`
+    /// (lives as long as this), `postgres://…`.
+    ///
+    /// # Errors
+    /// [`Error::Url`]; [`Error::Newer`] for a database of a newer program; what keeps it from
+    /// being reached or written.
+    pub async fn open(url: &str) -> Result<Self, Error> {
+        Self::open_with(url, &DbOptions::default()).await
+    }
+
+    /// Opens and migrates an SQLite file, whatever characters its path holds.
+    ///
+    /// # Errors
+    /// As [`Db::open`].
+    pub async fn open_file(path: &Path, options: &DbOptions) -> Result<Self, Error> {
+        let connect = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+        Self::open_with(connect.to_url_lossy().as_str(), options).await
+    }
+
+    /// As [`Db::open`], with options.
+    ///
+    /// # Errors
+    /// As [`Db::open`].
+    pub async fn open_with(url: &str, options: &DbOptions) -> Result<Self, Error> {
+        install_default_drivers();
+        let scheme = url.split(':').next().unwrap_or_default();
+        let db = match scheme {
+            "sqlite" => Self::open_sqlite(url, options).await?,
+            "postgres" | "postgresql" => Self::open_postgres(url, options).await?,
+            _ => return Err(Error::Url(without_password(url))),
+        };
+        Ok(db)
+    }
+
+    async fn open_sqlite(url: &str, options: &DbOptions) -> Result<Self, Error> {
+        let parsed: SqliteConnectOptions =
+            url.parse().map_err(|_| Error::Url(without_password(url)))?;
+        let in_memory = url.contains(":memory:") || url.contains("mode=memory");
+        let (address, readers) = if in_memory {
+            (parse(url)?, 0)
+        } else {
+            make_file(parsed.get_filename())?;
+            let file = SqliteConnectOptions::new().filename(parsed.get_filename());
+            (parse(file.to_url_lossy().as_str())?, options.connections.max(1))
+        };
+        // A connection to memory is the database: it must never be given up.
+        let pool = pool(Dialect::Sqlite, options).idle_timeout(None).max_lifetime(None);
+        let writer = pool.clone().max_connections(1).connect_lazy_with(address.clone());
+        let reader = match readers {
+            0 => writer.clone(),
+            _ => pool.max_connections(readers).connect_lazy_with(address),
+        };
+        let mut connection = writer.acquire().await?;
+        migrate(&mut connection).await?;
+        drop(connection);
+        Ok(Self { dialect: Dialect::Sqlite, writer, reader, deadline: options.deadline })
+    }
+
+    async fn open_postgres(url: &str, options: &DbOptions) -> Result<Self, Error> {
+        let address = parse(url)?;
+        // A connection of its own: the advisory lock goes with it, whatever happens. And unlike
+        // the pool's it says why there is none.
+        let connecting = AnyConnection::connect_with(&address);
+        let mut connection = tokio::time::timeout(options.acquire_timeout, connecting)
+            .await
+            .map_err(|_| Error::Deadline(options.acquire_timeout))??;
+        migrate(&mut connection).await?;
+        connection.close().await?;
+        let pool = pool(Dialect::Postgres, options)
+            .max_connections(options.connections.max(1))
+            .connect_lazy_with(address);
+        let (writer, reader) = (pool.clone(), pool);
+        Ok(Self { dialect: Dialect::Postgres, writer, reader, deadline: options.deadline })
+    }
+
+    /// Which database it is.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// For single statements that only read.
+    pub(crate) fn reader(&self) -> &AnyPool {
+        &self.reader
+    }
+
+    /// For single statements that write.
+    pub(crate) fn writer(&self) -> &AnyPool {
+        &self.writer
+    }
+
+    /// A transaction that will write. Rolled back if dropped.
+    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Any>, Error> {
+        Ok(self.writer.begin_with(self.dialect.begin_write()).await?)
+    }
+
+    /// A transaction that only reads, and sees one moment.
+    pub(crate) async fn begin_snapshot(&self) -> Result<Transaction<'static, Any>, Error> {
+        Ok(self.reader.begin_with(self.dialect.begin_snapshot()).await?)
+    }
+
+    /// Gives a use of the database its deadline. What is cut off is rolled back.
+    pub(crate) async fn within<T, E: From<Error>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        match tokio::time::timeout(self.deadline, work).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Deadline(self.deadline).into()),
+        }
+    }
+
+    /// Prepares every statement, without running it: what the tests do on each database.
+    ///
+    /// # Errors
+    /// The first statement that the database does not take.
+    pub async fn prepare_all(&self) -> Result<usize, Error> {
+        let all = statements(self.dialect);
+        let mut connection = self.writer.acquire().await?;
+        for statement in &all {
+            sqlx::Executor::prepare(&mut *connection, sqlx::SqlStr::from_static(statement)).await?;
+        }
+        Ok(all.len())
+    }
+
+    /// Closes all connections, letting running statements end first.
+    pub async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Every statement that this crate runs on that database.
+pub fn statements(dialect: Dialect) -> Vec<&'static str> {
+    vec![dialect.now()]
+}
+
+pub(crate) fn newest_migration() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+fn pool(dialect: Dialect, options: &DbOptions) -> AnyPoolOptions {
+    let session = dialect.session(options.durability);
+    AnyPoolOptions::new()
+        .acquire_timeout(options.acquire_timeout)
+        .test_before_acquire(dialect == Dialect::Postgres)
+        .after_connect(move |connection, _| {
+            async move {
+                for statement in session {
+                    sqlx::raw_sql(*statement).execute(&mut *connection).await?;
+                }
+                Ok(())
+            }
+            .boxed()
+        })
+}
+
+async fn migrate(connection: &mut AnyConnection) -> Result<(), Error> {
+    let work = MIGRATIONS.run_direct(None, connection, false);
+    tokio::time::timeout(MIGRATE_DEADLINE, work)
+        .await
+        .map_err(|_| Error::Deadline(MIGRATE_DEADLINE))??;
+    Ok(())
+}
+
+fn parse(url: &str) -> Result<AnyConnectOptions, Error> {
+    let options: AnyConnectOptions = url.parse().map_err(|_| Error::Url(without_password(url)))?;
+    Ok(options.disable_statement_logging())
+}
+
+/// Makes the file, for nobody else's eyes: it holds users' passwords and sealed keys. SQLite gives
+/// the files beside it the same mode.
+fn make_file(path: &Path) -> Result<(), Error> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true).mode(0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(reason) => Err(Error::File { path: path.into(), reason }),
+    }
+}
+
+/// The URL as it may be shown: with no user, password or parameters.
+fn without_password(url: &str) -> String {
+    let head = url.split('?').next().unwrap_or_default();
+    match (head.split_once("://"), head.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://…@{host}"),
+        _ => head.into(),
+    }
+}

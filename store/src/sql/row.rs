@@ -1,0 +1,81 @@
+//! TEXT and BIGINT to domain types, and back. A row that cannot be read is an internal error that
+//! names its table and key.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use hanshu_core::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Error;
+
+/// Names the row that is being read, for errors.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowOf<'a> {
+    /// Its table.
+    pub(crate) table: &'static str,
+    /// What tells it from the others there.
+    pub(crate) key: &'a str,
+}
+
+impl<'a> RowOf<'a> {
+    pub(crate) fn new(table: &'static str, key: &'a str) -> Self {
+        Self { table, key }
+    }
+
+    fn bad(self, reason: impl Display) -> Error {
+        Error::Row { table: self.table, key: self.key.into(), reason: reason.to_string() }
+    }
+
+    /// An identifier or name.
+    pub(crate) fn parse<T>(self, text: &str) -> Result<T, Error>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        text.parse().map_err(|error| self.bad(error))
+    }
+
+    /// An identifier or name that may be absent.
+    pub(crate) fn parse_option<T>(self, text: Option<&str>) -> Result<Option<T>, Error>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        text.map(|text| self.parse(text)).transpose()
+    }
+
+    /// A JSON column.
+    pub(crate) fn json<T: DeserializeOwned>(self, text: &str) -> Result<T, Error> {
+        serde_json::from_str(text).map_err(|error| self.bad(error))
+    }
+
+    /// A time.
+    pub(crate) fn time(self, micros: i64) -> Result<Timestamp, Error> {
+        Timestamp::from_microsecond(micros).map_err(|error| self.bad(error))
+    }
+
+    /// A number of a narrower type.
+    pub(crate) fn number<T>(self, value: i64) -> Result<T, Error>
+    where
+        T: TryFrom<i64>,
+        T::Error: Display,
+    {
+        T::try_from(value).map_err(|error| self.bad(error))
+    }
+}
+
+/// A time as it is kept: microseconds since 1970, so the finer part is cut off.
+pub(crate) fn micros(time: Timestamp) -> i64 {
+    time.as_microsecond()
+}
+
+/// A value as JSON text.
+pub(crate) fn to_json<T: Serialize>(table: &'static str, value: &T) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|error| Error::Row {
+        table,
+        key: "(new)".into(),
+        reason: error.to_string(),
+    })
+}
