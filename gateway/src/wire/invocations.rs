@@ -1,0 +1,105 @@
+//! Invocations: `GET /v1/invocations/{id}`.
+
+use hanshu_core::{
+    FunctionName, InvocationState, Namespace, NodeId, Qualifier, RequestId, StatusCode, Timestamp,
+    TriggerKind, TriggerName,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+/// The body of a 202.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InvocationAccepted {
+    /// The same as in `x-request-id` and at the end of `Location`.
+    #[schema(value_type = String)]
+    pub request_id: RequestId,
+}
+
+/// An invocation and how it stands. Every field is always there.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InvocationView {
+    /// Kept over retries.
+    #[schema(value_type = String)]
+    pub request_id: RequestId,
+    /// Where the function lives.
+    #[schema(value_type = String)]
+    pub namespace: Namespace,
+    /// What was called.
+    #[schema(value_type = String)]
+    pub function: FunctionName,
+    /// `$LATEST` or a number.
+    #[schema(value_type = String)]
+    pub version: Qualifier,
+    /// What stood behind it; `null` for a call of the API.
+    pub trigger: Option<InvocationTrigger>,
+    /// `queued`, `running`, `retrying`, `succeeded`, `failed` or `expired`.
+    #[schema(value_type = String)]
+    pub state: InvocationState,
+    /// Its tries, oldest first.
+    pub attempts: Vec<AttemptView>,
+    /// When it was accepted.
+    #[schema(value_type = String, format = DateTime)]
+    pub accepted_at: Timestamp,
+    /// When it ended.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub ended_at: Option<Timestamp>,
+    /// What the function returned, byte for byte. `null` also for a synchronous call: its caller
+    /// was given the answer, and it is not kept.
+    #[schema(value_type = Option<Object>)]
+    pub result: Option<Box<RawValue>>,
+    /// Why it failed, if it did.
+    pub error: Option<InvocationError>,
+}
+
+/// The trigger behind an invocation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InvocationTrigger {
+    /// `timer`, `http` or `redis`; `null` if the trigger has been removed since.
+    #[schema(value_type = Option<String>)]
+    pub kind: Option<TriggerKind>,
+    /// Its name within the function.
+    #[schema(value_type = String)]
+    pub name: TriggerName,
+}
+
+/// One try.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptView {
+    /// From 1.
+    pub number: u32,
+    /// When it began.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Timestamp,
+    /// `null` while it runs, or if its node died.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub ended_at: Option<Timestamp>,
+    /// SCF's code: 200, 430, 433 …; `null` while it runs, or if its node died.
+    #[schema(value_type = Option<u16>)]
+    pub status_code: Option<StatusCode>,
+    /// Where it ran.
+    #[schema(value_type = Option<String>)]
+    pub node: Option<NodeId>,
+    /// Whether a sandbox was started for it.
+    pub cold: bool,
+}
+
+/// What the function did wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InvocationError {
+    /// 1 for what user code raised, −1 for what the platform saw.
+    pub error_code: i32,
+    /// For people.
+    pub error_message: String,
+    /// The language's stack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack_trace: Option<String>,
+    /// SCF's code: 430, 433 …
+    #[schema(value_type = u16)]
+    pub status_code: StatusCode,
+}

@@ -1,0 +1,32 @@
+//! Logs: `GET /v1/functions/{name}/logs`.
+
+use hanshu_core::{LogText, RequestId, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A page of a function's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LogPageView {
+    /// In order of writing.
+    pub lines: Vec<LogLineView>,
+    /// What to send as `after` for the page that follows.
+    pub next: String,
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LogLineView {
+    /// When it was read.
+    #[schema(value_type = String, format = DateTime)]
+    pub time: Timestamp,
+    /// Whose; `null` for what arrived while no event ran.
+    #[schema(value_type = Option<String>)]
+    pub request_id: Option<RequestId>,
+    /// `function`, or `platform` for START, Init Report, ERROR, END and Report.
+    #[schema(value_type = String)]
+    pub from: LogText,
+    /// Without its end.
+    pub text: String,
+}

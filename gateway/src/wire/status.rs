@@ -1,0 +1,34 @@
+//! How the server is: `/healthz` and `/readyz`.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The process is alive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    /// Always `ok`.
+    pub status: String,
+    /// Of the program.
+    pub version: String,
+}
+
+/// Whether it can serve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Readiness {
+    /// 200 if so, else 503.
+    pub ready: bool,
+    /// Why not.
+    pub reasons: Vec<NotReady>,
+}
+
+/// One reason not to be ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NotReady {
+    /// Which part.
+    pub part: String,
+    /// What is wrong, and what to do.
+    pub reason: String,
+}
