@@ -1,0 +1,43 @@
+//! The second half: process 1 of the sandbox, until it becomes the shim.
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::sethostname;
+
+use super::{During, Plan, Privileges, StepError, limits, root};
+
+/// Returns only if it fails.
+pub(super) fn become_shim(plan: &Plan) -> Result<u8, StepError> {
+    for group in &plan.groups {
+        // 0 is whoever writes. First of all, so that whatever follows is counted.
+        fs::write(group, "0").during(format_args!("join {}", group.display()))?;
+    }
+    limits::go_first_when_memory_ends();
+    sethostname(&plan.hostname).during("set the host name")?;
+    umask(Mode::from_bits_truncate(0o022));
+    root::enter(plan)?;
+    if plan.privileges == Privileges::Root {
+        unshare(CloneFlags::CLONE_NEWCGROUP).during("make a group namespace")?;
+    }
+    limits::bound(&plan.limits)?;
+    limits::give_rights_up(plan)?;
+    // After the change of user, which clears it: the first half's end is the sandbox's.
+    prctl::set_pdeathsig(Signal::SIGKILL).during("tie the sandbox to its starter")?;
+    let Some((program, arguments)) = plan.command.split_first() else {
+        return Err(std::io::Error::from(std::io::ErrorKind::InvalidInput)).during("find the shim");
+    };
+    // Standard error stays the invoker's pipe: what the shim says when it cannot start.
+    let error = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .exec();
+    Err(error).during(format_args!("execute {program}"))
+}

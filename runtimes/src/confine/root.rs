@@ -1,0 +1,150 @@
+//! The root of a process sandbox: the host's programs and libraries, read-only, a few devices, a
+//! few lines of `/etc`, and nothing else of the host.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::unistd::{chdir, pivot_root};
+
+use super::{During, Network, Plan, StepError, Tmp, mounts};
+
+/// Programs and libraries. Where the host has links, the sandbox has them too.
+const PROGRAMS: [&str; 8] =
+    ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/libexec"];
+/// What programs need of `/etc` and everybody may know, where it is there.
+const ETC: [&str; 10] = [
+    "ld.so.cache",
+    "alternatives",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "pki/tls/certs",
+    "ca-certificates",
+    "localtime",
+    "mime.types",
+    "services",
+    "protocols",
+];
+/// What else they need when they use the host's network.
+const ETC_NETWORK: [&str; 3] = ["resolv.conf", "hosts", "gai.conf"];
+const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+const LINKS: [(&str, &str); 4] = [
+    ("/proc/self/fd", "dev/fd"),
+    ("/proc/self/fd/0", "dev/stdin"),
+    ("/proc/self/fd/1", "dev/stdout"),
+    ("/proc/self/fd/2", "dev/stderr"),
+];
+/// The root holds folders, links and five small files.
+const ROOT_OPTIONS: &str = "mode=755,size=1m,nr_inodes=1024";
+const LOCALHOST: &str = "127.0.0.1 localhost\n::1 localhost\n";
+const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
+
+/// Builds the root, makes it this process's, and takes the right to write from all of it but
+/// `/tmp`.
+pub(super) fn enter(plan: &Plan) -> Result<(), StepError> {
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).during("part from the host")?;
+    let root = &plan.root;
+    let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mounts::virtual_fs("tmpfs", root, quiet, Some(ROOT_OPTIONS))?;
+    for path in PROGRAMS {
+        show(Path::new(path), root)?;
+    }
+    devices(root)?;
+    etc(plan)?;
+    mounts::virtual_fs("proc", &root.join("proc"), quiet | MsFlags::MS_NOEXEC, None)?;
+    for bind in &plan.binds {
+        mounts::bind(&bind.source, &inside(root, &bind.target))?;
+    }
+    match &plan.tmp {
+        Tmp::Folder(folder) => mounts::bind(folder, &root.join("tmp"))?,
+        Tmp::Memory(bytes) => {
+            let options = format!("mode=1777,size={bytes}");
+            mounts::virtual_fs("tmpfs", &root.join("tmp"), quiet, Some(&options))?;
+        }
+    }
+    pivot(root)?;
+    tighten()
+}
+
+/// The host's root is gone for this process and all that it starts.
+fn pivot(root: &Path) -> Result<(), StepError> {
+    chdir(root).during("enter the root")?;
+    pivot_root(".", ".").during("change the root")?;
+    umount2(".", MntFlags::MNT_DETACH).during("leave the host's files")?;
+    chdir("/").during("enter the root")
+}
+
+fn tighten() -> Result<(), StepError> {
+    for mounted in mounts::all()? {
+        let place = mounted.at.to_string_lossy().into_owned();
+        let more = if place == "/proc" || place.starts_with("/dev/") {
+            continue;
+        } else if place == "/tmp" {
+            MsFlags::MS_NOSUID | MsFlags::MS_NODEV
+        } else {
+            MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV
+        };
+        mounts::tighten(&mounted, more)?;
+    }
+    Ok(())
+}
+
+/// Shows a path of the host at the same place: a link as a link, a folder or file as it is.
+fn show(path: &Path, root: &Path) -> Result<(), StepError> {
+    let target = inside(root, path);
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_symlink() => {
+            if let Some(parent) = target.parent() {
+                fs::create_dir_all(parent).during(format_args!("make {}", parent.display()))?;
+            }
+            fs::read_link(path)
+                .and_then(|to| symlink(to, &target))
+                .during(format_args!("link {}", path.display()))
+        }
+        Ok(_) => mounts::bind(path, &target),
+        // Hosts differ.
+        Err(_) => Ok(()),
+    }
+}
+
+fn inside(root: &Path, path: &Path) -> std::path::PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+fn devices(root: &Path) -> Result<(), StepError> {
+    for device in DEVICES {
+        mounts::bind(&Path::new("/dev").join(device), &root.join("dev").join(device))?;
+    }
+    for (to, link) in LINKS {
+        symlink(to, root.join(link)).during(format_args!("link {link}"))?;
+    }
+    Ok(())
+}
+
+fn etc(plan: &Plan) -> Result<(), StepError> {
+    let etc = plan.root.join("etc");
+    fs::create_dir_all(&etc).during("make /etc")?;
+    for name in ETC {
+        show(&Path::new("/etc").join(name), &plan.root)?;
+    }
+    let (uid, gid) = (plan.uid, plan.gid);
+    let write = |name: &str, text: &str| {
+        fs::write(etc.join(name), text).during(format_args!("write /etc/{name}"))
+    };
+    write(
+        "passwd",
+        &format!("root:x:0:0::/:/bin/false\nfunction:x:{uid}:{gid}::/tmp:/bin/sh\n"),
+    )?;
+    write("group", &format!("root:x:0:\nfunction:x:{gid}:\n"))?;
+    write("nsswitch.conf", NSSWITCH)?;
+    match plan.network {
+        // Copies: the host's files are often links to places that are not shown.
+        Network::Host => ETC_NETWORK.iter().try_for_each(|name| {
+            fs::read_to_string(Path::new("/etc").join(name))
+                .map_or(Ok(()), |text| write(name, &text))
+        }),
+        Network::Loopback => write("hosts", LOCALHOST),
+    }
+}
