@@ -19,8 +19,7 @@ CREATE TABLE functions (
     PRIMARY KEY (namespace, name)
 );
 
--- Kept after they were replaced, and after their function was deleted, while waiting events may
--- still name them: hence no reference to `functions`.
+-- Kept after they were replaced, while waiting events may still name them. Go with their function.
 CREATE TABLE revisions (
     namespace TEXT NOT NULL,
     function TEXT NOT NULL,

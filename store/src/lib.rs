@@ -6,4 +6,6 @@ mod sql;
 
 pub use error::Error;
 pub use sql::dialect::{Dialect, Durability};
+pub use sql::nodes::SqlNodes;
+pub use sql::registry::SqlRegistry;
 pub use sql::{Db, DbOptions, statements};

@@ -4,7 +4,13 @@
 //! Public methods of the adapters open the transaction, private functions take it.
 
 pub(crate) mod dialect;
+mod functions;
+mod keys;
+pub(crate) mod nodes;
+pub(crate) mod registry;
 pub(crate) mod row;
+mod snapshot;
+mod triggers;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -192,7 +198,17 @@ impl Db {
 
 /// Every statement that this crate runs on that database.
 pub fn statements(dialect: Dialect) -> Vec<&'static str> {
-    vec![dialect.now()]
+    let tables = [
+        functions::STATEMENTS,
+        keys::STATEMENTS,
+        nodes::STATEMENTS,
+        registry::STATEMENTS,
+        snapshot::STATEMENTS,
+        triggers::STATEMENTS,
+    ];
+    let mut all = tables.concat();
+    all.push(dialect.now());
+    all
 }
 
 pub(crate) fn newest_migration() -> i64 {

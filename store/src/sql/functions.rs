@@ -1,0 +1,256 @@
+//! Functions, their revisions and versions.
+
+use hanshu_core::ports::{Deployment, StoreError};
+use hanshu_core::{Digest, FunctionConfig, FunctionId, Qualifier, Revision, Timestamp};
+use sqlx::{AnyConnection, query, query_as, query_scalar};
+
+use super::row::{RowOf, micros, to_json};
+use crate::error::Error;
+
+const RAISE: &str = "
+UPDATE counters SET value = value + 1 WHERE name = 'registry'";
+
+const LOCK: &str = "
+UPDATE counters SET value = value WHERE name = 'registry'";
+
+const COUNTER: &str = "
+SELECT value FROM counters WHERE name = 'registry'";
+
+const LATEST: &str = "
+SELECT latest FROM functions WHERE namespace = $1 AND name = $2";
+
+const INSERT: &str = "
+INSERT INTO functions (namespace, name, latest, created_at, updated_at)
+VALUES ($1, $2, $3, $4, $4)";
+
+const MOVE: &str = "
+UPDATE functions SET latest = $3, updated_at = $4 WHERE namespace = $1 AND name = $2";
+
+const DELETE: &str = "
+DELETE FROM functions WHERE namespace = $1 AND name = $2";
+
+const INSERT_REVISION: &str = "
+INSERT INTO revisions (namespace, function, digest, code, config, replaced_at)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (namespace, function, digest) DO NOTHING";
+
+const REPLACE_REVISION: &str = "
+UPDATE revisions SET replaced_at = $4 WHERE namespace = $1 AND function = $2 AND digest = $3";
+
+const REVISION: &str = "
+SELECT code, config FROM revisions WHERE namespace = $1 AND function = $2 AND digest = $3";
+
+const DELETE_REVISIONS: &str = "
+DELETE FROM revisions WHERE namespace = $1 AND function = $2";
+
+const FORGET_REVISIONS: &str = "
+DELETE FROM revisions
+WHERE replaced_at < $1
+  AND NOT EXISTS (
+    SELECT 1 FROM functions
+    WHERE functions.namespace = revisions.namespace AND functions.name = revisions.function
+      AND functions.latest = revisions.digest)
+  AND NOT EXISTS (
+    SELECT 1 FROM versions
+    WHERE versions.namespace = revisions.namespace AND versions.function = revisions.function
+      AND versions.digest = revisions.digest)";
+
+const CODES: &str = "
+SELECT DISTINCT code FROM revisions";
+
+const NEWEST_VERSION: &str = "
+SELECT number, digest FROM versions
+WHERE namespace = $1 AND function = $2 ORDER BY number DESC LIMIT 1";
+
+const INSERT_VERSION: &str = "
+INSERT INTO versions (namespace, function, number, digest, published_at)
+VALUES ($1, $2, $3, $4, $5)";
+
+const DELETE_VERSIONS: &str = "
+DELETE FROM versions WHERE namespace = $1 AND function = $2";
+
+pub(crate) const STATEMENTS: &[&str] = &[
+    RAISE,
+    LOCK,
+    COUNTER,
+    LATEST,
+    INSERT,
+    MOVE,
+    DELETE,
+    INSERT_REVISION,
+    REPLACE_REVISION,
+    REVISION,
+    DELETE_REVISIONS,
+    FORGET_REVISIONS,
+    CODES,
+    NEWEST_VERSION,
+    INSERT_VERSION,
+    DELETE_VERSIONS,
+];
+
+/// Raises the counter, and with it takes the lock that puts all writers of the registry in a line.
+pub(crate) async fn raise(tx: &mut AnyConnection) -> Result<(), Error> {
+    query(RAISE).execute(tx).await?;
+    Ok(())
+}
+
+pub(crate) async fn counter(tx: &mut AnyConnection) -> Result<i64, Error> {
+    Ok(query_scalar(COUNTER).fetch_one(tx).await?)
+}
+
+/// The digest of `$LATEST`; `None` if there is no such function.
+pub(crate) async fn latest(
+    tx: &mut AnyConnection,
+    function: &FunctionId,
+) -> Result<Option<Digest>, Error> {
+    let found: Option<String> = query_scalar(LATEST)
+        .bind(function.namespace.as_str())
+        .bind(function.name.as_str())
+        .fetch_optional(tx)
+        .await?;
+    let key = function.to_string();
+    RowOf::new("functions", &key).parse_option(found.as_deref())
+}
+
+/// Makes the deployment's revision the function's `$LATEST`. Whether that changed anything.
+pub(crate) async fn point_latest(
+    tx: &mut AnyConnection,
+    deployment: &Deployment,
+) -> Result<bool, Error> {
+    let function = &deployment.function;
+    let before = latest(tx, function).await?;
+    if before.as_ref() == Some(&deployment.revision) {
+        return Ok(false);
+    }
+    insert_revision(tx, deployment).await?;
+    let statement = if before.is_some() { MOVE } else { INSERT };
+    query(statement)
+        .bind(function.namespace.as_str())
+        .bind(function.name.as_str())
+        .bind(deployment.revision.as_str())
+        .bind(micros(deployment.now))
+        .execute(&mut *tx)
+        .await?;
+    if let Some(replaced) = before {
+        query(REPLACE_REVISION)
+            .bind(function.namespace.as_str())
+            .bind(function.name.as_str())
+            .bind(replaced.as_str())
+            .bind(micros(deployment.now))
+            .execute(tx)
+            .await?;
+    }
+    Ok(true)
+}
+
+async fn insert_revision(tx: &mut AnyConnection, deployment: &Deployment) -> Result<(), Error> {
+    query(INSERT_REVISION)
+        .bind(deployment.function.namespace.as_str())
+        .bind(deployment.function.name.as_str())
+        .bind(deployment.revision.as_str())
+        .bind(deployment.code.as_str())
+        .bind(to_json("revisions", &deployment.config)?)
+        .bind(micros(deployment.now))
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// A revision's configuration and package.
+pub(crate) async fn revision(
+    tx: &mut AnyConnection,
+    function: &FunctionId,
+    digest: &Digest,
+) -> Result<Option<(FunctionConfig, Digest)>, Error> {
+    let found: Option<(String, String)> = query_as(REVISION)
+        .bind(function.namespace.as_str())
+        .bind(function.name.as_str())
+        .bind(digest.as_str())
+        .fetch_optional(tx)
+        .await?;
+    let key = format!("{function} {}", digest.short());
+    let row = RowOf::new("revisions", &key);
+    found.map(|(code, config)| Ok((row.json(&config)?, row.parse(&code)?))).transpose()
+}
+
+/// Publishes `$LATEST`. Whether there is a new version, and which one is the newest now.
+pub(crate) async fn publish(
+    tx: &mut AnyConnection,
+    function: &FunctionId,
+    now: Timestamp,
+) -> Result<(bool, Revision), StoreError> {
+    let Some(digest) = latest(tx, function).await? else {
+        return Err(no_function(function));
+    };
+    let Some((config, code)) = revision(tx, function, &digest).await? else {
+        let reason = format!("`$LATEST` names revision {}, which is not kept", digest.short());
+        let key = function.to_string();
+        return Err(Error::Row { table: "functions", key, reason }.into());
+    };
+    let newest: Option<(i64, String)> = query_as(NEWEST_VERSION)
+        .bind(function.namespace.as_str())
+        .bind(function.name.as_str())
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(Error::from)?;
+    let (number, is_new) = match newest {
+        Some((number, same)) if same == digest.as_str() => (number, false),
+        Some((number, _)) => (number + 1, true),
+        None => (1, true),
+    };
+    if is_new {
+        insert_version(tx, function, (number, &digest, now)).await?;
+    }
+    let key = function.to_string();
+    let version = Qualifier::Version(RowOf::new("versions", &key).number(number)?);
+    Ok((is_new, Revision { function: function.clone(), version, digest, code, config }))
+}
+
+async fn insert_version(
+    tx: &mut AnyConnection,
+    function: &FunctionId,
+    (number, digest, now): (i64, &Digest, Timestamp),
+) -> Result<(), Error> {
+    query(INSERT_VERSION)
+        .bind(function.namespace.as_str())
+        .bind(function.name.as_str())
+        .bind(number)
+        .bind(digest.as_str())
+        .bind(micros(now))
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Removes a function with its revisions and versions. Whether there was one.
+pub(crate) async fn delete(
+    tx: &mut AnyConnection,
+    function: &FunctionId,
+) -> Result<bool, Error> {
+    let mut functions = 0;
+    for statement in [DELETE_VERSIONS, DELETE_REVISIONS, DELETE] {
+        functions = query(statement)
+            .bind(function.namespace.as_str())
+            .bind(function.name.as_str())
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+    }
+    Ok(functions != 0)
+}
+
+/// Forgets what nothing points to and was replaced before; returns the packages still named.
+/// Nothing live changes, so the counter does not either.
+pub(crate) async fn collect(
+    tx: &mut AnyConnection,
+    before: Timestamp,
+) -> Result<Vec<Digest>, Error> {
+    query(LOCK).execute(&mut *tx).await?;
+    query(FORGET_REVISIONS).bind(micros(before)).execute(&mut *tx).await?;
+    let codes: Vec<String> = query_scalar(CODES).fetch_all(tx).await?;
+    codes.iter().map(|code| RowOf::new("revisions", code).parse(code)).collect()
+}
+
+pub(crate) fn no_function(function: &FunctionId) -> StoreError {
+    StoreError::NotFound(format!("function `{function}` does not exist"))
+}

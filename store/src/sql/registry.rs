@@ -1,0 +1,172 @@
+//! The registry on SQL: each method is one transaction, which raises the counter if it changed
+//! anything and is rolled back if not.
+
+use async_trait::async_trait;
+use hanshu_core::ports::{AccessKey, Deployed, Deployment, Registry, RegistrySnapshot, StoreError};
+use hanshu_core::{Digest, FunctionConfig, FunctionId, Revision, Timestamp, TriggerId};
+use sqlx::{Any, Transaction, query_scalar};
+
+use super::{Db, functions, keys, snapshot, triggers};
+use crate::error::Error;
+
+const PING: &str = "SELECT 1";
+
+pub(crate) const STATEMENTS: &[&str] = &[PING];
+
+/// Functions, versions, triggers and access keys in a database.
+#[derive(Clone, Debug)]
+pub struct SqlRegistry {
+    db: Db,
+}
+
+impl SqlRegistry {
+    /// The registry of that database.
+    pub fn new(db: Db) -> Self {
+        Self { db }
+    }
+
+    async fn change(&self) -> Result<Transaction<'static, Any>, Error> {
+        let mut tx = self.db.begin().await?;
+        functions::raise(&mut tx).await?;
+        Ok(tx)
+    }
+}
+
+async fn commit(tx: Transaction<'static, Any>) -> Result<(), Error> {
+    Ok(tx.commit().await?)
+}
+
+async fn give_up(tx: Transaction<'static, Any>) -> Result<(), Error> {
+    Ok(tx.rollback().await?)
+}
+
+#[async_trait]
+impl Registry for SqlRegistry {
+    async fn deploy(&self, deployment: Deployment) -> Result<Deployed, StoreError> {
+        self.db
+            .within(async {
+                let mut tx = self.change().await?;
+                let changed = functions::point_latest(&mut tx, &deployment).await?;
+                let wanted = &deployment.triggers;
+                let replaced = triggers::replace(&mut tx, &deployment.function, wanted).await?;
+                match changed || replaced.changed {
+                    true => commit(tx).await?,
+                    false => give_up(tx).await?,
+                }
+                let (triggers, removed) = (replaced.triggers, replaced.removed);
+                Ok(Deployed { changed, triggers, removed })
+            })
+            .await
+    }
+
+    async fn publish(&self, function: &FunctionId, now: Timestamp) -> Result<Revision, StoreError> {
+        self.db
+            .within(async {
+                let mut tx = self.change().await?;
+                let (is_new, revision) = functions::publish(&mut tx, function, now).await?;
+                match is_new {
+                    true => commit(tx).await?,
+                    false => give_up(tx).await?,
+                }
+                Ok(revision)
+            })
+            .await
+    }
+
+    async fn delete(&self, function: &FunctionId) -> Result<(), StoreError> {
+        self.db
+            .within(async {
+                let mut tx = self.change().await?;
+                triggers::delete_all(&mut tx, function).await?;
+                if !functions::delete(&mut tx, function).await? {
+                    return Err(functions::no_function(function));
+                }
+                Ok(commit(tx).await?)
+            })
+            .await
+    }
+
+    async fn enable(&self, trigger: &TriggerId, enabled: bool) -> Result<(), StoreError> {
+        self.db
+            .within(async {
+                let mut tx = self.change().await?;
+                if !triggers::enable(&mut tx, trigger, enabled).await? {
+                    return Err(StoreError::NotFound(format!("trigger `{trigger}` does not exist")));
+                }
+                Ok(commit(tx).await?)
+            })
+            .await
+    }
+
+    async fn counter(&self) -> Result<i64, StoreError> {
+        self.db
+            .within(async {
+                let mut connection = self.db.reader().acquire().await.map_err(Error::from)?;
+                Ok(functions::counter(&mut connection).await?)
+            })
+            .await
+    }
+
+    async fn snapshot(&self) -> Result<RegistrySnapshot, StoreError> {
+        self.db
+            .within(async {
+                let mut tx = self.db.begin_snapshot().await?;
+                let all = snapshot::read(&mut tx).await?;
+                commit(tx).await?;
+                Ok(all)
+            })
+            .await
+    }
+
+    async fn revision(
+        &self,
+        function: &FunctionId,
+        digest: &Digest,
+    ) -> Result<Option<(FunctionConfig, Digest)>, StoreError> {
+        self.db
+            .within(async {
+                let mut connection = self.db.reader().acquire().await.map_err(Error::from)?;
+                Ok(functions::revision(&mut connection, function, digest).await?)
+            })
+            .await
+    }
+
+    async fn collect(&self, before: Timestamp) -> Result<Vec<Digest>, StoreError> {
+        self.db
+            .within(async {
+                let mut tx = self.db.begin().await?;
+                let kept = functions::collect(&mut tx, before).await?;
+                commit(tx).await?;
+                Ok(kept)
+            })
+            .await
+    }
+
+    async fn add_key(&self, key: AccessKey) -> Result<(), StoreError> {
+        self.db
+            .within(async {
+                let mut tx = self.change().await?;
+                keys::add(&mut tx, &key).await?;
+                Ok(commit(tx).await?)
+            })
+            .await
+    }
+
+    async fn keys(&self) -> Result<Vec<AccessKey>, StoreError> {
+        self.db
+            .within(async {
+                let mut connection = self.db.reader().acquire().await.map_err(Error::from)?;
+                Ok(keys::all(&mut connection).await?)
+            })
+            .await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.db
+            .within(async {
+                let answer = query_scalar::<_, i32>(PING).fetch_one(self.db.reader()).await;
+                answer.map(|_| ()).map_err(|error| Error::from(error).into())
+            })
+            .await
+    }
+}

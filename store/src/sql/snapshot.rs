@@ -1,0 +1,91 @@
+//! Everything that is live, in four queries, however many functions there are.
+
+use std::collections::BTreeMap;
+
+use hanshu_core::ports::{FunctionEntry, FunctionRow, RegistrySnapshot};
+use hanshu_core::{FunctionId, Qualifier, Revision};
+use sqlx::{AnyConnection, query_as};
+
+use super::row::RowOf;
+use super::{functions, triggers};
+use crate::error::Error;
+
+const FUNCTIONS: &str = "
+SELECT f.namespace, f.name, f.latest, r.code, r.config, f.created_at, f.updated_at
+FROM functions f
+JOIN revisions r ON r.namespace = f.namespace AND r.function = f.name AND r.digest = f.latest";
+
+const VERSIONS: &str = "
+SELECT v.namespace, v.function, v.digest, r.code, r.config, v.number, v.published_at
+FROM versions v
+JOIN revisions r
+  ON r.namespace = v.namespace AND r.function = v.function AND r.digest = v.digest
+ORDER BY v.number";
+
+const TRIGGERS: &str = "
+SELECT namespace, function, name, spec, enabled FROM triggers";
+
+pub(crate) const STATEMENTS: &[&str] = &[FUNCTIONS, VERSIONS, TRIGGERS];
+
+/// Namespace, function, digest, code, config, and two numbers: the function's two dates, or the
+/// version's number and date.
+type RevisionRow = (String, String, String, String, String, i64, i64);
+
+/// Reads all of it; the caller's transaction sees one moment.
+pub(crate) async fn read(tx: &mut AnyConnection) -> Result<RegistrySnapshot, Error> {
+    let counter = functions::counter(tx).await?;
+    let mut all = BTreeMap::new();
+    let rows: Vec<RevisionRow> = query_as(FUNCTIONS).fetch_all(&mut *tx).await?;
+    for row in &rows {
+        let (id, entry) = function(row)?;
+        all.insert(id, entry);
+    }
+    let rows: Vec<RevisionRow> = query_as(VERSIONS).fetch_all(&mut *tx).await?;
+    for row in &rows {
+        let id = id(&row.0, &row.1)?;
+        let Some(entry) = all.get_mut(&id) else { continue };
+        let key = id.to_string();
+        let of = RowOf::new("versions", &key);
+        let version = Qualifier::Version(of.number(row.5)?);
+        entry.revisions.push((revision(id.clone(), version, row)?, of.time(row.6)?));
+    }
+    let rows: Vec<(String, String, String, String, i64)> =
+        query_as(TRIGGERS).fetch_all(tx).await?;
+    for (namespace, function, name, spec, enabled) in &rows {
+        let id = id(namespace, function)?;
+        let Some(entry) = all.get_mut(&id) else { continue };
+        entry.triggers.push(triggers::decode(&id, (name, spec, *enabled))?);
+    }
+    for entry in all.values_mut() {
+        entry.triggers.sort_by(|a, b| a.id.name.cmp(&b.id.name));
+    }
+    Ok(RegistrySnapshot { counter, functions: all.into_values().collect() })
+}
+
+fn function(row: &RevisionRow) -> Result<(FunctionId, FunctionEntry), Error> {
+    let id = id(&row.0, &row.1)?;
+    let key = id.to_string();
+    let of = RowOf::new("functions", &key);
+    let updated_at = of.time(row.6)?;
+    let dates = FunctionRow { created_at: of.time(row.5)?, updated_at };
+    let latest = revision(id.clone(), Qualifier::Latest, row)?;
+    let entry =
+        FunctionEntry { row: dates, revisions: vec![(latest, updated_at)], triggers: Vec::new() };
+    Ok((id, entry))
+}
+
+fn revision(
+    function: FunctionId,
+    version: Qualifier,
+    row: &RevisionRow,
+) -> Result<Revision, Error> {
+    let key = format!("{function} {version}");
+    let of = RowOf::new("revisions", &key);
+    let (digest, code, config) = (of.parse(&row.2)?, of.parse(&row.3)?, of.json(&row.4)?);
+    Ok(Revision { function, version, digest, code, config })
+}
+
+fn id(namespace: &str, name: &str) -> Result<FunctionId, Error> {
+    let of = RowOf::new("functions", name);
+    Ok(FunctionId { namespace: of.parse(namespace)?, name: of.parse(name)? })
+}
