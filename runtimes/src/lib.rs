@@ -3,4 +3,7 @@
 //! [`wire`] is the protocol of `PROTOCOL.md`, for both of its sides. The rest stands for one side:
 //! the sandbox's.
 
+pub mod confine;
+pub mod files;
+pub mod shim;
 pub mod wire;

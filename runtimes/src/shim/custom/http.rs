@@ -1,0 +1,369 @@
+//! As much HTTP/1.1 as the runtime API needs, with a limit on everything.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+
+use crate::wire::BODY_BYTES_MAX;
+
+/// The most bytes of a request's line and headers.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+const HEADERS_MAX: usize = 64;
+/// The most bytes of a body over the limit that are read, so that the caller learns why it is
+/// refused instead of seeing its connection reset.
+const DISCARD_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The most bytes of a chunk's size line, and of a trailer line.
+const CHUNK_LINE_MAX: usize = 1024;
+const READ_BYTES: usize = 16 * 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    Get,
+    Post,
+    Other,
+}
+
+/// How a body's end is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    Length(u64),
+    Chunked,
+}
+
+/// The head of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    pub(super) method: Method,
+    /// Without the query.
+    pub(super) path: String,
+    pub(super) keeps_alive: bool,
+    framing: Framing,
+    /// The caller sends its body only once it is told to.
+    expects_continue: bool,
+}
+
+/// A body, in as far as it is wanted.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    Whole(Vec<u8>),
+    /// Over the limit. What is left of it has been read.
+    TooLarge,
+    /// Its framing makes no sense, or it goes on for ever: nothing more can be read.
+    Broken,
+}
+
+/// A request that is answered with this and then forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bad {
+    Syntax,
+    HeadTooLarge,
+}
+
+impl Bad {
+    pub(super) const fn status(self) -> u16 {
+        match self {
+            Self::Syntax => 400,
+            Self::HeadTooLarge => 431,
+        }
+    }
+
+    pub(super) const fn reason(self) -> &'static str {
+        match self {
+            Self::Syntax => "Bad Request",
+            Self::HeadTooLarge => "Request Header Fields Too Large",
+        }
+    }
+}
+
+/// What is sent back.
+#[derive(Debug)]
+pub(super) struct Reply<'a> {
+    pub(super) status: u16,
+    pub(super) reason: &'static str,
+    /// Whole lines.
+    pub(super) headers: String,
+    pub(super) body: &'a [u8],
+    pub(super) keeps_alive: bool,
+}
+
+impl Reply<'static> {
+    /// Without a body; the connection goes on.
+    pub(super) const fn plain(status: u16, reason: &'static str) -> Self {
+        Self { status, reason, headers: String::new(), body: &[], keeps_alive: true }
+    }
+
+    /// Without a body; the connection ends.
+    pub(super) const fn closing(status: u16, reason: &'static str) -> Self {
+        Self { status, reason, headers: String::new(), body: &[], keeps_alive: false }
+    }
+}
+
+/// One connection of the function's runtime.
+#[derive(Debug)]
+pub(super) struct Connection<S = TcpStream> {
+    stream: S,
+    /// Read and not yet used.
+    buffer: Vec<u8>,
+}
+
+impl Connection<TcpStream> {
+    /// Whether the other side has closed, without reading anything or waiting.
+    pub(super) fn caller_is_gone(&self) -> io::Result<bool> {
+        self.stream.set_nonblocking(true)?;
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false)?;
+        match peeked {
+            Ok(len) => Ok(len == 0),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(false),
+            Err(_) => Ok(true),
+        }
+    }
+}
+
+impl<S: Read + Write> Connection<S> {
+    pub(super) const fn new(stream: S) -> Self {
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// The next request, or why it is none; `None` when the connection ends instead.
+    pub(super) fn read_request(&mut self) -> io::Result<Option<Result<Request, Bad>>> {
+        loop {
+            match parse(&self.buffer) {
+                Ok(Some((request, len))) => {
+                    self.consume(len);
+                    return Ok(Some(Ok(request)));
+                }
+                Err(bad) => return Ok(Some(Err(bad))),
+                Ok(None) if HEAD_BYTES_MAX <= self.buffer.len() => {
+                    return Ok(Some(Err(Bad::HeadTooLarge)));
+                }
+                Ok(None) => {}
+            }
+            if self.fill()? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The body of the request that was just read.
+    pub(super) fn read_body(&mut self, request: &Request) -> io::Result<Body> {
+        let has_body = request.framing != Framing::Length(0);
+        if let Framing::Length(len) = request.framing {
+            let is_too_large = u64::try_from(BODY_BYTES_MAX).is_ok_and(|max| max < len);
+            if is_too_large && request.expects_continue {
+                // It is never sent, or not to us: the connection cannot be used any further.
+                return Ok(Body::TooLarge);
+            }
+        }
+        if request.expects_continue && has_body {
+            self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let mut body = Collected::default();
+        let is_sound = match request.framing {
+            Framing::Length(len) => self.take(len, &mut body)?,
+            Framing::Chunked => self.take_chunks(&mut body)?,
+        };
+        Ok(match (is_sound, body.is_over) {
+            (true, false) => Body::Whole(body.bytes),
+            (true, true) => Body::TooLarge,
+            (false, _) => Body::Broken,
+        })
+    }
+
+    /// Sends a reply, small ones in one piece.
+    pub(super) fn write(&mut self, reply: &Reply<'_>) -> io::Result<()> {
+        let connection = if reply.keeps_alive { "" } else { "Connection: close\r\n" };
+        let mut bytes = format!(
+            "HTTP/1.1 {} {}\r\n{}Content-Length: {}\r\n{connection}\r\n",
+            reply.status,
+            reply.reason,
+            reply.headers,
+            reply.body.len()
+        )
+        .into_bytes();
+        if READ_BYTES < reply.body.len() {
+            self.stream.write_all(&bytes)?;
+            return self.stream.write_all(reply.body);
+        }
+        bytes.extend_from_slice(reply.body);
+        self.stream.write_all(&bytes)
+    }
+
+    fn take_chunks(&mut self, body: &mut Collected) -> io::Result<bool> {
+        loop {
+            let Some(line) = self.take_line()? else { return Ok(false) };
+            let Some(len) = chunk_len(&line) else { return Ok(false) };
+            if len == 0 {
+                return self.take_trailers();
+            }
+            if !self.take(len, body)? || self.take_line()?.is_none_or(|line| !line.is_empty()) {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn take_trailers(&mut self) -> io::Result<bool> {
+        for _ in 0..HEADERS_MAX {
+            match self.take_line()? {
+                Some(line) if line.is_empty() => return Ok(true),
+                Some(_) => {}
+                None => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes so many bytes of body. False: there are too many for us to read.
+    fn take(&mut self, mut len: u64, body: &mut Collected) -> io::Result<bool> {
+        while 0 < len {
+            if self.buffer.is_empty() && self.fill()? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            let here = usize::try_from(len).unwrap_or(usize::MAX).min(self.buffer.len());
+            if !body.add(self.buffer.get(..here).unwrap_or_default()) {
+                return Ok(false);
+            }
+            self.consume(here);
+            len -= u64::try_from(here).unwrap_or(len);
+        }
+        Ok(true)
+    }
+
+    /// A line without its end; `None` when it is too long.
+    fn take_line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let mut line: Vec<u8> = self.buffer.drain(..=end).collect();
+                line.pop();
+                line.pop_if(|byte| *byte == b'\r');
+                return Ok(Some(line));
+            }
+            if CHUNK_LINE_MAX < self.buffer.len() {
+                return Ok(None);
+            }
+            if self.fill()? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// Reads what is there, at least a byte, unless the stream has ended.
+    fn fill(&mut self) -> io::Result<usize> {
+        let mut block = [0; READ_BYTES];
+        loop {
+            match self.stream.read(&mut block) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+                Ok(len) => {
+                    self.buffer.extend_from_slice(block.get(..len).unwrap_or_default());
+                    return Ok(len);
+                }
+            }
+        }
+    }
+
+    fn consume(&mut self, len: usize) {
+        self.buffer.drain(..len.min(self.buffer.len()));
+    }
+}
+
+/// A body up to the limit; beyond it, only counted.
+#[derive(Debug, Default)]
+struct Collected {
+    bytes: Vec<u8>,
+    is_over: bool,
+    seen: u64,
+}
+
+impl Collected {
+    /// False when there is more than can be discarded, too.
+    fn add(&mut self, part: &[u8]) -> bool {
+        self.seen += u64::try_from(part.len()).unwrap_or(u64::MAX);
+        if self.is_over || BODY_BYTES_MAX < self.bytes.len() + part.len() {
+            self.is_over = true;
+            self.bytes = Vec::new();
+        } else {
+            self.bytes.extend_from_slice(part);
+        }
+        self.seen <= DISCARD_BYTES_MAX
+    }
+}
+
+/// A chunk's size: hexadecimal, up to a `;`.
+fn chunk_len(line: &[u8]) -> Option<u64> {
+    let digits = line.split(|byte| *byte == b';').next()?.trim_ascii();
+    let digits = std::str::from_utf8(digits).ok()?;
+    // `from_str_radix` would take a sign.
+    let is_plain = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    u64::from_str_radix(digits, 16).ok().filter(|_| is_plain)
+}
+
+/// The request at the start of these bytes and its length; `None` while it is not whole.
+fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Bad> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut head = httparse::Request::new(&mut headers);
+    let len = match head.parse(bytes) {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err(Bad::HeadTooLarge),
+        Err(_) => return Err(Bad::Syntax),
+    };
+    let method = match head.method {
+        Some("GET") => Method::Get,
+        Some("POST") => Method::Post,
+        _ => Method::Other,
+    };
+    let target = head.path.unwrap_or_default();
+    let path = target.split(['?', '#']).next().unwrap_or_default().to_owned();
+    let mut request = Request {
+        method,
+        path,
+        keeps_alive: head.version == Some(1),
+        framing: Framing::Length(0),
+        expects_continue: false,
+    };
+    apply_headers(&mut request, head.headers)?;
+    Ok(Some((request, len)))
+}
+
+/// A body with two lengths, or with one that is no number, is refused: where it ends would be a
+/// matter of opinion.
+fn apply_headers(request: &mut Request, headers: &[httparse::Header<'_>]) -> Result<(), Bad> {
+    let mut length = None;
+    let mut is_chunked = false;
+    for header in headers {
+        let value = std::str::from_utf8(header.value).unwrap_or_default().trim();
+        let is_named = |name: &str| header.name.eq_ignore_ascii_case(name);
+        if is_named("content-length") {
+            let is_plain = value.bytes().all(|byte| byte.is_ascii_digit());
+            let given = value.parse().ok().filter(|_| is_plain).ok_or(Bad::Syntax)?;
+            if length.replace(given).is_some_and(|before: u64| before != given) {
+                return Err(Bad::Syntax);
+            }
+        } else if is_named("transfer-encoding") {
+            if !value.eq_ignore_ascii_case("chunked") {
+                return Err(Bad::Syntax);
+            }
+            is_chunked = true;
+        } else if is_named("expect") {
+            request.expects_continue = value.eq_ignore_ascii_case("100-continue");
+        } else if is_named("connection") {
+            for word in value.split(',').map(str::trim) {
+                if word.eq_ignore_ascii_case("close") {
+                    request.keeps_alive = false;
+                } else if word.eq_ignore_ascii_case("keep-alive") {
+                    request.keeps_alive = true;
+                }
+            }
+        }
+    }
+    request.framing = match (length, is_chunked) {
+        (Some(_), true) => return Err(Bad::Syntax),
+        (None, true) => Framing::Chunked,
+        (length, false) => Framing::Length(length.unwrap_or(0)),
+    };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

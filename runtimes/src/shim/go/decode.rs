@@ -1,0 +1,333 @@
+//! Reading `encoding/gob`: any value, by the definitions that came before it.
+//!
+//! The other side is the function, which may send anything: every length is checked against what is
+//! there, depth and number of values have limits.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use super::encode::id;
+
+/// How deep values may lie in each other.
+const DEPTH_MAX: usize = 32;
+/// How many values a message may have.
+const VALUES_MAX: usize = 100_000;
+/// How many types may be defined on a connection.
+const TYPES_MAX: usize = 1_000;
+
+/// Why bytes are no gob; nothing more can be read from the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Malformed {
+    #[error("a message ends too early")]
+    Short,
+    #[error("a number has too many bytes")]
+    Number,
+    #[error("type `{0}` was not defined")]
+    UndefinedType(i64),
+    #[error("a type's definition makes no sense")]
+    Definition,
+    #[error("a struct has a field that its type does not have")]
+    UnknownField,
+    #[error("values are too many or too deep")]
+    TooMuch,
+    #[error("interface values are not understood")]
+    Interface,
+}
+
+/// A value; bytes are the message's own.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value<'a> {
+    Bool(bool),
+    Int(i64),
+    Uint(u64),
+    Float(f64),
+    Bytes(&'a [u8]),
+    List(Vec<Self>),
+    /// Fields with their zero value are not sent.
+    Struct(Vec<(&'a str, Self)>),
+    /// Of no interest: its content is checked, not kept.
+    Other,
+}
+
+/// A defined type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Type {
+    List { element: i64 },
+    Map { key: i64, element: i64 },
+    Struct(Vec<(String, i64)>),
+    /// Made by the type's own code.
+    Opaque,
+}
+
+/// What a message was.
+#[derive(Debug)]
+pub(super) enum Message<'a> {
+    /// A type's definition, which is known from now on.
+    Defined,
+    Value(Value<'a>),
+}
+
+/// The types that were defined on a connection.
+#[derive(Debug)]
+pub(super) struct Types {
+    defined: HashMap<i64, Type>,
+}
+
+impl Types {
+    /// Those that every connection has: of the definitions themselves.
+    pub(super) fn new() -> Self {
+        let structure = |fields: &[(&str, i64)]| {
+            Type::Struct(fields.iter().map(|(name, id)| ((*name).to_owned(), *id)).collect())
+        };
+        let common = ("CommonType", 18);
+        let own_code = structure(&[common]);
+        let wire_type = structure(&[
+            ("ArrayT", 17),
+            ("SliceT", 19),
+            ("StructT", 20),
+            ("MapT", 23),
+            ("GobEncoderT", 24),
+            ("BinaryMarshalerT", 24),
+            ("TextMarshalerT", 24),
+        ]);
+        let defined = [
+            (id::WIRE_TYPE, wire_type),
+            (17, structure(&[common, ("Elem", id::INT), ("Len", id::INT)])),
+            (18, structure(&[("Name", id::STRING), ("Id", id::INT)])),
+            (19, structure(&[common, ("Elem", id::INT)])),
+            (20, structure(&[common, ("Field", 22)])),
+            (21, structure(&[("Name", id::STRING), ("Id", id::INT)])),
+            (22, Type::List { element: 21 }),
+            (23, structure(&[common, ("Key", id::INT), ("Elem", id::INT)])),
+            (24, own_code),
+        ];
+        Self { defined: HashMap::from(defined) }
+    }
+
+    /// Reads one message, without its length.
+    pub(super) fn read<'a>(&'a mut self, message: &'a [u8]) -> Result<Message<'a>, Malformed> {
+        let mut reader = Reader { rest: message };
+        let type_id = reader.int()?;
+        if type_id < 0 {
+            self.define(type_id.checked_neg().ok_or(Malformed::Definition)?, &mut reader)?;
+            return Ok(Message::Defined);
+        }
+        let scope = Scope { types: self, values: Cell::new(VALUES_MAX) };
+        let is_struct = matches!(self.defined.get(&type_id), Some(Type::Struct(_)));
+        if !is_struct && reader.uint()? != 0 {
+            return Err(Malformed::UnknownField);
+        }
+        scope.value(type_id, &mut reader, 0).map(Message::Value)
+    }
+
+    fn define(&mut self, type_id: i64, reader: &mut Reader<'_>) -> Result<(), Malformed> {
+        let definition = {
+            let scope = Scope { types: self, values: Cell::new(VALUES_MAX) };
+            type_of(&scope.value(id::WIRE_TYPE, reader, 0)?)?
+        };
+        // An id has one meaning for good.
+        if TYPES_MAX <= self.defined.len() || self.defined.contains_key(&type_id) {
+            return Err(Malformed::Definition);
+        }
+        self.defined.insert(type_id, definition);
+        Ok(())
+    }
+}
+
+/// A `wireType` as the type that it defines.
+fn type_of(value: &Value<'_>) -> Result<Type, Malformed> {
+    let id = |value: &Value<'_>, name: &str| {
+        value.field(name).and_then(Value::as_int).ok_or(Malformed::Definition)
+    };
+    if let Some(list) = value.field("ArrayT").or_else(|| value.field("SliceT")) {
+        return Ok(Type::List { element: id(list, "Elem")? });
+    }
+    if let Some(map) = value.field("MapT") {
+        return Ok(Type::Map { key: id(map, "Key")?, element: id(map, "Elem")? });
+    }
+    if let Some(structure) = value.field("StructT") {
+        let fields = structure.field("Field").map(Value::items).unwrap_or_default();
+        let fields = fields.iter().map(|field| Ok((field.text("Name"), id(field, "Id")?)));
+        return Ok(Type::Struct(fields.collect::<Result<_, _>>()?));
+    }
+    let own_code = ["GobEncoderT", "BinaryMarshalerT", "TextMarshalerT"];
+    if own_code.iter().any(|name| value.field(name).is_some()) {
+        return Ok(Type::Opaque);
+    }
+    Err(Malformed::Definition)
+}
+
+/// Reads the values of one message.
+struct Scope<'a> {
+    types: &'a Types,
+    /// How many values may still come.
+    values: Cell<usize>,
+}
+
+impl<'a> Scope<'a> {
+    fn value<'m: 'a>(
+        &self,
+        type_id: i64,
+        reader: &mut Reader<'m>,
+        depth: usize,
+    ) -> Result<Value<'a>, Malformed> {
+        let left = self.values.get().checked_sub(1).ok_or(Malformed::TooMuch)?;
+        self.values.set(left);
+        if DEPTH_MAX <= depth {
+            return Err(Malformed::TooMuch);
+        }
+        Ok(match type_id {
+            id::BOOL => Value::Bool(reader.uint()? != 0),
+            id::INT => Value::Int(reader.int()?),
+            id::UINT => Value::Uint(reader.uint()?),
+            id::FLOAT => Value::Float(f64::from_bits(reader.uint()?.swap_bytes())),
+            id::BYTES | id::STRING => Value::Bytes(reader.bytes()?),
+            id::COMPLEX => {
+                reader.uint()?;
+                reader.uint()?;
+                Value::Other
+            }
+            id::INTERFACE => return Err(Malformed::Interface),
+            other => self.defined(other, reader, depth + 1)?,
+        })
+    }
+
+    fn defined<'m: 'a>(
+        &self,
+        type_id: i64,
+        reader: &mut Reader<'m>,
+        depth: usize,
+    ) -> Result<Value<'a>, Malformed> {
+        match self.types.defined.get(&type_id).ok_or(Malformed::UndefinedType(type_id))? {
+            Type::Struct(fields) => self.structure(fields, reader, depth),
+            Type::List { element } => {
+                let count = reader.len()?;
+                let mut items = Vec::new();
+                for _ in 0..count {
+                    items.push(self.value(*element, reader, depth)?);
+                }
+                Ok(Value::List(items))
+            }
+            Type::Map { key, element } => {
+                for _ in 0..reader.len()? {
+                    self.value(*key, reader, depth)?;
+                    self.value(*element, reader, depth)?;
+                }
+                Ok(Value::Other)
+            }
+            Type::Opaque => reader.bytes().map(|_| Value::Other),
+        }
+    }
+
+    fn structure<'m: 'a>(
+        &self,
+        fields: &'a [(String, i64)],
+        reader: &mut Reader<'m>,
+        depth: usize,
+    ) -> Result<Value<'a>, Malformed> {
+        let mut values = Vec::new();
+        // One past the field that came last: distances count from there.
+        let mut next = 0_usize;
+        loop {
+            let distance = reader.uint()?;
+            if distance == 0 {
+                return Ok(Value::Struct(values));
+            }
+            let distance = usize::try_from(distance).map_err(|_| Malformed::UnknownField)?;
+            next = next.checked_add(distance).ok_or(Malformed::UnknownField)?;
+            let (name, type_id) = fields.get(next - 1).ok_or(Malformed::UnknownField)?;
+            values.push((name.as_str(), self.value(*type_id, reader, depth)?));
+        }
+    }
+}
+
+impl<'a> Value<'a> {
+    /// A struct's field, unless it has its zero value.
+    pub(super) fn field(&self, name: &str) -> Option<&Self> {
+        match self {
+            Self::Struct(fields) => {
+                fields.iter().find(|(field, _)| *field == name).map(|(_, value)| value)
+            }
+            Self::Bool(_)
+            | Self::Int(_)
+            | Self::Uint(_)
+            | Self::Float(_)
+            | Self::Bytes(_)
+            | Self::List(_)
+            | Self::Other => None,
+        }
+    }
+
+    /// A struct's text field; invalid UTF-8 is replaced.
+    pub(super) fn text(&self, name: &str) -> String {
+        let bytes = self.field(name).and_then(Self::as_bytes).unwrap_or_default();
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+
+    pub(super) fn items(&self) -> &[Self] {
+        if let Self::List(items) = self { items } else { &[] }
+    }
+
+    pub(super) fn as_bytes(&self) -> Option<&'a [u8]> {
+        if let Self::Bytes(bytes) = self { Some(bytes) } else { None }
+    }
+
+    pub(super) fn as_int(&self) -> Option<i64> {
+        if let Self::Int(value) = self { Some(*value) } else { None }
+    }
+
+    pub(super) fn as_uint(&self) -> Option<u64> {
+        if let Self::Uint(value) = self { Some(*value) } else { None }
+    }
+
+    pub(super) fn is_true(&self) -> bool {
+        matches!(self, Self::Bool(true))
+    }
+}
+
+/// The rest of a message.
+struct Reader<'m> {
+    rest: &'m [u8],
+}
+
+impl<'m> Reader<'m> {
+    fn uint(&mut self) -> Result<u64, Malformed> {
+        let (first, rest) = self.rest.split_first().ok_or(Malformed::Short)?;
+        self.rest = rest;
+        if *first < 0x80 {
+            return Ok(u64::from(*first));
+        }
+        let count = usize::from(first.wrapping_neg());
+        if 8 < count {
+            return Err(Malformed::Number);
+        }
+        let bytes = self.take(count)?;
+        Ok(bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    }
+
+    fn int(&mut self) -> Result<i64, Malformed> {
+        let bits = self.uint()?;
+        let value = (bits >> 1).cast_signed();
+        Ok(if bits & 1 == 0 { value } else { !value })
+    }
+
+    /// A number of things that are still to come, each of which has a byte at least.
+    fn len(&mut self) -> Result<usize, Malformed> {
+        let len = usize::try_from(self.uint()?).map_err(|_| Malformed::Short)?;
+        if self.rest.len() < len { Err(Malformed::Short) } else { Ok(len) }
+    }
+
+    fn bytes(&mut self) -> Result<&'m [u8], Malformed> {
+        let len = self.len()?;
+        self.take(len)
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'m [u8], Malformed> {
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or(Malformed::Short)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! The messages of `net/rpc` and of the service `Function`, in gob.
+//!
+//! Go matches fields by name, so that these serve scf-go-lib, old and new, and aws-lambda-go.
+
+use super::decode::Value;
+use super::encode::{Definition, Fields, id, int, message};
+use crate::shim::answer::clipped;
+use crate::wire::{Failure, status};
+
+const REQUEST: i64 = 65;
+const PING_REQUEST: i64 = 66;
+const INVOKE_REQUEST: i64 = 67;
+const TIMESTAMP: i64 = 68;
+
+/// What comes before every call.
+pub(super) const REQUEST_TYPE: Definition = Definition {
+    id: REQUEST,
+    name: "Request",
+    fields: &[("ServiceMethod", id::STRING), ("Seq", id::UINT)],
+};
+
+pub(super) const PING_TYPE: Definition =
+    Definition { id: PING_REQUEST, name: "PingRequest", fields: &[] };
+
+pub(super) const INVOKE_TYPE: Definition = Definition {
+    id: INVOKE_REQUEST,
+    name: "InvokeRequest",
+    fields: &[
+        ("Payload", id::BYTES),
+        ("RequestId", id::STRING),
+        ("TraceId", id::STRING),
+        ("Deadline", TIMESTAMP),
+        ("InvokedFunctionUnique", id::STRING),
+        ("ClientContext", id::BYTES),
+        ("Namespace", id::STRING),
+        ("FunctionName", id::STRING),
+        ("FunctionVersion", id::STRING),
+        ("MemoryLimitInMb", id::INT),
+        ("TimeLimitInMs", id::INT),
+        ("Environment", id::STRING),
+        ("TencentcloudRegion", id::STRING),
+        ("TencentcloudAppID", id::STRING),
+        ("TencentcloudUin", id::STRING),
+        ("FunctionTrace", id::STRING),
+    ],
+};
+
+pub(super) const TIMESTAMP_TYPE: Definition = Definition {
+    id: TIMESTAMP,
+    name: "InvokeRequest_Timestamp",
+    fields: &[("Seconds", id::INT), ("Nanos", id::INT)],
+};
+
+/// A time of day, since 1970.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Deadline {
+    pub(super) seconds: i64,
+    pub(super) nanos: i64,
+}
+
+/// One event, as the library wants it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct InvokeRequest<'a> {
+    pub(super) payload: &'a [u8],
+    pub(super) request_id: &'a str,
+    /// Must be set: the handler's context ends with it.
+    pub(super) deadline: Deadline,
+    pub(super) namespace: &'a str,
+    pub(super) function_name: &'a str,
+    pub(super) function_version: &'a str,
+    pub(super) memory_limit_in_mb: u32,
+    pub(super) time_limit_in_ms: u32,
+    /// JSON object of strings.
+    pub(super) environment: &'a str,
+    pub(super) region: &'a str,
+    pub(super) app_id: &'a str,
+    pub(super) uin: &'a str,
+}
+
+/// What comes before every call, for this method.
+pub(super) fn write_request(out: &mut Vec<u8>, method: &str, sequence: u64) {
+    message(out, |out| {
+        int(out, REQUEST);
+        let mut fields = Fields::new(out);
+        fields.text(1, method);
+        fields.uint(2, sequence);
+        fields.end();
+    });
+}
+
+/// The argument of `Function.Ping`.
+pub(super) fn write_ping(out: &mut Vec<u8>) {
+    message(out, |out| {
+        int(out, PING_REQUEST);
+        Fields::new(out).end();
+    });
+}
+
+/// The argument of `Function.Invoke`.
+pub(super) fn write_invoke(out: &mut Vec<u8>, request: &InvokeRequest<'_>) {
+    message(out, |out| {
+        int(out, INVOKE_REQUEST);
+        let mut fields = Fields::new(out);
+        fields.bytes(1, request.payload);
+        fields.text(2, request.request_id);
+        let Deadline { seconds, nanos } = request.deadline;
+        if seconds != 0 || nanos != 0 {
+            fields.nested(4, |time| {
+                time.int(1, seconds);
+                time.int(2, nanos);
+            });
+        }
+        fields.text(7, request.namespace);
+        fields.text(8, request.function_name);
+        fields.text(9, request.function_version);
+        fields.int(10, i64::from(request.memory_limit_in_mb));
+        fields.int(11, i64::from(request.time_limit_in_ms));
+        fields.text(12, request.environment);
+        fields.text(13, request.region);
+        fields.text(14, request.app_id);
+        fields.text(15, request.uin);
+        fields.end();
+    });
+}
+
+/// What comes before every reply.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Response {
+    pub(super) sequence: u64,
+    /// Empty where the call was made.
+    pub(super) error: String,
+}
+
+impl Response {
+    pub(super) fn from_value(value: &Value<'_>) -> Self {
+        let sequence = value.field("Seq").and_then(Value::as_uint).unwrap_or(0);
+        Self { sequence, error: value.text("Error") }
+    }
+}
+
+/// The reply of `Function.Invoke`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reply {
+    pub(super) payload: Vec<u8>,
+    pub(super) error: Option<ReplyError>,
+}
+
+/// What the handler returned or panicked with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ReplyError {
+    message: String,
+    kind: String,
+    /// One line, and one indented, for each frame.
+    stack: String,
+    pub(super) should_exit: bool,
+}
+
+impl Reply {
+    pub(super) fn from_value(value: &Value<'_>) -> Self {
+        let payload = value.field("Payload").and_then(Value::as_bytes).unwrap_or_default();
+        let error = value.field("Error").map(ReplyError::from_value);
+        Self { payload: payload.to_vec(), error }
+    }
+}
+
+impl ReplyError {
+    fn from_value(value: &Value<'_>) -> Self {
+        let frames = value.field("StackTrace").map(Value::items).unwrap_or_default();
+        let stack: Vec<_> = frames.iter().map(stack_line).collect();
+        Self {
+            message: value.text("Message"),
+            kind: value.text("Type"),
+            stack: stack.join("\n"),
+            should_exit: value.field("ShouldExit").is_some_and(Value::is_true),
+        }
+    }
+
+    pub(super) fn into_failure(self) -> Failure {
+        let some = |text: String| Some(clipped(text)).filter(|text| !text.is_empty());
+        Failure {
+            error_type: some(self.kind),
+            stack_trace: some(self.stack),
+            ..Failure::new(status::USER_ERROR, clipped(self.message))
+        }
+    }
+}
+
+/// As Go itself prints a frame.
+fn stack_line(frame: &Value<'_>) -> String {
+    let line = frame.field("Line").and_then(Value::as_int).unwrap_or(0);
+    format!("{}\n\t{}:{line}", frame.text("Label"), frame.text("Path"))
+}

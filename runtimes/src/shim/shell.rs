@@ -1,0 +1,168 @@
+//! The adapter *shell*: a script for each event, nothing between events.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::ChildStdout;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::answer::Answer;
+use super::link::{Event, Link, Then};
+use super::processes::{End, Launch, Script};
+use super::spawn_thread;
+use super::watch::Sandbox;
+use crate::wire::{BODY_BYTES_MAX, Failure, Init, Origin, status};
+
+/// How long the output of a script that has ended may stay open. Whoever holds it is killed by
+/// then; only outside of a sandbox can somebody escape that.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(2);
+/// The first line of a script is not looked at any further.
+const FIRST_LINE_MAX: u64 = 512;
+
+/// Serves events until the invoker is gone.
+pub(super) fn serve(sandbox: &Arc<Sandbox>) -> io::Result<()> {
+    let (mut link, init) = Link::connect(&sandbox.dir)?;
+    if let Err(failure) = check(&init) {
+        return link.refuse(&failure);
+    }
+    link.ready()?;
+    while let Some(event) = link.next()? {
+        let name = event.name;
+        let answer = run(sandbox, event);
+        link.answer(name, &answer, Then::Continue)?;
+    }
+    Ok(())
+}
+
+/// Whether there is a script to run.
+fn check(init: &Init) -> Result<(), Failure> {
+    let handler = &init.handler;
+    let missing =
+        |why: String| Failure::new(status::HANDLER_NOT_FOUND, format!("the file `{handler}` {why}"));
+    let path = Path::new(&init.cwd).join(handler);
+    let Ok(found) = fs::metadata(&path) else { return Err(missing("does not exist".to_owned())) };
+    if !found.is_file() {
+        return Err(missing("is no file".to_owned()));
+    }
+    let first_line = first_line(&path).map_err(|error| missing(format!("is unreadable: {error}")))?;
+    let Some(interpreter) = first_line.strip_prefix("#!") else {
+        return Err(missing("does not start with `#!`".to_owned()));
+    };
+    if found.permissions().mode() & 0o111 == 0 {
+        return Err(missing("is not executable (`chmod +x` it)".to_owned()));
+    }
+    let program = interpreter.split_ascii_whitespace().next().unwrap_or_default();
+    if program.is_empty() || !Path::new(program).exists() {
+        return Err(missing(format!("is to be run by `{program}`, which is not here")));
+    }
+    Ok(())
+}
+
+fn first_line(path: &Path) -> io::Result<String> {
+    let mut start = Vec::new();
+    File::open(path)?.take(FIRST_LINE_MAX).read_to_end(&mut start)?;
+    let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(line).into_owned())
+}
+
+/// Runs the script for one event. When it returns, nothing of it is left.
+fn run(sandbox: &Arc<Sandbox>, event: Event) -> Answer {
+    let kills_before = sandbox.oom_kills.count();
+    let ended = start(sandbox, &event).and_then(|script| attend(sandbox, script, event.payload));
+    let (end, output) = match ended {
+        Ok(ended) => ended,
+        Err(error) => {
+            sandbox.processes.clear();
+            let message = format!("the script cannot be run: {error}");
+            return Answer::failed(status::CODE_ERROR, message);
+        }
+    };
+    let oom_killed = kills_before < sandbox.oom_kills.count();
+    match (output, end) {
+        (Output::TooLarge, _) => Answer::too_large(),
+        (Output::Whole(bytes), End::Code(0)) => Answer::from_output(bytes),
+        (Output::Whole(_), _) if oom_killed => {
+            let memory_mb = sandbox.start.init.memory_mb;
+            Answer::ended(status::OUT_OF_MEMORY, format!("Task memory exceeded {memory_mb} MB"))
+        }
+        (Output::Whole(_), End::Code(code)) => {
+            Answer::failed(status::USER_ERROR, format!("the script ended with status {code}"))
+        }
+        (Output::Whole(_), End::Signal(signal)) => {
+            let name = Signal::try_from(signal).map_or("a signal", Signal::as_str);
+            Answer::ended(
+                status::PROCESS_EXITED,
+                format!("the script was killed by {name} ({signal})"),
+            )
+        }
+    }
+}
+
+fn start(sandbox: &Sandbox, event: &Event) -> io::Result<Script> {
+    let origin = match event.head.origin {
+        Origin::Direct => "direct",
+        Origin::Timer => "timer",
+        Origin::Http => "http",
+        Origin::Redis => "redis",
+    };
+    let start = &sandbox.start;
+    sandbox.processes.start_script(&Launch {
+        argv: &start.argv,
+        env: &start.env,
+        more_env: &[("SCF_REQUEST_ID", event.head.request_id()), ("TRIGGER_SRC", origin)],
+        cwd: &start.init.cwd,
+    })
+}
+
+/// What a script wrote to its standard output.
+#[derive(Debug)]
+enum Output {
+    Whole(Vec<u8>),
+    TooLarge,
+}
+
+/// Feeds the script and waits for its end, for which the invoker has a deadline. Then ends what it
+/// left running, which also closes its output.
+fn attend(
+    sandbox: &Arc<Sandbox>,
+    script: Script,
+    payload: Vec<u8>,
+) -> io::Result<(End, Output)> {
+    let Script { mut stdin, stdout, end } = script;
+    spawn_thread("stdin", move || {
+        // A script need not read its event.
+        let _ = stdin.write_all(&payload);
+    })?;
+    let output = collect(sandbox, stdout)?;
+    let end = end.recv().map_err(io::Error::other)?;
+    sandbox.processes.clear();
+    let output = output.recv_timeout(OUTPUT_PATIENCE).map_err(|_| {
+        io::Error::other("something that it started keeps its standard output open")
+    })?;
+    Ok((end, output))
+}
+
+/// Reads on a thread of its own, and ends the script when it writes too much.
+fn collect(sandbox: &Arc<Sandbox>, stdout: ChildStdout) -> io::Result<Receiver<Output>> {
+    let sandbox = Arc::clone(sandbox);
+    let (sender, output) = sync_channel(1);
+    spawn_thread("stdout", move || {
+        let mut bytes = Vec::new();
+        let limit = u64::try_from(BODY_BYTES_MAX).unwrap_or(u64::MAX) + 1;
+        // What was read before an error counts.
+        let _ = stdout.take(limit).read_to_end(&mut bytes);
+        let result = if BODY_BYTES_MAX < bytes.len() {
+            sandbox.processes.kill_all();
+            Output::TooLarge
+        } else {
+            Output::Whole(bytes)
+        };
+        let _ = sender.try_send(result);
+    })?;
+    Ok(output)
+}

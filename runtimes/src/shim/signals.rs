@@ -1,0 +1,55 @@
+//! Signals as bytes in a pipe, so that one `poll` waits for them too.
+//!
+//! Handlers and not a blocked mask: children inherit a mask, but never a handler.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+use signal_hook::low_level::pipe;
+
+/// The signals that the shim heeds.
+#[derive(Debug)]
+pub(super) struct Signals {
+    child: UnixStream,
+    stop: UnixStream,
+}
+
+impl Signals {
+    /// From now on, no such signal is lost.
+    pub(super) fn listen() -> io::Result<Self> {
+        let (child, child_end) = UnixStream::pair()?;
+        let (stop, stop_end) = UnixStream::pair()?;
+        child.set_nonblocking(true)?;
+        stop.set_nonblocking(true)?;
+        pipe::register(SIGCHLD, child_end)?;
+        pipe::register(SIGTERM, stop_end.try_clone()?)?;
+        pipe::register(SIGINT, stop_end)?;
+        Ok(Self { child, stop })
+    }
+
+    /// Readable when a child may have ended.
+    pub(super) fn child(&self) -> BorrowedFd<'_> {
+        self.child.as_fd()
+    }
+
+    /// Readable when the shim was asked to stop.
+    pub(super) fn stop(&self) -> BorrowedFd<'_> {
+        self.stop.as_fd()
+    }
+
+    pub(super) fn drain_child(&self) {
+        drain(&self.child);
+    }
+
+    pub(super) fn drain_stop(&self) {
+        drain(&self.stop);
+    }
+}
+
+/// Takes all that is there. The stream does not block, so that every error means "no more".
+fn drain(mut stream: &UnixStream) {
+    let mut bytes = [0; 64];
+    while matches!(stream.read(&mut bytes), Ok(len) if len != 0) {}
+}
