@@ -263,3 +263,67 @@ fn without_password(url: &str) -> String {
         _ => head.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hanshu_core::ErrorKind;
+
+    use super::*;
+
+    /// Writes until the database refuses, after `pragma`.
+    async fn refusal_after(pragma: &'static str) -> Error {
+        let db = Db::open("sqlite::memory:").await.unwrap();
+        sqlx::raw_sql(pragma).execute(db.writer()).await.unwrap();
+        for id in 0..1000 {
+            let insert = "INSERT INTO access_keys (id, sealed, created_at) VALUES ($1, $2, 0)";
+            let row = sqlx::query(insert).bind(id.to_string()).bind("x".repeat(4096));
+            if let Err(error) = row.execute(db.writer()).await {
+                return error.into();
+            }
+        }
+        panic!("nothing was refused");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_said_in_one_sentence() {
+        let error = refusal_after("PRAGMA max_page_count = 60").await;
+        assert!(matches!(error, Error::Full), "{error:?}");
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert_eq!(error.to_string(), "the disk of the database is full: free some space");
+    }
+
+    #[tokio::test]
+    async fn a_read_only_database_is_said_in_one_sentence() {
+        let error = refusal_after("PRAGMA query_only = ON").await;
+        assert!(matches!(error, Error::ReadOnly), "{error:?}");
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn a_wrong_statement_is_our_fault() {
+        let db = Db::open("sqlite::memory:").await.unwrap();
+        let error = sqlx::query("SELECT nothing").execute(db.writer()).await.unwrap_err();
+        assert_eq!(Error::from(error).kind(), ErrorKind::Internal);
+    }
+
+    #[tokio::test]
+    async fn a_commit_of_sqlite_is_synced() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("hanshu.db");
+        let db = Db::open_file(&file, &DbOptions::default()).await.unwrap();
+        let full: i64 =
+            sqlx::query_scalar("PRAGMA synchronous").fetch_one(db.writer()).await.unwrap();
+        let journal: String =
+            sqlx::query_scalar("PRAGMA journal_mode").fetch_one(db.reader()).await.unwrap();
+        assert_eq!((full, journal.as_str()), (2, "wal"));
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        for url in ["mysql://u:secret@h/d", "mysql://u:se@cret@h/d?password=secret"] {
+            let shown = without_password(url);
+            assert!(!shown.contains("cret"), "{shown}");
+            assert!(shown.contains("…@h/d"), "{shown}");
+        }
+    }
+}
