@@ -2,9 +2,13 @@
 //! and in folders. The only crate that knows sqlx, redis and zip.
 
 mod error;
+mod redis;
 mod sql;
+mod stored;
+mod wake;
 
 pub use error::Error;
+pub use redis::{RedisOptions, RedisQueue};
 pub use sql::dialect::{Dialect, Durability};
 pub use sql::nodes::SqlNodes;
 pub use sql::registry::SqlRegistry;

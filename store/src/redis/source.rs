@@ -1,0 +1,128 @@
+//! One of the queues in Redis, to claim from.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hanshu_core::ports::{Claim, Ended, EventSource, QueueError, QueueName, Receipt};
+use hanshu_core::{Attempt, NodeId, RequestId, Timestamp};
+
+use super::Inner;
+use crate::stored::{self, End, unreadable};
+
+/// One queue.
+#[derive(Debug)]
+pub(super) struct RedisSource {
+    pub(super) inner: Arc<Inner>,
+    pub(super) queue: QueueName,
+}
+
+/// request id, tries, attempt, payload, version, revision, origin, accepted, expires
+type Row = (String, u32, u32, Vec<u8>, String, String, String, i64, i64);
+
+impl RedisSource {
+    /// Events of one claim, so that a script is short.
+    const CLAIM_MAX: usize = 256;
+
+    fn claim_of(&self, row: Row) -> Result<Claim, QueueError> {
+        let (key, tries, attempt, payload, version, revision, origin, accepted, expires) = row;
+        let id = key.as_str();
+        Ok(Claim {
+            request_id: id.parse().map_err(|error| unreadable(id, error))?,
+            queue: self.queue.clone(),
+            version: version.parse().map_err(|error| unreadable(id, error))?,
+            revision: Some(revision.parse().map_err(|error| unreadable(id, error))?),
+            payload: payload.into(),
+            origin: serde_json::from_str(&origin).map_err(|error| unreadable(id, error))?,
+            attempt,
+            tries,
+            accepted_at: stored::time(accepted)?,
+            expires_at: stored::time(expires)?,
+            receipt: Receipt { key, claim: u64::from(tries) },
+        })
+    }
+}
+
+#[async_trait]
+impl EventSource for RedisSource {
+    async fn claim(
+        &self,
+        max: usize,
+        hold: Duration,
+        node: &NodeId,
+    ) -> Result<Vec<Claim>, QueueError> {
+        if max == 0 {
+            return Ok(Vec::new());
+        }
+        let Inner { link, scripts, keys, clock, .. } = &*self.inner;
+        let now = clock.now();
+        let mut claim = scripts.claim.prepare_invoke();
+        claim.key(keys.queues()).key(keys.waiting(&self.queue));
+        claim.key(keys.held(&self.queue)).key(keys.retried(&self.queue));
+        claim.arg(self.queue.to_string()).arg(keys.events()).arg(now.as_microsecond());
+        claim.arg(stored::hold_end(now, hold)).arg(max.min(Self::CLAIM_MAX));
+        claim.arg(stored::begun(now, node)?);
+        let rows: Vec<Row> = link.run(&claim).await?;
+        rows.into_iter().map(|row| self.claim_of(row)).collect()
+    }
+
+    async fn extend(&self, receipt: &Receipt, hold: Duration) -> Result<(), QueueError> {
+        let Inner { link, scripts, keys, clock, .. } = &*self.inner;
+        let mut extend = scripts.extend.prepare_invoke();
+        extend.key(keys.queues()).key(keys.waiting(&self.queue));
+        extend.key(keys.held(&self.queue)).key(keys.event(request_id(receipt)?));
+        extend.arg(self.queue.to_string()).arg(receipt.claim);
+        extend.arg(stored::hold_end(clock.now(), hold));
+        settled(link.run(&extend).await?, receipt)
+    }
+
+    async fn end(
+        &self,
+        receipt: Receipt,
+        attempt: Option<Attempt>,
+        ended: Ended,
+    ) -> Result<(), QueueError> {
+        let Inner { link, scripts, keys, clock, keep, .. } = &*self.inner;
+        let end = End::of(&ended)?;
+        let (field, text) = match (&end.result, &end.error) {
+            (Some(result), _) => ("result", result.as_str()),
+            (None, Some(error)) => ("error", error.as_str()),
+            (None, None) => ("", ""),
+        };
+        let mut script = scripts.end.prepare_invoke();
+        script.key(keys.queues()).key(keys.waiting(&self.queue)).key(keys.held(&self.queue));
+        script.key(keys.event(request_id(&receipt)?)).key(keys.ended()).key(keys.buried());
+        script.key(keys.pins());
+        script.arg(self.queue.to_string()).arg(&receipt.key).arg(receipt.claim);
+        script.arg(stored::finished(attempt.as_ref())?).arg(end.state.as_str());
+        script.arg(clock.now().as_microsecond()).arg(field).arg(text);
+        script.arg(i64::try_from(keep.as_millis()).unwrap_or(i64::from(u32::MAX)));
+        settled(link.run(&script).await?, &receipt)
+    }
+
+    async fn retry(
+        &self,
+        receipt: Receipt,
+        due: Timestamp,
+        attempt: Option<Attempt>,
+    ) -> Result<(), QueueError> {
+        let Inner { link, scripts, keys, wake, .. } = &*self.inner;
+        let mut retry = scripts.retry.prepare_invoke();
+        retry.key(keys.queues()).key(keys.waiting(&self.queue)).key(keys.held(&self.queue));
+        retry.key(keys.event(request_id(&receipt)?)).key(keys.retried(&self.queue));
+        retry.arg(self.queue.to_string()).arg(receipt.claim).arg(due.as_microsecond());
+        retry.arg(stored::finished(attempt.as_ref())?);
+        settled(link.run(&retry).await?, &receipt)?;
+        wake.ring();
+        Ok(())
+    }
+}
+
+fn request_id(receipt: &Receipt) -> Result<RequestId, QueueError> {
+    receipt.key.parse().map_err(|error| unreadable(&receipt.key, error))
+}
+
+/// Scripts answer 0 where the claim is not the newest, or the event ended.
+fn settled(answer: i64, receipt: &Receipt) -> Result<(), QueueError> {
+    if answer == 1 { Ok(()) } else { Err(QueueError::Stale(receipt.key.clone())) }
+}
