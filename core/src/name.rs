@@ -24,6 +24,16 @@ impl NameError {
     pub fn field(&self) -> &'static str {
         self.what
     }
+
+    /// What was found; at most 80 characters.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// What was expected.
+    pub fn rule(&self) -> &'static str {
+        self.rule
+    }
 }
 
 fn word(text: &str, lengths: std::ops::RangeInclusive<usize>) -> bool {

@@ -14,6 +14,10 @@ pub trait Invoke: Send + Sync {
     async fn invoke(&self, invocation: Invocation) -> Outcome;
 }
 
+/// Is told of long work, line by line; it must not block. (An alias of its own, since `async_trait`
+/// would tie a bare `Fn(&str)` to one lifetime that no implementation could call it with.)
+pub type Progress<'a> = &'a (dyn Fn(&str) + Send + Sync + 'a);
+
 /// Makes the image that functions of a family run in.
 #[async_trait]
 pub trait ImageBuilder: Send + Sync {
@@ -25,7 +29,7 @@ pub trait ImageBuilder: Send + Sync {
     async fn ensure(
         &self,
         family: Family,
-        progress: &(dyn Fn(&str) + Send + Sync),
+        progress: Progress<'_>,
     ) -> Result<(), ImageError>;
 }
 

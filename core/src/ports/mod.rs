@@ -10,7 +10,7 @@ mod queue;
 mod registry;
 
 pub use catalog::{Catalog, CatalogError};
-pub use invoke::{ImageBuilder, ImageError, Invoke};
+pub use invoke::{ImageBuilder, ImageError, Invoke, Progress};
 pub use journal::{Cursor, Journal, JournalError, LogPage, LogQuery};
 pub use nodes::{InvokerNode, Nodes};
 pub use packages::{PackageError, PackageStore};
