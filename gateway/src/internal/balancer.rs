@@ -1,0 +1,132 @@
+//! Spreads invocations over the live invoker nodes.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use hanshu_core::ports::{Invoke, InvokerNode, Nodes};
+use hanshu_core::{Clock, Digest, Invocation, NodeId, Outcome, Refusal, Verdict};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::Peers;
+use super::invoker::{Lost, RemoteInvoker, refused};
+use super::placement::Placement;
+
+/// How often the live nodes are asked for.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+/// A registry that takes longer is taken to be away.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Nodes that are asked for one invocation, at most.
+const NODES_TRIED_MAX: usize = 3;
+
+/// Runs invocations on other nodes.
+pub struct Balancer {
+    peers: Peers,
+    clock: Arc<dyn Clock>,
+    live: ArcSwap<Vec<InvokerNode>>,
+    placement: Mutex<Placement>,
+}
+
+/// A call on its way: counted until dropped.
+struct Flight<'a> {
+    balancer: &'a Balancer,
+    node: &'a NodeId,
+    revision: &'a Digest,
+}
+
+impl Balancer {
+    /// No nodes yet: [`Balancer::set_nodes`] or [`Balancer::run`] tells of them.
+    pub fn new(peers: Peers, clock: Arc<dyn Clock>) -> Self {
+        Self { peers, clock, live: ArcSwap::default(), placement: Mutex::default() }
+    }
+
+    /// These are the nodes now.
+    pub fn set_nodes(&self, live: Vec<InvokerNode>) {
+        self.placement().forget(Instant::now(), &live);
+        self.live.store(Arc::new(live));
+    }
+
+    /// The nodes as last told of.
+    pub fn nodes(&self) -> Arc<Vec<InvokerNode>> {
+        self.live.load_full()
+    }
+
+    /// Keeps asking for the live nodes until `stop`. If they cannot be had, those known stay.
+    pub async fn run(&self, nodes: Arc<dyn Nodes>, stop: CancellationToken) {
+        let mut away = false;
+        loop {
+            match timeout(REFRESH_TIMEOUT, nodes.live()).await {
+                Ok(Ok(live)) => {
+                    away = false;
+                    self.set_nodes(live);
+                }
+                Ok(Err(_)) | Err(_) if away => {}
+                Ok(Err(_)) | Err(_) => {
+                    away = true;
+                    warn!("Could not ask for the live nodes; those known stay in use");
+                }
+            }
+            if stop.run_until_cancelled(tokio::time::sleep(REFRESH_INTERVAL)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    // Nothing is awaited under it, and nothing in it can fail half-way.
+    fn placement(&self) -> MutexGuard<'_, Placement> {
+        self.placement.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin<'a>(&'a self, node: &'a NodeId, revision: &'a Digest) -> Flight<'a> {
+        self.placement().begin(Instant::now(), node, revision);
+        Flight { balancer: self, node, revision }
+    }
+}
+
+#[async_trait]
+impl Invoke for Balancer {
+    async fn invoke(&self, invocation: Invocation) -> Outcome {
+        let live = self.live.load_full();
+        let order = self.placement().order(Instant::now(), &live, &invocation.function);
+        let reason = "no node takes invocations; is an invoker running?".into();
+        let mut last = refused(Refusal::Unavailable { reason }, &*self.clock);
+        for node in order.into_iter().take(NODES_TRIED_MAX) {
+            let remote = RemoteInvoker::new(self.peers.clone(), node, self.clock.clone());
+            let flight = self.begin(&node.id, &invocation.function.digest);
+            let ended = remote.run(&invocation).await;
+            drop(flight);
+            match ended {
+                Ok(outcome) if !is_stopping(&outcome) => return outcome,
+                Ok(outcome) => last = outcome,
+                Err(lost @ Lost::NotBegun(_)) => last = lost.outcome(&*self.clock),
+                Err(lost @ Lost::Unknown(_)) => {
+                    self.placement().leave_out(Instant::now(), &node.id);
+                    return lost.outcome(&*self.clock);
+                }
+            }
+            self.placement().leave_out(Instant::now(), &node.id);
+        }
+        last
+    }
+}
+
+/// Whether a node said that it takes no work, before it gave the event to anything.
+fn is_stopping(outcome: &Outcome) -> bool {
+    outcome.report.node.is_none()
+        && matches!(outcome.verdict, Verdict::Refused(Refusal::Unavailable { .. }))
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        self.balancer.placement().end(Instant::now(), self.node, self.revision);
+    }
+}
+
+impl std::fmt::Debug for Balancer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Balancer").field("nodes", &self.live.load().len()).finish_non_exhaustive()
+    }
+}

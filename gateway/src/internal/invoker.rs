@@ -1,0 +1,121 @@
+//! An invoker on another node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hanshu_core::ports::{Invoke, InvokerNode};
+use hanshu_core::{Clock, Invocation, Mode, NodeId, Outcome, Refusal, Report, Verdict};
+use http::{Method, StatusCode};
+use tracing::warn;
+
+use super::Peers;
+use super::wire::{INVOCATIONS_PATH, decode_outcome, encode_call};
+
+/// What a node may take beyond the function's own times: fetching code, starting a sandbox.
+const START_MARGIN: Duration = Duration::from_secs(60);
+/// For the way there and back.
+const WAY_MARGIN: Duration = Duration::from_secs(5);
+
+/// An invoker on another node.
+#[derive(Clone, Debug)]
+pub struct RemoteInvoker {
+    peers: Peers,
+    node: NodeId,
+    url: String,
+    clock: Arc<dyn Clock>,
+}
+
+/// No outcome came back.
+#[derive(Debug)]
+pub(super) enum Lost {
+    /// The node surely did not begin the invocation: another may try.
+    NotBegun(String),
+    /// It may have begun, or ended.
+    Unknown(String),
+}
+
+impl RemoteInvoker {
+    /// The invoker of `node`.
+    pub fn new(peers: Peers, node: &InvokerNode, clock: Arc<dyn Clock>) -> Self {
+        let url = format!("{}{INVOCATIONS_PATH}", node.url.trim_end_matches('/'));
+        Self { peers, node: node.id.clone(), url, clock }
+    }
+
+    /// The invocation's outcome there, if one comes back.
+    pub(super) async fn run(&self, invocation: &Invocation) -> Result<Outcome, Lost> {
+        let message = encode_call(invocation).map_err(|error| Lost::NotBegun(error.to_string()))?;
+        let request = self
+            .peers
+            .request(Method::POST, &self.url)
+            .timeout(longest(invocation))
+            .body(message)
+            .send();
+        let response = request.await.map_err(|error| {
+            let (node, connect) = (&self.node, error.is_connect());
+            warn!(%error, %node, request_id = %invocation.request_id, "Lost a call to a node");
+            match connect {
+                true => Lost::NotBegun(format!("node {node} cannot be reached")),
+                false => Lost::Unknown(format!("node {node} was lost while the event ran")),
+            }
+        })?;
+        let status = response.status();
+        if status != StatusCode::OK {
+            let node = &self.node;
+            warn!(%status, %node, request_id = %invocation.request_id, "A node refused a call");
+            let reason = format!("node {node} answered {status}");
+            return Err(match status {
+                StatusCode::INTERNAL_SERVER_ERROR => Lost::Unknown(reason),
+                _ => Lost::NotBegun(reason),
+            });
+        }
+        let lost = || Lost::Unknown(format!("node {} was lost with the answer", self.node));
+        let message = response.bytes().await.map_err(|_| lost())?;
+        decode_outcome(message).map_err(|error| Lost::Unknown(error.to_string()))
+    }
+}
+
+#[async_trait]
+impl Invoke for RemoteInvoker {
+    async fn invoke(&self, invocation: Invocation) -> Outcome {
+        match self.run(&invocation).await {
+            Ok(outcome) => outcome,
+            Err(lost) => lost.outcome(&*self.clock),
+        }
+    }
+}
+
+impl Lost {
+    /// What the caller is told.
+    pub(super) fn outcome(self, clock: &dyn Clock) -> Outcome {
+        let refusal = match self {
+            Self::NotBegun(reason) => Refusal::Unavailable { reason },
+            Self::Unknown(reason) => Refusal::Sandbox { reason },
+        };
+        refused(refusal, clock)
+    }
+}
+
+/// A refusal that no node made.
+pub(super) fn refused(refusal: Refusal, clock: &dyn Clock) -> Outcome {
+    let report = Report {
+        started_at: clock.now(),
+        duration: Duration::ZERO,
+        cold: false,
+        init: None,
+        memory_bytes: 0,
+        node: None,
+        log_tail: None,
+    };
+    Outcome { verdict: Verdict::Refused(refusal), report }
+}
+
+/// After this no answer will come any more.
+fn longest(invocation: &Invocation) -> Duration {
+    let config = &invocation.function.config;
+    let line = match invocation.mode {
+        Mode::Sync { line_wait, .. } => line_wait,
+        Mode::Async { .. } => Duration::ZERO,
+    };
+    line + START_MARGIN + config.init_timeout + config.timeout + WAY_MARGIN
+}

@@ -1,0 +1,367 @@
+//! Our error body (RFC 9457), and the only place where a kind becomes a status.
+
+use std::borrow::Cow;
+
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use hanshu_core::ports::{CatalogError, JournalError, QueueError};
+use hanshu_core::{ErrorKind, NameError, Refusal, RequestId};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use tracing::error;
+
+use crate::front::{Body, PayloadError};
+use crate::headers::{FAULT, REQUEST_ID, id_value};
+use crate::wire::ProblemBody;
+
+/// When to try again after a refusal for want of a free place.
+const THROTTLE_RETRY_S: u32 = 1;
+/// When to try again after something was away.
+const AWAY_RETRY_S: u32 = 5;
+/// Longest value that is repeated to the caller, in characters.
+const VALUE_CHARS_MAX: usize = 80;
+
+/// Why the platform refuses, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem(Box<Parts>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Parts {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    hint: Cow<'static, str>,
+    request_id: Option<RequestId>,
+    field: Option<String>,
+    value: Option<String>,
+    rule: Option<String>,
+    retry_after_s: Option<u32>,
+    allow: Option<String>,
+    close: bool,
+}
+
+impl Problem {
+    /// A problem of a kind, with the kind's own code and hint.
+    pub(crate) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
+        let (status, code, hint) = of_kind(kind);
+        let mut problem = Self::with(status, code, detail, hint);
+        if matches!(kind, ErrorKind::Throttled | ErrorKind::Unavailable) {
+            problem.0.retry_after_s = Some(match kind {
+                ErrorKind::Throttled => THROTTLE_RETRY_S,
+                _ => AWAY_RETRY_S,
+            });
+        }
+        problem
+    }
+
+    fn with(
+        status: StatusCode,
+        code: &'static str,
+        detail: impl Into<String>,
+        hint: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self(Box::new(Parts {
+            status,
+            code,
+            detail: detail.into(),
+            hint: hint.into(),
+            request_id: None,
+            field: None,
+            value: None,
+            rule: None,
+            retry_after_s: None,
+            allow: None,
+            close: false,
+        }))
+    }
+
+    /// A field, parameter or header breaks its rule.
+    pub(crate) fn value(
+        field: impl Into<String>,
+        value: impl Into<String>,
+        rule: impl Into<String>,
+    ) -> Self {
+        let (field, rule) = (field.into(), rule.into());
+        let value: String = value.into().chars().take(VALUE_CHARS_MAX).collect();
+        let detail = format!("`{field}` is `{value}`: expected {rule}");
+        let mut problem = Self::new(ErrorKind::Invalid, detail);
+        problem.0.field = Some(field);
+        problem.0.value = Some(value);
+        problem.0.rule = Some(rule);
+        problem
+    }
+
+    /// A body that is not JSON, or not the JSON that is wanted.
+    pub(crate) fn invalid_json(detail: impl Into<String>) -> Self {
+        let hint = "send one JSON text in UTF-8 as the body (no body at all counts as `{}`)";
+        Self::with(StatusCode::BAD_REQUEST, "invalid_json", detail, hint)
+    }
+
+    /// No key, or a wrong one.
+    pub(crate) fn unauthenticated() -> Self {
+        Self::new(ErrorKind::Unauthenticated, "the request carries no valid secret id and key")
+    }
+
+    /// A body over its limit. The connection is closed, since the rest of the body is not read.
+    pub(crate) fn too_large(what: &str, limit: u64) -> Self {
+        let detail = format!("{what} is larger than {limit} bytes");
+        let hint = "send less: store large data elsewhere and send a reference to it";
+        let mut problem = Self::with(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail, hint);
+        problem.0.close = true;
+        problem
+    }
+
+    /// A body that could not be read.
+    pub(crate) fn payload(error: PayloadError, what: &str, limit: usize) -> Self {
+        match error {
+            PayloadError::TooLarge => Self::too_large(what, limit as u64),
+            PayloadError::Stalled => {
+                let (detail, hint) = ("the body did not arrive in time", "send it without pauses");
+                let status = StatusCode::REQUEST_TIMEOUT;
+                let mut problem = Self::with(status, "body_timeout", detail, hint);
+                problem.0.close = true;
+                problem
+            }
+            PayloadError::Broken => {
+                Self::new(ErrorKind::Invalid, "the body could not be read to its end")
+            }
+        }
+    }
+
+    /// No such path.
+    pub(crate) fn no_route(path: &str) -> Self {
+        let path: String = path.chars().take(VALUE_CHARS_MAX).collect();
+        let hint = "see /openapi.json for the paths of the API";
+        let detail = format!("nothing answers at `{path}`");
+        Self::with(StatusCode::NOT_FOUND, "no_route", detail, hint)
+    }
+
+    /// The path is there, the method is not.
+    pub(crate) fn method_not_allowed(allow: impl Into<String>) -> Self {
+        let allow = allow.into();
+        let detail = format!("this path answers {allow} only");
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        let hint = "use a method that the `Allow` header names";
+        let mut problem = Self::with(status, "method_not_allowed", detail, hint);
+        problem.0.allow = Some(allow);
+        problem
+    }
+
+    /// A status of an HTTP trigger's own, without anything of the function in it.
+    pub(crate) fn trigger(
+        status: StatusCode,
+        code: &'static str,
+        detail: &'static str,
+        hint: &'static str,
+    ) -> Self {
+        Self::with(status, code, detail, hint)
+    }
+
+    /// Says which request it was about.
+    #[must_use]
+    pub(crate) fn of(mut self, request_id: RequestId) -> Self {
+        self.0.request_id.get_or_insert(request_id);
+        self
+    }
+
+    /// Another hint than the kind's.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.0.hint = hint.into();
+        self
+    }
+
+    /// Another code than the kind's.
+    #[must_use]
+    pub(crate) fn code(mut self, code: &'static str) -> Self {
+        self.0.code = code;
+        self
+    }
+
+    /// The status it answers with.
+    pub fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// Its JSON.
+    pub(crate) fn body(&self) -> ProblemBody {
+        ProblemBody {
+            kind: "about:blank".into(),
+            title: self.0.status.canonical_reason().unwrap_or("Error").into(),
+            status: self.0.status.as_u16(),
+            code: self.0.code.into(),
+            detail: self.0.detail.clone(),
+            hint: self.0.hint.clone().into_owned(),
+            request_id: self.0.request_id,
+            field: self.0.field.clone(),
+            value: self.0.value.clone(),
+            rule: self.0.rule.clone(),
+        }
+    }
+
+    /// The whole answer.
+    pub(crate) fn answer(&self) -> http::Response<Body> {
+        let text = serde_json::to_vec(&self.body()).unwrap_or_default();
+        let mut response = http::Response::new(Body::from(Bytes::from(text)));
+        *response.status_mut() = self.0.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(FAULT, HeaderValue::from_static("platform"));
+        if let Some(request_id) = self.0.request_id {
+            headers.insert(REQUEST_ID, id_value(request_id));
+        }
+        if let Some(seconds) = self.0.retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(allow) = self.0.allow.as_deref().and_then(|text| text.parse().ok()) {
+            headers.insert(ALLOW, allow);
+        }
+        if self.0.close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// A kind's status, code and hint.
+fn of_kind(kind: ErrorKind) -> (StatusCode, &'static str, &'static str) {
+    match kind {
+        ErrorKind::Invalid => {
+            (StatusCode::BAD_REQUEST, "invalid_value", "correct the value and send it again")
+        }
+        ErrorKind::Unauthenticated => (
+            StatusCode::UNAUTHORIZED,
+            "unauthenticated",
+            "send `Authorization: Basic` with the secret id as user and the secret key as \
+             password; the server writes both to credentials.env in its data folder",
+        ),
+        ErrorKind::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "use a key that may do this"),
+        ErrorKind::NotFound => (
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "check the name and the namespace; `hanshu list` shows what there is",
+        ),
+        ErrorKind::Conflict => {
+            (StatusCode::CONFLICT, "conflict", "look at what is there now, then decide")
+        }
+        ErrorKind::Throttled => {
+            (StatusCode::TOO_MANY_REQUESTS, "throttled", "try again after `Retry-After` seconds")
+        }
+        ErrorKind::Unavailable => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "try again after `Retry-After` seconds; /readyz says what is missing",
+        ),
+        ErrorKind::Internal => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "look for the request id in the server's log",
+        ),
+    }
+}
+
+/// An internal failure: all of it in the log, none of it to the caller.
+pub(crate) fn internal(error: &dyn std::fmt::Display) -> Problem {
+    error!(%error, "A request failed");
+    Problem::new(ErrorKind::Internal, "the server failed at this request")
+}
+
+fn of_error(kind: ErrorKind, error: &dyn std::fmt::Display) -> Problem {
+    match kind {
+        ErrorKind::Internal => internal(error),
+        ErrorKind::Invalid
+        | ErrorKind::Unauthenticated
+        | ErrorKind::Forbidden
+        | ErrorKind::NotFound
+        | ErrorKind::Conflict
+        | ErrorKind::Throttled
+        | ErrorKind::Unavailable => Problem::new(kind, error.to_string()),
+    }
+}
+
+impl From<NameError> for Problem {
+    fn from(error: NameError) -> Self {
+        Self::value(error.field(), error.value(), error.rule())
+    }
+}
+
+impl From<CatalogError> for Problem {
+    fn from(error: CatalogError) -> Self {
+        let detail = error.to_string();
+        match error {
+            CatalogError::NoFunction(_) => {
+                Self::new(ErrorKind::NotFound, detail).code("no_function")
+            }
+            CatalogError::NoVersion(..) => Self::new(ErrorKind::NotFound, detail)
+                .code("no_version")
+                .hint("`hanshu show` lists the versions; `hanshu publish` makes one"),
+            CatalogError::Unavailable => Self::new(ErrorKind::Unavailable, detail),
+        }
+    }
+}
+
+impl From<QueueError> for Problem {
+    fn from(error: QueueError) -> Self {
+        let problem = of_error(error.kind(), &error);
+        match error {
+            QueueError::Full { .. } => problem.code("queue_full"),
+            QueueError::Stale(_) | QueueError::Unavailable(_) | QueueError::Internal(_) => problem,
+        }
+    }
+}
+
+impl From<JournalError> for Problem {
+    fn from(error: JournalError) -> Self {
+        Self::new(ErrorKind::Unavailable, error.to_string())
+    }
+}
+
+impl From<hanshu_controller::Error> for Problem {
+    fn from(error: hanshu_controller::Error) -> Self {
+        use hanshu_controller::Error;
+        let kind = error.kind();
+        match error {
+            Error::Invalid { field, value, rule } => Self::value(field, value, rule),
+            Error::Catalog(error) => error.into(),
+            Error::NoPackage(digest) => {
+                let detail = format!("package `{digest}` has not been uploaded");
+                Self::new(kind, detail)
+                    .code("no_package")
+                    .hint("PUT the zip to /v1/packages/{digest} first, then deploy again")
+            }
+            Error::Package(_) if kind == ErrorKind::Invalid => Self::new(kind, error.to_string())
+                .code("bad_package")
+                .hint("make the zip anew; `hanshu deploy` makes one that fits from a folder"),
+            Error::Image(_) => Self::new(kind, error.to_string()).code("no_image").hint(
+                "see that the Docker engine runs and has what the message names, then deploy again",
+            ),
+            other => of_error(kind, &other),
+        }
+    }
+}
+
+impl From<&Refusal> for Problem {
+    fn from(refusal: &Refusal) -> Self {
+        let detail = refusal.to_string();
+        match refusal {
+            Refusal::Concurrency { .. } => Self::new(ErrorKind::Throttled, detail)
+                .code("concurrency_limit")
+                .hint("try again later, call it async, or raise the function's `concurrency`"),
+            Refusal::Capacity { .. } => Self::new(ErrorKind::Throttled, detail)
+                .code("no_capacity")
+                .hint("try again later, call it async, or give the platform more memory"),
+            Refusal::LineFull { .. } => Self::new(ErrorKind::Throttled, detail).code("line_full"),
+            Refusal::Sandbox { .. } => {
+                Self::new(ErrorKind::Unavailable, detail).code("sandbox_failed")
+            }
+            Refusal::Gone { .. } => Self::new(ErrorKind::NotFound, detail).code("no_function"),
+            Refusal::Unavailable { .. } => Self::new(ErrorKind::Unavailable, detail),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        self.answer().map(axum::body::Body::new)
+    }
+}
