@@ -11,5 +11,6 @@ pub use error::Error;
 pub use redis::{RedisOptions, RedisQueue};
 pub use sql::dialect::{Dialect, Durability};
 pub use sql::nodes::SqlNodes;
+pub use sql::queue::SqlQueue;
 pub use sql::registry::SqlRegistry;
 pub use sql::{Db, DbOptions, statements};

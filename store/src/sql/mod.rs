@@ -7,6 +7,10 @@ pub(crate) mod dialect;
 mod functions;
 mod keys;
 pub(crate) mod nodes;
+pub(crate) mod queue;
+mod queue_text;
+mod queue_write;
+mod queue_writer;
 pub(crate) mod registry;
 pub(crate) mod row;
 mod snapshot;
@@ -207,6 +211,7 @@ pub fn statements(dialect: Dialect) -> Vec<&'static str> {
         triggers::STATEMENTS,
     ];
     let mut all = tables.concat();
+    all.extend(queue_text::statements(dialect));
     all.push(dialect.now());
     all
 }

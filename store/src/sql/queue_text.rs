@@ -1,0 +1,213 @@
+//! The queue's statements. An event waits in state `queued` or `retrying`, is held in `running`;
+//! the partial indexes of those states are written here as in the migration, word for word.
+
+use super::dialect::Dialect;
+
+/// Makes room for one event and numbers it; no row if the queue is full.
+pub(super) const ADMIT: &str = "
+INSERT INTO queues (name, waiting, accepted) VALUES ($1, 1, 1)
+ON CONFLICT (name)
+DO UPDATE SET waiting = queues.waiting + 1, accepted = queues.accepted + 1
+  WHERE queues.waiting < $2
+RETURNING accepted";
+
+/// How many wait.
+pub(super) const WAITING: &str = "
+SELECT waiting FROM queues WHERE name = $1";
+
+/// Changes how many wait.
+pub(super) const COUNT: &str = "
+UPDATE queues SET waiting = waiting + $2 WHERE name = $1";
+
+/// Counts one that waits again, though its queue's row was deleted as empty.
+pub(super) const READMIT: &str = "
+INSERT INTO queues (name, waiting, accepted) VALUES ($1, 1, 1)
+ON CONFLICT (name) DO UPDATE SET waiting = queues.waiting + 1";
+
+/// Moves a timer's high-water mark; no row if the tick is not later.
+pub(super) const TICK: &str = "
+INSERT INTO queue_ticks (trigger_id, at) VALUES ($1, $2)
+ON CONFLICT (trigger_id) DO UPDATE SET at = excluded.at WHERE queue_ticks.at < excluded.at";
+
+/// A timer's high-water mark.
+pub(super) const MARK: &str = "
+SELECT at FROM queue_ticks WHERE trigger_id = $1";
+
+/// Keeps an event; no row if its request id is kept already.
+pub(super) const KEEP: &str = "
+INSERT INTO queue_events (request_id, queue, seq, version, revision, origin, accepted_at,
+  expires_at, state, due_at, held_until, claims, ran, attempts, begun, payload)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'queued', $7, 0, 0, 0, '', '', $9)
+ON CONFLICT (request_id) DO NOTHING";
+
+/// Claims events whose hold ran out.
+const CLAIM_LAPSED_SQLITE: &str = "
+UPDATE queue_events SET held_until = $2, claims = claims + 1, ran = ran + 1,
+  attempts = attempts || begun, begun = $3
+WHERE request_id IN (
+  SELECT request_id FROM queue_events
+  WHERE queue = $1 AND state = 'running' AND held_until <= $4
+  ORDER BY held_until LIMIT $5)
+RETURNING request_id, version, revision, origin, accepted_at, expires_at, due_at, seq, claims,
+  ran, payload";
+
+/// Claims events that are due.
+const CLAIM_DUE_SQLITE: &str = "
+UPDATE queue_events SET state = 'running', held_until = $2, claims = claims + 1, ran = ran + 1,
+  attempts = attempts || begun, begun = $3
+WHERE request_id IN (
+  SELECT request_id FROM queue_events
+  WHERE queue = $1 AND state IN ('queued', 'retrying') AND due_at <= $4
+  ORDER BY due_at, seq LIMIT $5)
+RETURNING request_id, version, revision, origin, accepted_at, expires_at, due_at, seq, claims,
+  ran, payload";
+
+/// As for SQLite, but events that another claimer is about to take are passed over, not waited
+/// for. Materialised, so that the limit is applied once.
+const CLAIM_LAPSED_POSTGRES: &str = "
+WITH taken AS MATERIALIZED (
+  SELECT request_id FROM queue_events
+  WHERE queue = $1 AND state = 'running' AND held_until <= $4
+  ORDER BY held_until LIMIT $5 FOR UPDATE SKIP LOCKED)
+UPDATE queue_events AS e SET held_until = $2, claims = claims + 1, ran = ran + 1,
+  attempts = attempts || begun, begun = $3
+FROM taken WHERE e.request_id = taken.request_id
+RETURNING e.request_id, version, revision, origin, accepted_at, expires_at, due_at, seq, claims,
+  ran, payload";
+
+/// See above.
+const CLAIM_DUE_POSTGRES: &str = "
+WITH taken AS MATERIALIZED (
+  SELECT request_id FROM queue_events
+  WHERE queue = $1 AND state IN ('queued', 'retrying') AND due_at <= $4
+  ORDER BY due_at, seq LIMIT $5 FOR UPDATE SKIP LOCKED)
+UPDATE queue_events AS e SET state = 'running', held_until = $2, claims = claims + 1,
+  ran = ran + 1, attempts = attempts || begun, begun = $3
+FROM taken WHERE e.request_id = taken.request_id
+RETURNING e.request_id, version, revision, origin, accepted_at, expires_at, due_at, seq, claims,
+  ran, payload";
+
+/// Holds for longer.
+pub(super) const EXTEND: &str = "
+UPDATE queue_events SET held_until = $3
+WHERE request_id = $1 AND claims = $2 AND state = 'running'";
+
+/// Puts back after an attempt that ran.
+pub(super) const RETRY: &str = "
+UPDATE queue_events SET state = 'retrying', due_at = $3, attempts = attempts || $4, begun = ''
+WHERE request_id = $1 AND claims = $2 AND state = 'running'";
+
+/// Puts back after a refusal: the attempt did not happen.
+pub(super) const REFUSE: &str = "
+UPDATE queue_events SET
+  state = CASE WHEN attempts = '' THEN 'queued' ELSE 'retrying' END,
+  due_at = $3, ran = ran - 1, begun = ''
+WHERE request_id = $1 AND claims = $2 AND state = 'running'";
+
+/// Ends.
+pub(super) const END: &str = "
+UPDATE queue_events SET state = $3, ended_at = $4, attempts = attempts || $5, begun = '',
+  result = $6, error = $7, payload = $8
+WHERE request_id = $1 AND claims = $2 AND state = 'running'";
+
+/// The state of one event.
+pub(super) const STATE: &str = "
+SELECT queue, version, origin, state, attempts, begun, accepted_at, ended_at, result, error
+FROM queue_events WHERE request_id = $1";
+
+/// Queues that have something to claim, now or later, earliest first. Goes from one queue's first
+/// entry in the index to the next queue's: what it costs depends on how many queues hold
+/// something, not on how many events wait in them.
+pub(super) const READY: &str = "
+WITH RECURSIVE waiting(queue) AS (
+  SELECT MIN(queue) FROM queue_events WHERE state IN ('queued', 'retrying')
+  UNION ALL
+  SELECT (SELECT MIN(e.queue) FROM queue_events AS e
+    WHERE e.state IN ('queued', 'retrying') AND waiting.queue < e.queue)
+  FROM waiting WHERE waiting.queue IS NOT NULL),
+held(queue) AS (
+  SELECT MIN(queue) FROM queue_events WHERE state = 'running'
+  UNION ALL
+  SELECT (SELECT MIN(e.queue) FROM queue_events AS e
+    WHERE e.state = 'running' AND held.queue < e.queue)
+  FROM held WHERE held.queue IS NOT NULL),
+firsts(queue, moment) AS (
+  SELECT waiting.queue, (SELECT MIN(e.due_at) FROM queue_events AS e
+    WHERE e.state IN ('queued', 'retrying') AND e.queue = waiting.queue)
+  FROM waiting WHERE waiting.queue IS NOT NULL
+  UNION ALL
+  SELECT held.queue, (SELECT MIN(e.held_until) FROM queue_events AS e
+    WHERE e.state = 'running' AND e.queue = held.queue)
+  FROM held WHERE held.queue IS NOT NULL)
+SELECT queue, MIN(moment) AS moment FROM firsts WHERE moment IS NOT NULL
+GROUP BY queue ORDER BY 2, 1 LIMIT $1";
+
+/// Per queue: how many wait, and when the oldest of them was accepted.
+pub(super) const COUNT_WAITING: &str = "
+SELECT queue, COUNT(*) AS events, MIN(accepted_at) AS oldest FROM queue_events
+WHERE state IN ('queued', 'retrying') GROUP BY queue";
+
+/// Per queue: how many are held.
+pub(super) const COUNT_HELD: &str = "
+SELECT queue, COUNT(*) AS events FROM queue_events WHERE state = 'running' GROUP BY queue";
+
+/// Per queue: how many ended badly.
+pub(super) const COUNT_BURIED: &str = "
+SELECT queue, COUNT(*) AS events FROM queue_events
+WHERE state IN ('failed', 'expired') GROUP BY queue";
+
+/// Drops some old ones.
+const COLLECT_SQLITE: &str = "
+DELETE FROM queue_events WHERE request_id IN (
+  SELECT request_id FROM queue_events WHERE ended_at IS NOT NULL AND ended_at < $1
+  ORDER BY ended_at LIMIT $2)";
+
+/// As for SQLite; what another collector is at is passed over.
+const COLLECT_POSTGRES: &str = "
+DELETE FROM queue_events WHERE request_id IN (
+  SELECT request_id FROM queue_events WHERE ended_at IS NOT NULL AND ended_at < $1
+  ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+
+/// Drops the rows of queues that are empty; a push makes them again.
+const COLLECT_QUEUES_SQLITE: &str = "
+DELETE FROM queues WHERE waiting = 0 AND NOT EXISTS (
+  SELECT 1 FROM queue_events AS e WHERE e.queue = queues.name AND e.state = 'running')";
+
+/// As for SQLite; queues in use are passed over, since pushes lock several in their own order.
+const COLLECT_QUEUES_POSTGRES: &str = "
+DELETE FROM queues WHERE name IN (
+  SELECT name FROM queues WHERE waiting = 0 AND NOT EXISTS (
+    SELECT 1 FROM queue_events AS e WHERE e.queue = queues.name AND e.state = 'running')
+  FOR UPDATE SKIP LOCKED)";
+
+/// Revisions that events name which have not ended.
+pub(super) const PINNED: &str = "
+SELECT revision FROM queue_events WHERE state IN ('queued', 'retrying')
+UNION
+SELECT revision FROM queue_events WHERE state = 'running'";
+
+/// The claims of a database: of what lapsed, and of what is due.
+pub(super) fn claims(dialect: Dialect) -> (&'static str, &'static str) {
+    match dialect {
+        Dialect::Sqlite => (CLAIM_LAPSED_SQLITE, CLAIM_DUE_SQLITE),
+        Dialect::Postgres => (CLAIM_LAPSED_POSTGRES, CLAIM_DUE_POSTGRES),
+    }
+}
+
+/// How a database collects: old events, and empty queues.
+pub(super) fn collects(dialect: Dialect) -> (&'static str, &'static str) {
+    match dialect {
+        Dialect::Sqlite => (COLLECT_SQLITE, COLLECT_QUEUES_SQLITE),
+        Dialect::Postgres => (COLLECT_POSTGRES, COLLECT_QUEUES_POSTGRES),
+    }
+}
+
+/// All of them.
+pub(crate) fn statements(dialect: Dialect) -> Vec<&'static str> {
+    let (lapsed, due) = claims(dialect);
+    let (events, queues) = collects(dialect);
+    vec![
+        ADMIT, WAITING, COUNT, READMIT, TICK, MARK, KEEP, lapsed, due, EXTEND, RETRY, REFUSE, END,
+        STATE, READY, COUNT_WAITING, COUNT_HELD, COUNT_BURIED, events, queues, PINNED,
+    ]
+}
