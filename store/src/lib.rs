@@ -3,12 +3,14 @@
 
 mod error;
 mod redis;
+mod packages;
 mod sql;
 mod stored;
 mod wake;
 
 pub use error::Error;
 pub use redis::{RedisOptions, RedisQueue};
+pub use packages::{FolderPackages, UnpackLimits, unpack};
 pub use sql::dialect::{Dialect, Durability};
 pub use sql::nodes::SqlNodes;
 pub use sql::queue::SqlQueue;

@@ -4,4 +4,5 @@
 mod databases;
 mod nodes;
 mod open;
+mod packages;
 mod registry;
