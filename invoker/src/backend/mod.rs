@@ -4,11 +4,17 @@
 //! (sockets, start-up talk, events, output) is the same for all backends and lives in
 //! `launch.rs`, `exchange/` and `logs.rs`.
 
+pub(crate) mod docker;
+mod guarantee;
+pub(crate) mod process;
+
 use std::fmt;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 use hanshu_core::{Digest, ErrorKind, Family, FunctionId, InstanceId, NodeId, Qualifier};
+
+pub use guarantee::{Guarantee, Held};
 
 /// Starts sandboxes.
 #[async_trait]
@@ -38,6 +44,15 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`StartError::Unavailable`] where the engine does not answer.
     async fn sweep(&self) -> Result<u32, StartError>;
+
+    /// What its sandboxes hold on this host: printed at the start.
+    fn guarantees(&self) -> Vec<Guarantee> {
+        Vec::new()
+    }
+
+    /// Removes what the backend keeps for itself (a network, firewall rules, prepared folders).
+    /// Called once, when the last sandbox was stopped.
+    async fn close(&self) {}
 }
 
 /// A sandbox that was started. Dropping it stops nothing.
@@ -47,6 +62,12 @@ pub trait Sandbox: Send + Sync + fmt::Debug {
     /// everything of it except `run_dir`. Called once, in a task that nobody drops half-way.
     /// Problems are logged, not returned: there is nothing a caller could do.
     async fn stop(&self);
+
+    /// Returns when process 1 has ended. May never return where that cannot be known: then a
+    /// sandbox that does not come up is given up after a time limit only.
+    async fn ended(&self) {
+        std::future::pending().await
+    }
 
     /// Freezes every process by a write to an open cgroup file, in well under a millisecond.
     /// `false` where that cannot be done; then [`Sandbox::pause`] is tried.

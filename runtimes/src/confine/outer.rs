@@ -66,9 +66,9 @@ fn start_inside(plan: &Plan) -> Result<Child, StepError> {
         .spawn()
         .during("start the second half")?;
     let written = match child.stdin.take() {
-        Some(mut stdin) => serde_json::to_vec(plan)
-            .map_err(Into::into)
-            .and_then(|text| stdin.write_all(&text)),
+        Some(mut stdin) => {
+            serde_json::to_vec(plan).map_err(Into::into).and_then(|text| stdin.write_all(&text))
+        }
         None => Err(std::io::ErrorKind::BrokenPipe.into()),
     };
     if written.is_err() {

@@ -133,10 +133,7 @@ fn etc(plan: &Plan) -> Result<(), StepError> {
     let write = |name: &str, text: &str| {
         fs::write(etc.join(name), text).during(format_args!("write /etc/{name}"))
     };
-    write(
-        "passwd",
-        &format!("root:x:0:0::/:/bin/false\nfunction:x:{uid}:{gid}::/tmp:/bin/sh\n"),
-    )?;
+    write("passwd", &format!("root:x:0:0::/:/bin/false\nfunction:x:{uid}:{gid}::/tmp:/bin/sh\n"))?;
     write("group", &format!("root:x:0:\nfunction:x:{gid}:\n"))?;
     write("nsswitch.conf", NSSWITCH)?;
     match plan.network {

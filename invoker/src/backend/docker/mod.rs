@@ -1,0 +1,238 @@
+//! Sandboxes that are containers of a Docker engine.
+//!
+//! Nothing here is on the path of a warm call: the engine is asked to create, start and remove,
+//! and for nothing else. What is asked often goes through the container's control group.
+
+mod engine;
+mod firewall;
+mod guarantees;
+mod network;
+mod sandbox;
+mod spec;
+mod sweep;
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::Docker;
+use bollard::query_parameters::{CreateContainerOptions, InspectContainerOptions};
+use hanshu_core::{Family, NodeId};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use crate::backend::{Backend, Guarantee, Network, Sandbox, SandboxSpec, StartError};
+use crate::cgroup::{Group, Hierarchy};
+use crate::images;
+use crate::tmp::{Tmp, TmpPool};
+pub(crate) use engine::{Engine, EngineError};
+use network::Bridge;
+use sandbox::DockerSandbox;
+pub(crate) use spec::LABEL;
+
+/// Starts at once for each core: with more, every one takes longer and none is ready earlier.
+const STARTS_PER_CORE: usize = 2;
+/// A start waits this long for its turn.
+const TURN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the backend needs to know.
+#[derive(Clone, Debug)]
+pub struct DockerOptions {
+    /// Whose containers they are.
+    pub node: NodeId,
+    /// `unix:///path` or `tcp://host:port`; `None` is the usual socket.
+    pub engine: Option<String>,
+    /// Folder of the backend alone: file systems for `/tmp`. The engine must see it at the same
+    /// path, as well as the folders of code and sockets.
+    pub dir: PathBuf,
+    /// What is to be seen at `/var/runtime`: from `hanshu_runtimes::files::install`.
+    pub runtime_dir: PathBuf,
+}
+
+/// Starts sandboxes as containers.
+#[derive(Debug)]
+pub struct DockerBackend {
+    shared: Arc<Shared>,
+    starts: Semaphore,
+    bridge: Bridge,
+    hierarchy: Option<Hierarchy>,
+}
+
+/// What sandboxes need to remove themselves.
+#[derive(Debug)]
+struct Shared {
+    options: DockerOptions,
+    engine: Arc<Engine>,
+    tmp: TmpPool,
+    /// Names of the containers that are somebody's. All others of this node are strays.
+    live: Mutex<HashSet<String>>,
+    /// Whether the first sweep was; from then on, each return of the engine sweeps.
+    swept: AtomicBool,
+}
+
+impl DockerBackend {
+    /// Looks for the engine.
+    ///
+    /// # Errors
+    /// [`StartError::Unavailable`] where none answers, within some seconds.
+    pub async fn connect(options: DockerOptions, tasks: TaskTracker) -> Result<Self, StartError> {
+        let engine = Arc::new(Engine::new(options.engine.as_deref()));
+        engine.client().await?;
+        let tmp_dir = options.dir.join("tmp");
+        let tracker = tasks.clone();
+        let tmp = tasks
+            .spawn_blocking(move || TmpPool::open(&tmp_dir, tracker))
+            .await
+            .map_err(|error| StartError::failed("prepare /tmp", error))?;
+        let bridge = Bridge::new(&options.node, engine.is_local(), tasks);
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            shared: Arc::new(Shared {
+                options,
+                engine,
+                tmp,
+                live: Mutex::default(),
+                swept: AtomicBool::new(false),
+            }),
+            starts: Semaphore::new(cores * STARTS_PER_CORE),
+            bridge,
+            hierarchy: Hierarchy::find(),
+        })
+    }
+
+    /// Makes the images of this engine.
+    pub fn images(&self) -> images::DockerImages {
+        let options = &self.shared.options;
+        let dir = options.dir.join("images");
+        images::DockerImages::new(Arc::clone(&self.shared.engine), options.node.clone(), dir)
+    }
+
+    /// The engine, with everything in order that it may have lost while it was away.
+    async fn client(&self) -> Result<Docker, EngineError> {
+        let (docker, fresh) = self.shared.engine.client().await?;
+        if fresh && self.shared.swept.load(Ordering::Acquire) {
+            tracing::info!("The Docker engine is back");
+            self.bridge.forget().await;
+            sweep::containers(&docker, &self.shared).await?;
+        }
+        Ok(docker)
+    }
+
+    async fn start_in(
+        &self,
+        docker: &Docker,
+        spec: &SandboxSpec,
+        tmp: &Tmp,
+    ) -> Result<Option<Group>, EngineError> {
+        let engine = &self.shared.engine;
+        let network = match spec.network {
+            Network::None => spec::NO_NETWORK,
+            Network::Bridge => self.bridge.ensure(engine, docker).await?,
+        };
+        let body = spec::container(&self.shared.options, spec, network, tmp);
+        let name = spec::name(spec.instance);
+        let options = CreateContainerOptions { name: Some(name.clone()), ..Default::default() };
+        engine.ask("create a container", docker.create_container(Some(options), body)).await?;
+        let started = docker.start_container(&name, None);
+        if let Err(error) = engine.ask("start a container", started).await {
+            // A network that is gone is made again the next time.
+            self.bridge.forget().await;
+            return Err(error);
+        }
+        let inspected = docker.inspect_container(&name, None::<InspectContainerOptions>);
+        let found = engine.ask("look at a container", inspected).await?;
+        let pid = found.state.and_then(|state| state.pid).and_then(|pid| u32::try_from(pid).ok());
+        Ok(self
+            .hierarchy
+            .as_ref()
+            .zip(pid)
+            .zip(found.id)
+            .and_then(|((hierarchy, pid), id)| Group::of_process(hierarchy, pid, &id)))
+    }
+
+    /// Whether control groups of containers can be seen, which another container cannot.
+    fn sees_groups(&self) -> bool {
+        self.hierarchy.is_some()
+            && self.shared.engine.is_local()
+            && !std::path::Path::new("/.dockerenv").exists()
+    }
+}
+
+#[async_trait]
+impl Backend for DockerBackend {
+    fn name(&self) -> &'static str {
+        "docker"
+    }
+
+    fn default_network(&self, _family: Family) -> Network {
+        Network::Bridge
+    }
+
+    async fn start(&self, spec: &SandboxSpec) -> Result<Box<dyn Sandbox>, StartError> {
+        let _turn = timeout(TURN_TIMEOUT, self.starts.acquire()).await.map_err(|_| {
+            StartError::Unavailable("the Docker engine is busy starting other sandboxes".into())
+        })?;
+        let docker = self.client().await?;
+        let tmp = self.shared.tmp.take(spec.uid).await;
+        let tmp = tmp.map_err(|error| StartError::failed("make /tmp", error))?;
+        let name = spec::name(spec.instance);
+        self.shared.live().insert(name.clone());
+        let started = self.start_in(&docker, spec, &tmp).await;
+        let group = started.as_ref().ok().and_then(Option::as_ref).is_some();
+        tracing::debug!(instance = %spec.instance, group, "Started a container");
+        let (group, error) = match started {
+            Ok(group) => (group, None),
+            Err(error) => (None, Some(error)),
+        };
+        let sandbox = DockerSandbox::new(name, group, tmp, Arc::clone(&self.shared));
+        match error {
+            None => Ok(Box::new(sandbox)),
+            Some(error) => {
+                sandbox.stop().await;
+                Err(spec::explained(error, spec.family))
+            }
+        }
+    }
+
+    async fn sweep(&self) -> Result<u32, StartError> {
+        let docker = self.client().await?;
+        let swept = sweep::containers(&docker, &self.shared).await?;
+        sweep::networks(&docker, &self.shared).await?;
+        self.bridge.clear_firewall().await;
+        self.shared.swept.store(true, Ordering::Release);
+        Ok(swept)
+    }
+
+    fn guarantees(&self) -> Vec<Guarantee> {
+        guarantees::table(&guarantees::Facts {
+            groups: self.sees_groups(),
+            firewall_refused: self.bridge.firewall_refused(),
+            tmp_refused: self.shared.tmp.refused().map(str::to_owned),
+            root: nix::unistd::Uid::effective().is_root(),
+        })
+    }
+
+    async fn close(&self) {
+        if let Ok((docker, _)) = self.shared.engine.client().await
+            && let Err(error) = sweep::networks(&docker, &self.shared).await
+        {
+            tracing::warn!(%error, "Could not remove the network of functions");
+        }
+        self.bridge.clear_firewall().await;
+        let shared = Arc::clone(&self.shared);
+        let closed = tokio::task::spawn_blocking(move || shared.tmp.close());
+        let _ = closed.await;
+    }
+}
+
+impl Shared {
+    fn live(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        // A panic elsewhere leaves a set that is still true.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

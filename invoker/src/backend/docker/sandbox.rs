@@ -1,0 +1,87 @@
+//! A container, from its start to its removal.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bollard::query_parameters::RemoveContainerOptions;
+
+use super::{EngineError, Shared};
+use crate::backend::Sandbox;
+use crate::cgroup::Group;
+use crate::tmp::Tmp;
+
+pub(super) struct DockerSandbox {
+    name: String,
+    group: Option<Group>,
+    tmp: Mutex<Option<Tmp>>,
+    shared: Arc<Shared>,
+}
+
+impl DockerSandbox {
+    pub(super) fn new(name: String, group: Option<Group>, tmp: Tmp, shared: Arc<Shared>) -> Self {
+        Self { name, group, tmp: Mutex::new(Some(tmp)), shared }
+    }
+
+    async fn remove(&self) -> Result<(), EngineError> {
+        let engine = &self.shared.engine;
+        let (docker, _) = engine.client().await?;
+        let options = RemoveContainerOptions { force: true, v: true, link: false };
+        let removed = docker.remove_container(&self.name, Some(options));
+        match engine.ask("remove a container", removed).await {
+            Ok(()) | Err(EngineError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[async_trait]
+impl Sandbox for DockerSandbox {
+    async fn stop(&self) {
+        // What is frozen does not die.
+        self.thaw();
+        if let Err(error) = self.remove().await {
+            let container = &self.name;
+            tracing::warn!(%error, container, "Could not remove a container; the next sweep will");
+        }
+        let tmp = self.tmp.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(tmp) = tmp {
+            self.shared.tmp.give_back(tmp).await;
+        }
+        self.shared.live().remove(&self.name);
+    }
+
+    fn freeze(&self) -> bool {
+        self.group.as_ref().is_some_and(Group::freeze)
+    }
+
+    fn thaw(&self) -> bool {
+        self.group.as_ref().is_some_and(Group::thaw)
+    }
+
+    async fn pause(&self) -> bool {
+        let engine = &self.shared.engine;
+        let Ok((docker, _)) = engine.client().await else { return false };
+        engine.ask("pause a container", docker.pause_container(&self.name)).await.is_ok()
+    }
+
+    async fn unpause(&self) -> bool {
+        let engine = &self.shared.engine;
+        let Ok((docker, _)) = engine.client().await else { return false };
+        engine.ask("unpause a container", docker.unpause_container(&self.name)).await.is_ok()
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        self.group.as_ref()?.memory_bytes()
+    }
+
+    fn oom_kills(&self) -> Option<u64> {
+        self.group.as_ref()?.oom_kills()
+    }
+}
+
+impl fmt::Debug for DockerSandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DockerSandbox").field("name", &self.name).finish_non_exhaustive()
+    }
+}

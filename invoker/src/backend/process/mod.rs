@@ -1,0 +1,282 @@
+//! Sandboxes that are processes: for one's own functions, on a machine without a Docker engine.
+//! What their walls hold, and what they do not, is in [`guarantees`].
+//!
+//! The walls are built by the sandbox itself: we start our own program as `hanshu confine`, which
+//! ends by becoming the shim (`hanshu_runtimes::confine`).
+
+mod guarantees;
+mod plan;
+mod sandbox;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hanshu_core::{Family, InstanceId, NodeId};
+use hanshu_runtimes::confine::{Line, Plan};
+use nix::unistd::Uid;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use crate::backend::{Backend, Guarantee, Network, Sandbox, SandboxSpec, StartError};
+use crate::cgroup::{Group, Hierarchy, Limits, Parent};
+use crate::tmp::{Tmp, TmpPool};
+use sandbox::ProcessSandbox;
+
+/// Building the walls takes some milliseconds; a host that needs this long is ill.
+const CONFINE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Two lines and an error's text.
+const REPORT_BYTES_MAX: u64 = 16 * 1024;
+
+/// What the backend needs to know.
+#[derive(Clone, Debug)]
+pub struct ProcessOptions {
+    /// Whose sandboxes they are.
+    pub node: NodeId,
+    /// Folder of the backend alone: the sandboxes' roots and file systems for `/tmp`.
+    pub dir: PathBuf,
+    /// What is to be seen at `/var/runtime`: from `hanshu_runtimes::files::install`. The `hanshu`
+    /// in it builds the walls, too.
+    pub runtime_dir: PathBuf,
+    /// Folders and files that sandboxes see at the same place beside the system's own, read-only:
+    /// where an interpreter is not below `/usr`.
+    pub shown: Vec<PathBuf>,
+}
+
+/// Starts sandboxes as processes.
+#[derive(Debug)]
+pub struct ProcessBackend {
+    options: ProcessOptions,
+    /// Where root may make them; else bounds hold for single processes only.
+    groups: Option<Parent>,
+    tmp: TmpPool,
+    tasks: TaskTracker,
+}
+
+impl ProcessBackend {
+    /// Makes its folders and builds one set of walls for trial.
+    ///
+    /// # Errors
+    /// [`StartError::Unavailable`] where this host lets us build no walls, with the reason.
+    pub async fn new(options: ProcessOptions, tasks: TaskTracker) -> Result<Self, StartError> {
+        fs::create_dir_all(options.dir.join(ROOTS))
+            .map_err(|error| StartError::failed("make the folder for sandboxes", error))?;
+        let groups = groups(&options.node);
+        let tmp_dir = options.dir.join("tmp");
+        let tracker = tasks.clone();
+        let tmp = tasks
+            .spawn_blocking(move || TmpPool::open(&tmp_dir, tracker))
+            .await
+            .map_err(|error| StartError::failed("prepare /tmp", error))?;
+        let backend = Self { options, groups, tmp, tasks };
+        backend.try_walls().await?;
+        Ok(backend)
+    }
+
+    /// Builds walls around a program that does nothing.
+    async fn try_walls(&self) -> Result<(), StartError> {
+        let name = format!("trial-{}", InstanceId::new());
+        let root = self.make_root(&name)?;
+        let plan = plan::trial(&self.options, &root);
+        let tried = self.confine(&plan).await;
+        let ended = match tried {
+            Ok((mut child, _)) => {
+                let waited = timeout(CONFINE_TIMEOUT, child.wait()).await;
+                match waited {
+                    Ok(Ok(status)) if status.success() => Ok(()),
+                    Ok(Ok(status)) => Err(format!("the trial ended with {status}")),
+                    Ok(Err(error)) => Err(error.to_string()),
+                    Err(_) => Err("the trial did not end".to_owned()),
+                }
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        let _ = fs::remove_dir(&root);
+        ended.map_err(|reason| {
+            StartError::Unavailable(format!(
+                "process sandboxes cannot be had on this host: {reason}; use --sandbox docker"
+            ))
+        })
+    }
+
+    fn make_root(&self, name: &str) -> Result<PathBuf, StartError> {
+        let root = self.options.dir.join(ROOTS).join(name);
+        fs::create_dir_all(&root)
+            .map_err(|error| StartError::failed("make the sandbox's root", error))?;
+        Ok(root)
+    }
+
+    fn make_group(&self, spec: &SandboxSpec) -> Result<Option<Group>, StartError> {
+        let Some(parent) = &self.groups else { return Ok(None) };
+        let limits = Limits {
+            memory_bytes: u64::from(spec.memory_mb) * 1024 * 1024,
+            pids: spec.pids_max,
+            cpu_milli: spec.cpu_milli,
+        };
+        let made = parent.make(&spec.instance.to_string(), &limits);
+        made.map(Some).map_err(|error| StartError::failed("make the sandbox's group", error))
+    }
+
+    /// Starts the walls' builder and waits until it is the shim. Returns it with the id of the
+    /// sandbox's process 1.
+    async fn confine(&self, plan: &Plan) -> io::Result<(Child, u32)> {
+        let program = self.options.runtime_dir.join(hanshu_runtimes::files::PROGRAM);
+        let mut child = Command::new(&program)
+            .arg("confine")
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| {
+                io::Error::new(error.kind(), format!("start {}: {error}", program.display()))
+            })?;
+        let heard = timeout(CONFINE_TIMEOUT, talk(&mut child, plan)).await;
+        match heard.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(pid) => Ok((child, pid)),
+            Err(error) => {
+                // It has ended already, or ends now.
+                let _ = child.kill().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Below the backend's folder: one folder for each sandbox, empty save inside the sandbox.
+const ROOTS: &str = "roots";
+
+#[async_trait]
+impl Backend for ProcessBackend {
+    fn name(&self) -> &'static str {
+        "process"
+    }
+
+    fn default_network(&self, family: Family) -> Network {
+        if family.listens() { Network::None } else { Network::Bridge }
+    }
+
+    async fn start(&self, spec: &SandboxSpec) -> Result<Box<dyn Sandbox>, StartError> {
+        let root = self.make_root(&spec.instance.to_string())?;
+        let tmp = match self.tmp.take(spec.uid).await {
+            Ok(tmp) => tmp,
+            Err(error) => {
+                let _ = fs::remove_dir(&root);
+                return Err(StartError::failed("make /tmp", error));
+            }
+        };
+        let mut parts = Parts { root, tmp, group: None };
+        match self.start_in(spec, &mut parts).await {
+            Ok(child) => {
+                let sandbox =
+                    ProcessSandbox::new(child, parts, self.tmp.clone(), self.tasks.clone());
+                Ok(Box::new(sandbox))
+            }
+            Err(error) => {
+                sandbox::remove(parts, &self.tmp, &self.tasks).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn sweep(&self) -> Result<u32, StartError> {
+        // File systems for /tmp were swept when the pool was opened.
+        let groups = self.groups.as_ref().map_or(0, Parent::sweep);
+        let mut roots = 0;
+        for entry in fs::read_dir(self.options.dir.join(ROOTS)).into_iter().flatten().flatten() {
+            // Only an empty folder goes: what is mounted there is visible to its sandbox alone.
+            roots += u32::from(fs::remove_dir(entry.path()).is_ok());
+        }
+        Ok(groups.max(roots))
+    }
+
+    fn guarantees(&self) -> Vec<Guarantee> {
+        guarantees::table(&guarantees::Facts {
+            root: Uid::effective().is_root(),
+            groups: self.groups.is_some(),
+            tmp_refused: self.tmp.refused().map(str::to_owned),
+        })
+    }
+
+    async fn close(&self) {
+        let tmp = self.tmp.clone();
+        let closed = self.tasks.spawn_blocking(move || tmp.close());
+        let _ = closed.await;
+        if let Some(groups) = &self.groups {
+            groups.close();
+        }
+    }
+}
+
+impl ProcessBackend {
+    async fn start_in(&self, spec: &SandboxSpec, parts: &mut Parts) -> Result<Child, StartError> {
+        parts.group = self.make_group(spec)?.map(Arc::new);
+        let plan = plan::of(&self.options, spec, parts);
+        let (child, pid) = self
+            .confine(&plan)
+            .await
+            .map_err(|error| StartError::failed("build the sandbox's walls", error))?;
+        tracing::debug!(instance = %spec.instance, pid, "Started a process sandbox");
+        Ok(child)
+    }
+}
+
+/// What a sandbox is made of, beside its processes.
+#[derive(Debug)]
+struct Parts {
+    root: PathBuf,
+    tmp: Tmp,
+    group: Option<Arc<Group>>,
+}
+
+fn groups(node: &NodeId) -> Option<Parent> {
+    if !Uid::effective().is_root() {
+        return None;
+    }
+    let made = Hierarchy::find().map(|found| Parent::create(found, &node.to_string()));
+    match made {
+        Some(Ok(parent)) => Some(parent),
+        Some(Err(error)) => {
+            tracing::warn!(%error, "Could not make control groups; sandboxes go without");
+            None
+        }
+        None => None,
+    }
+}
+
+/// Says the plan and hears the report, to its end.
+async fn talk(child: &mut Child, plan: &Plan) -> io::Result<u32> {
+    let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    };
+    stdin.write_all(&serde_json::to_vec(plan)?).await?;
+    drop(stdin);
+    let mut report = String::new();
+    stdout.take(REPORT_BYTES_MAX).read_to_string(&mut report).await?;
+    let mut pid = None;
+    for line in report.lines() {
+        match serde_json::from_str(line)? {
+            Line::Pid(id) => pid = Some(id),
+            Line::Error(text) => return Err(io::Error::other(text)),
+        }
+    }
+    pid.ok_or_else(|| io::Error::other("the walls' builder ended without a word"))
+}
+
+/// Whether every user may execute the file: a shim in somebody's home is not.
+pub(crate) fn runnable(path: &Path) -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let real = fs::canonicalize(path).map_err(|_| format!("`{}` is missing", path.display()))?;
+    let mode = fs::metadata(&real).map(|found| found.permissions().mode()).unwrap_or_default();
+    if mode & 0o001 == 0 {
+        return Err(format!("`{}` may not be run by every user", real.display()));
+    }
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! From a sandbox's specification to the plan of its walls. Pure.
+
+use std::path::{Path, PathBuf};
+
+use hanshu_runtimes::confine::{self, Bind, Plan, Privileges};
+use nix::unistd::{Gid, Uid};
+
+use super::{Parts, ProcessOptions};
+use crate::backend::{Network, SandboxSpec};
+use crate::tmp::{MEMORY_TMP_BYTES, Tmp};
+
+/// Where no group bounds memory, each process may have this much more than the function: stacks
+/// of threads and an interpreter's reserve count here and not there.
+const DATA_SLACK_BYTES: u64 = 256 * 1024 * 1024;
+const HOSTNAME: &str = "hanshu";
+const SHIM: [&str; 4] = ["/var/runtime/hanshu", "shim", "--dir", "/run/hanshu"];
+/// Something that every host has and that ends at once.
+const TRIAL: &str = "/usr/bin/true";
+
+/// The plan of a sandbox.
+pub(super) fn of(options: &ProcessOptions, spec: &SandboxSpec, parts: &Parts) -> Plan {
+    let mut binds = vec![
+        bind(&spec.run_dir, "/run/hanshu"),
+        bind(&spec.code_dir, "/var/user"),
+        bind(&options.runtime_dir, "/var/runtime"),
+    ];
+    binds.extend(options.shown.iter().map(|path| bind(path, path)));
+    let view = parts.group.as_ref().and_then(|group| group.memory_view());
+    binds.extend(view.map(|(source, target)| Bind { source, target }));
+    let memory_bytes = u64::from(spec.memory_mb) * 1024 * 1024;
+    Plan {
+        root: parts.root.clone(),
+        uid: spec.uid,
+        gid: spec.uid,
+        privileges: privileges(),
+        network: network(spec),
+        hostname: HOSTNAME.into(),
+        tmp: match &parts.tmp {
+            Tmp::Folder(folder) => confine::Tmp::Folder(folder.clone()),
+            Tmp::Memory => confine::Tmp::Memory(MEMORY_TMP_BYTES),
+        },
+        binds,
+        groups: parts.group.as_ref().map(|group| group.procs_files()).unwrap_or_default(),
+        limits: confine::Limits {
+            open_files: spec.open_files_max,
+            processes: spec.pids_max,
+            data_bytes: parts.group.is_none().then_some(memory_bytes + DATA_SLACK_BYTES),
+        },
+        command: SHIM.map(str::to_owned).to_vec(),
+    }
+}
+
+/// The plan of walls around a program that does nothing.
+pub(super) fn trial(options: &ProcessOptions, root: &Path) -> Plan {
+    Plan {
+        root: root.to_owned(),
+        uid: Uid::effective().as_raw(),
+        gid: Gid::effective().as_raw(),
+        privileges: privileges(),
+        network: confine::Network::Loopback,
+        hostname: HOSTNAME.into(),
+        tmp: confine::Tmp::Memory(MEMORY_TMP_BYTES),
+        binds: vec![bind(&options.runtime_dir, "/var/runtime")],
+        groups: Vec::new(),
+        limits: confine::Limits {
+            open_files: hanshu_core::OPEN_FILES_MAX,
+            processes: hanshu_core::PIDS_MAX,
+            data_bytes: None,
+        },
+        command: vec![TRIAL.into()],
+    }
+}
+
+/// Who listens does so on a loopback of its own, whatever was asked for: two sandboxes on one
+/// network would fight for the port, and the host's neighbours could call it.
+fn network(spec: &SandboxSpec) -> confine::Network {
+    match spec.network {
+        Network::Bridge if !spec.family.listens() => confine::Network::Host,
+        Network::Bridge | Network::None => confine::Network::Loopback,
+    }
+}
+
+fn privileges() -> Privileges {
+    if Uid::effective().is_root() { Privileges::Root } else { Privileges::UserNamespace }
+}
+
+fn bind(source: &Path, target: impl Into<PathBuf>) -> Bind {
+    Bind { source: source.to_owned(), target: target.into() }
+}

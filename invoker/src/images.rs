@@ -1,0 +1,168 @@
+//! Runtime images: what functions of a family run in, made from files inside this program.
+//!
+//! They are made at the deploy of the first function that needs one, never at the start or in a
+//! call. An image is named by its recipe's digest, so a new recipe is a new image and an old
+//! server keeps its own. The platform's part of a runtime is mounted, not built in.
+
+mod base;
+mod recipe;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::Docker;
+use bollard::body_full;
+use bollard::query_parameters::BuildImageOptions;
+use futures_util::StreamExt as _;
+use hanshu_core::ports::{ImageBuilder, ImageError, Progress};
+use hanshu_core::{Family, NodeId};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use crate::backend::docker::{Engine, EngineError, LABEL};
+use crate::backend::process::runnable;
+use base::BaseImage;
+pub(crate) use recipe::reference;
+
+/// Packages are fetched from a mirror; on a slow line that takes minutes, never this long.
+const BUILD_TIMEOUT: Duration = Duration::from_secs(20 * 60);
+
+/// Makes images with a Docker engine.
+#[derive(Debug)]
+pub struct DockerImages {
+    engine: Arc<Engine>,
+    node: NodeId,
+    base: BaseImage,
+    /// Held while an image is made, so that each is made once; they share a base and a line.
+    making: Mutex<()>,
+}
+
+/// Makes nothing: process sandboxes use the host's interpreters. Says which are missing.
+#[derive(Clone, Debug)]
+pub struct ProcessImages {
+    /// An absolute path.
+    pub python: PathBuf,
+    /// An absolute path.
+    pub node: PathBuf,
+}
+
+impl DockerImages {
+    /// `dir` is where the base image may be put together; it needs 150 MB for that time.
+    pub(crate) fn new(engine: Arc<Engine>, node: NodeId, dir: PathBuf) -> Self {
+        Self { engine, node, base: BaseImage::new(dir), making: Mutex::new(()) }
+    }
+
+    /// Whether the engine has an image.
+    async fn has(&self, docker: &Docker, image: &str) -> Result<bool, ImageError> {
+        match self.engine.ask("look at an image", docker.inspect_image(image)).await {
+            Ok(_) => Ok(true),
+            Err(EngineError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(ImageError(error.to_string())),
+        }
+    }
+
+    async fn build(
+        &self,
+        docker: &Docker,
+        family: Family,
+        progress: Progress<'_>,
+    ) -> Result<(), ImageError> {
+        let image = reference(family);
+        let context = recipe::context(family)
+            .map_err(|error| ImageError(format!("could not pack the recipe: {error}")))?;
+        let labels = BTreeMap::from([(LABEL, self.node.to_string())]);
+        let options = BuildImageOptions {
+            dockerfile: recipe::DOCKERFILE.into(),
+            t: Some(image.clone()),
+            rm: true,
+            forcerm: true,
+            labels: Some(labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+            ..Default::default()
+        };
+        let mut lines = docker.build_image(options, None, Some(body_full(context.into())));
+        while let Some(line) = lines.next().await {
+            let line = line.map_err(|error| ImageError(explained(&image, &error.to_string())))?;
+            for text in line.stream.iter().flat_map(|text| text.lines()) {
+                if !text.trim().is_empty() {
+                    progress(text);
+                }
+            }
+            if let Some(message) = line.error_detail.and_then(|detail| detail.message) {
+                return Err(ImageError(explained(&image, &message)));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn explained(image: &str, message: &str) -> String {
+    format!(
+        "could not build {image}: {message}; containers need a Debian mirror in reach: try \
+         `docker run --rm {} apt-get update`",
+        recipe::BASE
+    )
+}
+
+#[async_trait]
+impl ImageBuilder for DockerImages {
+    async fn ensure(&self, family: Family, progress: Progress<'_>) -> Result<(), ImageError> {
+        let (docker, _) =
+            self.engine.client().await.map_err(|error| ImageError(error.to_string()))?;
+        let image = reference(family);
+        if self.has(&docker, &image).await? {
+            return Ok(());
+        }
+        let _making = self.making.lock().await;
+        // Somebody else may have made it meanwhile.
+        if self.has(&docker, &image).await? {
+            return Ok(());
+        }
+        if !self.has(&docker, recipe::BASE).await? {
+            self.base.make(&docker, progress).await?;
+        }
+        progress(&format!("building {image}"));
+        let built = timeout(BUILD_TIMEOUT, self.build(&docker, family, progress)).await;
+        built.unwrap_or_else(|_| {
+            let minutes = BUILD_TIMEOUT.as_secs() / 60;
+            Err(ImageError(format!("building {image} took more than {minutes} minutes")))
+        })
+    }
+}
+
+#[async_trait]
+impl ImageBuilder for ProcessImages {
+    async fn ensure(&self, family: Family, _progress: Progress<'_>) -> Result<(), ImageError> {
+        let (path, package, setting): (&Path, _, _) = match family {
+            Family::Python => (&self.python, "python3", "python"),
+            Family::Nodejs => (&self.node, "nodejs", "node"),
+            Family::Shell => (Path::new("/bin/sh"), "dash", "none"),
+            // They bring their own program.
+            Family::Go | Family::Custom => return Ok(()),
+        };
+        runnable(path).map_err(|reason| {
+            ImageError(format!(
+                "{family} functions cannot run in process sandboxes here: {reason}; install the \
+                 package {package}, or name another interpreter (setting: {setting})",
+                family = family.as_str(),
+            ))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_missing_interpreter_is_named_with_its_package() {
+        let images = ProcessImages { python: "/nowhere/python3".into(), node: "/bin/sh".into() };
+        let error = images.ensure(Family::Python, &|_: &str| {}).await.unwrap_err();
+        assert!(error.to_string().contains("`/nowhere/python3` is missing"), "{error}");
+        assert!(error.to_string().contains("package python3"), "{error}");
+        images.ensure(Family::Nodejs, &|_: &str| {}).await.unwrap();
+        images.ensure(Family::Go, &|_: &str| {}).await.unwrap();
+    }
+}

@@ -1,0 +1,229 @@
+//! `/tmp` of sandboxes: sparse file systems of their own where the platform may mount, so that
+//! files do not count as memory; else memory, and less of it.
+//!
+//! A file system is made and mounted ahead (11 ms) and unmounted behind (32 ms), both off the path
+//! of a call. None is used twice: what one function wrote is nobody else's to read.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hanshu_core::TMP_BYTES;
+use nix::unistd::Uid;
+use tokio_util::task::TaskTracker;
+
+/// Where memory serves as `/tmp`: bytes, within the function's memory.
+pub(crate) const MEMORY_TMP_BYTES: u64 = 64 * 1024 * 1024;
+/// How many lie ready; more than one start at a time is rare.
+const READY: usize = 2;
+/// What ext4 needs for itself, so that [`TMP_BYTES`] can be written.
+const OVERHEAD_BYTES: u64 = 24 * 1024 * 1024;
+/// Where Debian and others have mkfs.ext4, mount and umount.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// Suffix of the file beside the folder.
+const IMAGE: &str = "img";
+
+/// A sandbox's `/tmp`.
+#[derive(Debug)]
+pub(crate) enum Tmp {
+    /// A mounted file system of [`TMP_BYTES`].
+    Folder(PathBuf),
+    /// [`MEMORY_TMP_BYTES`] of memory, which the sandbox mounts itself.
+    Memory,
+}
+
+/// Makes them.
+#[derive(Clone, Debug)]
+pub(crate) struct TmpPool {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Holds `<n>.img` and `<n>`, of this node alone.
+    dir: PathBuf,
+    /// Why memory must serve, if it must.
+    refused: Option<String>,
+    ready: Mutex<Ready>,
+    next: AtomicU64,
+    tasks: TaskTracker,
+}
+
+#[derive(Debug, Default)]
+struct Ready {
+    folders: Vec<PathBuf>,
+    /// How many are being made.
+    coming: usize,
+    closed: bool,
+}
+
+impl TmpPool {
+    /// Removes what an earlier process left in `dir`, and finds out by doing it whether file
+    /// systems can be mounted. Blocks for some tens of milliseconds.
+    pub(crate) fn open(dir: &Path, tasks: TaskTracker) -> Self {
+        sweep(dir);
+        let mut shared = Shared {
+            dir: dir.to_owned(),
+            refused: None,
+            ready: Mutex::default(),
+            next: AtomicU64::new(0),
+            tasks,
+        };
+        match probe(&shared) {
+            Ok(folder) => lock(&shared.ready).folders.push(folder),
+            Err(reason) => shared.refused = Some(reason),
+        }
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Why `/tmp` is memory, if it is; for people.
+    pub(crate) fn refused(&self) -> Option<&str> {
+        self.shared.refused.as_deref()
+    }
+
+    /// Takes one for the user `uid`.
+    ///
+    /// # Errors
+    /// A file system could not be made: mostly that the disk is full.
+    pub(crate) async fn take(&self, uid: u32) -> io::Result<Tmp> {
+        if self.shared.refused.is_some() {
+            return Ok(Tmp::Memory);
+        }
+        let ready = lock(&self.shared.ready).folders.pop();
+        self.refill();
+        let shared = Arc::clone(&self.shared);
+        let made = self.shared.tasks.spawn_blocking(move || {
+            let folder = ready.map_or_else(|| make(&shared), Ok)?;
+            chown(&folder, Some(uid), Some(uid)).map(|()| Tmp::Folder(folder))
+        });
+        made.await.map_err(io::Error::other)?
+    }
+
+    /// Removes one, whose sandbox has ended.
+    pub(crate) async fn give_back(&self, tmp: Tmp) {
+        let Tmp::Folder(folder) = tmp else { return };
+        let removed = self.shared.tasks.spawn_blocking(move || remove(&folder));
+        let _ = removed.await;
+    }
+
+    /// Removes those that lie ready; none is made from here on. Blocks.
+    pub(crate) fn close(&self) {
+        let mut ready = lock(&self.shared.ready);
+        ready.closed = true;
+        let folders = std::mem::take(&mut ready.folders);
+        drop(ready);
+        folders.iter().for_each(|folder| remove(folder));
+    }
+
+    /// Makes in the background what is missing.
+    fn refill(&self) {
+        {
+            let mut ready = lock(&self.shared.ready);
+            if ready.closed || READY <= ready.folders.len() + ready.coming {
+                return;
+            }
+            ready.coming += 1;
+        }
+        let shared = Arc::clone(&self.shared);
+        self.shared.tasks.spawn_blocking(move || {
+            let made = make(&shared);
+            let mut ready = lock(&shared.ready);
+            ready.coming -= 1;
+            match made {
+                Ok(folder) if !ready.closed => ready.folders.push(folder),
+                Ok(folder) => {
+                    drop(ready);
+                    remove(&folder);
+                }
+                // The next one who takes makes it, and tells of the error.
+                Err(error) => tracing::warn!(%error, "Could not prepare a file system for /tmp"),
+            }
+        });
+    }
+}
+
+fn lock(ready: &Mutex<Ready>) -> std::sync::MutexGuard<'_, Ready> {
+    // A panic elsewhere leaves a list that is still true.
+    ready.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn probe(shared: &Shared) -> Result<PathBuf, String> {
+    if !Uid::effective().is_root() {
+        return Err("only root may mount file systems".into());
+    }
+    if Path::new("/.dockerenv").exists() {
+        return Err("the engine does not see what is mounted in this container".into());
+    }
+    make(shared).map_err(|error| error.to_string())
+}
+
+/// Makes and mounts one.
+fn make(shared: &Shared) -> io::Result<PathBuf> {
+    let folder = shared.dir.join(shared.next.fetch_add(1, Ordering::Relaxed).to_string());
+    let made = fill(&folder);
+    if made.is_err() {
+        remove(&folder);
+    }
+    made.map(|()| folder)
+}
+
+fn fill(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let image = folder.with_extension(IMAGE);
+    let file = fs::OpenOptions::new().write(true).create_new(true).open(&image)?;
+    file.set_len(TMP_BYTES + OVERHEAD_BYTES)?;
+    drop(file);
+    let options = "lazy_itable_init=1,nodiscard,root_owner=0:0";
+    let features = ["-q", "-F", "-O", "^has_journal", "-m", "0", "-E", options];
+    run(Command::new("mkfs.ext4").args(features).arg(&image))?;
+    run(Command::new("mount").args(["-o", "loop,nodev,nosuid"]).arg(&image).arg(folder))?;
+    fs::remove_dir(folder.join("lost+found"))
+}
+
+/// Unmounts and removes one, however far its making came.
+fn remove(folder: &Path) {
+    if is_mounted(folder) && run(Command::new("umount").arg(folder)).is_err() {
+        // Somebody still looks into it; the kernel lets go when they do.
+        let _ = run(Command::new("umount").arg("-l").arg(folder));
+    }
+    let _ = fs::remove_dir(folder);
+    let _ = fs::remove_file(folder.with_extension(IMAGE));
+}
+
+fn is_mounted(folder: &Path) -> bool {
+    mounts_below(folder).iter().any(|at| at == folder)
+}
+
+/// Mount points at and below `dir`.
+fn mounts_below(dir: &Path) -> Vec<PathBuf> {
+    let text = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let points = text.lines().filter_map(|line| line.split(' ').nth(1));
+    let paths = points.map(|point| PathBuf::from(point.replace("\\040", " ")));
+    paths.filter(|path| path.starts_with(dir)).collect()
+}
+
+/// What a killed server left.
+fn sweep(dir: &Path) {
+    for folder in mounts_below(dir) {
+        remove(&folder);
+    }
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        remove(&entry.path().with_extension(""));
+    }
+}
+
+fn run(command: &mut Command) -> io::Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.env("PATH", PATH).stdin(Stdio::null()).output().map_err(|error| {
+        io::Error::new(error.kind(), format!("{name} (packages e2fsprogs, mount): {error}"))
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!("{name}: {}", text.trim())))
+}
