@@ -18,7 +18,7 @@ fn dockerfile(family: Family) -> &'static str {
         Family::Python => include_str!("../../../runtimes/images/python/Dockerfile"),
         Family::Nodejs => include_str!("../../../runtimes/images/nodejs/Dockerfile"),
         Family::Go | Family::Shell | Family::Custom => {
-            include_str!("../../../runtimes/images/shell/Dockerfile")
+            include_str!("../../../runtimes/images/base/Dockerfile")
         }
     }
 }

@@ -28,6 +28,8 @@ const ETC: [&str; 10] = [
 ];
 /// What else they need when they use the host's network.
 const ETC_NETWORK: [&str; 3] = ["resolv.conf", "hosts", "gai.conf"];
+/// Folders that SCF's functions find (scf.md §6), with nothing in them.
+const EMPTY: [&str; 2] = ["home/qcloud", "opt"];
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 const LINKS: [(&str, &str); 4] = [
     ("/proc/self/fd", "dev/fd"),
@@ -50,6 +52,9 @@ pub(super) fn enter(plan: &Plan) -> Result<(), StepError> {
     mounts::virtual_fs("tmpfs", root, quiet, Some(ROOT_OPTIONS))?;
     for path in PROGRAMS {
         show(Path::new(path), root)?;
+    }
+    for path in EMPTY {
+        fs::create_dir_all(root.join(path)).during(format_args!("make /{path}"))?;
     }
     devices(root)?;
     etc(plan)?;
