@@ -43,7 +43,7 @@ CREATE TABLE queue_events (
 -- Every event is in exactly one of these three, which are all that dispatching reads.
 CREATE INDEX queue_events_waiting ON queue_events (queue, due_at, seq, accepted_at)
     WHERE state IN ('queued', 'retrying');
-CREATE INDEX queue_events_held ON queue_events (queue, held_until)
+CREATE INDEX queue_events_held ON queue_events (queue, held_until, seq)
     WHERE state = 'running';
 CREATE INDEX queue_events_ended ON queue_events (ended_at)
     WHERE ended_at IS NOT NULL;

@@ -91,16 +91,12 @@ impl End {
             serde_json::to_string(failure).map_err(|error| QueueError::Internal(error.to_string()))
         };
         Ok(match ended {
-            Ended::Succeeded(json) => Self {
-                state: InvocationState::Succeeded,
-                result: Some(text(json)),
-                error: None,
-            },
-            Ended::Failed(failure) => Self {
-                state: InvocationState::Failed,
-                result: None,
-                error: Some(write(failure)?),
-            },
+            Ended::Succeeded(json) => {
+                Self { state: InvocationState::Succeeded, result: Some(text(json)), error: None }
+            }
+            Ended::Failed(failure) => {
+                Self { state: InvocationState::Failed, result: None, error: Some(write(failure)?) }
+            }
             Ended::Expired(failure) => Self {
                 state: InvocationState::Expired,
                 result: None,

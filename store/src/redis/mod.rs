@@ -146,7 +146,7 @@ impl EventQueue for RedisQueue {
             Some((_, at)) if now < *at => Some(stored::time(*at)?),
             Some(_) | None => None,
         };
-        let due = first.into_iter().take_while(|(_, at)| *at <= now);
+        let due = first.into_iter().take_while(|(_, at)| *at <= now).take(max);
         let queues = due.map(|(name, _)| queue_name(&name)).collect::<Result<_, _>>()?;
         Ok(Ready { queues, next_due })
     }

@@ -212,9 +212,8 @@ impl EventQueue for SqlQueue {
     }
 
     async fn state(&self, request_id: RequestId) -> Result<Option<AsyncState>, QueueError> {
-        let row = query_as(text::STATE)
-            .bind(request_id.to_string())
-            .fetch_optional(self.0.db.reader());
+        let row =
+            query_as(text::STATE).bind(request_id.to_string()).fetch_optional(self.0.db.reader());
         let row: Option<StateRow> =
             self.0.db.within(async { row.await.map_err(Error::from) }).await?;
         row.map(|row| state_of(request_id, row).try_into()).transpose()
@@ -269,11 +268,8 @@ impl EventQueue for SqlQueue {
 
     async fn pinned(&self) -> Result<Vec<Digest>, QueueError> {
         let pins = query_scalar(text::PINNED).fetch_all(self.0.db.reader());
-        let pins: Vec<String> =
-            self.0.db.within(async { pins.await.map_err(Error::from) }).await?;
-        pins.iter()
-            .map(|text| text.parse().map_err(|error| unreadable(text, error)))
-            .collect()
+        let pins: Vec<String> = self.0.db.within(async { pins.await.map_err(Error::from) }).await?;
+        pins.iter().map(|text| text.parse().map_err(|error| unreadable(text, error))).collect()
     }
 
     async fn doubts(&self) -> Vec<String> {

@@ -47,7 +47,7 @@ UPDATE queue_events SET held_until = $2, claims = claims + 1, ran = ran + 1,
 WHERE request_id IN (
   SELECT request_id FROM queue_events
   WHERE queue = $1 AND state = 'running' AND held_until <= $4
-  ORDER BY held_until LIMIT $5)
+  ORDER BY held_until, seq LIMIT $5)
 RETURNING request_id, version, revision, origin, accepted_at, expires_at, due_at, seq, claims,
   ran, payload";
 
@@ -68,7 +68,7 @@ const CLAIM_LAPSED_POSTGRES: &str = "
 WITH taken AS MATERIALIZED (
   SELECT request_id FROM queue_events
   WHERE queue = $1 AND state = 'running' AND held_until <= $4
-  ORDER BY held_until LIMIT $5 FOR UPDATE SKIP LOCKED)
+  ORDER BY held_until, seq LIMIT $5 FOR UPDATE SKIP LOCKED)
 UPDATE queue_events AS e SET held_until = $2, claims = claims + 1, ran = ran + 1,
   attempts = attempts || begun, begun = $3
 FROM taken WHERE e.request_id = taken.request_id
@@ -207,7 +207,26 @@ pub(crate) fn statements(dialect: Dialect) -> Vec<&'static str> {
     let (lapsed, due) = claims(dialect);
     let (events, queues) = collects(dialect);
     vec![
-        ADMIT, WAITING, COUNT, READMIT, TICK, MARK, KEEP, lapsed, due, EXTEND, RETRY, REFUSE, END,
-        STATE, READY, COUNT_WAITING, COUNT_HELD, COUNT_BURIED, events, queues, PINNED,
+        ADMIT,
+        WAITING,
+        COUNT,
+        READMIT,
+        TICK,
+        MARK,
+        KEEP,
+        lapsed,
+        due,
+        EXTEND,
+        RETRY,
+        REFUSE,
+        END,
+        STATE,
+        READY,
+        COUNT_WAITING,
+        COUNT_HELD,
+        COUNT_BURIED,
+        events,
+        queues,
+        PINNED,
     ]
 }

@@ -50,10 +50,7 @@ type Row = (String, String, String, String, i64, i64, i64, i64, i64, i64, Vec<u8
 ///
 /// # Errors
 /// [`QueueError::Full`], after which nothing has changed; else the transaction is to be dropped.
-pub(super) async fn push(
-    tx: &mut AnyConnection,
-    event: &NewEvent,
-) -> Result<Pushed, QueueError> {
+pub(super) async fn push(tx: &mut AnyConnection, event: &NewEvent) -> Result<Pushed, QueueError> {
     let name = event.queue.to_string();
     let Some(seq) = admit(tx, &name, event.max_waiting).await? else {
         if let Some(tick) = &event.tick
@@ -61,8 +58,11 @@ pub(super) async fn push(
         {
             return Ok(Pushed::Duplicate);
         }
-        let waiting: Option<i64> =
-            query_scalar(text::WAITING).bind(&name).fetch_optional(tx).await.map_err(Error::from)?;
+        let waiting: Option<i64> = query_scalar(text::WAITING)
+            .bind(&name)
+            .fetch_optional(tx)
+            .await
+            .map_err(Error::from)?;
         let waiting = waiting.and_then(|count| u64::try_from(count).ok()).unwrap_or(0);
         return Err(QueueError::Full { queue: event.queue.clone(), waiting });
     };

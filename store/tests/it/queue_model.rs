@@ -1,0 +1,287 @@
+//! Random sequences of pushes, claims, settles and lapses, against a model that is a list.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hanshu_core::ports::{Ended, NewEvent, Pushed, QueueError, Receipt};
+use hanshu_core::{Clock as _, InvocationState, RequestId, StatusCode, Timestamp};
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop};
+use proptest::prop_oneof;
+use proptest::test_runner::TestRunner;
+
+use crate::queue_kinds::{Kind, copy, event, failure, name, node, redis, sqlite_memory};
+
+const QUEUES: [&str; 3] = ["default/aa", "default/bb", "default/bb/tt"];
+const MAX_WAITING: u32 = 6;
+const HOLD: Duration = Duration::from_millis(50);
+
+/// One step. Numbers choose among what there is.
+#[derive(Clone, Debug)]
+enum Step {
+    Push { queue: usize },
+    Claim { queue: usize, max: usize },
+    End { receipt: usize, ran: bool },
+    Retry { receipt: usize, after_ms: u64, ran: bool },
+    Extend { receipt: usize },
+    Pass { ms: u64 },
+}
+
+/// An event as the model has it.
+#[derive(Debug)]
+struct Model {
+    id: RequestId,
+    queue: usize,
+    state: InvocationState,
+    due: Timestamp,
+    held_until: Timestamp,
+    claims: u64,
+    /// For each attempt, whether it has an end.
+    attempts: Vec<bool>,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let queue = 0..QUEUES.len();
+    let step = prop_oneof![
+        4 => queue.clone().prop_map(|queue| Step::Push { queue }),
+        4 => (queue, 1..4_usize).prop_map(|(queue, max)| Step::Claim { queue, max }),
+        3 => (any::<usize>(), any::<bool>()).prop_map(|(receipt, ran)| Step::End { receipt, ran }),
+        3 => (any::<usize>(), prop_oneof![Just(0), 1..80_u64], any::<bool>())
+            .prop_map(|(receipt, after_ms, ran)| Step::Retry { receipt, after_ms, ran }),
+        1 => any::<usize>().prop_map(|receipt| Step::Extend { receipt }),
+        3 => (1..60_u64).prop_map(|ms| Step::Pass { ms }),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+/// A queue, its model, and every receipt that was ever given out.
+struct Play {
+    kind: Kind,
+    events: Vec<Model>,
+    receipts: Vec<(usize, Receipt)>,
+}
+
+impl Play {
+    async fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Push { queue } => self.push(queue).await,
+            Step::Claim { queue, max } => self.claim(queue, max).await,
+            Step::End { receipt, ran } => self.end(receipt, ran).await,
+            Step::Retry { receipt, after_ms, ran } => self.retry(receipt, after_ms, ran).await,
+            Step::Extend { receipt } => self.extend(receipt).await,
+            Step::Pass { ms } => self.kind.clock.advance(Duration::from_millis(ms)),
+        }
+    }
+
+    fn waiting(&self, queue: usize) -> impl Iterator<Item = &Model> {
+        self.events.iter().filter(move |event| {
+            use InvocationState::{Queued, Retrying};
+            event.queue == queue && matches!(event.state, Queued | Retrying)
+        })
+    }
+
+    fn running(&self, queue: usize) -> impl Iterator<Item = &Model> {
+        self.events
+            .iter()
+            .filter(move |event| event.queue == queue && event.state == InvocationState::Running)
+    }
+
+    async fn push(&mut self, queue: usize) {
+        let now = self.kind.now();
+        let new = NewEvent { max_waiting: MAX_WAITING, ..event(QUEUES[queue], now) };
+        let id = new.request_id;
+        let pushed = self.kind.queue.push(new).await;
+        if self.waiting(queue).count() < MAX_WAITING as usize {
+            assert!(matches!(pushed, Ok(Pushed::Accepted)), "{pushed:?}");
+            let state = InvocationState::Queued;
+            let (due, held_until) = (now, now);
+            let attempts = Vec::new();
+            self.events.push(Model { id, queue, state, due, held_until, claims: 0, attempts });
+        } else {
+            assert!(matches!(pushed, Err(QueueError::Full { .. })), "{pushed:?}");
+        }
+    }
+
+    /// Which are to come: any of those that lapsed, then in order those that are due.
+    fn expected(&self, queue: usize, max: usize) -> (Vec<usize>, Vec<usize>) {
+        let now = self.kind.now();
+        let index = |model: &Model| self.events.iter().position(|e| e.id == model.id).unwrap();
+        let mut lapsed: Vec<_> =
+            self.running(queue).filter(|e| e.held_until <= now).map(index).collect();
+        lapsed.sort_by_key(|n| self.events[*n].held_until);
+        lapsed.truncate(max);
+        let mut due: Vec<_> = self.waiting(queue).filter(|e| e.due <= now).map(index).collect();
+        due.sort_by_key(|n| self.events[*n].due);
+        due.truncate(max - lapsed.len());
+        (lapsed, due)
+    }
+
+    async fn claim(&mut self, queue: usize, max: usize) {
+        let (lapsed, due) = self.expected(queue, max);
+        let source = self.kind.queue.source(&name(QUEUES[queue]));
+        let claims = source.claim(max, HOLD, &node()).await.unwrap();
+        let claimed: Vec<RequestId> = claims.iter().map(|claim| claim.request_id).collect();
+        let of = |indexes: &[usize]| indexes.iter().map(|n| self.events[*n].id).collect::<Vec<_>>();
+        let split = lapsed.len().min(claimed.len());
+        let set = |ids: &[RequestId]| ids.iter().copied().collect::<BTreeSet<_>>();
+        assert_eq!(set(&claimed[..split]), set(&of(&lapsed)), "lapsed");
+        assert_eq!(claimed[split..], of(&due), "due");
+        for claim in claims {
+            let until = self.kind.now() + HOLD;
+            let index = self.events.iter().position(|e| e.id == claim.request_id).unwrap();
+            let model = &mut self.events[index];
+            model.state = InvocationState::Running;
+            model.held_until = until;
+            model.claims += 1;
+            model.attempts.push(false);
+            assert_eq!(claim.receipt.claim, model.claims);
+            assert_eq!(u64::from(claim.tries), model.claims);
+            assert_eq!(claim.attempt as usize, model.attempts.len());
+            self.receipts.push((index, claim.receipt));
+        }
+    }
+
+    /// One of the receipts, and whether it is still good.
+    fn receipt(&self, choice: usize) -> Option<(usize, Receipt, bool)> {
+        let (index, receipt) = self.receipts.get(choice.checked_rem(self.receipts.len())?)?;
+        let model = &self.events[*index];
+        let good = model.state == InvocationState::Running && model.claims == receipt.claim;
+        Some((*index, copy(receipt), good))
+    }
+
+    fn attempt(&self, index: usize, ran: bool) -> Option<hanshu_core::Attempt> {
+        ran.then(|| hanshu_core::Attempt {
+            number: u32::try_from(self.events[index].attempts.len()).unwrap(),
+            started_at: self.kind.now(),
+            ended_at: Some(self.kind.now()),
+            status: Some(StatusCode::UserException),
+            node: Some(node()),
+            cold: false,
+        })
+    }
+
+    async fn end(&mut self, choice: usize, ran: bool) {
+        let Some((index, receipt, good)) = self.receipt(choice) else { return };
+        let source = self.kind.queue.source(&name(QUEUES[self.events[index].queue]));
+        let (how, state) = match choice % 3 {
+            0 => (Ended::Succeeded(Bytes::from_static(b"1")), InvocationState::Succeeded),
+            1 => (Ended::Failed(failure("boom")), InvocationState::Failed),
+            _ => (Ended::Expired(None), InvocationState::Expired),
+        };
+        let ended = source.end(receipt, self.attempt(index, ran), how).await;
+        self.check(good, ended);
+        if good {
+            self.settle(index, ran, state);
+        }
+    }
+
+    async fn retry(&mut self, choice: usize, after_ms: u64, ran: bool) {
+        let Some((index, receipt, good)) = self.receipt(choice) else { return };
+        let source = self.kind.queue.source(&name(QUEUES[self.events[index].queue]));
+        let due = self.kind.now() + Duration::from_millis(after_ms);
+        let put = source.retry(receipt, due, self.attempt(index, ran)).await;
+        self.check(good, put);
+        if good {
+            self.events[index].due = due;
+            self.settle(index, ran, InvocationState::Retrying);
+            if self.events[index].attempts.is_empty() {
+                self.events[index].state = InvocationState::Queued;
+            }
+        }
+    }
+
+    async fn extend(&mut self, choice: usize) {
+        let Some((index, receipt, good)) = self.receipt(choice) else { return };
+        let source = self.kind.queue.source(&name(QUEUES[self.events[index].queue]));
+        let held = source.extend(&receipt, HOLD).await;
+        self.check(good, held);
+        if good {
+            self.events[index].held_until = self.kind.now() + HOLD;
+        }
+    }
+
+    fn check(&self, good: bool, result: Result<(), QueueError>) {
+        match result {
+            Ok(()) => assert!(good, "a claim that is not ours was settled"),
+            Err(QueueError::Stale(_)) => assert!(!good, "a claim of ours was refused"),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    fn settle(&mut self, index: usize, ran: bool, state: InvocationState) {
+        let model = &mut self.events[index];
+        model.state = state;
+        model.attempts.pop();
+        if ran {
+            model.attempts.push(true);
+        }
+    }
+
+    /// Everything that can be seen is as the model has it.
+    async fn compare(&self) {
+        for model in &self.events {
+            let state = self.kind.queue.state(model.id).await.unwrap().unwrap();
+            assert_eq!(state.state, model.state);
+            let ends: Vec<bool> = state.attempts.iter().map(|a| a.ended_at.is_some()).collect();
+            assert_eq!(ends, model.attempts);
+            assert_eq!(state.ended_at.is_some(), model.state.has_ended());
+        }
+        let now = self.kind.now();
+        let (mut ready, mut next) = (BTreeSet::new(), None);
+        for (queue, text) in QUEUES.iter().enumerate() {
+            let dues = self.waiting(queue).map(|e| e.due);
+            let first = dues.chain(self.running(queue).map(|e| e.held_until)).min();
+            if first.is_some_and(|first| first <= now) {
+                ready.insert(name(text));
+            }
+            next = next.into_iter().chain(first).min();
+        }
+        let seen = self.kind.queue.ready(10).await.unwrap();
+        assert_eq!(seen.queues.into_iter().collect::<BTreeSet<_>>(), ready);
+        let next = next.filter(|_| ready.is_empty()).map(Timestamp::as_microsecond);
+        assert_eq!(seen.next_due.map(Timestamp::as_microsecond), next);
+        for stats in self.kind.queue.stats().await.unwrap() {
+            let queue = QUEUES.iter().position(|text| name(text) == stats.queue).unwrap();
+            assert_eq!(stats.waiting, self.waiting(queue).count() as u64);
+            assert_eq!(stats.running, self.running(queue).count() as u64);
+        }
+    }
+}
+
+async fn play(kind: Kind, steps: &[Step]) {
+    let mut play = Play { kind, events: Vec::new(), receipts: Vec::new() };
+    // Whole milliseconds, so that no rounding can put two due times in another order.
+    let start = play.kind.clock.now().as_millisecond();
+    play.kind.clock.set(Timestamp::from_millisecond(start).unwrap());
+    for step in steps {
+        play.step(step).await;
+        play.compare().await;
+    }
+}
+
+/// Plays on kinds of its own; `None` where this kind cannot be had here.
+fn run(cases: u32, open: impl AsyncFn() -> Option<Kind>) {
+    let runtime =
+        Arc::new(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let played = TestRunner::new(config).run(&steps(), |steps| {
+        runtime.block_on(async {
+            if let Some(kind) = open().await {
+                play(kind, &steps).await;
+            }
+        });
+        Ok(())
+    });
+    played.unwrap();
+}
+
+#[test]
+fn any_sequence_on_sqlite_is_as_on_a_list() {
+    run(96, async || Some(sqlite_memory().await));
+}
+
+#[test]
+fn any_sequence_on_redis_is_as_on_a_list() {
+    run(48, redis);
+}
