@@ -47,26 +47,6 @@ if [ -n "$archive" ]; then
   make_archive "$archive"
   exit 0
 fi
-if [ -z "$archive" ]; then
-
-fi
-[ "$(id -u)" = 0 ] || fail 5 "making $tag from Debian packages needs root, and no registry gave it"
-  command -v mmdebstrap >/dev/null ||
-    fail 6 "the \`mmdebstrap\` command is missing, and no registry gave $tag: apt-get install mmdebstrap"
-  # man1 must exist while packages are installed: a JDK's setup links into it.
-  mmdebstrap --quiet --variant=minbase \
-    --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Languages "none"' \
-    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
-    --dpkgopt='path-include=/usr/share/doc/*/copyright' --dpkgopt='path-exclude=/usr/share/locale/*' \
-    --setup-hook='mkdir -p "$1/usr/share/man/man1"' \
-    "$suite" "$1" ${HANSHU_DEBIAN_MIRROR:+"$HANSHU_DEBIAN_MIRROR"} ||
-    fail 7 "mmdebstrap could not make $suite"
-}
-
-if [ -n "$archive" ]; then
-  make_archive "$archive"
-  exit 0
-fi
 command -v docker >/dev/null || fail 6 "the \`docker\` command is missing: apt-get install docker.io"
 docker version >/dev/null 2>&1 || fail 4 "no Docker engine answers"
 if docker image inspect "$tag" >/dev/null 2>&1; then
@@ -82,10 +62,6 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 make_archive "$work/base.tar"
-if [ -n "$archive" ]; then
-  mv "$work/base.tar" "$archive"
-  exit 0
-fi
 docker import -c 'CMD ["bash"]' \
   -c 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' \
   "$work/base.tar" "$tag" >/dev/null || fail 7 "docker import of $tag failed"
