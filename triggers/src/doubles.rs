@@ -1,0 +1,421 @@
+//! Hand-written doubles of the ports, for the tests of this crate.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hanshu_core::ports::{
+    Catalog, CatalogError, Claim, Ended, EventQueue, EventSource, Invoke, NewEvent, Pushed,
+    QueueError, QueueName, QueueStats, Ready, Receipt,
+};
+use hanshu_core::{
+    AsyncPolicy, AsyncState, Attempt, Clock, Digest, FunctionConfig, FunctionId, FunctionName,
+    Invocation, Namespace, NodeId, Outcome, Qualifier, Report, RequestId, Revision, Timestamp,
+    TriggerId, Verdict,
+};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::intake::{Intake, IntakeOptions};
+
+pub(crate) const START: &str = "2026-11-22T18:00:00Z";
+
+pub(crate) fn function_id(name: &str) -> FunctionId {
+    FunctionId { namespace: Namespace::default(), name: name.parse().unwrap() }
+}
+
+pub(crate) fn trigger_id(name: &str) -> TriggerId {
+    TriggerId { function: function_id("hello"), name: name.parse().unwrap() }
+}
+
+pub(crate) fn revision(name: &str, concurrency: Option<u32>) -> Revision {
+    Revision {
+        function: function_id(name),
+        version: Qualifier::Latest,
+        digest: Digest::from_bytes([7; 32]),
+        code: Digest::from_bytes([8; 32]),
+        config: FunctionConfig {
+            runtime: "python".parse().unwrap(),
+            handler: "index.main_handler".into(),
+            memory_mb: 128,
+            timeout: Duration::from_secs(3),
+            init_timeout: Duration::from_secs(65),
+            concurrency,
+            network: None,
+            async_policy: AsyncPolicy::default(),
+            env: BTreeMap::new(),
+        },
+    }
+}
+
+/// Wall-clock time that goes with tokio's (paused) time, and can be set.
+#[derive(Debug)]
+pub(crate) struct TokioClock(Mutex<(Timestamp, Instant)>);
+
+impl TokioClock {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new((START.parse().unwrap(), Instant::now()))))
+    }
+
+    pub(crate) fn set(&self, to: Timestamp) {
+        *self.0.lock().unwrap() = (to, Instant::now());
+    }
+}
+
+impl Clock for TokioClock {
+    fn now(&self) -> Timestamp {
+        let (start, at) = *self.0.lock().unwrap();
+        start + at.elapsed()
+    }
+}
+
+/// A catalog of fixed revisions.
+#[derive(Default)]
+pub(crate) struct FakeCatalog(pub(crate) Mutex<HashMap<FunctionId, Arc<Revision>>>);
+
+impl FakeCatalog {
+    pub(crate) fn of(revisions: impl IntoIterator<Item = Revision>) -> Arc<Self> {
+        let entries = revisions.into_iter().map(|r| (r.function.clone(), Arc::new(r)));
+        Arc::new(Self(Mutex::new(entries.collect())))
+    }
+
+    fn find(&self, id: FunctionId) -> Result<Arc<Revision>, CatalogError> {
+        self.0.lock().unwrap().get(&id).cloned().ok_or(CatalogError::NoFunction(id))
+    }
+}
+
+#[async_trait]
+impl Catalog for FakeCatalog {
+    fn resolve(
+        &self,
+        namespace: &Namespace,
+        name: &FunctionName,
+        _: Qualifier,
+    ) -> Result<Arc<Revision>, CatalogError> {
+        self.find(FunctionId { namespace: namespace.clone(), name: name.clone() })
+    }
+
+    async fn pinned(
+        &self,
+        function: &FunctionId,
+        _: Qualifier,
+        _: &Digest,
+    ) -> Result<Arc<Revision>, CatalogError> {
+        self.find(function.clone())
+    }
+}
+
+/// Answers as it is told; by default with the event itself, at once. Counts what runs.
+pub(crate) struct Echo {
+    pub(crate) takes: Mutex<Duration>,
+    pub(crate) verdict: Box<dyn Fn(&Invocation) -> Verdict + Send + Sync>,
+    pub(crate) seen: Mutex<Vec<Invocation>>,
+    pub(crate) running: Mutex<(usize, usize)>,
+}
+
+impl Echo {
+    pub(crate) fn new() -> Self {
+        Self::saying(|invocation| Verdict::Returned(invocation.event.payload.clone()))
+    }
+
+    pub(crate) fn saying(verdict: impl Fn(&Invocation) -> Verdict + Send + Sync + 'static) -> Self {
+        Self {
+            takes: Mutex::new(Duration::ZERO),
+            verdict: Box::new(verdict),
+            seen: Mutex::default(),
+            running: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn taking(self, time: Duration) -> Self {
+        *self.takes.lock().unwrap() = time;
+        self
+    }
+
+    /// The most that ever ran at once.
+    pub(crate) fn most(&self) -> usize {
+        self.running.lock().unwrap().1
+    }
+}
+
+#[async_trait]
+impl Invoke for Echo {
+    async fn invoke(&self, invocation: Invocation) -> Outcome {
+        {
+            let mut running = self.running.lock().unwrap();
+            running.0 += 1;
+            running.1 = running.1.max(running.0);
+        }
+        let takes = *self.takes.lock().unwrap();
+        tokio::time::sleep(takes).await;
+        self.running.lock().unwrap().0 -= 1;
+        let verdict = (self.verdict)(&invocation);
+        self.seen.lock().unwrap().push(invocation);
+        let report = Report {
+            started_at: START.parse().unwrap(),
+            duration: takes,
+            cold: false,
+            init: None,
+            memory_bytes: 0,
+            node: None,
+            log_tail: None,
+        };
+        Outcome { verdict, report }
+    }
+}
+
+/// What the fake queue keeps of an event.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) event: NewEvent,
+    pub(crate) due: Timestamp,
+    pub(crate) held_until: Option<Timestamp>,
+    pub(crate) claims: u64,
+    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) ended: Option<Ended>,
+}
+
+/// A queue in memory with the contract of the real ones.
+pub(crate) struct FakeQueue(Arc<FakeState>);
+
+pub(crate) struct FakeState {
+    clock: Arc<dyn Clock>,
+    pub(crate) kept: Mutex<Vec<Kept>>,
+    ticks: Mutex<HashMap<TriggerId, Timestamp>>,
+    /// While set, every call fails.
+    pub(crate) away: Mutex<bool>,
+    changed: Notify,
+}
+
+impl FakeQueue {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self(Arc::new(FakeState {
+            clock,
+            kept: Mutex::default(),
+            ticks: Mutex::default(),
+            away: Mutex::default(),
+            changed: Notify::new(),
+        })))
+    }
+}
+
+impl std::ops::Deref for FakeQueue {
+    type Target = FakeState;
+
+    fn deref(&self) -> &FakeState {
+        &self.0
+    }
+}
+
+impl FakeState {
+    fn kept(&self) -> Result<MutexGuard<'_, Vec<Kept>>, QueueError> {
+        if *self.away.lock().unwrap() {
+            return Err(QueueError::Unavailable("it is away".into()));
+        }
+        Ok(self.kept.lock().unwrap())
+    }
+
+    fn claimed(
+        &self,
+        receipt: &Receipt,
+        settle: impl FnOnce(&mut Kept, Timestamp),
+    ) -> Result<(), QueueError> {
+        let mut kept = self.kept()?;
+        let ours = kept.iter_mut().find(|kept| {
+            let same = kept.event.request_id.to_string() == receipt.key;
+            same && kept.claims == receipt.claim && kept.held_until.is_some()
+        });
+        match ours {
+            Some(kept) => settle(kept, self.clock.now()),
+            None => return Err(QueueError::Stale(receipt.key.clone())),
+        }
+        drop(kept);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// How the events ended so far, by payload.
+    pub(crate) fn ended(&self) -> Vec<(Bytes, Ended)> {
+        let kept = self.kept.lock().unwrap();
+        let ended =
+            kept.iter().filter_map(|k| Some((k.event.event.payload.clone(), k.ended.clone()?)));
+        ended.collect()
+    }
+}
+
+impl FakeQueue {
+    /// Pushes an event of a function, from outside.
+    pub(crate) async fn add(&self, function: &str, payload: &'static str) -> RequestId {
+        let request_id = RequestId::new();
+        let accepted_at = self.clock.now();
+        let event = NewEvent {
+            request_id,
+            queue: QueueName { function: function_id(function), trigger: None },
+            version: Qualifier::Latest,
+            revision: Digest::from_bytes([7; 32]),
+            event: hanshu_core::Event {
+                origin: hanshu_core::Origin::Direct,
+                payload: Bytes::from_static(payload.as_bytes()),
+            },
+            accepted_at,
+            expires_at: accepted_at + Duration::from_secs(21_600),
+            max_waiting: 100_000,
+            tick: None,
+        };
+        self.push(event).await.unwrap();
+        request_id
+    }
+}
+
+#[async_trait]
+impl EventQueue for FakeQueue {
+    async fn push(&self, event: NewEvent) -> Result<Pushed, QueueError> {
+        let mut kept = self.kept()?;
+        if let Some(tick) = &event.tick {
+            let mut ticks = self.ticks.lock().unwrap();
+            if ticks.get(&tick.trigger).is_some_and(|mark| tick.at <= *mark) {
+                return Ok(Pushed::Duplicate);
+            }
+            ticks.insert(tick.trigger.clone(), tick.at);
+        }
+        let due = event.accepted_at;
+        kept.push(Kept { event, due, held_until: None, claims: 0, attempts: vec![], ended: None });
+        drop(kept);
+        self.changed.notify_one();
+        Ok(Pushed::Accepted)
+    }
+
+    async fn ready(&self, max: usize) -> Result<Ready, QueueError> {
+        let kept = self.kept()?;
+        let now = self.clock.now();
+        let mut ready = Ready::default();
+        for event in kept.iter().filter(|event| event.ended.is_none()) {
+            let due = event.held_until.unwrap_or(event.due);
+            if now < due {
+                ready.next_due = Some(ready.next_due.map_or(due, |next: Timestamp| next.min(due)));
+            } else if ready.queues.len() < max && !ready.queues.contains(&event.event.queue) {
+                ready.queues.push(event.event.queue.clone());
+            }
+        }
+        Ok(ready)
+    }
+
+    async fn changed(&self, at_most: Duration) {
+        let _ = tokio::time::timeout(at_most, self.changed.notified()).await;
+    }
+
+    fn source(&self, queue: &QueueName) -> Arc<dyn EventSource> {
+        Arc::new(FakeSource { queue: queue.clone(), events: self.0.clone() })
+    }
+
+    async fn state(&self, _: RequestId) -> Result<Option<AsyncState>, QueueError> {
+        Ok(None)
+    }
+
+    async fn stats(&self) -> Result<Vec<QueueStats>, QueueError> {
+        Ok(Vec::new())
+    }
+
+    async fn collect(&self, _: Timestamp) -> Result<u64, QueueError> {
+        Ok(0)
+    }
+
+    async fn pinned(&self) -> Result<Vec<Digest>, QueueError> {
+        Ok(Vec::new())
+    }
+
+    async fn doubts(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+struct FakeSource {
+    queue: QueueName,
+    events: Arc<FakeState>,
+}
+
+#[async_trait]
+impl EventSource for FakeSource {
+    async fn claim(
+        &self,
+        max: usize,
+        hold: Duration,
+        _: &NodeId,
+    ) -> Result<Vec<Claim>, QueueError> {
+        let mut kept = self.events.kept()?;
+        let now = self.events.clock.now();
+        let due = kept.iter_mut().filter(|kept| {
+            kept.ended.is_none()
+                && kept.event.queue == self.queue
+                && kept.held_until.unwrap_or(kept.due) <= now
+        });
+        Ok(due
+            .take(max)
+            .map(|kept| {
+                kept.claims += 1;
+                kept.held_until = Some(now + hold);
+                Claim {
+                    receipt: Receipt { key: kept.event.request_id.to_string(), claim: kept.claims },
+                    request_id: kept.event.request_id,
+                    queue: self.queue.clone(),
+                    version: kept.event.version,
+                    revision: Some(kept.event.revision.clone()),
+                    payload: kept.event.event.payload.clone(),
+                    origin: kept.event.event.origin.clone(),
+                    attempt: u32::try_from(kept.attempts.len()).unwrap() + 1,
+                    tries: u32::try_from(kept.claims).unwrap(),
+                    accepted_at: kept.event.accepted_at,
+                    expires_at: kept.event.expires_at,
+                }
+            })
+            .collect())
+    }
+
+    async fn extend(&self, receipt: &Receipt, hold: Duration) -> Result<(), QueueError> {
+        self.events.claimed(receipt, |kept, now| kept.held_until = Some(now + hold))
+    }
+
+    async fn end(
+        &self,
+        receipt: Receipt,
+        attempt: Option<Attempt>,
+        ended: Ended,
+    ) -> Result<(), QueueError> {
+        self.events.claimed(&receipt, |kept, _| {
+            kept.attempts.extend(attempt);
+            kept.ended = Some(ended);
+            kept.held_until = None;
+        })
+    }
+
+    async fn retry(
+        &self,
+        receipt: Receipt,
+        due: Timestamp,
+        attempt: Option<Attempt>,
+    ) -> Result<(), QueueError> {
+        self.events.claimed(&receipt, |kept, _| {
+            kept.attempts.extend(attempt);
+            kept.due = due;
+            kept.held_until = None;
+        })
+    }
+}
+
+/// An intake on the doubles.
+pub(crate) fn intake(
+    catalog: Arc<FakeCatalog>,
+    queue: Arc<FakeQueue>,
+    clock: Arc<dyn Clock>,
+) -> Arc<Intake> {
+    Arc::new(Intake {
+        catalog,
+        invoke: Arc::new(Echo::new()),
+        queue,
+        clock,
+        general: tokio::runtime::Handle::current(),
+        options: IntakeOptions::default(),
+    })
+}

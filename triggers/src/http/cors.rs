@@ -1,0 +1,128 @@
+//! Cross-origin requests to HTTP triggers: pure. HTTP triggers have an origin of their own, know
+//! no cookies and tell no credentials apart, so that any origin may call; functions that answer
+//! with CORS headers of their own, or name `OPTIONS` among their methods, decide for themselves.
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue, ORIGIN, VARY,
+};
+
+use super::answer::{Fault, HttpAnswer};
+use super::route::RouteTable;
+
+/// How long a browser may keep the answer: ten minutes.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+const ANY: HeaderValue = HeaderValue::from_static("*");
+const EXPOSED: HeaderValue = HeaderValue::from_static("x-request-id, x-fault");
+
+/// The answer to a preflight: 204. `None` if the request is none, its path no trigger's, or a
+/// trigger there takes `OPTIONS` itself.
+pub fn preflight(
+    routes: &RouteTable,
+    method: &str,
+    raw_path: &str,
+    headers: &HeaderMap,
+) -> Option<HttpAnswer> {
+    let asked = headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
+    if method != "OPTIONS" || !headers.contains_key(ORIGIN) {
+        return None;
+    }
+    let methods = routes.methods(raw_path)?;
+    if methods.iter().any(|method| method == "OPTIONS") {
+        return None;
+    }
+    let allowed = if methods.is_empty() {
+        asked.clone()
+    } else {
+        HeaderValue::from_str(&methods.join(", ")).ok()?
+    };
+    let mut answer = HttpAnswer::empty(204, Fault::None);
+    answer.headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
+    answer.headers.insert(ACCESS_CONTROL_ALLOW_METHODS, allowed);
+    if let Some(wanted) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
+        answer.headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+    }
+    answer.headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+    let vary = "access-control-request-method, access-control-request-headers";
+    answer.headers.insert(VARY, HeaderValue::from_static(vary));
+    Some(answer)
+}
+
+/// Lets a page of another origin read an answer, unless the function spoke of CORS itself.
+pub fn open(request: &HeaderMap, answer: &mut HttpAnswer) {
+    if request.contains_key(ORIGIN) && !answer.headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
+        answer.headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
+        answer.headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hanshu_core::{HttpAuth, Trigger, TriggerSpec};
+
+    use super::*;
+    use crate::doubles::trigger_id;
+
+    fn asked(
+        methods: &[&str],
+        path: &str,
+        headers: &[(&'static str, &'static str)],
+    ) -> Option<String> {
+        let spec = TriggerSpec::Http {
+            path: "/hello".into(),
+            methods: methods.iter().map(ToString::to_string).collect(),
+            auth: HttpAuth::Key,
+            key: None,
+        };
+        let trigger = Trigger { id: trigger_id("web"), spec, enabled: true };
+        let routes = RouteTable::compile(&[trigger]);
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, HeaderValue::from_static(value));
+        }
+        let answer = preflight(&routes, "OPTIONS", path, &map)?;
+        assert_eq!((answer.status, answer.body.len()), (204, 0));
+        let text = |name| answer.headers.get(name).map_or("-", |v| v.to_str().unwrap()).to_owned();
+        Some(format!(
+            "{} {} {}",
+            text(ACCESS_CONTROL_ALLOW_ORIGIN),
+            text(ACCESS_CONTROL_ALLOW_METHODS),
+            text(ACCESS_CONTROL_ALLOW_HEADERS)
+        ))
+    }
+
+    const ORIGIN: (&str, &str) = ("origin", "https://example.com");
+    const METHOD: (&str, &str) = ("access-control-request-method", "PUT");
+    const HEADERS: (&str, &str) = ("access-control-request-headers", "x-hanshu-key");
+
+    #[test]
+    fn a_preflight_is_answered_for_the_triggers_methods() {
+        let said = asked(&["GET", "PUT"], "/hello", &[ORIGIN, METHOD, HEADERS]).unwrap();
+        assert_eq!(said, "* GET, PUT x-hanshu-key");
+        assert_eq!(asked(&[], "/hello", &[ORIGIN, METHOD]).unwrap(), "* PUT -");
+    }
+
+    #[test]
+    fn what_is_no_preflight_goes_its_usual_way() {
+        assert_eq!(asked(&["GET"], "/hello", &[ORIGIN]), None);
+        assert_eq!(asked(&["GET"], "/hello", &[METHOD]), None);
+        assert_eq!(asked(&["GET"], "/other", &[ORIGIN, METHOD]), None);
+        assert_eq!(asked(&["OPTIONS"], "/hello", &[ORIGIN, METHOD]), None);
+    }
+
+    #[test]
+    fn a_functions_own_cors_headers_stand() {
+        let request =
+            HeaderMap::from_iter([(http::header::ORIGIN, HeaderValue::from_static("null"))]);
+        let mut answer = HttpAnswer::empty(200, Fault::None);
+        open(&request, &mut answer);
+        assert_eq!(answer.headers[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+        answer.headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("null"));
+        open(&request, &mut answer);
+        assert_eq!(answer.headers[ACCESS_CONTROL_ALLOW_ORIGIN], "null");
+        let mut plain = HttpAnswer::empty(200, Fault::None);
+        open(&HeaderMap::new(), &mut plain);
+        assert!(plain.headers.is_empty());
+    }
+}

@@ -1,0 +1,8 @@
+//! HTTP triggers: which one a request is for, what its function reads, and what its answer means
+//! to the client. All pure: the gateway does the talking.
+
+pub mod answer;
+pub mod cors;
+pub mod event;
+pub(crate) mod pattern;
+pub mod route;

@@ -1,0 +1,265 @@
+//! Which HTTP trigger a request is for: pure. The table is compiled when triggers change and read
+//! by every request.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use hanshu_core::{HttpAuth, Secret, Trigger, TriggerId, TriggerSpec};
+use percent_encoding::percent_decode_str;
+use tracing::warn;
+
+use super::pattern::{Pattern, Segment};
+
+/// The routes of all enabled HTTP triggers. Immutable.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    /// The best first, so that the first that fits wins.
+    routes: Vec<Arc<Route>>,
+}
+
+/// One HTTP trigger.
+#[derive(Debug)]
+pub struct Route {
+    /// Which trigger.
+    pub id: TriggerId,
+    /// Its path as configured, such as `/hello/{name}`.
+    pub path: Box<str>,
+    /// Upper case; empty means any.
+    pub methods: Vec<String>,
+    /// Who may call.
+    pub auth: HttpAuth,
+    /// The key where `auth` asks for one.
+    pub key: Option<Secret>,
+    pattern: Pattern,
+}
+
+/// What a request is for.
+#[derive(Clone, Debug)]
+pub enum Lookup {
+    /// This trigger.
+    Found(RouteMatch),
+    /// The path is a trigger's, the method is not: 405, with these in `Allow`.
+    MethodNotAllowed(Vec<String>),
+    /// No trigger has that path: 404.
+    NotFound,
+    /// The path does not decode to UTF-8: 400.
+    BadPath,
+}
+
+/// A trigger, with what the path said.
+#[derive(Clone, Debug)]
+pub struct RouteMatch {
+    /// The trigger.
+    pub route: Arc<Route>,
+    /// The `{name}` segments' values, percent-decoded, in order.
+    pub parameters: Vec<(Box<str>, String)>,
+}
+
+impl RouteTable {
+    /// Compiles the enabled HTTP triggers; those of other kinds are left out.
+    pub fn compile(triggers: &[Trigger]) -> Self {
+        let enabled = triggers.iter().filter(|trigger| trigger.enabled);
+        let mut routes: Vec<_> = enabled.filter_map(route).map(Arc::new).collect();
+        routes.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.id.cmp(&b.id)));
+        Self { routes }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty()
+    }
+
+    /// Finds the trigger for a request. Of the paths that fit, the one with the most literal
+    /// bytes wins (with equally many, the one whose literals come first); then the method decides
+    /// among the triggers of that path.
+    pub fn find(&self, method: &str, raw_path: &str) -> Lookup {
+        let Some(path) = segments(raw_path) else { return Lookup::BadPath };
+        let Some(best) = self.routes.iter().find(|route| route.pattern.fits(&path)) else {
+            return Lookup::NotFound;
+        };
+        let same = || self.routes.iter().filter(|r| r.pattern.same_shape(&best.pattern));
+        let takes = |route: &Route| route.methods.iter().any(|m| m == method);
+        // A trigger that names the method comes before one that takes any.
+        let found = same().find(|r| takes(r)).or_else(|| same().find(|r| r.methods.is_empty()));
+        match found {
+            Some(route) => Lookup::Found(RouteMatch {
+                route: route.clone(),
+                parameters: route.pattern.values(&path),
+            }),
+            None => Lookup::MethodNotAllowed(allow(same())),
+        }
+    }
+
+    /// The methods of the triggers of a path, for a CORS preflight; `None` if it is no trigger's.
+    /// Empty means any.
+    pub fn methods(&self, raw_path: &str) -> Option<Vec<String>> {
+        let path = segments(raw_path)?;
+        let best = self.routes.iter().find(|route| route.pattern.fits(&path))?;
+        let same = || self.routes.iter().filter(|r| r.pattern.same_shape(&best.pattern));
+        let any = same().any(|route| route.methods.is_empty());
+        Some(if any { Vec::new() } else { allow(same()) })
+    }
+}
+
+fn route(trigger: &Trigger) -> Option<Route> {
+    let TriggerSpec::Http { path, methods, auth, key } = &trigger.spec else { return None };
+    let pattern = Pattern::parse(path)
+        .inspect_err(|error| warn!(%error, trigger = %trigger.id, "An HTTP trigger is left out"))
+        .ok()?;
+    Some(Route {
+        id: trigger.id.clone(),
+        path: pattern.text.clone(),
+        methods: methods.clone(),
+        auth: *auth,
+        key: key.clone(),
+        pattern,
+    })
+}
+
+/// Literal bytes, the most first; then literals before names, from the left.
+fn rank(route: &Route) -> (Reverse<usize>, Vec<bool>) {
+    let segments = route.pattern.segments.iter();
+    let names = segments.map(|segment| matches!(segment, Segment::Name(_))).collect();
+    (Reverse(route.pattern.literal_bytes()), names)
+}
+
+fn allow<'a>(routes: impl Iterator<Item = &'a Arc<Route>>) -> Vec<String> {
+    let mut methods: Vec<_> = routes.flat_map(|route| route.methods.iter().cloned()).collect();
+    methods.sort();
+    methods.dedup();
+    methods
+}
+
+fn segments(raw_path: &str) -> Option<Vec<String>> {
+    let inner = raw_path.strip_prefix('/').unwrap_or(raw_path);
+    let decoded = inner.split('/').map(|text| percent_decode_str(text).decode_utf8());
+    decoded.map(|text| text.ok().map(String::from)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn trigger(name: &str, path: &str, methods: &[&str]) -> Trigger {
+        let spec = TriggerSpec::Http {
+            path: path.into(),
+            methods: methods.iter().map(ToString::to_string).collect(),
+            auth: HttpAuth::None,
+            key: None,
+        };
+        let function = hanshu_core::FunctionId {
+            namespace: hanshu_core::Namespace::default(),
+            name: "hello".parse().unwrap(),
+        };
+        let id = TriggerId { function, name: name.parse().unwrap() };
+        Trigger { id, spec, enabled: true }
+    }
+
+    fn table() -> RouteTable {
+        let mut off = trigger("off", "/off", &[]);
+        off.enabled = false;
+        RouteTable::compile(&[
+            trigger("root", "/", &[]),
+            trigger("name", "/hello/{name}", &["GET", "POST"]),
+            trigger("other", "/hello/{who}", &["PUT"]),
+            trigger("literal", "/hello/world", &["GET"]),
+            trigger("left", "/ab/{x}", &[]),
+            trigger("right", "/{x}/cd", &[]),
+            trigger("slash", "/dir/", &[]),
+            off,
+        ])
+    }
+
+    fn check(method: &str, path: &str, expected: &str) {
+        let found = match table().find(method, path) {
+            Lookup::Found(RouteMatch { route, parameters }) => {
+                let values: Vec<_> = parameters.iter().map(|(k, v)| format!(" {k}={v}")).collect();
+                format!("{}{}", route.id.name, values.concat())
+            }
+            Lookup::MethodNotAllowed(allow) => format!("405 {}", allow.join(",")),
+            Lookup::NotFound => "404".into(),
+            Lookup::BadPath => "400".into(),
+        };
+        assert_eq!(found, expected, "{method} {path}");
+    }
+
+    #[test]
+    fn the_longest_literal_path_wins() {
+        check("GET", "/", "root");
+        check("GET", "/hello/world", "literal");
+        check("GET", "/hello/you", "name name=you");
+        check("PUT", "/hello/you", "other who=you");
+        check("GET", "/ab/cd", "left x=cd");
+        check("GET", "/zz/cd", "right x=zz");
+        check("GET", "/dir/", "slash");
+    }
+
+    #[test]
+    fn names_are_percent_decoded_after_the_path_is_split() {
+        check("GET", "/hello/%E4%BD%A0%20%2F", "name name=你 /");
+        check("GET", "/h%65llo/world", "literal");
+        check("GET", "/hello/%ff", "400");
+        check("GET", "/hello/100%", "name name=100%");
+    }
+
+    #[test]
+    fn an_unknown_path_and_an_unknown_method_are_told_apart() {
+        check("GET", "/hello", "404");
+        check("GET", "/hello/", "404");
+        check("GET", "/hello/a/b", "404");
+        check("GET", "/dir", "404");
+        check("GET", "/off", "404");
+        check("DELETE", "/hello/you", "405 GET,POST,PUT");
+        check("POST", "/hello/world", "405 GET");
+    }
+
+    #[test]
+    fn a_preflight_learns_the_methods_of_a_path() {
+        assert_eq!(table().methods("/hello/you").unwrap(), ["GET", "POST", "PUT"]);
+        assert_eq!(table().methods("/ab/x").unwrap(), [""; 0]);
+        assert_eq!(table().methods("/nothing"), None);
+    }
+
+    #[test]
+    fn a_path_follows_its_grammar() {
+        for good in ["/", "/a", "/a/", "/{a}/{b}", "/a.b-c_d~e!$&'()*+,;=:@"] {
+            assert!(Pattern::parse(good).is_ok(), "{good}");
+        }
+        let (long, deep) = (format!("/{}", "a".repeat(1024)), "/a".repeat(33));
+        let bad = [
+            "", "a", "//", "/a//b", "/{}", "/{1}", "/{a-b}", "/{a}/{a}", "/{a", "/a{b}", "/a b",
+            "/a%20", "/é", "/a?b", "/a#b", "/../a", "/./a", &long, &deep,
+        ];
+        for bad in bad {
+            let said = Pattern::parse(bad).unwrap_err().to_string();
+            assert!(said.contains("`path`"), "{bad}: {said}");
+        }
+    }
+
+    proptest! {
+        /// What a name is given comes out of the encoded path as it was.
+        #[test]
+        fn a_value_survives_the_path(value in "\\PC{1,20}") {
+            let encoded = percent_encoding::utf8_percent_encode(
+                &value, percent_encoding::NON_ALPHANUMERIC,
+            );
+            let Lookup::Found(found) = table().find("PUT", &format!("/hello/{encoded}")) else {
+                return Err(TestCaseError::fail("not found"));
+            };
+            prop_assert_eq!(&found.parameters[0].1, &value);
+        }
+
+        /// No path makes it panic.
+        #[test]
+        fn any_path_is_answered(path in "/\\PC{0,40}") {
+            let _ = table().find("GET", &path);
+        }
+    }
+}

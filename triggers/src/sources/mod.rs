@@ -1,0 +1,6 @@
+//! Users' queues that feed functions.
+
+mod batch;
+mod group;
+pub(crate) mod redis;
+pub(crate) mod state;

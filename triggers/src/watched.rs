@@ -1,0 +1,66 @@
+//! The live triggers, as the server feeds them from the controller's catalog: a state that is
+//! watched, not a stream of changes. A missed wake-up costs nothing, since readers compare.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hanshu_core::Trigger;
+use tokio::sync::watch;
+
+use crate::http::route::RouteTable;
+
+/// The writing end: one per process.
+#[derive(Debug)]
+pub struct TriggersFeed(watch::Sender<Live>);
+
+/// The reading end. Reading takes no wait and no allocation.
+#[derive(Clone, Debug)]
+pub struct TriggersView(watch::Receiver<Live>);
+
+#[derive(Clone, Debug, Default)]
+struct Live {
+    triggers: Arc<Vec<Trigger>>,
+    routes: Arc<RouteTable>,
+}
+
+impl TriggersFeed {
+    /// No triggers yet.
+    pub fn new() -> (Self, TriggersView) {
+        let (sender, receiver) = watch::channel(Live::default());
+        (Self(sender), TriggersView(receiver))
+    }
+
+    /// These are the triggers now: all of them, disabled ones too. Compiles the routes; wakes the
+    /// readers only if something changed.
+    pub fn replace(&self, triggers: Vec<Trigger>) {
+        if *self.0.borrow().triggers == triggers {
+            return;
+        }
+        let routes = Arc::new(RouteTable::compile(&triggers));
+        self.0.send_replace(Live { triggers: Arc::new(triggers), routes });
+    }
+}
+
+impl TriggersView {
+    /// All live triggers, disabled ones too.
+    pub fn triggers(&self) -> Arc<Vec<Trigger>> {
+        self.0.borrow().triggers.clone()
+    }
+
+    /// The routes of the enabled HTTP triggers.
+    pub fn routes(&self) -> Arc<RouteTable> {
+        self.0.borrow().routes.clone()
+    }
+
+    /// All live triggers; [`Self::changed`] then waits for the next change after these.
+    pub(crate) fn take(&mut self) -> Arc<Vec<Trigger>> {
+        self.0.borrow_and_update().triggers.clone()
+    }
+
+    /// Returns at the next change, and after `at_most` in any case (also when the feed is gone).
+    pub(crate) async fn changed(&mut self, at_most: Duration) {
+        if let Ok(Err(_)) = tokio::time::timeout(at_most, self.0.changed()).await {
+            tokio::time::sleep(at_most).await;
+        }
+    }
+}
