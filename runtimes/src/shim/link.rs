@@ -57,6 +57,11 @@ impl Link {
     /// Says that none can, and waits for the end of the connection.
     pub(super) fn refuse(mut self, failure: &Failure) -> io::Result<()> {
         frames::write_json(self.stream.get_mut(), Kind::InitFailed, failure)?;
+        self.wait_for_end()
+    }
+
+    /// Waits for the end of the connection, when there is nothing more to say on it.
+    pub(super) fn wait_for_end(mut self) -> io::Result<()> {
         while frames::read(&mut self.stream)?.is_some() {}
         Ok(())
     }

@@ -150,9 +150,8 @@ impl Processes {
 
     /// Whether the runtime has ended, or does so within this time.
     pub(super) fn runtime_ends_within(&self, time: Duration) -> bool {
-        let waited = self
-            .reaped
-            .wait_timeout_while(self.lock(), time, |table| table.runtime_end.is_none());
+        let waited =
+            self.reaped.wait_timeout_while(self.lock(), time, |table| table.runtime_end.is_none());
         waited.unwrap_or_else(PoisonError::into_inner).0.runtime_end.is_some()
     }
 
@@ -198,7 +197,10 @@ impl Processes {
 
     fn command(&self, launch: &Launch<'_>) -> io::Result<Command> {
         let Some((program, arguments)) = launch.argv.split_first() else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is no program to start"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "there is no program to start",
+            ));
         };
         let mut command = Command::new(program);
         command.args(arguments).current_dir(launch.cwd).process_group(0);

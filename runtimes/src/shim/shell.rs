@@ -42,14 +42,16 @@ pub(super) fn serve(sandbox: &Arc<Sandbox>) -> io::Result<()> {
 /// Whether there is a script to run.
 fn check(init: &Init) -> Result<(), Failure> {
     let handler = &init.handler;
-    let missing =
-        |why: String| Failure::new(status::HANDLER_NOT_FOUND, format!("the file `{handler}` {why}"));
+    let missing = |why: String| {
+        Failure::new(status::HANDLER_NOT_FOUND, format!("the file `{handler}` {why}"))
+    };
     let path = Path::new(&init.cwd).join(handler);
     let Ok(found) = fs::metadata(&path) else { return Err(missing("does not exist".to_owned())) };
     if !found.is_file() {
         return Err(missing("is no file".to_owned()));
     }
-    let first_line = first_line(&path).map_err(|error| missing(format!("is unreadable: {error}")))?;
+    let first_line =
+        first_line(&path).map_err(|error| missing(format!("is unreadable: {error}")))?;
     let Some(interpreter) = first_line.strip_prefix("#!") else {
         return Err(missing("does not start with `#!`".to_owned()));
     };
@@ -128,11 +130,7 @@ enum Output {
 
 /// Feeds the script and waits for its end, for which the invoker has a deadline. Then ends what it
 /// left running, which also closes its output.
-fn attend(
-    sandbox: &Arc<Sandbox>,
-    script: Script,
-    payload: Vec<u8>,
-) -> io::Result<(End, Output)> {
+fn attend(sandbox: &Arc<Sandbox>, script: Script, payload: Vec<u8>) -> io::Result<(End, Output)> {
     let Script { mut stdin, stdout, end } = script;
     spawn_thread("stdin", move || {
         // A script need not read its event.

@@ -249,7 +249,8 @@ impl Watch {
 
     fn heed_cut_off(&self) -> Next {
         let Some(cut_off) = self.cut_off else { return Next::Wait };
-        let idle = self.running.as_ref().is_none_or(|running| !running.sandbox.processes.any_runs());
+        let idle =
+            self.running.as_ref().is_none_or(|running| !running.sandbox.processes.any_runs());
         if idle {
             return Next::End;
         }

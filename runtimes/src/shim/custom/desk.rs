@@ -24,6 +24,9 @@ struct State {
     is_ready: bool,
     /// There from the offer to the first answer.
     current: Option<Arc<Current>>,
+    /// Whether the runtime has seen it. Calls do not say which event they answer: an answer that
+    /// comes before that is a late one to the event before.
+    is_fetched: bool,
     answer: Option<Answer>,
 }
 
@@ -45,6 +48,7 @@ impl Desk {
     pub(super) fn offer(&self, current: Current) {
         let mut state = self.lock();
         state.answer = None;
+        state.is_fetched = false;
         state.current = Some(Arc::new(current));
         drop(state);
         self.changed.notify_all();
@@ -52,17 +56,20 @@ impl Desk {
 
     /// The event that runs, however often it is asked for; waits for one for at most `patience`.
     pub(super) fn next(&self, patience: Duration) -> Option<Arc<Current>> {
-        let waited = self
-            .changed
-            .wait_timeout_while(self.lock(), patience, |state| state.current.is_none());
-        waited.unwrap_or_else(PoisonError::into_inner).0.current.clone()
+        let waited =
+            self.changed.wait_timeout_while(self.lock(), patience, |state| state.current.is_none());
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.is_fetched = state.current.is_some();
+        state.current.clone()
     }
 
-    /// Answers the event that runs. Where none does, or it has an answer, this one is dropped: the
-    /// first is final.
+    /// Answers the event that runs. Where the runtime has none in hand, this one is dropped: the
+    /// first answer is final.
     pub(super) fn settle(&self, answer: Answer) {
         let mut state = self.lock();
-        if state.current.take().is_some() {
+        if state.is_fetched {
+            state.is_fetched = false;
+            state.current = None;
             state.answer = Some(answer);
             drop(state);
             self.changed.notify_all();
@@ -102,11 +109,14 @@ mod tests {
         let desk = Desk::default();
         desk.settle(returned("0"));
         desk.offer(current("a"));
+        desk.next(Duration::ZERO).unwrap();
         desk.settle(returned("1"));
         desk.settle(returned("2"));
         assert_eq!(desk.wait_answer(), returned("1"));
         desk.settle(returned("3"));
         desk.offer(current("b"));
+        desk.settle(returned("late, to a"));
+        desk.next(Duration::ZERO).unwrap();
         desk.settle(returned("4"));
         assert_eq!(desk.wait_answer(), returned("4"));
     }

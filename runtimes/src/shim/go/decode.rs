@@ -52,8 +52,13 @@ pub(super) enum Value<'a> {
 /// A defined type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Type {
-    List { element: i64 },
-    Map { key: i64, element: i64 },
+    List {
+        element: i64,
+    },
+    Map {
+        key: i64,
+        element: i64,
+    },
     Struct(Vec<(String, i64)>),
     /// Made by the type's own code.
     Opaque,

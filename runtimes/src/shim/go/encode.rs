@@ -68,17 +68,22 @@ pub(super) fn define(out: &mut Vec<u8>, definition: &Definition) {
                 common.text(1, definition.name);
                 common.int(2, definition.id);
             });
-            let fields = struct_type.begin(2);
-            uint(fields, u64::try_from(definition.fields.len()).unwrap_or(0));
-            for (name, type_id) in definition.fields {
-                let mut field = Fields::new(fields);
-                field.text(1, name);
-                field.int(2, *type_id);
-                field.end();
+            if !definition.fields.is_empty() {
+                define_fields(struct_type.begin(2), definition);
             }
         });
         wire_type.end();
     });
+}
+
+fn define_fields(out: &mut Vec<u8>, definition: &Definition) {
+    uint(out, u64::try_from(definition.fields.len()).unwrap_or(0));
+    for (name, type_id) in definition.fields {
+        let mut field = Fields::new(out);
+        field.text(1, name);
+        field.int(2, *type_id);
+        field.end();
+    }
 }
 
 /// The fields of one struct value, in order. A field with its zero value is left out.

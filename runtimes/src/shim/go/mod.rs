@@ -13,7 +13,6 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use self::messages::{Deadline, InvokeRequest, Reply};
@@ -36,7 +35,8 @@ pub(super) fn serve(sandbox: &Arc<Sandbox>) -> io::Result<()> {
         return link.refuse(&failure);
     }
     let mut client = match reach(sandbox, &init) {
-        Ok(client) => client,
+        Ok(Some(client)) => client,
+        Ok(None) => return link.wait_for_end(),
         Err(failure) => return link.refuse(&failure),
     };
     link.ready()?;
@@ -46,8 +46,7 @@ pub(super) fn serve(sandbox: &Arc<Sandbox>) -> io::Result<()> {
         // The deadline is the invoker's, and it ends this process.
         let replied = client.invoke(&facts.request(&event));
         let Some((answer, then)) = answer_of(sandbox, replied) else {
-            // The end of the process is told on the other connection, and ends this one.
-            return link.next().map(|_| ());
+            return link.wait_for_end();
         };
         link.answer(name, &answer, then)?;
     }
@@ -79,8 +78,9 @@ fn start(sandbox: &Sandbox, init: &Init) -> Result<(), Failure> {
     started.or_else(|error| refused(format!("cannot be started: {error}")))
 }
 
-/// Connects as soon as the function listens, and makes sure that it answers.
-fn reach(sandbox: &Sandbox, init: &Init) -> Result<Client, Failure> {
+/// Connects as soon as the function listens, and makes sure that it answers. `None` when its process
+/// has ended, which is told on the other connection.
+fn reach(sandbox: &Sandbox, init: &Init) -> Result<Option<Client>, Failure> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, init.port));
     let until = Instant::now() + Duration::from_millis(u64::from(init.init_timeout_ms));
     loop {
@@ -93,14 +93,13 @@ fn reach(sandbox: &Sandbox, init: &Init) -> Result<Client, Failure> {
             return Err(Failure::new(status::INIT_TIMED_OUT, message));
         }
         match ping(&address, left) {
-            Ok(client) => return Ok(client),
-            Err(RpcError::Broken(what)) => return Err(broken(&what)),
-            Err(RpcError::Refused(what)) => return Err(broken(&what)),
+            Ok(client) => return Ok(Some(client)),
+            Err(RpcError::Broken(what) | RpcError::Refused(what)) => return Err(broken(&what)),
             Err(RpcError::TooLarge | RpcError::Io(_)) => {}
         }
-        // Its end is told on the other connection; a busy loop would only be in its way.
-        sandbox.processes.runtime_ends_within(Duration::ZERO);
-        thread::sleep(CONNECT_INTERVAL);
+        if sandbox.processes.runtime_ends_within(CONNECT_INTERVAL) {
+            return Ok(None);
+        }
     }
 }
 

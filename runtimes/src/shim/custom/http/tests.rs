@@ -76,7 +76,8 @@ fn chunks_are_put_together() {
 #[test]
 fn broken_chunks_are_told() {
     for chunks in ["x\r\n", "+3\r\nabc\r\n", "3\r\nabcd\r\n", "\r\n", "11111111111111111\r\n"] {
-        let sent = format!("POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n");
+        let sent =
+            format!("POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n");
         let mut connection = connection(sent.as_bytes(), 5);
         let request = connection.read_request().unwrap().unwrap().unwrap();
         assert_eq!(connection.read_body(&request).unwrap(), Body::Broken, "{chunks:?}");
@@ -89,10 +90,7 @@ fn what_cannot_be_told_apart_is_refused() {
     check(b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", &["400"]);
     check(b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", &["400"]);
     check(b"POST / HTTP/1.1\r\nContent-Length: +1\r\n\r\na", &["400"]);
-    check(
-        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\na",
-        &["400"],
-    );
+    check(b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\na", &["400"]);
     check(b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", &["400"]);
 }
 
@@ -131,8 +129,7 @@ fn a_body_at_the_limit_passes_and_one_byte_more_does_not() {
         let head = format!("POST / HTTP/1.1\r\nContent-Length: {len}\r\n\r\n");
         let mut sent = head.into_bytes();
         sent.resize(sent.len() + len, b'x');
-        let mut connection =
-            Connection::new(Slow { sent: io::Cursor::new(sent), got: Vec::new() });
+        let mut connection = Connection::new(Slow { sent: io::Cursor::new(sent), got: Vec::new() });
         let request = connection.read_request().unwrap().unwrap().unwrap();
         let body = connection.read_body(&request).unwrap();
         assert_eq!(matches!(&body, Body::Whole(bytes) if bytes.len() == len), whole);
