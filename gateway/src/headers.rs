@@ -15,8 +15,6 @@ pub(crate) const COLD: HeaderName = HeaderName::from_static("x-hanshu-cold");
 pub(crate) const LOG: HeaderName = HeaderName::from_static("x-hanshu-log");
 /// In an answer: the end of the log, base64, at most 4 KB before encoding.
 pub(crate) const LOG_RESULT: HeaderName = HeaderName::from_static("x-hanshu-log-result");
-/// In a request to an HTTP trigger: its key.
-pub(crate) const TRIGGER_KEY: HeaderName = HeaderName::from_static("x-hanshu-key");
 
 /// A request id as a header's value.
 pub(crate) fn id_value(request_id: RequestId) -> HeaderValue {

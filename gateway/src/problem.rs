@@ -36,7 +36,7 @@ struct Parts {
     value: Option<String>,
     rule: Option<String>,
     retry_after_s: Option<u32>,
-    allow: Option<String>,
+    allow: Option<&'static str>,
     close: bool,
 }
 
@@ -91,6 +91,16 @@ impl Problem {
         problem
     }
 
+    /// A field of a JSON body is missing, unknown, or of another type.
+    pub(crate) fn field(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        let (field, reason) = (field.into(), reason.into());
+        let at = if field == "." { String::new() } else { format!("`{field}`: ") };
+        let mut problem = Self::new(ErrorKind::Invalid, format!("{at}{reason}"));
+        problem.0.field = Some(field).filter(|field| field != ".");
+        problem.0.rule = Some(reason);
+        problem
+    }
+
     /// A body that is not JSON, or not the JSON that is wanted.
     pub(crate) fn invalid_json(detail: impl Into<String>) -> Self {
         let hint = "send one JSON text in UTF-8 as the body (no body at all counts as `{}`)";
@@ -137,30 +147,30 @@ impl Problem {
     }
 
     /// The path is there, the method is not.
-    pub(crate) fn method_not_allowed(allow: impl Into<String>) -> Self {
+    pub(crate) fn method_not_allowed(allow: impl Into<Option<&'static str>>) -> Self {
         let allow = allow.into();
-        let detail = format!("this path answers {allow} only");
+        let detail = "this path does not answer that method";
         let status = StatusCode::METHOD_NOT_ALLOWED;
         let hint = "use a method that the `Allow` header names";
         let mut problem = Self::with(status, "method_not_allowed", detail, hint);
-        problem.0.allow = Some(allow);
+        problem.0.allow = allow;
         problem
-    }
-
-    /// A status of an HTTP trigger's own, without anything of the function in it.
-    pub(crate) fn trigger(
-        status: StatusCode,
-        code: &'static str,
-        detail: &'static str,
-        hint: &'static str,
-    ) -> Self {
-        Self::with(status, code, detail, hint)
     }
 
     /// Says which request it was about.
     #[must_use]
     pub(crate) fn of(mut self, request_id: RequestId) -> Self {
         self.0.request_id.get_or_insert(request_id);
+        self
+    }
+
+    /// Says in which part of the request the field is.
+    #[must_use]
+    pub(crate) fn within(mut self, place: &str) -> Self {
+        if let Some(field) = &mut self.0.field {
+            *field = format!("{place}.{field}");
+        }
+        self.0.detail = format!("{place}: {}", self.0.detail);
         self
     }
 
@@ -213,8 +223,8 @@ impl Problem {
         if let Some(seconds) = self.0.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(allow) = self.0.allow.as_deref().and_then(|text| text.parse().ok()) {
-            headers.insert(ALLOW, allow);
+        if let Some(allow) = self.0.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
         if self.0.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -290,10 +300,10 @@ impl From<CatalogError> for Problem {
         let detail = error.to_string();
         match error {
             CatalogError::NoFunction(_) => {
-                Self::new(ErrorKind::NotFound, detail).code("no_function")
+                Self::new(ErrorKind::NotFound, detail).code("function_not_found")
             }
             CatalogError::NoVersion(..) => Self::new(ErrorKind::NotFound, detail)
-                .code("no_version")
+                .code("version_not_found")
                 .hint("`hanshu show` lists the versions; `hanshu publish` makes one"),
             CatalogError::Unavailable => Self::new(ErrorKind::Unavailable, detail),
         }
@@ -326,7 +336,7 @@ impl From<hanshu_controller::Error> for Problem {
             Error::NoPackage(digest) => {
                 let detail = format!("package `{digest}` has not been uploaded");
                 Self::new(kind, detail)
-                    .code("no_package")
+                    .code("package_not_found")
                     .hint("PUT the zip to /v1/packages/{digest} first, then deploy again")
             }
             Error::Package(_) if kind == ErrorKind::Invalid => Self::new(kind, error.to_string())
@@ -354,14 +364,43 @@ impl From<&Refusal> for Problem {
             Refusal::Sandbox { .. } => {
                 Self::new(ErrorKind::Unavailable, detail).code("sandbox_failed")
             }
-            Refusal::Gone { .. } => Self::new(ErrorKind::NotFound, detail).code("no_function"),
+            Refusal::Gone { .. } => {
+                Self::new(ErrorKind::NotFound, detail).code("function_not_found")
+            }
             Refusal::Unavailable { .. } => Self::new(ErrorKind::Unavailable, detail),
         }
     }
 }
 
+impl From<hanshu_triggers::Error> for Problem {
+    fn from(error: hanshu_triggers::Error) -> Self {
+        use hanshu_triggers::Error;
+        let code = error.code();
+        match error {
+            Error::InvalidJson { .. } => Self::invalid_json(error.to_string()),
+            Error::TooLarge { bytes_max, .. } => Self::too_large("the event", bytes_max as u64),
+            Error::Function(error) => Self::from(error),
+            Error::Queue(error) => Self::from(error),
+            other => of_error(other.kind(), &other).code(code),
+        }
+    }
+}
+
+impl From<hanshu_triggers::TriggerError> for Problem {
+    fn from(error: hanshu_triggers::TriggerError) -> Self {
+        use hanshu_triggers::TriggerError;
+        match error {
+            TriggerError::Field { field, value, rule } => Self::value(field, value, rule),
+            other => of_error(other.kind(), &other),
+        }
+    }
+}
+
 impl IntoResponse for Problem {
+    /// The problem itself goes along, so that the front can say which request it was about.
     fn into_response(self) -> Response {
-        self.answer().map(axum::body::Body::new)
+        let mut response = self.answer().map(axum::body::Body::new);
+        response.extensions_mut().insert(self);
+        response
     }
 }

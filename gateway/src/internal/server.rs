@@ -104,6 +104,12 @@ impl Answer for Internal {
     }
 }
 
+impl std::fmt::Debug for InternalParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InternalParts").finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for Internal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Internal").finish_non_exhaustive()

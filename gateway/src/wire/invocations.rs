@@ -17,6 +17,25 @@ pub struct InvocationAccepted {
     pub request_id: RequestId,
 }
 
+/// The body of a 500 or 504: what the function did wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FunctionFailure {
+    /// 1 for what user code raised, −1 for what the platform saw.
+    pub error_code: i32,
+    /// For people.
+    pub error_message: String,
+    /// The language's stack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack_trace: Option<String>,
+    /// The same as in `x-request-id`.
+    #[schema(value_type = String)]
+    pub request_id: RequestId,
+    /// SCF's code: 430, 433 …
+    #[schema(value_type = u16)]
+    pub status_code: StatusCode,
+}
+
 /// An invocation and how it stands. Every field is always there.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

@@ -18,7 +18,8 @@ pub use functions::{
     FunctionSummary,
 };
 pub use invocations::{
-    AttemptView, InvocationAccepted, InvocationError, InvocationTrigger, InvocationView,
+    AttemptView, FunctionFailure, InvocationAccepted, InvocationError, InvocationTrigger,
+    InvocationView,
 };
 pub use logs::{LogLineView, LogPageView};
 pub use problem::ProblemBody;

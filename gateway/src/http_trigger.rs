@@ -1,0 +1,252 @@
+//! The listener of HTTP triggers: functions speak here, on an origin that the API never shares.
+//!
+//! What a request means is decided by pure functions of `hanshu_triggers::http`; here it is read,
+//! run and answered, on the connection's own task.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use bytes::Bytes;
+use hanshu_core::{
+    Event, HttpAuth, INLINE_CHECK_BYTES_MAX, Origin, PAYLOAD_BYTES_MAX, Qualifier, RequestId,
+    Verdict,
+};
+use hanshu_triggers::http::answer::{Fault, HttpAnswer, answer, not_taken};
+use hanshu_triggers::http::{cors, event};
+use hanshu_triggers::{Call, Error, Lookup, RouteMatch, RouteTable};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::{Body as HttpBody, Incoming};
+use subtle::ConstantTimeEq as _;
+use tracing::{Instrument as _, debug_span};
+
+use crate::front::{Answer, Body, PayloadError, read_payload};
+use crate::headers::{FAULT, REQUEST_ID, id_value};
+use crate::metrics::{Listener, Way};
+use crate::outcome::describe;
+use crate::routes::status::health;
+use crate::state::Gateway;
+
+/// Answers the listener of HTTP triggers.
+#[derive(Debug)]
+pub struct HttpTriggers {
+    gateway: Gateway,
+}
+
+/// A request that found its trigger.
+struct Found {
+    head: http::request::Parts,
+    route: RouteMatch,
+    source_ip: IpAddr,
+    request_id: RequestId,
+    began: Instant,
+}
+
+impl HttpTriggers {
+    /// All HTTP triggers of the gateway.
+    pub fn new(gateway: Gateway) -> Self {
+        Self { gateway }
+    }
+
+    /// Answers one request of the client at `source_ip`.
+    pub async fn respond<B>(&self, request: Request<B>, source_ip: IpAddr) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Unpin,
+    {
+        let request_id = RequestId::new();
+        let span = debug_span!("http_trigger", %request_id);
+        let response = self.route(request, source_ip, request_id).instrument(span).await;
+        self.gateway.metrics().answered(Listener::Http, response.status());
+        response
+    }
+
+    async fn route<B>(
+        &self,
+        request: Request<B>,
+        source_ip: IpAddr,
+        request_id: RequestId,
+    ) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Unpin,
+    {
+        let began = Instant::now();
+        let (head, body) = request.into_parts();
+        let routes = self.gateway.triggers.routes();
+        let (method, path) = (head.method.as_str(), head.uri.path());
+        if let Some(preflight) = cors::preflight(&routes, method, path, &head.headers) {
+            return finish(preflight, &head.headers, request_id);
+        }
+        let route = match find(&routes, &head.method, path) {
+            Ok(route) => route,
+            Err(Lookup::NotFound) if path == "/healthz" => return healthy(request_id),
+            Err(missed) => return finish(miss(missed, request_id), &head.headers, request_id),
+        };
+        if !may_call(&route, &head.headers) {
+            let title = "this path asks for its key in the header x-hanshu-key";
+            let answer =
+                HttpAnswer::problem(401, Fault::Platform, "unauthenticated", title, request_id);
+            return finish(answer, &head.headers, request_id);
+        }
+        let found = Found { head, route, source_ip, request_id, began };
+        match read_payload(body, PAYLOAD_BYTES_MAX).await {
+            Ok(body) => self.run(found, body).await,
+            Err(error) => {
+                self.gateway.metrics().invoked(Way::Http, None, found.began.elapsed());
+                unread(error, &found.head.headers, request_id)
+            }
+        }
+    }
+
+    async fn run(&self, found: Found, body: Bytes) -> Response<Body> {
+        let Found { head, route, source_ip, request_id, began } = found;
+        let function = route.route.id.function.clone();
+        let name = route.route.id.name.clone();
+        let (headers, payload) = if body.len() <= INLINE_CHECK_BYTES_MAX {
+            let payload = make_event(&head, (&body, source_ip, request_id), &route);
+            (head.headers, payload)
+        } else {
+            let made = self.gateway.general.spawn_blocking(move || {
+                let payload = make_event(&head, (&body, source_ip, request_id), &route);
+                (head.headers, payload)
+            });
+            match made.await {
+                Ok(made) => made,
+                Err(_) => {
+                    let answer = not_taken(&Error::Stopping, request_id);
+                    return finish(answer, &HeaderMap::new(), request_id);
+                }
+            }
+        };
+        let call = Call {
+            request_id,
+            namespace: function.namespace,
+            function: function.name,
+            qualifier: Qualifier::Latest,
+            event: Event { origin: Origin::Http(name), payload },
+            tail: false,
+        };
+        let answered = self.gateway.intake.call(call).await;
+        let verdict = answered.as_ref().ok().map(|answered| &answered.outcome.verdict);
+        self.gateway.metrics().invoked(Way::Http, verdict, began.elapsed());
+        match answered {
+            Err(error) => finish(not_taken(&error, request_id), &headers, request_id),
+            Ok(answered) => {
+                let report = answered.outcome.report.clone();
+                let answer = self.answer(answered.outcome, request_id).await;
+                let mut response = finish(answer, &headers, request_id);
+                describe(response.headers_mut(), &report);
+                response
+            }
+        }
+    }
+
+    /// What an outcome means; a large one is read on the general runtime.
+    async fn answer(&self, outcome: hanshu_core::Outcome, request_id: RequestId) -> HttpAnswer {
+        let large = match &outcome.verdict {
+            Verdict::Returned(json) => INLINE_CHECK_BYTES_MAX < json.len(),
+            Verdict::Failed(_) | Verdict::Refused(_) => false,
+        };
+        if !large {
+            return answer(&outcome, request_id);
+        }
+        let read = self.gateway.general.spawn_blocking(move || answer(&outcome, request_id));
+        read.await.unwrap_or_else(|_| not_taken(&Error::Stopping, request_id))
+    }
+}
+
+impl Answer for HttpTriggers {
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+        self.respond(request, peer.ip()).await
+    }
+}
+
+fn make_event(
+    head: &http::request::Parts,
+    (body, source_ip, request_id): (&Bytes, IpAddr, RequestId),
+    route: &RouteMatch,
+) -> Bytes {
+    let request = event::Request {
+        method: head.method.as_str(),
+        raw_path: head.uri.path(),
+        query: head.uri.query(),
+        headers: &head.headers,
+        body,
+        source_ip,
+        request_id,
+    };
+    event::event(&request, route)
+}
+
+/// The trigger for a request. `HEAD` goes where `GET` goes, unless a trigger names it: the answer
+/// is the same, and its body is left out on the way (RFC 9110, 9.3.2).
+fn find(routes: &RouteTable, method: &Method, path: &str) -> Result<RouteMatch, Lookup> {
+    let found = match routes.find(method.as_str(), path) {
+        Lookup::MethodNotAllowed(_) if method == Method::HEAD => routes.find("GET", path),
+        found => found,
+    };
+    match found {
+        Lookup::Found(route) => Ok(route),
+        missed @ (Lookup::MethodNotAllowed(_) | Lookup::NotFound | Lookup::BadPath) => Err(missed),
+    }
+}
+
+fn miss(missed: Lookup, request_id: RequestId) -> HttpAnswer {
+    let problem =
+        |status, code, title| HttpAnswer::problem(status, Fault::Platform, code, title, request_id);
+    match missed {
+        Lookup::Found(_) | Lookup::NotFound => {
+            problem(404, "no_route", "nothing answers at this path")
+        }
+        Lookup::BadPath => problem(400, "bad_path", "the path does not decode to UTF-8"),
+        Lookup::MethodNotAllowed(methods) => {
+            let title = "this path does not answer that method";
+            let mut answer = problem(405, "method_not_allowed", title);
+            if let Ok(allow) = HeaderValue::try_from(methods.join(", ")) {
+                answer.headers.insert(ALLOW, allow);
+            }
+            answer
+        }
+    }
+}
+
+/// Whether the trigger is open, or the request has its key.
+fn may_call(found: &RouteMatch, headers: &HeaderMap) -> bool {
+    match (found.route.auth, &found.route.key) {
+        (HttpAuth::None, _) => true,
+        (HttpAuth::Key, None) => false,
+        (HttpAuth::Key, Some(key)) => headers
+            .get(event::KEY_HEADER)
+            .is_some_and(|given| given.as_bytes().ct_eq(key.expose().as_bytes()).into()),
+    }
+}
+
+fn unread(error: PayloadError, request: &HeaderMap, request_id: RequestId) -> Response<Body> {
+    let (status, code, title) = match error {
+        PayloadError::TooLarge => (413, "event_too_large", "the request is too large"),
+        PayloadError::Stalled => (408, "body_timeout", "the body did not arrive in time"),
+        PayloadError::Broken => (400, "bad_body", "the body could not be read to its end"),
+    };
+    let answer = HttpAnswer::problem(status, Fault::Platform, code, title, request_id);
+    let mut response = finish(answer, request, request_id);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn finish(mut answer: HttpAnswer, request: &HeaderMap, request_id: RequestId) -> Response<Body> {
+    cors::open(request, &mut answer);
+    let mut response = Response::new(Body::from(answer.body));
+    *response.status_mut() =
+        StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.headers_mut() = answer.headers;
+    response.headers_mut().insert(REQUEST_ID, id_value(request_id));
+    response.headers_mut().insert(FAULT, HeaderValue::from_static(answer.fault.as_str()));
+    response
+}
+
+fn healthy(request_id: RequestId) -> Response<Body> {
+    let text = serde_json::to_vec(&health()).unwrap_or_default();
+    let mut answer = HttpAnswer::empty(200, Fault::None);
+    answer.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.body = text.into();
+    finish(answer, &HeaderMap::new(), request_id)
+}

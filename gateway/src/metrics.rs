@@ -1,0 +1,111 @@
+//! The gateway's metrics, looked up once: counting costs one atomic addition.
+
+use std::time::Duration;
+
+use hanshu_core::Verdict;
+use http::StatusCode;
+use metrics::{Counter, Histogram, Unit, counter, describe_counter, describe_histogram, histogram};
+
+const REQUESTS: &str = "hanshu_gateway_requests_total";
+const INVOCATIONS: &str = "hanshu_gateway_invocations_total";
+const DURATION: &str = "hanshu_gateway_invocation_seconds";
+
+/// By which way an invocation came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Way {
+    /// The API, its caller waits.
+    Sync,
+    /// The API, queued.
+    Async,
+    /// An HTTP trigger.
+    Http,
+}
+
+/// Which listener a request came to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Listener {
+    /// `--listen`.
+    Api,
+    /// `--http-listen`.
+    Http,
+}
+
+/// All of them.
+pub(crate) struct Metrics {
+    api: [Counter; 5],
+    http: [Counter; 5],
+    sync: WayMetrics,
+    r#async: WayMetrics,
+    trigger: WayMetrics,
+}
+
+struct WayMetrics {
+    none: Counter,
+    function: Counter,
+    platform: Counter,
+    duration: Histogram,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        describe_counter!(REQUESTS, "Requests, by listener and class of status");
+        describe_counter!(INVOCATIONS, "Invocations, by way in and whose fault their end was");
+        describe_histogram!(DURATION, Unit::Seconds, "From the request's head to its answer");
+        let requests = |listener: &'static str| {
+            ["1xx", "2xx", "3xx", "4xx", "5xx"]
+                .map(|class| counter!(REQUESTS, "listener" => listener, "status" => class))
+        };
+        Self {
+            api: requests("api"),
+            http: requests("http"),
+            sync: WayMetrics::new("sync"),
+            r#async: WayMetrics::new("async"),
+            trigger: WayMetrics::new("http"),
+        }
+    }
+
+    /// A request was answered.
+    pub(crate) fn answered(&self, listener: Listener, status: StatusCode) {
+        let counters = match listener {
+            Listener::Api => &self.api,
+            Listener::Http => &self.http,
+        };
+        let class = usize::from(status.as_u16() / 100).saturating_sub(1);
+        if let Some(counter) = counters.get(class) {
+            counter.increment(1);
+        }
+    }
+
+    /// An invocation ended; `None` if it was refused before it began.
+    pub(crate) fn invoked(&self, way: Way, verdict: Option<&Verdict>, took: Duration) {
+        let way = match way {
+            Way::Sync => &self.sync,
+            Way::Async => &self.r#async,
+            Way::Http => &self.trigger,
+        };
+        match verdict {
+            Some(Verdict::Returned(_)) => way.none.increment(1),
+            Some(Verdict::Failed(_)) => way.function.increment(1),
+            Some(Verdict::Refused(_)) | None => way.platform.increment(1),
+        }
+        way.duration.record(took.as_secs_f64());
+    }
+
+    /// An event was queued.
+    pub(crate) fn queued(&self, took: Duration) {
+        self.r#async.none.increment(1);
+        self.r#async.duration.record(took.as_secs_f64());
+    }
+}
+
+impl WayMetrics {
+    fn new(way: &'static str) -> Self {
+        let fault = |fault: &'static str| counter!(INVOCATIONS, "way" => way, "fault" => fault);
+        Self {
+            none: fault("none"),
+            function: fault("function"),
+            platform: fault("platform"),
+            duration: histogram!(DURATION, "way" => way),
+        }
+    }
+}

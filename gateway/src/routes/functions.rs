@@ -1,0 +1,173 @@
+//! Functions: deploy, show, list, delete.
+
+use axum::body::Body as StreamBody;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use hanshu_controller::DeployRequest;
+use hanshu_core::{ErrorKind, FunctionId, FunctionName, Namespace, RequestId};
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tracing::{Instrument as _, info};
+use utoipa::IntoParams;
+
+use crate::convert::deploy_request;
+use crate::extract::{JsonBody, One, Query};
+use crate::ndjson;
+use crate::problem::Problem;
+use crate::state::Gateway;
+use crate::view;
+use crate::wire::{DeployFunction, DeployLine, DeployedFunction, FunctionDetail, FunctionList};
+
+/// Where a function lives.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct InNamespace {
+    /// `default` if absent.
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    pub(crate) namespace: Namespace,
+}
+
+/// Which functions.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ListParams {
+    /// All namespaces if absent.
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    namespace: Option<Namespace>,
+}
+
+/// Makes code and configuration the function's `$LATEST`, and its triggers those given. With
+/// `Accept: application/x-ndjson`, progress is streamed line by line.
+#[utoipa::path(
+    put, path = "/v1/functions/{name}", tag = "functions", operation_id = "deploy",
+    params(("name" = String, Path, description = "The function's name"), InNamespace),
+    request_body = DeployFunction,
+    responses(
+        (status = 200, description = "Deployed, or unchanged", content(
+            (DeployedFunction = "application/json"), (DeployLine = "application/x-ndjson"))),
+        (status = 400, description = "A value breaks a rule", body = crate::wire::ProblemBody),
+        (status = 409, description = "The package is not there, or a path is another function's",
+            body = crate::wire::ProblemBody),
+    )
+)]
+pub(crate) async fn deploy(
+    State(gateway): State<Gateway>,
+    Extension(request_id): Extension<RequestId>,
+    One(name): One<FunctionName>,
+    Query(place): Query<InNamespace>,
+    headers: HeaderMap,
+    JsonBody(wanted): JsonBody<DeployFunction>,
+) -> Result<Response, Problem> {
+    let function = FunctionId { namespace: place.namespace, name };
+    let request = deploy_request(function, wanted)?;
+    if accepts_lines(&headers) {
+        return Ok(stream(gateway, request, request_id));
+    }
+    Ok(Json(run(&gateway, request, &|_| {}).await?).into_response())
+}
+
+async fn run(
+    gateway: &Gateway,
+    request: DeployRequest,
+    progress: &(dyn Fn(&str) + Send + Sync),
+) -> Result<DeployedFunction, Problem> {
+    let done = gateway.controller.deploy(request, progress).await?;
+    info!(function = %done.revision.function, changed = done.changed, "Deployed a function");
+    Ok(view::deployed(gateway, done))
+}
+
+/// The deploy as a task of its own: it runs to its end, whether or not the client stays.
+fn stream(gateway: Gateway, request: DeployRequest, request_id: RequestId) -> Response {
+    let (lines, receiver) = mpsc::channel(ndjson::LINES_MAX);
+    let tasks = gateway.tasks.clone();
+    let work = async move {
+        let progress = lines.clone();
+        let tell = move |text: &str| {
+            // A full channel means a reader that is slow: it misses a line of progress, no more.
+            let _ = progress.try_send(ndjson::line(&DeployLine::Progress(text.into())));
+        };
+        let last = match run(&gateway, request, &tell).await {
+            Ok(deployed) => DeployLine::Deployed(deployed),
+            Err(problem) => DeployLine::Problem(problem.of(request_id).body()),
+        };
+        let _ = lines.send(ndjson::line(&last)).await;
+    };
+    tasks.spawn(work.in_current_span());
+    let body = StreamBody::from_stream(ndjson::stream(receiver));
+    ([(CONTENT_TYPE, ndjson::MEDIA_TYPE)], body).into_response()
+}
+
+fn accepts_lines(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted
+        .flat_map(|value| value.split(','))
+        .filter_map(|range| range.split(';').next())
+        .any(|range| range.trim().eq_ignore_ascii_case(ndjson::MEDIA_TYPE))
+}
+
+/// The functions, by name.
+#[utoipa::path(
+    get, path = "/v1/functions", tag = "functions", operation_id = "listFunctions",
+    params(ListParams),
+    responses((status = 200, description = "All of them", body = FunctionList))
+)]
+pub(crate) async fn list(
+    State(gateway): State<Gateway>,
+    Query(which): Query<ListParams>,
+) -> Json<FunctionList> {
+    let snapshot = gateway.controller.catalog().snapshot();
+    let entries = snapshot.list(which.namespace.as_ref());
+    Json(FunctionList { functions: entries.into_iter().filter_map(view::summary).collect() })
+}
+
+/// A function with all that belongs to it.
+#[utoipa::path(
+    get, path = "/v1/functions/{name}", tag = "functions", operation_id = "showFunction",
+    params(("name" = String, Path, description = "The function's name"), InNamespace),
+    responses(
+        (status = 200, description = "As it is now", body = FunctionDetail),
+        (status = 404, description = "No such function", body = crate::wire::ProblemBody),
+    )
+)]
+pub(crate) async fn show(
+    State(gateway): State<Gateway>,
+    One(name): One<FunctionName>,
+    Query(place): Query<InNamespace>,
+) -> Result<Json<FunctionDetail>, Problem> {
+    let id = FunctionId { namespace: place.namespace, name };
+    let snapshot = gateway.controller.catalog().snapshot();
+    let detail = snapshot.function(&id).and_then(|entry| view::detail(&gateway, entry));
+    detail.map(Json).ok_or_else(|| no_function(&id))
+}
+
+/// Removes a function with its versions and triggers.
+#[utoipa::path(
+    delete, path = "/v1/functions/{name}", tag = "functions", operation_id = "deleteFunction",
+    params(("name" = String, Path, description = "The function's name"), InNamespace),
+    responses(
+        (status = 204, description = "Removed; its queued events end as failed"),
+        (status = 404, description = "No such function", body = crate::wire::ProblemBody),
+    )
+)]
+pub(crate) async fn delete(
+    State(gateway): State<Gateway>,
+    One(name): One<FunctionName>,
+    Query(place): Query<InNamespace>,
+) -> Result<StatusCode, Problem> {
+    let id = FunctionId { namespace: place.namespace, name };
+    gateway.controller.delete(&id).await?;
+    info!(function = %id, "Deleted a function");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(crate) fn no_function(id: &FunctionId) -> Problem {
+    Problem::new(ErrorKind::NotFound, format!("function `{id}` does not exist"))
+        .code("function_not_found")
+}

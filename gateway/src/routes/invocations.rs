@@ -1,0 +1,84 @@
+//! How an invocation stands: from the queue while it or its state is there, else from the journal.
+
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::State;
+use hanshu_core::{ErrorKind, FunctionId, RequestId, TriggerKind, TriggerName};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::logs::WAIT_MAX_S;
+use crate::extract::{One, Query};
+use crate::invocation_view;
+use crate::problem::Problem;
+use crate::state::Gateway;
+use crate::wire::InvocationView;
+
+/// Between two looks at a state that somebody waits for: the first, doubled up to the last.
+const LOOK_FIRST: Duration = Duration::from_millis(20);
+const LOOK_LAST: Duration = Duration::from_millis(500);
+
+/// How long to wait.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ShowParams {
+    /// If it has not ended: wait so many seconds for its end, at most 60.
+    wait: Option<u64>,
+}
+
+/// An invocation and how it stands.
+#[utoipa::path(
+    get, path = "/v1/invocations/{id}", tag = "invocations", operation_id = "showInvocation",
+    params(("id" = String, Path, description = "The request id"), ShowParams),
+    responses(
+        (status = 200, description = "As it is now", body = InvocationView),
+        (status = 404, description = "Never accepted, or its keep time is over",
+            body = crate::wire::ProblemBody),
+    )
+)]
+pub(crate) async fn show(
+    State(gateway): State<Gateway>,
+    One(id): One<RequestId>,
+    Query(params): Query<ShowParams>,
+) -> Result<Json<InvocationView>, Problem> {
+    let wait = Duration::from_secs(params.wait.unwrap_or(0).min(WAIT_MAX_S));
+    let began = Instant::now();
+    let mut pause = LOOK_FIRST;
+    loop {
+        let view = find(&gateway, id).await?;
+        let left = wait.saturating_sub(began.elapsed());
+        if view.state.has_ended() || left.is_zero() {
+            return Ok(Json(view));
+        }
+        tokio::time::sleep(pause.min(left)).await;
+        pause = (pause * 2).min(LOOK_LAST);
+    }
+}
+
+async fn find(gateway: &Gateway, id: RequestId) -> Result<InvocationView, Problem> {
+    let kind = |function: &FunctionId, name: &TriggerName| kind_of(gateway, function, name);
+    if let Some(state) = gateway.queue.state(id).await? {
+        return Ok(invocation_view::of_state(state, kind));
+    }
+    let mut records = gateway.journal.find(id).await?;
+    if records.is_empty() {
+        // A record is written a moment after its answer: look again behind what was handed over.
+        gateway.journal.flush().await?;
+        records = gateway.journal.find(id).await?;
+    }
+    invocation_view::of_records(id, records, kind).ok_or_else(|| {
+        Problem::new(ErrorKind::NotFound, format!("invocation `{id}` is not known"))
+            .code("invocation_not_found")
+            .hint("see that the id is right; ended invocations are kept for a time only")
+    })
+}
+
+/// The kind of a trigger that is still there.
+fn kind_of(gateway: &Gateway, function: &FunctionId, name: &TriggerName) -> Option<TriggerKind> {
+    let snapshot = gateway.controller.catalog().snapshot();
+    let entry = snapshot.function(function)?;
+    let trigger = entry.triggers.iter().find(|trigger| trigger.id.name == *name)?;
+    Some(trigger.spec.kind())
+}

@@ -1,0 +1,110 @@
+//! A function's log, page by page.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use hanshu_core::ports::{Cursor, LogQuery};
+use hanshu_core::{FunctionId, FunctionName, Namespace, RequestId, Timestamp};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::extract::{One, Query};
+use crate::problem::Problem;
+use crate::state::Gateway;
+use crate::wire::{LogLineView, LogPageView};
+
+/// Entries of a page if nothing is said.
+const LIMIT_DEFAULT: usize = 1_000;
+/// Entries of a page, at most.
+const LIMIT_MAX: usize = 10_000;
+/// Seconds that a request may wait for lines.
+pub(crate) const WAIT_MAX_S: u64 = 60;
+
+/// Which lines.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct LogParams {
+    /// `default` if absent.
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    namespace: Namespace,
+    /// Written at or after this: RFC 3339, or an age such as `90s`, `10m`, `2h`, `1d`.
+    since: Option<String>,
+    /// Of one invocation only.
+    #[param(value_type = Option<String>)]
+    request_id: Option<RequestId>,
+    /// The `next` of the page before.
+    after: Option<String>,
+    /// Journal entries of the page, at most 10,000; 1,000 if absent.
+    limit: Option<usize>,
+    /// If there are none yet: wait so many seconds for some, at most 60.
+    wait: Option<u64>,
+}
+
+/// A page of a function's log. Without `since` and `after` it is the newest.
+#[utoipa::path(
+    get, path = "/v1/functions/{name}/logs", tag = "logs", operation_id = "readLogs",
+    params(("name" = String, Path, description = "The function's name"), LogParams),
+    responses((status = 200, description = "Lines in order of writing", body = LogPageView))
+)]
+pub(crate) async fn read(
+    State(gateway): State<Gateway>,
+    One(name): One<FunctionName>,
+    Query(params): Query<LogParams>,
+) -> Result<Json<LogPageView>, Problem> {
+    let function = FunctionId { namespace: params.namespace, name };
+    let now = gateway.clock.now();
+    let query = LogQuery {
+        function,
+        request_id: params.request_id,
+        since: params.since.map(|text| since(&text, now)).transpose()?,
+        after: params.after.map(Cursor),
+        limit: params.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX),
+        wait: Duration::from_secs(params.wait.unwrap_or(0).min(WAIT_MAX_S)),
+    };
+    let page = gateway.journal.read(&query).await?;
+    let lines = page.lines.into_iter().map(|line| LogLineView {
+        time: line.time,
+        request_id: line.request_id,
+        from: line.from,
+        text: line.text,
+    });
+    Ok(Json(LogPageView { lines: lines.collect(), next: page.next.0 }))
+}
+
+fn since(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
+    let age = || {
+        let unit = text.chars().last()?;
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        let seconds = match unit {
+            's' => 1,
+            'm' => 60,
+            'h' => 3_600,
+            'd' => 86_400,
+            _ => return None,
+        };
+        now.checked_sub(Duration::from_secs(number.checked_mul(seconds)?)).ok()
+    };
+    let rule =
+        "RFC 3339 such as `2026-01-31T12:00:00Z`, or an age such as `90s`, `10m`, `2h`, `1d`";
+    text.parse().ok().or_else(age).ok_or_else(|| Problem::value("since", text, rule))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_a_time_or_an_age() {
+        let now: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
+        let at = |text| since(text, now).map(|time| time.to_string());
+        assert_eq!(at("10m").unwrap(), "2026-01-31T11:50:00Z");
+        assert_eq!(at("1d").unwrap(), "2026-01-30T12:00:00Z");
+        assert_eq!(at("2026-01-01T08:00:00+08:00").unwrap(), "2026-01-01T00:00:00Z");
+        for bad in ["", "10", "m", "-1m", "10y", "99999999999999999999d", "18446744073709551615d"] {
+            assert!(at(bad).is_err(), "{bad}");
+        }
+    }
+}

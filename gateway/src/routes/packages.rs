@@ -1,0 +1,63 @@
+//! Packages by digest.
+
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use hanshu_core::{Digest, ErrorKind, PACKAGE_BYTES_MAX};
+use http::StatusCode;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::extract::One;
+use crate::front::read_payload;
+use crate::problem::Problem;
+use crate::state::Gateway;
+
+/// Uploads that are held in memory at once.
+const UPLOADS_MAX: usize = 2;
+/// How long an upload waits for its turn.
+const TURN_TIMEOUT: Duration = Duration::from_secs(60);
+
+static UPLOADS: Semaphore = Semaphore::const_new(UPLOADS_MAX);
+
+/// Whether a package is here, so that unchanged code is not sent again.
+#[utoipa::path(
+    head, path = "/v1/packages/{digest}", tag = "packages", operation_id = "hasPackage",
+    params(("digest" = String, Path, description = "SHA-256 of the zip's bytes")),
+    responses((status = 200, description = "It is here"), (status = 404, description = "It is not"))
+)]
+pub(crate) async fn has(
+    State(gateway): State<Gateway>,
+    One(digest): One<Digest>,
+) -> Result<StatusCode, Problem> {
+    if gateway.controller.has_package(&digest).await {
+        return Ok(StatusCode::OK);
+    }
+    let detail = format!("package `{digest}` is not here");
+    Err(Problem::new(ErrorKind::NotFound, detail).code("package_not_found"))
+}
+
+/// Takes a package: a zip of at most 256 MiB whose SHA-256 is the digest.
+#[utoipa::path(
+    put, path = "/v1/packages/{digest}", tag = "packages", operation_id = "putPackage",
+    params(("digest" = String, Path, description = "SHA-256 of the zip's bytes")),
+    request_body(content = Vec<u8>, content_type = "application/zip"),
+    responses(
+        (status = 204, description = "It is here"),
+        (status = 400, description = "A bad zip, or other bytes", body = crate::wire::ProblemBody),
+        (status = 413, description = "Too large", body = crate::wire::ProblemBody),
+    )
+)]
+pub(crate) async fn put(
+    State(gateway): State<Gateway>,
+    One(digest): One<Digest>,
+    request: Request,
+) -> Result<StatusCode, Problem> {
+    let limit = usize::try_from(PACKAGE_BYTES_MAX).unwrap_or(usize::MAX);
+    let busy = || Problem::new(ErrorKind::Throttled, "other packages are being uploaded");
+    let _turn = timeout(TURN_TIMEOUT, UPLOADS.acquire()).await.map_err(|_| busy())?;
+    let zip = read_payload(request.into_body(), limit).await;
+    let zip = zip.map_err(|error| Problem::payload(error, "the package", limit))?;
+    gateway.controller.put_package(&digest, zip).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,62 @@
+//! Published versions.
+
+use axum::Json;
+use axum::extract::State;
+use hanshu_core::{ErrorKind, FunctionId, FunctionName};
+use http::StatusCode;
+
+use super::functions::{InNamespace, no_function};
+use crate::extract::{One, Query};
+use crate::problem::Problem;
+use crate::state::Gateway;
+use crate::view;
+use crate::wire::{VersionList, VersionView};
+
+/// A function's versions, from the lowest.
+#[utoipa::path(
+    get, path = "/v1/functions/{name}/versions", tag = "versions", operation_id = "listVersions",
+    params(("name" = String, Path, description = "The function's name"), InNamespace),
+    responses(
+        (status = 200, description = "All of them", body = VersionList),
+        (status = 404, description = "No such function", body = crate::wire::ProblemBody),
+    )
+)]
+pub(crate) async fn list(
+    State(gateway): State<Gateway>,
+    One(name): One<FunctionName>,
+    Query(place): Query<InNamespace>,
+) -> Result<Json<VersionList>, Problem> {
+    let id = FunctionId { namespace: place.namespace, name };
+    let versions = all(&gateway, &id).ok_or_else(|| no_function(&id))?;
+    Ok(Json(VersionList { versions }))
+}
+
+/// Publishes `$LATEST` as the next version; the newest one again if nothing has changed since.
+#[utoipa::path(
+    post, path = "/v1/functions/{name}/versions", tag = "versions", operation_id = "publish",
+    params(("name" = String, Path, description = "The function's name"), InNamespace),
+    responses(
+        (status = 201, description = "The version", body = VersionView),
+        (status = 404, description = "No such function", body = crate::wire::ProblemBody),
+    )
+)]
+pub(crate) async fn publish(
+    State(gateway): State<Gateway>,
+    One(name): One<FunctionName>,
+    Query(place): Query<InNamespace>,
+) -> Result<(StatusCode, Json<VersionView>), Problem> {
+    let id = FunctionId { namespace: place.namespace, name };
+    let published = gateway.controller.publish(&id).await?;
+    let versions = all(&gateway, &id).unwrap_or_default();
+    let wanted = published.version.to_string();
+    let version = versions.into_iter().find(|each| each.version.to_string() == wanted);
+    // Published and deleted in the same moment.
+    let gone =
+        || Problem::new(ErrorKind::Conflict, format!("function `{id}` was deleted meanwhile"));
+    Ok((StatusCode::CREATED, Json(version.ok_or_else(gone)?)))
+}
+
+fn all(gateway: &Gateway, id: &FunctionId) -> Option<Vec<VersionView>> {
+    let snapshot = gateway.controller.catalog().snapshot();
+    snapshot.function(id).map(view::versions)
+}

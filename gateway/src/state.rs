@@ -1,0 +1,107 @@
+//! What the gateway speaks for.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hanshu_controller::Controller;
+use hanshu_core::ports::{EventQueue, Journal};
+use hanshu_core::{Clock, TriggerId};
+use hanshu_triggers::{Intake, TriggersView};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+
+use crate::metrics::Metrics;
+use crate::wire::NotReady;
+
+/// Settings of the gateway.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where HTTP triggers are reached: `http://host:port`, shown by a deploy.
+    pub http_url: String,
+    /// The zone of timers that name none.
+    pub timezone: String,
+}
+
+/// What the gateway speaks for.
+#[derive(Clone)]
+pub struct GatewayParts {
+    /// The use-cases of deploying, the catalog, the access keys.
+    pub controller: Arc<Controller>,
+    /// The one door for events.
+    pub intake: Arc<Intake>,
+    /// The state of queued events.
+    pub queue: Arc<dyn EventQueue>,
+    /// Records and logs.
+    pub journal: Arc<dyn Journal>,
+    /// The live triggers with their routes.
+    pub triggers: TriggersView,
+    /// What `/readyz` asks.
+    pub readiness: Arc<dyn CheckReadiness>,
+    /// What triggers cannot do now.
+    pub troubles: Arc<dyn Troubles>,
+    /// What `/metrics` shows.
+    pub prometheus: Option<PrometheusHandle>,
+    /// For what is shown.
+    pub clock: Arc<dyn Clock>,
+    /// The general runtime: everything but invocations runs there.
+    pub general: Handle,
+    /// Deploys that stream their progress are tasks of it.
+    pub tasks: TaskTracker,
+    /// Settings.
+    pub options: Options,
+}
+
+/// Whether the process can serve.
+#[async_trait]
+pub trait CheckReadiness: Send + Sync {
+    /// Why not; empty if it can. Answers within seconds.
+    async fn reasons(&self) -> Vec<NotReady>;
+}
+
+/// What keeps triggers from working now.
+pub trait Troubles: Send + Sync {
+    /// In one sentence, fit for the trigger's owner. From memory.
+    fn of(&self, trigger: &TriggerId) -> Option<String>;
+}
+
+/// The gateway's parts, cheap to clone.
+#[derive(Clone)]
+pub struct Gateway(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) parts: GatewayParts,
+    pub(crate) metrics: Metrics,
+}
+
+impl Gateway {
+    /// Puts it together. Metrics go to the recorder that is installed by now.
+    pub fn new(parts: GatewayParts) -> Self {
+        Self(Arc::new(Inner { parts, metrics: Metrics::new() }))
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+}
+
+impl Deref for Gateway {
+    type Target = GatewayParts;
+
+    fn deref(&self) -> &GatewayParts {
+        &self.0.parts
+    }
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for GatewayParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GatewayParts").field("options", &self.options).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,203 @@
+//! Functions, triggers and queues as the API shows them.
+
+use std::time::Duration;
+
+use hanshu_controller::Deployment;
+use hanshu_core::ports::{FunctionEntry, QueueStats};
+use hanshu_core::{AsyncPolicy, HttpAuth, Qualifier, Timestamp, Trigger, TriggerSpec};
+use hanshu_triggers::next_ticks;
+
+use crate::state::Gateway;
+use crate::wire::{
+    AsyncSettings, DeployedFunction, FunctionDetail, FunctionSummary, QueueView, TriggerDetail,
+    TriggerTick, VersionView,
+};
+
+/// Coming ticks that are shown.
+const TICKS_SHOWN: usize = 3;
+
+pub(crate) fn deployed(gateway: &Gateway, done: Deployment) -> DeployedFunction {
+    DeployedFunction {
+        triggers: triggers(gateway, &done.triggers),
+        removed: done.removed.into_iter().map(|id| id.name).collect(),
+        digest: done.revision.digest,
+        changed: done.changed,
+        namespace: done.revision.function.namespace,
+        name: done.revision.function.name,
+    }
+}
+
+/// `None` for a function without a `$LATEST`, which no deploy makes.
+pub(crate) fn summary(entry: &FunctionEntry) -> Option<FunctionSummary> {
+    let (latest, _) = entry.revisions.first()?;
+    Some(FunctionSummary {
+        namespace: latest.function.namespace.clone(),
+        name: latest.function.name.clone(),
+        runtime: latest.config.runtime.name().to_owned(),
+        memory_mb: latest.config.memory_mb,
+        timeout_s: latest.config.timeout.as_secs(),
+        digest: latest.digest.clone(),
+        newest_version: versions(entry).last().map(|each| each.version),
+        triggers: entry.triggers.len(),
+        created_at: entry.row.created_at,
+        updated_at: entry.row.updated_at,
+    })
+}
+
+pub(crate) fn detail(gateway: &Gateway, entry: &FunctionEntry) -> Option<FunctionDetail> {
+    let (latest, _) = entry.revisions.first()?;
+    let config = &latest.config;
+    Some(FunctionDetail {
+        namespace: latest.function.namespace.clone(),
+        name: latest.function.name.clone(),
+        digest: latest.digest.clone(),
+        code: latest.code.clone(),
+        runtime: config.runtime.name().to_owned(),
+        handler: config.handler.clone(),
+        memory_mb: config.memory_mb,
+        timeout_s: config.timeout.as_secs(),
+        init_timeout_s: config.init_timeout.as_secs(),
+        concurrency: config.concurrency,
+        network: config.network,
+        async_settings: async_settings(&config.async_policy),
+        env: config.env.clone(),
+        triggers: triggers(gateway, &entry.triggers),
+        versions: versions(entry),
+        created_at: entry.row.created_at,
+        updated_at: entry.row.updated_at,
+    })
+}
+
+fn async_settings(policy: &AsyncPolicy) -> AsyncSettings {
+    AsyncSettings {
+        max_attempts: Some(policy.max_attempts),
+        retry_delay_s: Some(seconds(policy.retry_delay)),
+        max_age_s: Some(seconds(policy.max_age)),
+        max_waiting: Some(policy.max_waiting),
+    }
+}
+
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
+pub(crate) fn versions(entry: &FunctionEntry) -> Vec<VersionView> {
+    let published = entry.revisions.iter().filter_map(|(revision, at)| match revision.version {
+        Qualifier::Latest => None,
+        Qualifier::Version(version) => Some(VersionView {
+            version,
+            digest: revision.digest.clone(),
+            code: revision.code.clone(),
+            published_at: *at,
+        }),
+    });
+    published.collect()
+}
+
+pub(crate) fn triggers(gateway: &Gateway, all: &[Trigger]) -> Vec<TriggerDetail> {
+    all.iter().map(|each| trigger(gateway, each)).collect()
+}
+
+pub(crate) fn trigger(gateway: &Gateway, trigger: &Trigger) -> TriggerDetail {
+    let mut detail = TriggerDetail {
+        name: trigger.id.name.clone(),
+        kind: trigger.spec.kind(),
+        enabled: trigger.enabled,
+        cron: None,
+        timezone: None,
+        argument: None,
+        next_ticks: Vec::new(),
+        path: None,
+        methods: None,
+        auth: None,
+        key: None,
+        url: None,
+        stream: None,
+        batch: None,
+        trouble: gateway.troubles.of(&trigger.id),
+    };
+    match &trigger.spec {
+        TriggerSpec::Timer { cron, timezone, argument } => {
+            let zone = timezone.as_deref().unwrap_or(&gateway.options.timezone);
+            if trigger.enabled {
+                detail.next_ticks = ticks(cron, zone, gateway.clock.now());
+            }
+            detail.cron = Some(cron.clone());
+            detail.timezone = Some(zone.to_owned());
+            detail.argument = Some(argument.clone());
+        }
+        TriggerSpec::Http { path, methods, auth, key } => {
+            detail.url = Some(format!("{}{path}", gateway.options.http_url.trim_end_matches('/')));
+            detail.path = Some(path.clone());
+            detail.methods = Some(methods.clone());
+            detail.auth = Some(*auth);
+            detail.key = match auth {
+                HttpAuth::Key => key.as_ref().map(|key| key.expose().to_owned()),
+                HttpAuth::None => None,
+            };
+        }
+        TriggerSpec::Redis { url, stream, batch } => {
+            detail.url = Some(without_password(url.expose()));
+            detail.stream = Some(stream.clone());
+            detail.batch = Some(*batch);
+        }
+    }
+    detail
+}
+
+fn ticks(cron: &str, zone: &str, now: Timestamp) -> Vec<TriggerTick> {
+    let next = next_ticks(cron, zone, now, TICKS_SHOWN).unwrap_or_default();
+    let local = |at: Timestamp| match at.in_tz(zone) {
+        Ok(zoned) => zoned.to_string(),
+        Err(_) => at.to_string(),
+    };
+    next.into_iter().map(|at| TriggerTick { at, local: local(at) }).collect()
+}
+
+/// `redis://user:secret@host` → `redis://user:***@host`.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return "***".into() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    match authority.rsplit_once('@') {
+        None => url.to_owned(),
+        Some((user, host)) => {
+            let name = user.split_once(':').map_or("", |(name, _)| name);
+            format!("{scheme}://{name}:***@{host}{path}")
+        }
+    }
+}
+
+pub(crate) fn queue(stats: QueueStats, now: Timestamp) -> QueueView {
+    let age = |oldest: Timestamp| {
+        u64::try_from(now.as_second().saturating_sub(oldest.as_second())).unwrap_or(0)
+    };
+    QueueView {
+        namespace: stats.queue.function.namespace,
+        function: stats.queue.function.name,
+        trigger: stats.queue.trigger,
+        waiting: stats.waiting,
+        running: stats.running,
+        oldest_at: stats.oldest,
+        oldest_age_s: stats.oldest.map(age),
+        buried: stats.buried,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_password;
+
+    #[test]
+    fn a_redis_password_is_never_shown() {
+        for (url, shown) in [
+            ("redis://127.0.0.1:6379", "redis://127.0.0.1:6379"),
+            ("redis://:secret@host:1/2", "redis://:***@host:1/2"),
+            ("redis://me:se@cret@host", "redis://me:***@host"),
+            ("redis://secret@host", "redis://:***@host"),
+            ("secret", "***"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+    }
+}
