@@ -3,7 +3,6 @@
 # registry answers, else made from Debian packages by mmdebstrap (about half a minute).
 #
 #   base.sh [SUITE]                    bookworm when left out
-#   base.sh --tar FILE [SUITE]         only makes the archive; asks neither engine nor registry
 #   base.sh --tar FILE [SUITE]         only makes the image's archive; no engine is asked
 #   HANSHU_NO_PULL=1                   never ask a registry
 #   HANSHU_PULL_TIMEOUT=60             seconds that a pull may take
