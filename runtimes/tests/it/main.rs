@@ -1,5 +1,12 @@
 //! The shim as a process, with each adapter, seen from the invoker's side.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what helpers of tests meet fails the test"
+)]
+
 mod custom;
 mod direct;
 mod go;
