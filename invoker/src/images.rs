@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use crate::backend::docker::{Engine, EngineError, LABEL};
 use crate::backend::process::runnable;
 use base::BaseImage;
+pub use recipe::reference as image_reference;
 pub(crate) use recipe::reference;
 
 /// Packages are fetched from a mirror; on a slow line that takes minutes, never this long.

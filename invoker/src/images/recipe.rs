@@ -18,13 +18,13 @@ fn dockerfile(family: Family) -> &'static str {
         Family::Python => include_str!("../../../runtimes/images/python/Dockerfile"),
         Family::Nodejs => include_str!("../../../runtimes/images/nodejs/Dockerfile"),
         Family::Go | Family::Shell | Family::Custom => {
-            include_str!("../../../runtimes/images/base/Dockerfile")
+            include_str!("../../../runtimes/images/shell/Dockerfile")
         }
     }
 }
 
-/// The image's name: `hanshu/python:0123456789ab`.
-pub(crate) fn reference(family: Family) -> String {
+/// The name of the image that functions of a family run in: `hanshu/python:0123456789ab`.
+pub fn reference(family: Family) -> String {
     let mut name = format!("hanshu/{}:", family.as_str());
     for byte in Sha256::digest(dockerfile(family)).iter().take(NAME_BYTES) {
         // Writing to a string does not fail.

@@ -1,0 +1,130 @@
+//! What holds of containers alone.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use hanshu_core::{ErrorKind, Family};
+use hanshu_invoker::{Backend as _, DockerBackend, DockerOptions, Network, StartError};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+
+use super::bench::{Node, is_root};
+use super::{docker, docker_options};
+
+const SOCKET: &str = "/var/run/docker.sock";
+
+#[tokio::test]
+async fn a_family_without_an_image_is_told_to_deploy() {
+    let node = Node::new();
+    let Some(backend) = docker(&node).await else { return };
+    let image = reference_of(Family::Nodejs);
+    let there = Command::new("docker").args(["image", "inspect", &image]).output();
+    if there.is_ok_and(|output| output.status.success()) {
+        Command::new("docker").args(["rmi", "-f", &image]).output().unwrap();
+    }
+    let error = backend.start(&node.spec(Family::Nodejs, Network::None)).await.unwrap_err();
+    assert!(matches!(error, StartError::Image(_)), "{error:?}");
+    assert!(error.to_string().contains(&image), "{error}");
+}
+
+/// As the backend names it; seen from outside in its own error.
+fn reference_of(family: Family) -> String {
+    hanshu_invoker::image_reference(family)
+}
+
+#[tokio::test]
+async fn containers_cannot_reach_each_other_or_the_host() {
+    let node = Node::new();
+    let Some(backend) = docker(&node).await else { return };
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut one = node.start(&backend, node.spec(Family::Python, Network::Bridge)).await;
+    let serve = "hostname -i; exec /usr/bin/python3 -m http.server 8000 -d /tmp";
+    one.begin(serve);
+    let mut address = String::new();
+    let since = Instant::now();
+    while !address.contains('\n') {
+        assert!(since.elapsed() < super::bench::PATIENCE);
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        address += &one.said();
+    }
+    let address = address.lines().next().unwrap().trim().to_owned();
+    let gateway = address.rsplit_once('.').unwrap().0.to_owned() + ".1";
+    let reach = |host: &str, port: u16| {
+        format!("timeout 1 bash -c 'echo > /dev/tcp/{host}/{port}' 2>/dev/null && echo reached {host}; ")
+    };
+    let mut script = reach(&address, 8000) + &reach("169.254.169.254", 80);
+    if super::holds(&backend, "network without the host's services") {
+        script += &reach(&gateway, port);
+    }
+    let mut other = node.start(&backend, node.spec(Family::Python, Network::Bridge)).await;
+    let (_, said) = other.run(&(script + "echo done"));
+    one.sandbox.stop().await;
+    other.sandbox.stop().await;
+    assert_eq!(said, "done\n");
+    backend.close().await;
+    if is_root() {
+        let rules = Command::new("iptables").args(["-w", "-S"]).output().unwrap();
+        let rules = String::from_utf8(rules.stdout).unwrap();
+        assert!(!rules.contains(&format!("hanshu:{}", node.id)), "{rules}");
+    }
+}
+
+/// An engine that can be taken away: a socket that hands everything on to the real one.
+fn relay(path: PathBuf) -> JoinHandle<()> {
+    let listener = UnixListener::bind(&path).unwrap();
+    let tasks = TaskTracker::new();
+    tasks.clone().spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            tasks.spawn(async move {
+                let Ok(mut far) = UnixStream::connect(SOCKET).await else { return };
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    })
+}
+
+#[tokio::test]
+async fn an_engine_that_went_away_is_used_again_when_it_is_back() {
+    let node = Node::new();
+    if docker(&node).await.is_none() {
+        return;
+    }
+    let socket = node.dir.path().join("engine.sock");
+    let engine = Some(format!("unix://{}", socket.display()));
+    let relaying = relay(socket.clone());
+    let options = DockerOptions { engine, ..docker_options(&node) };
+    let backend = DockerBackend::connect(options, node.tasks.clone()).await.unwrap();
+    backend.sweep().await.unwrap();
+    let left = node.start(&backend, node.spec(Family::Shell, Network::None)).await;
+    take_away(&relaying, &socket);
+
+    let since = Instant::now();
+    let error = backend.start(&node.spec(Family::Shell, Network::None)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("does not answer"), "{error}");
+    assert!(since.elapsed().as_secs() < 5);
+    // It cannot be removed now; the sweep after the engine's return does it.
+    left.sandbox.stop().await;
+    assert_eq!(containers(&node), 1);
+
+    let relaying = relay(socket.clone());
+    let again = node.start(&backend, node.spec(Family::Shell, Network::None)).await;
+    assert_eq!(containers(&node), 1);
+    again.sandbox.stop().await;
+    assert_eq!(containers(&node), 0);
+    take_away(&relaying, &socket);
+}
+
+fn take_away(relaying: &JoinHandle<()>, socket: &Path) {
+    relaying.abort();
+    std::fs::remove_file(socket).unwrap();
+}
+
+fn containers(node: &Node) -> usize {
+    let label = format!("label=hanshu={}", node.id);
+    let listed = Command::new("docker").args(["ps", "-aq", "--filter", &label]).output().unwrap();
+    String::from_utf8(listed.stdout).unwrap().lines().count()
+}

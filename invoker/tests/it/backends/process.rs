@@ -1,0 +1,72 @@
+//! What holds of process sandboxes alone.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use hanshu_core::Family;
+use hanshu_invoker::{Backend as _, Network, ProcessBackend, ProcessOptions, StartError};
+
+use super::bench::{Node, is_root, program};
+use super::process;
+
+#[tokio::test]
+async fn who_listens_does_so_on_a_loopback_of_its_own() {
+    let node = Node::new();
+    let backend = process(&node).await;
+    assert_eq!(backend.default_network(Family::Go), Network::None);
+    assert_eq!(backend.default_network(Family::Python), Network::Bridge);
+    let script = "tail -n +3 /proc/net/dev | wc -l";
+    let mut running = node.start(&backend, node.spec(Family::Go, Network::Bridge)).await;
+    assert_eq!(running.run(script).1, "1\n");
+    running.sandbox.stop().await;
+    let hosts = fs::read_to_string("/proc/net/dev").unwrap().lines().count() - 2;
+    let (_, said) = node.run(&backend, script).await;
+    assert_eq!(said, format!("{hosts}\n"));
+}
+
+#[tokio::test]
+async fn a_host_without_walls_is_refused_with_the_reason() {
+    let node = Node::new();
+    let options = ProcessOptions {
+        node: node.id.clone(),
+        dir: node.dir.path().join("process"),
+        runtime_dir: node.dir.path().join("none"),
+        shown: Vec::new(),
+    };
+    let error = ProcessBackend::new(options, node.tasks.clone()).await.unwrap_err();
+    assert!(matches!(error, StartError::Unavailable(_)), "{error:?}");
+    assert!(error.to_string().contains("none/hanshu"), "{error}");
+}
+
+/// Runs this file's neighbours once more as a user without rights.
+#[test]
+fn all_of_it_holds_for_a_server_that_is_not_root() {
+    if !is_root() {
+        // Then everything else here ran as such a user already.
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    let copy = |from: &std::path::Path, name: &str| {
+        let to = dir.path().join(name);
+        fs::copy(from, &to).unwrap();
+        fs::set_permissions(&to, Permissions::from_mode(0o755)).unwrap();
+        to
+    };
+    let tests = copy(&std::env::current_exe().unwrap(), "tests");
+    let program = copy(program(), "program");
+    let ended = Command::new("runuser")
+        .args(["-u", "nobody", "--"])
+        .arg(&tests)
+        .args(["backends::", "--skip", "backends::docker::"])
+        .env("HANSHU_TEST_PROGRAM", program)
+        .env("HANSHU_TEST_PROCESS_ONLY", "1")
+        .env("TMPDIR", "/tmp")
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success(), "{said}{}", String::from_utf8_lossy(&ended.stderr));
+    assert!(said.contains("a_fork_bomb_meets_its_limit ... ok"), "{said}");
+}

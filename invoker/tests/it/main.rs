@@ -1,0 +1,4 @@
+#![cfg(test)]
+//! The contract of the invoker.
+
+mod backends;
