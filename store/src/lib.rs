@@ -2,16 +2,21 @@
 //! and in folders. The only crate that knows sqlx, redis and zip.
 
 mod error;
-mod redis;
+mod journal;
 mod packages;
+mod redis;
+mod segments;
 mod sql;
 mod stored;
 mod wake;
 
 pub use error::Error;
-pub use redis::{RedisOptions, RedisQueue};
+pub use journal::{Dropped, JournalWriter};
 pub use packages::{FolderPackages, UnpackLimits, unpack};
+pub use redis::{RedisOptions, RedisQueue};
+pub use segments::{SegmentJournal, SegmentOptions};
 pub use sql::dialect::{Dialect, Durability};
+pub use sql::journal::{SqlJournal, SqlJournalOptions};
 pub use sql::nodes::SqlNodes;
 pub use sql::queue::SqlQueue;
 pub use sql::registry::SqlRegistry;

@@ -223,10 +223,7 @@ async fn insert_version(
 }
 
 /// Removes a function with its revisions and versions. Whether there was one.
-pub(crate) async fn delete(
-    tx: &mut AnyConnection,
-    function: &FunctionId,
-) -> Result<bool, Error> {
+pub(crate) async fn delete(tx: &mut AnyConnection, function: &FunctionId) -> Result<bool, Error> {
     let mut functions = 0;
     for statement in [DELETE_VERSIONS, DELETE_REVISIONS, DELETE] {
         functions = query(statement)

@@ -5,6 +5,7 @@
 
 pub(crate) mod dialect;
 mod functions;
+pub(crate) mod journal;
 mod keys;
 pub(crate) mod nodes;
 pub(crate) mod queue;
@@ -211,6 +212,7 @@ pub fn statements(dialect: Dialect) -> Vec<&'static str> {
         triggers::STATEMENTS,
     ];
     let mut all = tables.concat();
+    all.extend(journal::statements(dialect));
     all.extend(queue_text::statements(dialect));
     all.push(dialect.now());
     all

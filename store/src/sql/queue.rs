@@ -19,7 +19,7 @@ use super::Db;
 use super::dialect::Dialect;
 use super::queue_text as text;
 use super::queue_write::{How, Settle, Take};
-use super::queue_writer::{Command, GROUP_MAX, Job, Writer};
+use super::queue_writer::{Command, GROUP_MAX, Job, Locks, Writer};
 use crate::error::Error;
 use crate::stored::{self, End, StoredState, unreadable};
 use crate::wake::Wake;
@@ -34,6 +34,9 @@ struct Inner {
     clock: Arc<dyn Clock>,
     wake: Arc<Wake>,
     commands: mpsc::Sender<Command>,
+    /// PostgreSQL's ends and extensions: they lock events, pushes lock queues, and a transaction
+    /// that did both could wait in a circle with a claim.
+    ends: mpsc::Sender<Command>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -70,11 +73,19 @@ impl SqlQueue {
     /// The queues of that database. Their writer runs on `tasks` until [`SqlQueue::close`], or
     /// until this and all its clones and sources are dropped.
     pub fn start(db: Db, clock: Arc<dyn Clock>, tasks: &TaskTracker) -> Self {
-        let (commands, receiver) = mpsc::channel(Self::COMMANDS_MAX);
         let (wake, stop) = (Arc::new(Wake::default()), CancellationToken::new());
         let writer = Writer { db: db.clone(), clock: Arc::clone(&clock), wake: Arc::clone(&wake) };
-        tasks.spawn(writer.serve(receiver, stop.clone()));
-        Self(Arc::new(Inner { db, clock, wake, commands, tasks: tasks.clone(), stop }))
+        let serve = || {
+            let (commands, receiver) = mpsc::channel(Self::COMMANDS_MAX);
+            tasks.spawn(writer.clone().serve(receiver, stop.clone()));
+            commands
+        };
+        let commands = serve();
+        let ends = match db.dialect() {
+            Dialect::Sqlite => commands.clone(),
+            Dialect::Postgres => serve(),
+        };
+        Self(Arc::new(Inner { db, clock, wake, commands, ends, tasks: tasks.clone(), stop }))
     }
 
     /// Ends the writer, once it has carried out what it was given. Later commands fail.
@@ -109,11 +120,14 @@ impl Inner {
         answer: oneshot::Receiver<Result<T, QueueError>>,
     ) -> Result<T, QueueError> {
         let ended = || QueueError::Unavailable("the queue is closed".into());
-        match (self.db.dialect(), &command) {
-            (Dialect::Sqlite, _) | (Dialect::Postgres, Command::Push(_)) => {
+        match (self.db.dialect(), command.locks()) {
+            (Dialect::Sqlite, _) | (Dialect::Postgres, Locks::Queue) => {
                 self.commands.send(command).await.map_err(|_| ended())?;
             }
-            (Dialect::Postgres, Command::Take(_) | Command::Settle(_)) => {
+            (Dialect::Postgres, Locks::Events) => {
+                self.ends.send(command).await.map_err(|_| ended())?;
+            }
+            (Dialect::Postgres, Locks::EventsAndQueue) => {
                 // A task of its own: it is carried out even if the caller goes away.
                 let writer = Writer {
                     db: self.db.clone(),

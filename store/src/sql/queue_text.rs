@@ -3,12 +3,13 @@
 
 use super::dialect::Dialect;
 
-/// Makes room for one event and numbers it; no row if the queue is full.
+/// Makes room for some events and numbers them: gives the last one's number, or no row if there
+/// is not room for all. The caller sees to it that they are no more than the limit.
 pub(super) const ADMIT: &str = "
-INSERT INTO queues (name, waiting, accepted) VALUES ($1, 1, 1)
+INSERT INTO queues (name, waiting, accepted) VALUES ($1, $3, $3)
 ON CONFLICT (name)
-DO UPDATE SET waiting = queues.waiting + 1, accepted = queues.accepted + 1
-  WHERE queues.waiting < $2
+DO UPDATE SET waiting = queues.waiting + $3, accepted = queues.accepted + $3
+  WHERE queues.waiting + $3 <= $2
 RETURNING accepted";
 
 /// How many wait.

@@ -1,7 +1,8 @@
 //! What changes the queue: each command as statements within somebody's transaction.
 //!
-//! Locks on PostgreSQL are taken in one order, so that nobody waits in a circle: a push takes its
-//! queue's row, then its timer's; everything else takes events first and a queue's row last.
+//! Locks on PostgreSQL are taken such that nobody waits in a circle: pushes take queues' rows in the
+//! order of names, each followed by its timer's, and never wait for an event that others hold;
+//! everything else takes events first, several in the order of their ids, and a queue's row last.
 
 use std::time::Duration;
 
@@ -46,13 +47,21 @@ pub(super) enum How {
 /// request id, version, revision, origin, accepted, expires, due, seq, claims, ran, payload
 type Row = (String, String, String, String, i64, i64, i64, i64, i64, i64, Vec<u8>);
 
-/// Keeps an event.
+/// Keeps an event. `number` is its place, if room was made for it already.
 ///
 /// # Errors
 /// [`QueueError::Full`], after which nothing has changed; else the transaction is to be dropped.
-pub(super) async fn push(tx: &mut AnyConnection, event: &NewEvent) -> Result<Pushed, QueueError> {
+pub(super) async fn push(
+    tx: &mut AnyConnection,
+    event: &NewEvent,
+    number: Option<i64>,
+) -> Result<Pushed, QueueError> {
     let name = event.queue.to_string();
-    let Some(seq) = admit(tx, &name, event.max_waiting).await? else {
+    let number = match number {
+        Some(number) => Some(number),
+        None => admit(tx, &name, event.max_waiting, 1).await?,
+    };
+    let Some(seq) = number else {
         if let Some(tick) = &event.tick
             && is_queued(tx, tick).await?
         {
@@ -92,16 +101,20 @@ pub(super) async fn push(tx: &mut AnyConnection, event: &NewEvent) -> Result<Pus
     Ok(Pushed::Accepted)
 }
 
-async fn admit(
+/// Makes room for `count` events at once; gives the first one's number, or nothing if there is
+/// not room for all of them.
+pub(super) async fn admit(
     tx: &mut AnyConnection,
     queue: &str,
     max_waiting: u32,
+    count: i64,
 ) -> Result<Option<i64>, Error> {
-    if max_waiting == 0 {
+    if i64::from(max_waiting) < count {
         return Ok(None);
     }
-    let admit = query_scalar(text::ADMIT).bind(queue).bind(i64::from(max_waiting));
-    Ok(admit.fetch_optional(tx).await?)
+    let admit = query_scalar(text::ADMIT).bind(queue).bind(i64::from(max_waiting)).bind(count);
+    let last: Option<i64> = admit.fetch_optional(tx).await?;
+    Ok(last.map(|last| last - count + 1))
 }
 
 async fn is_queued(tx: &mut AnyConnection, tick: &Tick) -> Result<bool, Error> {

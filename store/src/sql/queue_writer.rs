@@ -1,15 +1,15 @@
 //! The task through which the queue is written: whatever waits for it becomes one transaction, so
 //! that one sync to disk serves up to [`GROUP_MAX`] callers.
 //!
-//! On SQLite everything goes through it, since there is one writer anyway. On PostgreSQL pushes
-//! do, which would otherwise stand in line for their queue's row; claims and settles run side by
-//! side. A caller that goes away takes nothing along: its command is carried out all the same,
+//! On SQLite everything goes through one such task, since there is one writer anyway. On PostgreSQL
+//! pushes go through one, which would otherwise stand in line for their queue's row, and what only
+//! touches events that are held through another; claims and what is put back run side by side. A caller that goes away takes nothing along: its command is carried out all the same,
 //! and events that were claimed for it are put back.
 
 use std::sync::Arc;
 
 use hanshu_core::Clock;
-use hanshu_core::ports::{Claim, NewEvent, Pushed, QueueError};
+use hanshu_core::ports::{Claim, NewEvent, Pushed, QueueError, QueueName};
 use sqlx::AnyConnection;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,17 @@ pub(super) struct Job<W, T> {
     reply: oneshot::Sender<Result<T, QueueError>>,
 }
 
+/// What a command locks on PostgreSQL, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Locks {
+    /// A queue's row, and new events.
+    Queue,
+    /// Events.
+    Events,
+    /// Events, then a queue's row.
+    EventsAndQueue,
+}
+
 /// What carrying out a command takes.
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
@@ -61,10 +72,15 @@ impl<W, T> Job<W, T> {
 
 impl Command {
     /// Does the work. A refusal is its outcome; a failure is the transaction's.
-    async fn carry_out(&mut self, tx: &mut AnyConnection, db: &Db) -> Result<(), QueueError> {
+    async fn carry_out(
+        &mut self,
+        tx: &mut AnyConnection,
+        db: &Db,
+        number: Option<i64>,
+    ) -> Result<(), QueueError> {
         match self {
             Self::Push(job) => {
-                job.outcome = Some(refusal(queue_write::push(tx, &job.work).await)?);
+                job.outcome = Some(refusal(queue_write::push(tx, &job.work, number).await)?);
             }
             Self::Take(job) => {
                 let taken = queue_write::take(tx, db.dialect(), &job.work).await;
@@ -97,12 +113,32 @@ impl Command {
         }
     }
 
-    /// The order in which PostgreSQL's pushes take their locks.
-    fn queue(&self) -> Option<&hanshu_core::ports::QueueName> {
+    /// The order in which locks are taken on PostgreSQL; commands on one queue stand together.
+    fn order(&self) -> (Option<&QueueName>, &str) {
         match self {
-            Self::Push(job) => Some(&job.work.queue),
-            Self::Take(job) => Some(&job.work.queue),
-            Self::Settle(_) => None,
+            Self::Push(job) => (Some(&job.work.queue), ""),
+            Self::Take(job) => (Some(&job.work.queue), ""),
+            Self::Settle(job) => (None, &job.work.key),
+        }
+    }
+
+    /// What it locks.
+    pub(super) fn locks(&self) -> Locks {
+        match self {
+            Self::Push(_) => Locks::Queue,
+            Self::Take(_) => Locks::EventsAndQueue,
+            Self::Settle(job) => match job.work.how {
+                How::Extend(_) | How::End { .. } => Locks::Events,
+                How::Retry { .. } => Locks::EventsAndQueue,
+            },
+        }
+    }
+
+    /// For a push: into which queue, and the limit there.
+    fn room(&self) -> Option<(&QueueName, u32)> {
+        match self {
+            Self::Push(job) => Some((&job.work.queue, job.work.max_waiting)),
+            Self::Take(_) | Self::Settle(_) => None,
         }
     }
 }
@@ -129,7 +165,7 @@ impl Writer {
             if count == 0 {
                 return;
             }
-            group.sort_by(|one, other| one.queue().cmp(&other.queue()));
+            group.sort_by(|one, other| one.order().cmp(&other.order()));
             self.carry_out(std::mem::take(&mut group)).await;
             group.reserve(GROUP_MAX);
         }
@@ -170,13 +206,35 @@ impl Writer {
         self.db
             .within(async {
                 let mut tx = self.db.begin().await?;
-                for command in group.iter_mut() {
-                    command.carry_out(&mut tx, &self.db).await?;
+                let mut rest = group;
+                while !rest.is_empty() {
+                    let (run, others) = rest.split_at_mut(run_of(rest));
+                    self.carry_out_run(&mut tx, run).await?;
+                    rest = others;
                 }
                 tx.commit().await.map_err(Error::from)?;
                 Ok(())
             })
             .await
+    }
+
+    /// Makes room for a run of pushes in one step, if there is room for all; else for each alone.
+    async fn carry_out_run(
+        &self,
+        tx: &mut AnyConnection,
+        run: &mut [Command],
+    ) -> Result<(), QueueError> {
+        let count = i64::try_from(run.len()).unwrap_or(i64::MAX);
+        let first = match run.first().and_then(Command::room) {
+            Some((queue, max)) if 1 < count => {
+                queue_write::admit(tx, &queue.to_string(), max, count).await?
+            }
+            Some(_) | None => None,
+        };
+        for (n, command) in (0..).zip(run) {
+            command.carry_out(tx, &self.db, first.map(|first| first + n)).await?;
+        }
+        Ok(())
     }
 
     /// Answers everybody after the commit. Events claimed for somebody who is gone go back.
@@ -217,6 +275,12 @@ impl Writer {
             }
         }
     }
+}
+
+/// How many at the start are pushes into one queue; 1 if the first is something else.
+fn run_of(group: &[Command]) -> usize {
+    let Some(room) = group.first().and_then(Command::room) else { return 1 };
+    group.iter().take_while(|command| command.room() == Some(room)).count()
 }
 
 /// Tells a command's own refusal from a failure of the transaction.

@@ -91,7 +91,9 @@ impl Registry for SqlRegistry {
             .within(async {
                 let mut tx = self.change().await?;
                 if !triggers::enable(&mut tx, trigger, enabled).await? {
-                    return Err(StoreError::NotFound(format!("trigger `{trigger}` does not exist")));
+                    return Err(StoreError::NotFound(format!(
+                        "trigger `{trigger}` does not exist"
+                    )));
                 }
                 Ok(commit(tx).await?)
             })

@@ -49,8 +49,7 @@ pub(crate) async fn read(tx: &mut AnyConnection) -> Result<RegistrySnapshot, Err
         let version = Qualifier::Version(of.number(row.5)?);
         entry.revisions.push((revision(id.clone(), version, row)?, of.time(row.6)?));
     }
-    let rows: Vec<(String, String, String, String, i64)> =
-        query_as(TRIGGERS).fetch_all(tx).await?;
+    let rows: Vec<(String, String, String, String, i64)> = query_as(TRIGGERS).fetch_all(tx).await?;
     for (namespace, function, name, spec, enabled) in &rows {
         let id = id(namespace, function)?;
         let Some(entry) = all.get_mut(&id) else { continue };

@@ -37,16 +37,8 @@ const ROUTE_OWNER: &str = "
 SELECT namespace, function, name, method FROM routes
 WHERE shape = $1 AND (method = $2 OR method = '*' OR $2 = '*') LIMIT 1";
 
-pub(crate) const STATEMENTS: &[&str] = &[
-    OF_FUNCTION,
-    UPSERT,
-    DELETE,
-    DELETE_ALL,
-    ENABLE,
-    DELETE_ROUTES,
-    INSERT_ROUTE,
-    ROUTE_OWNER,
-];
+pub(crate) const STATEMENTS: &[&str] =
+    &[OF_FUNCTION, UPSERT, DELETE, DELETE_ALL, ENABLE, DELETE_ROUTES, INSERT_ROUTE, ROUTE_OWNER];
 
 /// Any method.
 const ANY: &str = "*";
@@ -92,10 +84,7 @@ pub(crate) async fn replace(
 }
 
 /// Removes all triggers and routes of a function.
-pub(crate) async fn delete_all(
-    tx: &mut AnyConnection,
-    function: &FunctionId,
-) -> Result<(), Error> {
+pub(crate) async fn delete_all(tx: &mut AnyConnection, function: &FunctionId) -> Result<(), Error> {
     for statement in [DELETE_ROUTES, DELETE_ALL] {
         query(statement)
             .bind(function.namespace.as_str())

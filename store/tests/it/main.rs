@@ -2,6 +2,8 @@
 #![cfg(test)]
 
 mod databases;
+mod journal;
+mod journal_files;
 mod nodes;
 mod open;
 mod packages;

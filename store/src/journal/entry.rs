@@ -1,0 +1,111 @@
+//! One entry of the journal.
+
+use hanshu_core::ports::JournalError;
+use hanshu_core::{FunctionId, InvocationRecord, LogBatch, RequestId, Timestamp};
+
+/// One entry of the journal.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Entry {
+    /// Output of a function.
+    Log(LogBatch),
+    /// The record of an attempt.
+    Record(InvocationRecord),
+}
+
+/// What an entry is. The numbers are kept on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Log = 1,
+    Record = 2,
+}
+
+impl Kind {
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Log => 1,
+            Self::Record => 2,
+        }
+    }
+
+    pub(crate) fn of_number(number: i64) -> Option<Self> {
+        match number {
+            1 => Some(Self::Log),
+            2 => Some(Self::Record),
+            _ => None,
+        }
+    }
+}
+
+impl Entry {
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Log(_) => Kind::Log,
+            Self::Record(_) => Kind::Record,
+        }
+    }
+
+    pub(crate) fn function(&self) -> &FunctionId {
+        match self {
+            Self::Log(batch) => &batch.function,
+            Self::Record(record) => &record.function,
+        }
+    }
+
+    pub(crate) fn request_id(&self) -> Option<RequestId> {
+        match self {
+            Self::Log(batch) => batch.request_id,
+            Self::Record(record) => Some(record.request_id),
+        }
+    }
+
+    /// When it was written: of output its first line, of an attempt its end.
+    pub(crate) fn time(&self) -> Timestamp {
+        match self {
+            Self::Log(batch) => batch.time,
+            Self::Record(record) => ended_at(record),
+        }
+    }
+
+    /// Lines of output; 0 for a record.
+    pub(crate) fn lines(&self) -> usize {
+        match self {
+            Self::Log(batch) => batch.lines.len(),
+            Self::Record(_) => 0,
+        }
+    }
+
+    /// Roughly, in memory and on disk.
+    pub(crate) fn bytes(&self) -> usize {
+        const OF_AN_ENTRY: usize = 300;
+        const OF_A_LINE: usize = 24;
+        match self {
+            Self::Log(batch) => {
+                let lines = batch.lines.iter().map(|line| line.len() + OF_A_LINE);
+                OF_AN_ENTRY + lines.sum::<usize>()
+            }
+            Self::Record(_) => 2 * OF_AN_ENTRY,
+        }
+    }
+
+    /// As JSON text, without its kind.
+    pub(crate) fn encode(&self) -> Result<String, JournalError> {
+        let text = match self {
+            Self::Log(batch) => serde_json::to_string(batch),
+            Self::Record(record) => serde_json::to_string(record),
+        };
+        text.map_err(|error| JournalError(error.to_string()))
+    }
+
+    pub(crate) fn decode(kind: Kind, text: &[u8]) -> Result<Self, JournalError> {
+        let entry = match kind {
+            Kind::Log => serde_json::from_slice(text).map(Self::Log),
+            Kind::Record => serde_json::from_slice(text).map(Self::Record),
+        };
+        entry.map_err(|error| JournalError(format!("an entry cannot be read: {error}")))
+    }
+}
+
+/// When an attempt ended.
+pub(crate) fn ended_at(record: &InvocationRecord) -> Timestamp {
+    record.started_at.checked_add(record.duration).unwrap_or(record.started_at)
+}

@@ -1,0 +1,167 @@
+//! Entries as people read them: the function's lines between the platform's (scf.md §7.1). Pure.
+//!
+//! `Response RequestId:` is left out: what a function returned is not kept here.
+
+use hanshu_core::ports::{Cursor, LogPage};
+use hanshu_core::{InvocationRecord, LogBatch, LogLine, LogText, RequestId, Timestamp};
+
+use super::entry::{Entry, ended_at};
+
+/// A page of those entries, in their order.
+pub(crate) fn page<'a>(entries: impl Iterator<Item = &'a Entry>, next: Cursor) -> LogPage {
+    let mut lines = Vec::new();
+    for entry in entries {
+        render(entry, &mut lines);
+    }
+    LogPage { lines, next }
+}
+
+/// Adds an entry's lines.
+fn render(entry: &Entry, lines: &mut Vec<LogLine>) {
+    match entry {
+        Entry::Log(batch) => output(batch, lines),
+        Entry::Record(record) => end(record, lines),
+    }
+}
+
+fn output(batch: &LogBatch, lines: &mut Vec<LogLine>) {
+    if let (true, Some(id)) = (batch.first, batch.request_id) {
+        lines.push(platform(id, batch.time, format!("START RequestId: {id}")));
+    }
+    lines.extend(batch.lines.iter().map(|text| LogLine {
+        time: batch.time,
+        request_id: batch.request_id,
+        from: LogText::Function,
+        text: text.clone(),
+    }));
+}
+
+fn end(record: &InvocationRecord, lines: &mut Vec<LogLine>) {
+    let (id, at, memory) = (record.request_id, ended_at(record), record.memory_mb);
+    if record.first {
+        lines.push(platform(id, record.started_at, format!("START RequestId: {id}")));
+    }
+    if let (true, Some(init)) = (record.cold, record.init) {
+        let ms = init.as_millis();
+        let text = format!("Init Report RequestId: {id} Coldstart: {ms}ms Memory: {memory}MB");
+        lines.push(platform(id, at, text));
+    }
+    if let Some(failure) = &record.error {
+        let text = format!("ERROR RequestId:{id} Result:{}", failure.body(id));
+        lines.push(platform(id, at, text));
+    }
+    lines.push(platform(id, at, format!("END RequestId: {id}")));
+    let (ms, used) = (record.duration.as_millis(), megabytes(record.memory_bytes));
+    let text =
+        format!("Report RequestId: {id} Duration:{ms}ms Memory:{memory}MB MemUsage:{used}MB");
+    lines.push(platform(id, at, text));
+}
+
+fn platform(id: RequestId, time: Timestamp, text: String) -> LogLine {
+    LogLine { time, request_id: Some(id), from: LogText::Platform, text }
+}
+
+/// MiB with two digits.
+fn megabytes(bytes: u64) -> String {
+    const MIB: u64 = 1024 * 1024;
+    format!("{}.{:02}", bytes / MIB, bytes % MIB * 100 / MIB)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hanshu_core::{Failure, FunctionId, Namespace, Qualifier, StatusCode};
+
+    use super::*;
+
+    const ID: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+
+    fn function() -> FunctionId {
+        FunctionId { namespace: Namespace::default(), name: "hello".parse().unwrap() }
+    }
+
+    fn batch(lines: &[&str], first: bool) -> Entry {
+        Entry::Log(LogBatch {
+            request_id: Some(ID.parse().unwrap()),
+            function: function(),
+            version: Qualifier::Latest,
+            time: Timestamp::UNIX_EPOCH,
+            lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+            first,
+        })
+    }
+
+    fn record() -> InvocationRecord {
+        InvocationRecord {
+            request_id: ID.parse().unwrap(),
+            function: function(),
+            version: Qualifier::Latest,
+            trigger: None,
+            attempt: 1,
+            started_at: Timestamp::UNIX_EPOCH,
+            duration: Duration::from_micros(1999),
+            status: StatusCode::Success,
+            error: None,
+            cold: false,
+            init: None,
+            memory_mb: 128,
+            memory_bytes: 31_178_752,
+            node: None,
+            first: false,
+        }
+    }
+
+    fn check(entries: &[Entry], expected: &[&str]) {
+        let shown = page(entries.iter(), Cursor("1:0".into()));
+        let texts: Vec<_> = shown.lines.iter().map(|line| line.text.replace(ID, "ID")).collect();
+        assert_eq!(texts, expected);
+    }
+
+    #[test]
+    fn output_stands_between_start_and_report() {
+        check(
+            &[batch(&["one", "two"], true), batch(&["three"], false), Entry::Record(record())],
+            &[
+                "START RequestId: ID",
+                "one",
+                "two",
+                "three",
+                "END RequestId: ID",
+                "Report RequestId: ID Duration:1ms Memory:128MB MemUsage:29.73MB",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_silent_cold_failure_has_all_of_the_platforms_lines() {
+        let record = InvocationRecord {
+            first: true,
+            cold: true,
+            init: Some(Duration::from_millis(120)),
+            error: Some(Failure::seen(StatusCode::TimeLimitReached, "timed out after 3 s")),
+            memory_bytes: 0,
+            ..record()
+        };
+        check(
+            &[Entry::Record(record)],
+            &[
+                "START RequestId: ID",
+                "Init Report RequestId: ID Coldstart: 120ms Memory: 128MB",
+                "ERROR RequestId:ID Result:{\"errorCode\":-1,\"errorMessage\":\"timed out after \
+                 3 s\",\"requestId\":\"ID\",\"statusCode\":433}",
+                "END RequestId: ID",
+                "Report RequestId: ID Duration:1ms Memory:128MB MemUsage:0.00MB",
+            ],
+        );
+    }
+
+    #[test]
+    fn late_output_belongs_to_no_invocation() {
+        let Entry::Log(mut late) = batch(&["from a thread"], true) else { unreachable!() };
+        late.request_id = None;
+        let shown = page([Entry::Log(late)].iter(), Cursor(String::new()));
+        assert_eq!(shown.lines.len(), 1);
+        assert_eq!((shown.lines[0].request_id, shown.lines[0].from), (None, LogText::Function));
+    }
+}

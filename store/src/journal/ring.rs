@@ -1,0 +1,200 @@
+//! The way into a journal: bounded in entries and bytes, and never waited for. One writer takes
+//! from it in batches.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hanshu_core::ports::JournalError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::entry::Entry;
+
+/// Entries on their way.
+const ENTRIES_MAX: usize = 16_384;
+/// Bytes on their way, roughly.
+const BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A batch is written when its first entry is so old …
+const BATCH_WAIT: Duration = Duration::from_millis(20);
+/// … or when it holds so much.
+const BATCH_BYTES: usize = 256 * 1024;
+/// The longest wait for everything handed over to be written.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Where batches go.
+#[async_trait]
+pub(crate) trait Sink: Send {
+    /// Keeps the batch, all of it or, where that fails, as much as there was room for.
+    async fn write(&mut self, batch: Vec<Entry>) -> Result<(), JournalError>;
+}
+
+/// What was lost because the ring was full or a write failed, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Lines of functions' output.
+    pub lines: u64,
+    /// Records of attempts.
+    pub records: u64,
+}
+
+/// The way in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Ring {
+    sender: mpsc::Sender<Message>,
+    counts: Arc<Counts>,
+}
+
+/// The one that writes. Nothing is written until it runs.
+pub struct JournalWriter {
+    receiver: mpsc::Receiver<Message>,
+    counts: Arc<Counts>,
+    sink: Box<dyn Sink>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Entry(Entry),
+    Flush(oneshot::Sender<Result<(), JournalError>>),
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    bytes_waiting: AtomicUsize,
+    dropped_lines: AtomicU64,
+    dropped_records: AtomicU64,
+}
+
+pub(crate) fn channel(sink: Box<dyn Sink>) -> (Ring, JournalWriter) {
+    let (sender, receiver) = mpsc::channel(ENTRIES_MAX);
+    let counts = Arc::new(Counts::default());
+    (Ring { sender, counts: Arc::clone(&counts) }, JournalWriter { receiver, counts, sink })
+}
+
+impl Ring {
+    /// Hands over an entry, or counts it as dropped.
+    pub(crate) fn push(&self, entry: Entry) {
+        let bytes = entry.bytes();
+        let waiting = self.counts.bytes_waiting.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if BYTES_MAX < waiting {
+            self.counts.bytes_waiting.fetch_sub(bytes, Ordering::Relaxed);
+            self.counts.lose(&entry);
+            return;
+        }
+        if let Err(error) = self.sender.try_send(Message::Entry(entry)) {
+            self.counts.bytes_waiting.fetch_sub(bytes, Ordering::Relaxed);
+            let (mpsc::error::TrySendError::Full(message)
+            | mpsc::error::TrySendError::Closed(message)) = error;
+            if let Message::Entry(entry) = message {
+                self.counts.lose(&entry);
+            }
+        }
+    }
+
+    /// Waits until everything handed over before is written.
+    pub(crate) async fn flush(&self) -> Result<(), JournalError> {
+        let work = async {
+            let (answer, written) = oneshot::channel();
+            let gone = |_| JournalError("its writer has ended".into());
+            self.sender.send(Message::Flush(answer)).await.map_err(|_| gone(()))?;
+            written.await.map_err(|_| gone(()))?
+        };
+        let late = |_| JournalError(format!("no flush within {} s", FLUSH_DEADLINE.as_secs()));
+        timeout(FLUSH_DEADLINE, work).await.map_err(late)?
+    }
+
+    pub(crate) fn dropped(&self) -> Dropped {
+        Dropped {
+            lines: self.counts.dropped_lines.load(Ordering::Relaxed),
+            records: self.counts.dropped_records.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Counts {
+    fn lose(&self, entry: &Entry) {
+        match entry {
+            Entry::Log(batch) => {
+                let lines = u64::try_from(batch.lines.len()).unwrap_or(u64::MAX);
+                self.drop_some(Dropped { lines, records: 0 });
+            }
+            Entry::Record(_) => self.drop_some(Dropped { lines: 0, records: 1 }),
+        }
+    }
+
+    fn drop_some(&self, dropped: Dropped) {
+        self.dropped_lines.fetch_add(dropped.lines, Ordering::Relaxed);
+        self.dropped_records.fetch_add(dropped.records, Ordering::Relaxed);
+        metrics::counter!("hanshu_journal_dropped_lines_total").increment(dropped.lines);
+        metrics::counter!("hanshu_journal_dropped_records_total").increment(dropped.records);
+    }
+}
+
+impl JournalWriter {
+    /// Writes until `stop` is cancelled, and then what is left. Not to be cancelled otherwise:
+    /// what it holds would be lost.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut was_failing = false;
+        while let Some(Some(first)) = stop.run_until_cancelled(self.receiver.recv()).await {
+            self.write_batch(first, &mut was_failing).await;
+        }
+        self.receiver.close();
+        while let Some(first) = self.receiver.recv().await {
+            self.write_batch(first, &mut was_failing).await;
+        }
+    }
+
+    /// Gathers for a moment, writes, and answers who waits for it.
+    async fn write_batch(&mut self, first: Message, was_failing: &mut bool) {
+        let deadline = Instant::now() + BATCH_WAIT;
+        let (mut batch, mut bytes, mut flushes) = (Vec::new(), 0, Vec::new());
+        let mut next = Some(first);
+        while let Some(message) = next {
+            match message {
+                Message::Entry(entry) => {
+                    bytes += entry.bytes();
+                    batch.push(entry);
+                }
+                Message::Flush(answer) => flushes.push(answer),
+            }
+            if BATCH_BYTES <= bytes || !flushes.is_empty() {
+                break;
+            }
+            next = timeout_at(deadline, self.receiver.recv()).await.unwrap_or(None);
+        }
+        let written = self.write(batch, bytes).await;
+        match (&written, *was_failing) {
+            (Err(error), false) => tracing::error!(%error, "Records and logs are being lost"),
+            (Ok(()), true) => tracing::warn!("Records and logs are kept again"),
+            (Err(_), true) | (Ok(()), false) => {}
+        }
+        *was_failing = written.is_err();
+        for answer in flushes {
+            // Whoever asked may have given up waiting.
+            let _ = answer.send(written.clone());
+        }
+    }
+
+    async fn write(&mut self, batch: Vec<Entry>, bytes: usize) -> Result<(), JournalError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let lines = batch.iter().map(Entry::lines).sum::<usize>();
+        let records = batch.iter().filter(|entry| matches!(entry, Entry::Record(_))).count();
+        let written = self.sink.write(batch).await;
+        self.counts.bytes_waiting.fetch_sub(bytes, Ordering::Relaxed);
+        if written.is_err() {
+            let count = |n| u64::try_from(n).unwrap_or(u64::MAX);
+            self.counts.drop_some(Dropped { lines: count(lines), records: count(records) });
+        }
+        written
+    }
+}
+
+impl std::fmt::Debug for JournalWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JournalWriter").field("counts", &self.counts).finish_non_exhaustive()
+    }
+}
