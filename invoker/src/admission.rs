@@ -1,0 +1,155 @@
+//! Whether there is room on the node for another sandbox: memory and slots. Pure, with a thin
+//! shell that hands out [`Place`]s.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+/// What the node can hold and holds. Pure.
+#[derive(Debug)]
+pub(crate) struct Room {
+    memory_mb: u64,
+    slots: u32,
+    used_mb: u64,
+    used: u32,
+    leaving_mb: u64,
+    leaving: u32,
+}
+
+/// Why there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    /// There never will be.
+    TooLarge {
+        /// MiB that the node has.
+        memory_mb: u64,
+    },
+    /// What is leaving makes room enough: wait for it.
+    Leaving,
+    /// Somebody idle has to go first.
+    Full {
+        /// MiB that the node has.
+        memory_mb: u64,
+        /// Sandboxes on the node.
+        sandboxes: u32,
+    },
+}
+
+impl Room {
+    /// Room for `memory_mb` MiB in at most `slots` sandboxes.
+    pub(crate) fn new(memory_mb: u64, slots: u32) -> Self {
+        Self { memory_mb, slots, used_mb: 0, used: 0, leaving_mb: 0, leaving: 0 }
+    }
+
+    /// Takes a slot and its memory, or says why not.
+    pub(crate) fn take(&mut self, mb: u64) -> Result<(), Shortage> {
+        if self.memory_mb < mb || self.slots == 0 {
+            return Err(Shortage::TooLarge { memory_mb: self.memory_mb });
+        }
+        if self.used_mb + mb <= self.memory_mb && self.used < self.slots {
+            self.used_mb += mb;
+            self.used += 1;
+            return Ok(());
+        }
+        let used_mb = self.used_mb.saturating_sub(self.leaving_mb);
+        let used = self.used.saturating_sub(self.leaving);
+        if used_mb + mb <= self.memory_mb && used < self.slots {
+            return Err(Shortage::Leaving);
+        }
+        Err(Shortage::Full { memory_mb: self.memory_mb, sandboxes: self.used })
+    }
+
+    fn leave(&mut self, mb: u64) {
+        self.leaving_mb += mb;
+        self.leaving += 1;
+    }
+
+    fn give_back(&mut self, mb: u64, left: bool) {
+        self.used_mb = self.used_mb.saturating_sub(mb);
+        self.used = self.used.saturating_sub(1);
+        if left {
+            self.leaving_mb = self.leaving_mb.saturating_sub(mb);
+            self.leaving = self.leaving.saturating_sub(1);
+        }
+    }
+}
+
+/// The node's room, shared by all starts. Never touched by a warm invocation.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    room: Mutex<Room>,
+    freed: Notify,
+}
+
+/// A sandbox's room on the node; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    admission: Arc<Admission>,
+    mb: u64,
+    leaving: bool,
+}
+
+impl Admission {
+    pub(crate) fn new(room: Room) -> Arc<Self> {
+        Arc::new(Self { room: Mutex::new(room), freed: Notify::new() })
+    }
+
+    /// Room for one sandbox, or why there is none.
+    pub(crate) fn enter(self: &Arc<Self>, mb: u64) -> Result<Place, Shortage> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner).take(mb)?;
+        Ok(Place { admission: Arc::clone(self), mb, leaving: false })
+    }
+
+    /// Waits until somebody gave room back. May wake for nothing and may miss one: callers look
+    /// again after a while in any case.
+    pub(crate) async fn freed(&self) {
+        self.freed.notified().await;
+    }
+}
+
+impl Place {
+    /// Says that the sandbox is being stopped, so that nobody else has to go for the same need.
+    pub(crate) fn leave(&mut self) {
+        if !self.leaving {
+            self.leaving = true;
+            self.admission.room.lock().unwrap_or_else(PoisonError::into_inner).leave(self.mb);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut room = self.admission.room.lock().unwrap_or_else(PoisonError::into_inner);
+        room.give_back(self.mb, self.leaving);
+        drop(room);
+        self.admission.freed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_and_slots_are_never_promised_twice() {
+        let admission = Admission::new(Room::new(256, 3));
+        let first = admission.enter(128).unwrap();
+        let mut second = admission.enter(128).unwrap();
+        let full = Shortage::Full { memory_mb: 256, sandboxes: 2 };
+        assert_eq!(admission.enter(64).unwrap_err(), full);
+        second.leave();
+        assert_eq!(admission.enter(64).unwrap_err(), Shortage::Leaving);
+        drop(second);
+        let small: Vec<_> = (0..2).map(|_| admission.enter(64).unwrap()).collect();
+        drop(first);
+        assert!(matches!(admission.enter(64), Err(Shortage::Full { .. })), "three slots");
+        drop(small);
+        assert!(admission.enter(256).is_ok());
+    }
+
+    #[test]
+    fn what_is_larger_than_the_node_is_told_apart() {
+        let admission = Admission::new(Room::new(256, 3));
+        assert_eq!(admission.enter(257).unwrap_err(), Shortage::TooLarge { memory_mb: 256 });
+    }
+}

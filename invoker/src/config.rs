@@ -1,0 +1,134 @@
+//! What an operator may set about running functions.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Settings of an invoker. Times are seconds or milliseconds, as the names say; memory is MiB.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Folder for the sandboxes' sockets and logs, `DATA/run`. Absolute. Swept at the start.
+    pub run_dir: PathBuf,
+    /// MiB that all sandboxes together may be promised; 0 is three quarters of the machine's.
+    pub memory_mb: u64,
+    /// Sandboxes that may exist at once.
+    pub sandboxes_max: u32,
+    /// Sandboxes that may start at once on the node, and for one function; 0 is one for each core,
+    /// at least two.
+    pub starts_max: u32,
+    /// Thousandths of a core that one sandbox may use.
+    pub cpu_milli: u32,
+    /// Seconds that a sandbox stays idle before it is given up.
+    pub keep_alive_s: u64,
+    /// Milliseconds of idleness after which a sandbox is frozen; 0 never freezes.
+    pub freeze_after_ms: u64,
+    /// Milliseconds: once somebody has waited this long (or as long as a cold start takes, if that
+    /// is less) for a busy function, another sandbox is started.
+    pub target_wait_ms: u64,
+    /// Callers that may wait for one function's sandboxes.
+    pub waiting_max: u32,
+    /// Milliseconds that a queued event's attempt waits for a sandbox before it goes back to its
+    /// queue.
+    pub async_wait_ms: u64,
+    /// Seconds from the order to start a sandbox until its shim must have answered. What a
+    /// function needs to load comes on top and has a limit of its own.
+    pub start_timeout_s: u64,
+    /// The first of the user ids that sandboxes run as, one for each, where the node is root:
+    /// `sandboxes_max` ids from here on must be nobody else's.
+    pub uid_first: u32,
+    /// The Python inside sandboxes: an absolute path that every user may run.
+    pub python: String,
+    /// The Node.js inside sandboxes: an absolute path that every user may run.
+    pub node: String,
+    /// What `TENCENTCLOUD_REGION` says to functions.
+    pub region: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            run_dir: PathBuf::from("/var/lib/hanshu/run"),
+            memory_mb: 0,
+            sandboxes_max: 512,
+            starts_max: 0,
+            cpu_milli: 1000,
+            keep_alive_s: 300,
+            freeze_after_ms: 2000,
+            target_wait_ms: 20,
+            waiting_max: 1000,
+            async_wait_ms: 5000,
+            start_timeout_s: 30,
+            uid_first: 700_000,
+            python: "/usr/bin/python3".into(),
+            node: "/usr/bin/node".into(),
+            region: "local".into(),
+        }
+    }
+}
+
+impl Options {
+    /// MiB for sandboxes: as set, or three quarters of what the machine has.
+    pub fn memory_mb(&self) -> u64 {
+        if 0 < self.memory_mb {
+            return self.memory_mb;
+        }
+        let machine = std::fs::read_to_string("/proc/meminfo")
+            .ok()
+            .and_then(|text| machine_memory_mb(&text))
+            .unwrap_or(MEMORY_FALLBACK_MB);
+        machine * 3 / 4
+    }
+
+    /// Starts at once: as set, or by the cores.
+    pub fn starts_max(&self) -> usize {
+        match usize::try_from(self.starts_max) {
+            Ok(0) | Err(_) => {
+                std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2))
+            }
+            Ok(set) => set,
+        }
+    }
+
+    pub(crate) fn keep_alive(&self) -> Duration {
+        Duration::from_secs(self.keep_alive_s)
+    }
+
+    pub(crate) fn freeze_after(&self) -> Option<Duration> {
+        (0 < self.freeze_after_ms).then(|| Duration::from_millis(self.freeze_after_ms))
+    }
+
+    pub(crate) fn target_wait(&self) -> Duration {
+        Duration::from_millis(self.target_wait_ms.max(1))
+    }
+
+    pub(crate) fn async_wait(&self) -> Duration {
+        Duration::from_millis(self.async_wait_ms)
+    }
+
+    pub(crate) fn start_timeout(&self) -> Duration {
+        Duration::from_secs(self.start_timeout_s.max(1))
+    }
+}
+
+/// MiB assumed where the machine does not say what it has.
+const MEMORY_FALLBACK_MB: u64 = 1024;
+
+fn machine_memory_mb(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machines_memory_is_read_from_meminfo() {
+        assert_eq!(machine_memory_mb("MemTotal:       24678400 kB\nMemFree: 1 kB\n"), Some(24100));
+        assert_eq!(machine_memory_mb("nothing"), None);
+        assert!(0 < Options::default().memory_mb());
+    }
+}

@@ -1,0 +1,369 @@
+//! Test doubles: a backend whose sandboxes are threads that speak the real protocol over the real
+//! sockets, a journal in memory, packages that are always there.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hanshu_core::ports::{
+    Journal, JournalError, LogPage, LogQuery, PackageError, PackageStore,
+};
+use hanshu_core::{
+    AsyncPolicy, Digest, Family, FunctionConfig, FunctionId, InvocationRecord, LogBatch, Qualifier,
+    RequestId, Revision, Timestamp,
+};
+use hanshu_runtimes::wire::{Exited, Failure, Header, Hello, Kind, Start};
+use serde_json::{Value, json};
+
+use crate::backend::{Backend, Network, Sandbox, SandboxSpec, StartError};
+
+pub(crate) fn revision(name: &str) -> Revision {
+    Revision {
+        function: FunctionId { namespace: Default::default(), name: name.parse().unwrap() },
+        version: Qualifier::Latest,
+        digest: Digest::from_bytes([1; 32]),
+        code: Digest::from_bytes([2; 32]),
+        config: FunctionConfig {
+            runtime: "python".parse().unwrap(),
+            handler: "index.main_handler".into(),
+            memory_mb: 128,
+            timeout: Duration::from_secs(3),
+            init_timeout: Duration::from_secs(3),
+            concurrency: None,
+            network: None,
+            async_policy: AsyncPolicy::default(),
+            env: Default::default(),
+        },
+    }
+}
+
+/// Counts what its sandboxes go through.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FakeBackend(pub(crate) Arc<Counts>);
+
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) started: AtomicU32,
+    pub(crate) stopped: AtomicU32,
+    pub(crate) frozen: AtomicU32,
+    pub(crate) thawed: AtomicU32,
+    pub(crate) swept: AtomicU32,
+    /// Refuse to start.
+    pub(crate) broken: AtomicBool,
+}
+
+#[derive(Debug)]
+struct FakeSandbox {
+    counts: Arc<Counts>,
+    inside: Arc<Inside>,
+}
+
+/// What the threads of one sandbox share.
+#[derive(Debug, Default)]
+struct Inside {
+    killed: AtomicBool,
+    frozen: AtomicBool,
+    oom_kills: AtomicU64,
+    sockets: Mutex<Vec<UnixStream>>,
+}
+
+#[async_trait]
+impl Backend for FakeBackend {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn default_network(&self, _: Family) -> Network {
+        Network::None
+    }
+
+    async fn start(&self, spec: &SandboxSpec) -> Result<Box<dyn Sandbox>, StartError> {
+        if self.0.broken.load(Ordering::Relaxed) {
+            return Err(StartError::Unavailable("the engine does not answer".into()));
+        }
+        self.0.started.fetch_add(1, Ordering::Relaxed);
+        let inside = Arc::new(Inside::default());
+        let (run_dir, its) = (spec.run_dir.clone(), Arc::clone(&inside));
+        thread::spawn(move || drop(shim(run_dir, &its)));
+        Ok(Box::new(FakeSandbox { counts: Arc::clone(&self.0), inside }))
+    }
+
+    async fn sweep(&self) -> Result<u32, StartError> {
+        self.0.swept.fetch_add(1, Ordering::Relaxed);
+        Ok(0)
+    }
+}
+
+#[async_trait]
+impl Sandbox for FakeSandbox {
+    async fn stop(&self) {
+        self.inside.kill();
+        self.counts.stopped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn freeze(&self) -> bool {
+        self.counts.frozen.fetch_add(1, Ordering::Relaxed);
+        self.inside.frozen.store(true, Ordering::Relaxed);
+        true
+    }
+
+    fn thaw(&self) -> bool {
+        self.counts.thawed.fetch_add(1, Ordering::Relaxed);
+        self.inside.frozen.store(false, Ordering::Relaxed);
+        true
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        Some(12_345)
+    }
+
+    fn oom_kills(&self) -> Option<u64> {
+        Some(self.inside.oom_kills.load(Ordering::Relaxed))
+    }
+}
+
+impl Inside {
+    fn kill(&self) {
+        self.killed.store(true, Ordering::Relaxed);
+        for socket in self.sockets.lock().unwrap().iter() {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn killed(&self) -> bool {
+        self.killed.load(Ordering::Relaxed)
+    }
+
+    fn connect(&self, path: PathBuf) -> UnixStream {
+        let socket = UnixStream::connect(path).unwrap();
+        self.sockets.lock().unwrap().push(socket.try_clone().unwrap());
+        socket
+    }
+}
+
+type Io<T> = std::io::Result<T>;
+
+fn send(mut to: &UnixStream, header: Header, body: &[u8]) -> Io<()> {
+    to.write_all(&[&header.encode()[..], body].concat())
+}
+
+fn send_json(to: &UnixStream, kind: Kind, event: u64, body: &impl serde::Serialize) -> Io<()> {
+    let body = serde_json::to_vec(body).unwrap();
+    send(to, Header::new(kind, event, body.len()).unwrap(), &body)
+}
+
+fn receive(mut from: &UnixStream) -> Io<(Header, Vec<u8>)> {
+    let mut header = [0; 16];
+    from.read_exact(&mut header)?;
+    let header = Header::decode(&header).unwrap();
+    let mut rest = vec![0; usize::from(header.head_len) + header.body_len()];
+    from.read_exact(&mut rest)?;
+    rest.drain(..usize::from(header.head_len));
+    Ok((header, rest))
+}
+
+/// Plays process 1 and the runtime.
+fn shim(run_dir: PathBuf, inside: &Arc<Inside>) -> Io<()> {
+    let control = inside.connect(run_dir.join("control.sock"));
+    send_json(&control, Kind::Hello, 0, &Hello { protocol: 1, pid: 1 })?;
+    let (_, body) = receive(&control)?;
+    let start: Start = serde_json::from_slice(&body).unwrap();
+    let out = OpenOptions::new().write(true).open(run_dir.join("out"))?;
+    let data = inside.connect(run_dir.join("data.sock"));
+    let (its, its_control) = (Arc::clone(inside), control.try_clone()?);
+    thread::spawn(move || {
+        // Whatever comes next, the end too, means the end.
+        let _ = receive(&its_control);
+        its.kill();
+    });
+    let (header, _) = receive(&data)?;
+    assert_eq!(header.kind, Kind::Init);
+    let exited = |code| Exited { code: Some(code), ..Exited::default() };
+    match start.init.handler.as_str() {
+        "init_fails" => {
+            writeln!(&out, "loading")?;
+            return send_json(&data, Kind::InitFailed, 0, &Failure::new(437, "no such handler"));
+        }
+        "init_exits" => {
+            send_json(&control, Kind::Exited, 0, &exited(3))?;
+            inside.kill();
+            return Ok(());
+        }
+        "init_hangs" => return Ok(()),
+        "init_talks" => write!(&out, "hello from the import\n")?,
+        "init_slowly" => thread::sleep(Duration::from_millis(100)),
+        _ => {}
+    }
+    send(&data, Header::new(Kind::Ready, 0, 0).unwrap(), &[])?;
+    while let Ok((header, event)) = receive(&data) {
+        while inside.frozen.load(Ordering::Relaxed) && !inside.killed() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if !one_event(&data, &out, header.event, &event, inside)? {
+            send_json(&control, Kind::Exited, 0, &exited(3))?;
+            inside.kill();
+        }
+    }
+    Ok(())
+}
+
+/// Does what the event says; `false`: the process ends.
+fn one_event(
+    data: &UnixStream,
+    mut out: &File,
+    id: u64,
+    event: &[u8],
+    inside: &Inside,
+) -> Io<bool> {
+    let order: Value = serde_json::from_slice(event).unwrap_or_default();
+    let number = |name: &str| order[name].as_u64().unwrap_or_default();
+    let result = |id| Header::new(Kind::Result, id, 4).unwrap();
+    let reply = |body: &[u8]| send(data, Header::new(Kind::Result, id, body.len()).unwrap(), body);
+    match order["do"].as_str().unwrap_or_default() {
+        "sleep" => thread::sleep(Duration::from_millis(number("ms"))),
+        "hang" => {
+            while !inside.killed() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            return Ok(true);
+        }
+        "print" => out.write_all(order["text"].as_str().unwrap().as_bytes())?,
+        "spam" => {
+            let line = format!("{}\n", "s".repeat(99));
+            for _ in 0..number("lines") {
+                out.write_all(line.as_bytes())?;
+            }
+        }
+        "print_late" => {
+            reply(b"null")?;
+            out.write_all(b"too late\n")?;
+            return Ok(true);
+        }
+        "fail" => {
+            send_json(data, Kind::Failed, id, &Failure::new(430, "boom"))?;
+            return Ok(true);
+        }
+        "last" => {
+            send(data, result(id).last(), b"null")?;
+            return Ok(true);
+        }
+        "exit" => return Ok(false),
+        "oom" => {
+            inside.oom_kills.fetch_add(1, Ordering::Relaxed);
+            inside.kill();
+            return Ok(true);
+        }
+        "foreign" => {
+            send(data, result(id ^ 1), b"null")?;
+            return Ok(true);
+        }
+        "twice" => {
+            send(data, result(id), b"null")?;
+            send(data, result(id), b"null")?;
+            return Ok(true);
+        }
+        "garbage" => {
+            { data }.write_all(&[0xff; 16])?;
+            return Ok(true);
+        }
+        "big" => {
+            reply(&vec![b'1'; usize::try_from(number("bytes")).unwrap()])?;
+            return Ok(true);
+        }
+        _ => {}
+    }
+    reply(event)?;
+    Ok(true)
+}
+
+/// Keeps everything.
+#[derive(Debug, Default)]
+pub(crate) struct FakeJournal {
+    pub(crate) records: Mutex<Vec<InvocationRecord>>,
+    pub(crate) batches: Mutex<Vec<LogBatch>>,
+}
+
+impl FakeJournal {
+    /// The lines of one invocation, or of none.
+    pub(crate) fn lines(&self, request_id: Option<RequestId>) -> Vec<String> {
+        let batches = self.batches.lock().unwrap();
+        let its = batches.iter().filter(|batch| batch.request_id == request_id);
+        its.flat_map(|batch| batch.lines.clone()).collect()
+    }
+
+    /// The status codes in the order of recording.
+    pub(crate) fn statuses(&self) -> Vec<u16> {
+        self.records.lock().unwrap().iter().map(|record| record.status.number()).collect()
+    }
+}
+
+#[async_trait]
+impl Journal for FakeJournal {
+    fn record(&self, record: InvocationRecord) {
+        self.records.lock().unwrap().push(record);
+    }
+
+    fn log(&self, batch: LogBatch) {
+        self.batches.lock().unwrap().push(batch);
+    }
+
+    async fn flush(&self) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    async fn find(&self, _: RequestId) -> Result<Vec<InvocationRecord>, JournalError> {
+        Err(JournalError("this double only takes".into()))
+    }
+
+    async fn read(&self, _: &LogQuery) -> Result<LogPage, JournalError> {
+        Err(JournalError("this double only takes".into()))
+    }
+
+    async fn collect(&self, _: Timestamp) -> Result<u64, JournalError> {
+        Ok(0)
+    }
+}
+
+/// Has every package, empty.
+#[derive(Debug, Default)]
+pub(crate) struct FakePackages;
+
+#[async_trait]
+impl PackageStore for FakePackages {
+    async fn has(&self, _: &Digest) -> bool {
+        true
+    }
+
+    async fn put(&self, _: &Digest, _: Bytes) -> Result<(), PackageError> {
+        Ok(())
+    }
+
+    async fn zip(&self, digest: &Digest) -> Result<Bytes, PackageError> {
+        Err(PackageError::Missing(digest.clone()))
+    }
+
+    async fn folder(&self, _: &Digest) -> Result<PathBuf, PackageError> {
+        Ok(PathBuf::from("/nonexistent"))
+    }
+
+    async fn collect(&self, _: &[Digest]) -> Result<u64, PackageError> {
+        Ok(0)
+    }
+}
+
+/// An event that makes the fake runtime do something.
+pub(crate) fn order(what: &str, more: Value) -> Bytes {
+    let mut order = json!({ "do": what });
+    if let (Some(order), Value::Object(more)) = (order.as_object_mut(), more) {
+        order.extend(more);
+    }
+    serde_json::to_vec(&order).unwrap().into()
+}

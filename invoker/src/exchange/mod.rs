@@ -1,0 +1,102 @@
+//! One event in, one answer out, over a sandbox's data connection.
+
+mod conn;
+
+use bytes::Bytes;
+use hanshu_core::{Origin, RequestId};
+use hanshu_runtimes::wire::{
+    self, HEADER_LEN, Header, INVOKE_HEAD_LEN, InvokeHead, Kind, Malformed,
+};
+
+pub(crate) use conn::{ConnError, DataConn, Frame};
+
+/// An event on its way. Its progress is kept here, so that `drive` may be dropped at any point and
+/// called again, by another task too.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    event: u64,
+    header: [u8; HEADER_LEN],
+    head: [u8; INVOKE_HEAD_LEN],
+    payload: Bytes,
+    sent: usize,
+}
+
+/// What the runtime answered.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) result: Result<Bytes, wire::Failure>,
+    /// The runtime can take no further event.
+    pub(crate) last: bool,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    /// The connection.
+    #[error(transparent)]
+    Conn(#[from] ConnError),
+    /// An answer to another event.
+    #[error("the runtime answered an event that it was not given")]
+    Foreign,
+    /// A frame that is no answer.
+    #[error("the runtime sent {0:?} instead of an answer")]
+    NotAnAnswer(Kind),
+    /// More than one answer.
+    #[error("the runtime sent more than its answer")]
+    Surplus,
+    /// A failure that cannot be read.
+    #[error("the runtime's failure cannot be read: {0}")]
+    Failure(#[source] serde_json::Error),
+}
+
+impl Exchange {
+    /// An event that is about to be sent.
+    ///
+    /// # Errors
+    /// The payload is over the limit.
+    pub(crate) fn new(
+        request_id: RequestId,
+        origin: &Origin,
+        remaining_ms: u32,
+        payload: Bytes,
+    ) -> Result<Self, Malformed> {
+        let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+        // The few fixed bits of the one half lie over random ones of the other.
+        let event = high ^ low.rotate_left(32);
+        let header = Header::new(Kind::Invoke, event, payload.len())?.encode();
+        let mut id = [0; 36];
+        request_id.encode(&mut id);
+        let origin = match origin {
+            Origin::Direct => wire::Origin::Direct,
+            Origin::Timer(_) => wire::Origin::Timer,
+            Origin::Http(_) => wire::Origin::Http,
+            Origin::Redis(_) => wire::Origin::Redis,
+        };
+        let head = InvokeHead { remaining_ms, origin, request_id: id }.encode();
+        Ok(Self { event, header, head, payload, sent: 0 })
+    }
+
+    /// Sends the event and reads the answer. Sets no deadline: the caller does.
+    ///
+    /// # Errors
+    /// [`Fault`], after which the sandbox must not be used again.
+    pub(crate) async fn drive(&mut self, conn: &mut DataConn) -> Result<Answer, Fault> {
+        if self.sent == 0 && conn.has_surplus() {
+            return Err(Fault::Surplus);
+        }
+        conn.write_parts([&self.header, &self.head, &self.payload], &mut self.sent).await?;
+        let Frame { header, body } = conn.read_frame().await?;
+        if header.event != self.event {
+            return Err(Fault::Foreign);
+        }
+        if conn.has_surplus() {
+            return Err(Fault::Surplus);
+        }
+        let result = match header.kind {
+            Kind::Result => Ok(body),
+            Kind::Failed => Err(serde_json::from_slice(&body).map_err(Fault::Failure)?),
+            other => return Err(Fault::NotAnAnswer(other)),
+        };
+        Ok(Answer { result, last: header.is_last() })
+    }
+}

@@ -1,0 +1,199 @@
+//! Running an invocation: look up its lane, lease a sandbox, exchange, settle, record.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hanshu_core::ports::{Invoke, Journal, PackageStore};
+use hanshu_core::{Clock, Digest, FunctionId, Invocation, Mode, NodeId, Outcome};
+use tokio::runtime::Handle;
+use tokio::time;
+
+use crate::Options;
+use crate::admission::{Admission, Room};
+use crate::backend::{Backend, StartError};
+use crate::freezer;
+use crate::launch::Launcher;
+use crate::logs::Outlet;
+use crate::node::Node;
+use crate::pool::{Lease, Turned, unavailable};
+use crate::pools::Pools;
+use crate::run_dir;
+use crate::running::{Running, Subject, turned_away};
+use crate::uids::Uids;
+
+/// Between the end of the grace and the end of waiting: what is left has been killed by then.
+const CUT_OFF_WAIT: Duration = Duration::from_secs(15);
+
+/// Runs invocations in sandboxes of this machine.
+#[derive(Debug)]
+pub struct Invoker {
+    node: Arc<Node>,
+    pools: Pools,
+    stopping: AtomicBool,
+}
+
+/// How many sandboxes are in which state, and callers in line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sandboxes {
+    /// Being started, or waiting for room to be.
+    pub starting: u32,
+    /// Ready and unused, frozen ones too.
+    pub idle: u32,
+    /// Of the idle ones: frozen.
+    pub frozen: u32,
+    /// In use.
+    pub busy: u32,
+    /// Being removed.
+    pub stopping: u32,
+    /// Callers in line.
+    pub waiting: u32,
+}
+
+/// What an invoker works with.
+#[derive(Clone)]
+pub struct Ports {
+    /// Starts sandboxes.
+    pub backend: Arc<dyn Backend>,
+    /// Has the functions' code.
+    pub packages: Arc<dyn PackageStore>,
+    /// Takes records and logs.
+    pub journal: Arc<dyn Journal>,
+    /// Says what time it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Ports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ports").field("backend", &self.backend).finish_non_exhaustive()
+    }
+}
+
+impl Invoker {
+    /// An invoker for the node whose data folder is `node`. Starts, stops, late output and what
+    /// callers left behind are worked on in `general`; the invocations themselves run wherever
+    /// `invoke` is called. Call [`Invoker::recover`] before the first invocation.
+    pub fn new(options: Options, ports: Ports, node: NodeId, general: Handle) -> Arc<Self> {
+        let Ports { backend, packages, journal, clock } = ports;
+        let room = Room::new(options.memory_mb(), options.sandboxes_max);
+        let uids = Uids::new(options.uid_first, options.sandboxes_max);
+        let launcher = Launcher {
+            options: Arc::new(options),
+            backend,
+            packages,
+            outlet: Outlet { journal, clock },
+            node,
+            uids,
+            cut: tokio_util::sync::CancellationToken::new(),
+        };
+        let node = Node::new(launcher, Admission::new(room), general);
+        node.spawn(freezer::run(Arc::clone(&node)));
+        let pools = Pools::new(Arc::clone(&node));
+        Arc::new(Self { node, pools, stopping: AtomicBool::new(false) })
+    }
+
+    /// Removes what an earlier process of this node left behind: sandboxes and run folders;
+    /// returns how many sandboxes.
+    ///
+    /// # Errors
+    /// The backend does not answer, or the run folder cannot be read.
+    pub async fn recover(&self) -> Result<u32, StartError> {
+        let launcher = &self.node.launcher;
+        let sandboxes = launcher.backend.sweep().await?;
+        let base = &launcher.options.run_dir;
+        let folders = run_dir::sweep(base)
+            .map_err(|error| StartError::failed(format!("sweep `{}`", base.display()), error))?;
+        if 0 < sandboxes.max(folders) {
+            tracing::info!(sandboxes, folders, "Removed what an earlier process left behind");
+        }
+        Ok(sandboxes)
+    }
+
+    /// Revisions of the function other than these are not current any more: running events finish
+    /// on them, idle sandboxes go.
+    pub fn retire(&self, function: &FunctionId, keep: &[Digest]) {
+        self.pools.retire(function, keep);
+    }
+
+    /// How many sandboxes are in which state.
+    pub fn sandboxes(&self) -> Sandboxes {
+        self.node.sandboxes()
+    }
+
+    /// Stops: no new events, running ones get `grace`, then every sandbox is removed. Returns
+    /// after `grace` and some seconds at the latest.
+    pub async fn stop(&self, grace: Duration) {
+        self.stopping.store(true, Ordering::Release);
+        let pools = self.node.pools();
+        for pool in &pools {
+            pool.shut();
+        }
+        self.node.stop.cancel();
+        self.node.tasks.close();
+        if time::timeout(grace, self.drained()).await.is_err() {
+            tracing::warn!(sandboxes = ?self.sandboxes(), "Ending what still runs");
+            self.node.launcher.cut.cancel();
+            for pool in &pools {
+                pool.take_all_away();
+            }
+        }
+        if time::timeout(CUT_OFF_WAIT, self.drained()).await.is_err() {
+            tracing::error!(sandboxes = ?self.sandboxes(), "Some sandboxes could not be removed");
+        }
+        self.pools.clear();
+    }
+
+    /// Waits until no sandbox and no task is left.
+    async fn drained(&self) {
+        const LOOK_AGAIN: Duration = Duration::from_millis(20);
+        while self.sandboxes() != Sandboxes::default() {
+            time::sleep(LOOK_AGAIN).await;
+        }
+        self.node.tasks.wait().await;
+    }
+
+    /// A sandbox that is awake, for one event.
+    async fn lease(&self, subject: &Subject) -> Result<Lease, Turned> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(Turned::of(unavailable("this node is stopping")));
+        }
+        let wait = match subject.mode {
+            Mode::Sync { line_wait, .. } => line_wait,
+            Mode::Async { .. } => self.node.launcher.options.async_wait(),
+        };
+        let revision = &subject.revision;
+        loop {
+            let mut lease = self.pools.of(revision).acquire(revision, wait).await?;
+            if lease.instance().thaw().await {
+                return Ok(lease);
+            }
+            // A lost sandbox is not the event's fault. Each turn takes one away for good.
+            tracing::warn!(instance = %lease.instance().id, "A sandbox could not be thawed");
+            lease.taint();
+        }
+    }
+}
+
+#[async_trait]
+impl Invoke for Invoker {
+    async fn invoke(&self, invocation: Invocation) -> Outcome {
+        let (subject, event) = Subject::of(invocation);
+        let lease = match self.lease(&subject).await {
+            Ok(lease) => lease,
+            Err(turned) => return turned_away(&self.node, &subject, turned),
+        };
+        let running = match Running::begin(&self.node, lease, subject.clone(), &event) {
+            Ok(running) => running,
+            Err(refused) => {
+                let (subject, verdict) = *refused;
+                return turned_away(&self.node, &subject, Turned::of(verdict));
+            }
+        };
+        drop(event);
+        match running.outcome().await {
+            Some(outcome) => outcome,
+            None => turned_away(&self.node, &subject, Turned::of(unavailable("the event was lost"))),
+        }
+    }
+}

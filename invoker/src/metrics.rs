@@ -1,0 +1,76 @@
+//! What is counted. The names are kept stable: `docs/operations.md` explains them.
+
+use std::time::Duration;
+
+use hanshu_core::{Outcome, Verdict};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+use crate::Sandboxes;
+
+/// Handles, looked up once: a warm invocation only adds.
+pub(crate) struct Metrics {
+    returned: Counter,
+    failed: Counter,
+    refused: Counter,
+    cold: Counter,
+    seconds: Histogram,
+    start_seconds: Histogram,
+    start_failures: Counter,
+    log_bytes_cut: Counter,
+    sandboxes: [Gauge; 4],
+    waiting: Gauge,
+}
+
+impl Metrics {
+    /// Counts where the process' recorder counts, which must have been set before.
+    pub(crate) fn new() -> Self {
+        let ended = |verdict: &'static str| counter!("hanshu_invocations_total", "verdict" => verdict);
+        let state = |state: &'static str| gauge!("hanshu_sandboxes", "state" => state);
+        Self {
+            returned: ended("returned"),
+            failed: ended("failed"),
+            refused: ended("refused"),
+            cold: counter!("hanshu_cold_invocations_total"),
+            seconds: histogram!("hanshu_invocation_seconds"),
+            start_seconds: histogram!("hanshu_sandbox_start_seconds"),
+            start_failures: counter!("hanshu_sandbox_start_failures_total"),
+            log_bytes_cut: counter!("hanshu_log_bytes_cut_total"),
+            sandboxes: ["starting", "idle", "busy", "stopping"].map(state),
+            waiting: gauge!("hanshu_invocations_waiting"),
+        }
+    }
+
+    pub(crate) fn ended(&self, outcome: &Outcome) {
+        match &outcome.verdict {
+            Verdict::Returned(_) => self.returned.increment(1),
+            Verdict::Failed(_) => self.failed.increment(1),
+            Verdict::Refused(_) => return self.refused.increment(1),
+        }
+        if outcome.report.cold {
+            self.cold.increment(1);
+        }
+        self.seconds.record(outcome.report.duration.as_secs_f64());
+    }
+
+    pub(crate) fn started(&self, took: Duration) {
+        self.start_seconds.record(took.as_secs_f64());
+    }
+
+    pub(crate) fn start_failed(&self) {
+        self.start_failures.increment(1);
+    }
+
+    pub(crate) fn cut(&self, bytes: u64) {
+        if 0 < bytes {
+            self.log_bytes_cut.increment(bytes);
+        }
+    }
+
+    pub(crate) fn sandboxes(&self, sandboxes: Sandboxes) {
+        let Sandboxes { starting, idle, frozen: _, busy, stopping, waiting } = sandboxes;
+        for (gauge, count) in self.sandboxes.iter().zip([starting, idle, busy, stopping]) {
+            gauge.set(f64::from(count));
+        }
+        self.waiting.set(f64::from(waiting));
+    }
+}

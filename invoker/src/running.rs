@@ -1,0 +1,325 @@
+//! One event in a sandbox, from the lease to its record, whoever is left to see it through.
+//!
+//! If the caller's future is dropped in the middle (the client hung up), the event goes on in a
+//! task of the general runtime until its answer or its deadline, is recorded, and the sandbox is
+//! given back in health.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hanshu_core::{
+    Failure, Invocation, InvocationRecord, LOG_TAIL_BYTES_MAX, Mode, Outcome, Refusal, Report,
+    RequestId, Revision, StatusCode, Timestamp, TriggerName, Verdict,
+};
+use hanshu_runtimes::wire::BODY_BYTES_MAX;
+use tokio::time::{self, Instant};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::control::End;
+use crate::exchange::{Answer, ConnError, Exchange, Fault};
+use crate::launch::{ending, failure_of, out_of_memory};
+use crate::logs::Ended;
+use crate::node::Node;
+use crate::pool::{Lease, Turned};
+use crate::runtime::millis;
+
+/// An event that takes longer has its output read while it runs. Until then the pipe holds it.
+const FOLLOW_AFTER: Duration = Duration::from_millis(5);
+/// After the data connection has ended: how long the shim may take to say why.
+const LAST_WORDS_WAIT: Duration = Duration::from_millis(100);
+
+/// Whose event it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    pub(crate) request_id: RequestId,
+    pub(crate) revision: Arc<Revision>,
+    pub(crate) trigger: Option<TriggerName>,
+    pub(crate) mode: Mode,
+}
+
+/// An event in a sandbox. Dropping it moves it to a task of its own.
+pub(crate) struct Running {
+    node: Arc<Node>,
+    event: Option<Event>,
+}
+
+struct Event {
+    subject: Subject,
+    lease: Lease,
+    exchange: Exchange,
+    started_at: Timestamp,
+    begun: Instant,
+    deadline: Instant,
+    /// For the first event of a sandbox that was started for it: how long that took.
+    init: Option<Duration>,
+}
+
+/// Why there is no answer.
+enum Missing {
+    TimedOut,
+    Fault(Fault),
+}
+
+impl Subject {
+    /// The parts of an invocation: whose it is, and the event.
+    pub(crate) fn of(invocation: Invocation) -> (Self, hanshu_core::Event) {
+        let Invocation { request_id, function, event, mode } = invocation;
+        let trigger = event.origin.trigger().cloned();
+        (Self { request_id, revision: function, trigger, mode }, event)
+    }
+
+    fn wants_tail(&self) -> bool {
+        matches!(self.mode, Mode::Sync { tail: true, .. })
+    }
+}
+
+impl Running {
+    /// Hands the event to the sandbox.
+    ///
+    /// # Errors
+    /// The event is over the limit: the failure, and the subject back.
+    pub(crate) fn begin(
+        node: &Arc<Node>,
+        lease: Lease,
+        subject: Subject,
+        event: &hanshu_core::Event,
+    ) -> Result<Self, Box<(Subject, Verdict)>> {
+        let timeout = subject.revision.config.timeout;
+        let payload = Bytes::clone(&event.payload);
+        let length = payload.len();
+        let exchange = Exchange::new(subject.request_id, &event.origin, millis(timeout), payload);
+        let Ok(exchange) = exchange else {
+            let message = format!("the event has {length} bytes, more than {BODY_BYTES_MAX}");
+            let failure = Failure::seen(StatusCode::UserCodeError, message);
+            return Err(Box::new((subject, Verdict::Failed(failure))));
+        };
+        let instance = lease.instance();
+        let cold = instance.first_use() && lease.waited;
+        let init = cold.then_some(instance.init);
+        instance.log.begin(subject.request_id, subject.wants_tail());
+        let begun = Instant::now();
+        let event = Event {
+            subject,
+            exchange,
+            started_at: node.launcher.outlet.clock.now(),
+            begun,
+            deadline: begun + timeout,
+            init,
+            lease,
+        };
+        Ok(Self { node: Arc::clone(node), event: Some(event) })
+    }
+
+    /// Sees the event through to its outcome and its record.
+    pub(crate) async fn outcome(mut self) -> Option<Outcome> {
+        let answer = self.event.as_mut()?.answer(&self.node).await;
+        // From here on nothing that is dropped is left to itself but last words.
+        let event = self.event.take()?;
+        Some(event.settle(&self.node, answer))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut event) = self.event.take() {
+            let node = Arc::clone(&self.node);
+            self.node.spawn(async move {
+                let answer = event.answer(&node).await;
+                event.settle(&node, answer);
+            });
+        }
+    }
+}
+
+/// What came of an event, with all that must be waited for.
+type Settled = Result<Answer, (Missing, Option<End>)>;
+
+impl Event {
+    /// Waits for the answer until the deadline. May be dropped and called again.
+    async fn answer(&mut self, node: &Arc<Node>) -> Settled {
+        let Self { lease, exchange, deadline, begun, .. } = self;
+        let instance = Arc::clone(lease.instance());
+        let Some(conn) = lease.begin() else {
+            return Err((Missing::Fault(ConnError::Ended.into()), None));
+        };
+        let mut timer = std::pin::pin!(time::sleep_until((*begun + FOLLOW_AFTER).min(*deadline)));
+        let mut follower = None;
+        let fault = loop {
+            tokio::select! {
+                biased;
+                answer = exchange.drive(conn) => match answer {
+                    Ok(answer) => return Ok(answer),
+                    Err(fault) => break fault,
+                },
+                () = &mut timer => {
+                    if *deadline <= Instant::now() {
+                        instance.leash.kill();
+                        return Err((Missing::TimedOut, None));
+                    }
+                    timer.as_mut().reset(*deadline);
+                    let instance = Arc::clone(&instance);
+                    follower.get_or_insert_with(|| {
+                        AbortOnDropHandle::new(node.spawn(async move { instance.log.follow().await }))
+                    });
+                }
+            }
+        };
+        let end = match &fault {
+            Fault::Conn(ConnError::Ended) => instance.leash.end_within(LAST_WORDS_WAIT).await,
+            _ => None,
+        };
+        instance.leash.kill();
+        Err((Missing::Fault(fault), end))
+    }
+
+    /// Gives the sandbox back and makes outcome and record.
+    fn settle(self, node: &Node, answer: Settled) -> Outcome {
+        let Self { subject, lease, started_at, begun, init, .. } = self;
+        let duration = begun.elapsed();
+        let instance = Arc::clone(lease.instance());
+        let log = instance.log.end();
+        let memory_bytes = instance.memory_bytes();
+        let verdict = match answer {
+            Ok(Answer { result, last }) => {
+                if last {
+                    drop(lease);
+                } else {
+                    lease.finish();
+                }
+                match result {
+                    Ok(value) => Verdict::Returned(value),
+                    Err(failure) => Verdict::Failed(failure_of(failure)),
+                }
+            }
+            Err((missing, end)) => {
+                let verdict = missing.verdict(&subject, &instance, end.as_ref());
+                drop(lease);
+                verdict
+            }
+        };
+        let report = Report {
+            started_at,
+            duration,
+            cold: init.is_some(),
+            init,
+            memory_bytes,
+            node: Some(node.launcher.node.clone()),
+            log_tail: None,
+        };
+        close(node, &subject, Outcome { verdict, report }, log)
+    }
+}
+
+impl Missing {
+    fn verdict(
+        self,
+        subject: &Subject,
+        instance: &crate::instance::Instance,
+        end: Option<&End>,
+    ) -> Verdict {
+        let config = &subject.revision.config;
+        let fault = match self {
+            Self::TimedOut => {
+                return Verdict::Failed(Failure::seen(
+                    StatusCode::TimeLimitReached,
+                    format!("Invoking task timed out after {} seconds", config.timeout.as_secs()),
+                ));
+            }
+            Self::Fault(fault) => fault,
+        };
+        if instance.leash.was_taken_away() {
+            let reason = "this node stopped before the function had answered".into();
+            return Verdict::Refused(Refusal::Sandbox { reason });
+        }
+        if instance.ran_out_of_memory(end) {
+            return Verdict::Failed(out_of_memory(config.memory_mb));
+        }
+        match (fault, end) {
+            (Fault::Conn(ConnError::Ended), Some(End::Exited(exited))) => {
+                Verdict::Failed(Failure::seen(
+                    StatusCode::ProcessExit,
+                    format!("User process exit when running ({})", ending(exited)),
+                ))
+            }
+            (Fault::Conn(ConnError::Ended), Some(End::Lost) | None) => Verdict::Failed(
+                Failure::seen(StatusCode::ProcessExit, "User process exit when running"),
+            ),
+            (Fault::Conn(ConnError::Io(error)), _) => {
+                tracing::warn!(%error, instance = %instance.id, "The runtime's connection failed");
+                let reason = "the runtime's connection failed".into();
+                Verdict::Refused(Refusal::Sandbox { reason })
+            }
+            (fault, _) => {
+                tracing::warn!(%fault, instance = %instance.id, request_id = %subject.request_id,
+                    "A runtime broke the protocol");
+                Verdict::Failed(Failure::seen(StatusCode::UserCodeError, fault.to_string()))
+            }
+        }
+    }
+}
+
+/// The outcome of an event that got no sandbox.
+pub(crate) fn turned_away(node: &Node, subject: &Subject, turned: Turned) -> Outcome {
+    let Turned { verdict, log, init } = turned;
+    // What the runtime printed while it failed to load belongs to who waited for it first.
+    let ended = log.map_or_else(Ended::nothing, |log| {
+        log.begin(subject.request_id, subject.wants_tail());
+        log.end()
+    });
+    let failed = matches!(verdict, Verdict::Failed(_));
+    let report = Report {
+        started_at: node.launcher.outlet.clock.now(),
+        duration: Duration::ZERO,
+        cold: failed,
+        init: init.filter(|_| failed),
+        memory_bytes: 0,
+        node: failed.then(|| node.launcher.node.clone()),
+        log_tail: None,
+    };
+    close(node, subject, Outcome { verdict, report }, ended)
+}
+
+/// Counts and records an outcome.
+fn close(node: &Node, subject: &Subject, mut outcome: Outcome, log: Ended) -> Outcome {
+    node.metrics.ended(&outcome);
+    node.metrics.cut(log.cut);
+    outcome.report.log_tail = log.tail.map(|mut tail| {
+        // Replacing invalid bytes may have made it longer.
+        let over = tail.len().saturating_sub(LOG_TAIL_BYTES_MAX);
+        let from = (over..tail.len()).find(|at| tail.is_char_boundary(*at)).unwrap_or(tail.len());
+        tail.split_off(from)
+    });
+    let attempt = match (subject.mode, &outcome.verdict) {
+        (Mode::Sync { .. }, _) => 1,
+        // It stays in its queue: nothing has happened to it.
+        (Mode::Async { .. }, Verdict::Refused(_)) if log.first => return outcome,
+        (Mode::Async { attempt }, _) => attempt,
+    };
+    let report = &outcome.report;
+    let error = match &outcome.verdict {
+        Verdict::Returned(_) => None,
+        Verdict::Failed(failure) => Some(failure.clone()),
+        Verdict::Refused(refusal) => {
+            Some(Failure::seen(refusal.status(), refusal.to_string()))
+        }
+    };
+    node.launcher.outlet.journal.record(InvocationRecord {
+        request_id: subject.request_id,
+        function: subject.revision.function.clone(),
+        version: subject.revision.version,
+        trigger: subject.trigger.clone(),
+        attempt,
+        started_at: report.started_at,
+        duration: report.duration,
+        status: outcome.verdict.status(),
+        error,
+        cold: report.cold,
+        init: report.init,
+        memory_mb: subject.revision.config.memory_mb,
+        memory_bytes: report.memory_bytes,
+        node: report.node.clone(),
+        first: log.first,
+    });
+    outcome
+}
