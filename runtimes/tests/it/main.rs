@@ -11,5 +11,6 @@ mod custom;
 mod direct;
 mod go;
 mod init;
+mod memory;
 mod shell;
 mod world;

@@ -113,6 +113,14 @@ impl World {
         self.start_as(unshare);
     }
 
+    /// The same in a control group.
+    pub(crate) fn start_in(&mut self, group: &Path) {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "echo $$ > \"$0\"/cgroup.procs && exec \"$@\""]).arg(group);
+        shell.arg(env!("CARGO_BIN_EXE_shim-under-test"));
+        self.start_as(shell);
+    }
+
     /// The same as a user without rights, who owns the sandbox's folder. Needs root.
     pub(crate) fn start_as_nobody(&mut self) {
         let program = self.code().join("hanshu");

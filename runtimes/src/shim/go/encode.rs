@@ -98,6 +98,12 @@ impl<'a> Fields<'a> {
         Self { out, last: 0 }
     }
 
+    /// The fields after this one, which was written in another way.
+    pub(super) const fn after(mut self, number: u64) -> Self {
+        self.last = number;
+        self
+    }
+
     pub(super) fn text(&mut self, number: u64, value: &str) {
         self.bytes(number, value.as_bytes());
     }

@@ -3,7 +3,7 @@
 //! Go matches fields by name, so that these serve scf-go-lib, old and new, and aws-lambda-go.
 
 use super::decode::Value;
-use super::encode::{Definition, Fields, id, int, message};
+use super::encode::{Definition, Fields, id, int, message, uint};
 use crate::shim::answer::clipped;
 use crate::wire::{Failure, status};
 
@@ -58,10 +58,9 @@ pub(super) struct Deadline {
     pub(super) nanos: i64,
 }
 
-/// One event, as the library wants it.
+/// One event but for its bytes, as the library wants it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct InvokeRequest<'a> {
-    pub(super) payload: &'a [u8],
     pub(super) request_id: &'a str,
     /// Must be set: the handler's context ends with it.
     pub(super) deadline: Deadline,
@@ -96,31 +95,42 @@ pub(super) fn write_ping(out: &mut Vec<u8>) {
     });
 }
 
-/// The argument of `Function.Invoke`.
-pub(super) fn write_invoke(out: &mut Vec<u8>, request: &InvokeRequest<'_>) {
-    message(out, |out| {
-        int(out, INVOKE_REQUEST);
-        let mut fields = Fields::new(out);
-        fields.bytes(1, request.payload);
-        fields.text(2, request.request_id);
-        let Deadline { seconds, nanos } = request.deadline;
-        if seconds != 0 || nanos != 0 {
-            fields.nested(4, |time| {
-                time.int(1, seconds);
-                time.int(2, nanos);
-            });
-        }
-        fields.text(7, request.namespace);
-        fields.text(8, request.function_name);
-        fields.text(9, request.function_version);
-        fields.int(10, i64::from(request.memory_limit_in_mb));
-        fields.int(11, i64::from(request.time_limit_in_ms));
-        fields.text(12, request.environment);
-        fields.text(13, request.region);
-        fields.text(14, request.app_id);
-        fields.text(15, request.uin);
-        fields.end();
-    });
+/// The argument of `Function.Invoke`, as what goes before the event's bytes and what goes after
+/// them: these may be many, and are not copied.
+pub(super) fn split_invoke(request: &InvokeRequest<'_>, payload_len: usize) -> (Vec<u8>, Vec<u8>) {
+    let mut before = Vec::new();
+    int(&mut before, INVOKE_REQUEST);
+    let mut after = Vec::new();
+    let mut fields = Fields::new(&mut after);
+    if payload_len != 0 {
+        // Field 1, and how long it is.
+        before.push(1);
+        uint(&mut before, u64::try_from(payload_len).unwrap_or(u64::MAX));
+        fields = fields.after(1);
+    }
+    fields.text(2, request.request_id);
+    let Deadline { seconds, nanos } = request.deadline;
+    if seconds != 0 || nanos != 0 {
+        fields.nested(4, |time| {
+            time.int(1, seconds);
+            time.int(2, nanos);
+        });
+    }
+    fields.text(7, request.namespace);
+    fields.text(8, request.function_name);
+    fields.text(9, request.function_version);
+    fields.int(10, i64::from(request.memory_limit_in_mb));
+    fields.int(11, i64::from(request.time_limit_in_ms));
+    fields.text(12, request.environment);
+    fields.text(13, request.region);
+    fields.text(14, request.app_id);
+    fields.text(15, request.uin);
+    fields.end();
+    let len = before.len() + payload_len + after.len();
+    let mut whole = Vec::with_capacity(before.len() + 9);
+    uint(&mut whole, u64::try_from(len).unwrap_or(u64::MAX));
+    whole.append(&mut before);
+    (whole, after)
 }
 
 /// What comes before every reply.

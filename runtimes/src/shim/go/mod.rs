@@ -21,7 +21,7 @@ use super::answer::{Answer, clipped};
 use super::link::{Event, Link, Then};
 use super::processes::Launch;
 use super::watch::Sandbox;
-use crate::wire::{Failure, Init, status};
+use crate::wire::{Failure, Init, InvokeHead, status};
 
 /// How often the function is tried until it listens.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(2);
@@ -42,9 +42,9 @@ pub(super) fn serve(sandbox: &Arc<Sandbox>) -> io::Result<()> {
     link.ready()?;
     let facts = Facts::new(sandbox, &init);
     while let Some(event) = link.next()? {
-        let name = event.name;
+        let Event { name, head, payload } = event;
         // The deadline is the invoker's, and it ends this process.
-        let replied = client.invoke(&facts.request(&event));
+        let replied = client.invoke(&facts.request(&head), payload);
         let Some((answer, then)) = answer_of(sandbox, replied) else {
             return link.wait_for_end();
         };
@@ -155,12 +155,11 @@ impl<'a> Facts<'a> {
         Self { init, environment, env: &sandbox.start.env }
     }
 
-    fn request<'r>(&'r self, event: &'r Event) -> InvokeRequest<'r> {
+    fn request<'r>(&'r self, head: &'r InvokeHead) -> InvokeRequest<'r> {
         let variable = |name: &str| self.env.get(name).map_or("", String::as_str);
         InvokeRequest {
-            payload: &event.payload,
-            request_id: event.head.request_id(),
-            deadline: deadline(event.head.remaining_ms),
+            request_id: head.request_id(),
+            deadline: deadline(head.remaining_ms),
             namespace: &self.init.namespace,
             function_name: &self.init.function_name,
             function_version: &self.init.function_version,

@@ -7,7 +7,7 @@ use super::decode::{Malformed, Message, Types, Value};
 use super::encode::define;
 use super::messages::{
     INVOKE_TYPE, InvokeRequest, PING_TYPE, REQUEST_TYPE, Reply, Response, TIMESTAMP_TYPE,
-    write_invoke, write_ping, write_request,
+    split_invoke, write_ping, write_request,
 };
 use crate::wire::BODY_BYTES_MAX;
 
@@ -21,6 +21,8 @@ const DEFINITIONS_MAX: usize = 1_000;
 /// Room that is kept from one message to the next.
 const KEPT_BYTES: usize = 64 * 1024;
 const READ_AHEAD: usize = 16 * 1024;
+/// Events up to this many bytes are sent in one call.
+const TOGETHER_MAX: usize = 64 * 1024;
 
 /// Why a call has no reply.
 #[derive(Debug, thiserror::Error)]
@@ -76,19 +78,36 @@ impl<S: Read + Write> Client<S> {
         let mut out = self.call("Function.Ping");
         define(&mut out, &PING_TYPE);
         write_ping(&mut out);
-        self.exchange(&out, |_| ())
+        self.stream.get_mut().write_all(&out)?;
+        self.take_reply(|_| ())
     }
 
-    /// `Function.Invoke`.
-    pub(super) fn invoke(&mut self, request: &InvokeRequest<'_>) -> Result<Reply, RpcError> {
+    /// `Function.Invoke` on an event, whose bytes are let go of as soon as they are sent: they lie
+    /// in the function's memory.
+    pub(super) fn invoke(
+        &mut self,
+        request: &InvokeRequest<'_>,
+        payload: Vec<u8>,
+    ) -> Result<Reply, RpcError> {
         let mut out = self.call("Function.Invoke");
         if !self.knows_invoke {
             define(&mut out, &INVOKE_TYPE);
             define(&mut out, &TIMESTAMP_TYPE);
             self.knows_invoke = true;
         }
-        write_invoke(&mut out, request);
-        self.exchange(&out, Reply::from_value)
+        let (mut before, mut after) = split_invoke(request, payload.len());
+        out.append(&mut before);
+        if payload.len() <= TOGETHER_MAX {
+            out.extend_from_slice(&payload);
+            out.append(&mut after);
+            self.stream.get_mut().write_all(&out)?;
+        } else {
+            self.stream.get_mut().write_all(&out)?;
+            self.stream.get_mut().write_all(&payload)?;
+            self.stream.get_mut().write_all(&after)?;
+        }
+        drop((payload, out));
+        self.take_reply(Reply::from_value)
     }
 
     /// The start of a call.
@@ -102,13 +121,8 @@ impl<S: Read + Write> Client<S> {
         out
     }
 
-    /// Sends a call and takes its reply: a response, and then a value, even where there is an error.
-    fn exchange<T>(
-        &mut self,
-        call: &[u8],
-        convert: impl FnOnce(&Value<'_>) -> T,
-    ) -> Result<T, RpcError> {
-        self.stream.get_mut().write_all(call)?;
+    /// A response, and then a value, even where there is an error.
+    fn take_reply<T>(&mut self, convert: impl FnOnce(&Value<'_>) -> T) -> Result<T, RpcError> {
         let response = self.read_value(Response::from_value)?;
         if response.sequence != self.sequence {
             return Err(RpcError::Broken("a reply belongs to another call".to_owned()));

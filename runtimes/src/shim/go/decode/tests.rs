@@ -9,7 +9,7 @@ use super::*;
 use crate::shim::go::encode::{define, int, uint};
 use crate::shim::go::messages::{
     Deadline, INVOKE_TYPE, InvokeRequest, PING_TYPE, REQUEST_TYPE, Reply, TIMESTAMP_TYPE,
-    write_invoke, write_ping, write_request,
+    split_invoke, write_ping, write_request,
 };
 use crate::shim::go::rpc::{Client, RpcError};
 use crate::wire::BODY_BYTES_MAX;
@@ -83,7 +83,6 @@ fn calls_are_the_bytes_that_go_sends() {
 #[test]
 fn an_event_is_the_bytes_that_go_sends() {
     let request = InvokeRequest {
-        payload: br#"{"k":"v"}"#,
         request_id: "rid-1",
         deadline: Deadline { seconds: 1_795_332_068, nanos: 0 },
         memory_limit_in_mb: 128,
@@ -91,7 +90,11 @@ fn an_event_is_the_bytes_that_go_sends() {
         ..InvokeRequest::default()
     };
     check_written(
-        |out| write_invoke(out, &request),
+        |out| {
+            let payload = br#"{"k":"v"}"#;
+            let (before, after) = split_invoke(&request, payload.len());
+            out.extend([before.as_slice(), payload, &after].concat());
+        },
         "2cff8601097b226b223a2276227d01057269642d310201fcd6052fc80006fe010002097b2241223a2262227d00",
     );
 }
@@ -125,9 +128,9 @@ fn replies_are_understood_as_go_sent_them() {
     let second = "16ff82010f46756e6374696f6e2e496e766f6b65010200";
     let mut client = function(&[PING_REPLY, INVOKE_RESPONSE, INVOKE_REPLY_TYPES, HI, second, BOOM]);
     client.ping().unwrap();
-    let reply = client.invoke(&InvokeRequest::default()).unwrap();
+    let reply = client.invoke(&InvokeRequest::default(), Vec::new()).unwrap();
     assert_eq!(reply, Reply { payload: br#""hi v""#.to_vec(), error: None });
-    let error = client.invoke(&InvokeRequest::default()).unwrap().error.unwrap();
+    let error = client.invoke(&InvokeRequest::default(), Vec::new()).unwrap().error.unwrap();
     assert!(!error.should_exit);
     let failure = error.into_failure();
     assert_eq!((failure.status_code, failure.error_message.as_str()), (430, "boom"));
@@ -139,10 +142,10 @@ fn replies_are_understood_as_go_sent_them() {
 fn a_reply_to_another_call_breaks_the_connection() {
     let mut client = function(&[PING_REPLY, INVOKE_RESPONSE, INVOKE_REPLY_TYPES, HI]);
     client.ping().unwrap();
-    client.invoke(&InvokeRequest::default()).unwrap();
+    client.invoke(&InvokeRequest::default(), Vec::new()).unwrap();
     let mut client = function(&[PING_REPLY, "12ff82010d46756e6374696f6e2e50696e6700", "03ff8400"]);
     client.ping().unwrap();
-    let refused = client.invoke(&InvokeRequest::default()).unwrap_err();
+    let refused = client.invoke(&InvokeRequest::default(), Vec::new()).unwrap_err();
     assert!(matches!(refused, RpcError::Broken(_)), "{refused:?}");
 }
 
@@ -159,9 +162,9 @@ fn a_reply_that_is_too_large_is_skipped_and_the_next_is_read() {
     sent.extend(bytes(HI));
     let mut client = Client::new(Function(io::Cursor::new(sent)));
     client.ping().unwrap();
-    let refused = client.invoke(&InvokeRequest::default()).unwrap_err();
+    let refused = client.invoke(&InvokeRequest::default(), Vec::new()).unwrap_err();
     assert!(matches!(refused, RpcError::TooLarge), "{refused:?}");
-    assert_eq!(client.invoke(&InvokeRequest::default()).unwrap().payload, br#""hi v""#);
+    assert_eq!(client.invoke(&InvokeRequest::default(), Vec::new()).unwrap().payload, br#""hi v""#);
 }
 
 #[test]
@@ -170,7 +173,8 @@ fn a_connection_that_ends_is_an_error_of_the_connection() {
     let whole = bytes(&whole);
     for len in 0..whole.len() {
         let mut client = Client::new(Function(io::Cursor::new(whole[..len].to_vec())));
-        let replied = client.ping().and_then(|()| client.invoke(&InvokeRequest::default()));
+        let replied =
+            client.ping().and_then(|()| client.invoke(&InvokeRequest::default(), Vec::new()));
         assert!(matches!(replied, Err(RpcError::Io(_))), "after {len} bytes: {replied:?}");
     }
 }
@@ -249,6 +253,6 @@ proptest! {
             sent[index] = byte;
         }
         let mut client = Client::new(Function(io::Cursor::new(sent)));
-        let _ = client.ping().and_then(|()| client.invoke(&InvokeRequest::default()));
+        let _ = client.ping().and_then(|()| client.invoke(&InvokeRequest::default(), Vec::new()));
     }
 }
