@@ -21,11 +21,13 @@ pub(super) fn go_first_when_memory_ends() {
 pub(super) fn bound(limits: &Limits) -> Result<(), StepError> {
     set(Resource::RLIMIT_CORE, 0)?;
     set(Resource::RLIMIT_NOFILE, limits.open_files)?;
-    set(Resource::RLIMIT_NPROC, limits.processes)?;
-    match limits.data_bytes {
-        Some(bytes) => set(Resource::RLIMIT_DATA, bytes),
-        None => Ok(()),
+    if let Some(processes) = limits.processes {
+        set(Resource::RLIMIT_NPROC, processes)?;
     }
+    if let Some(bytes) = limits.data_bytes {
+        set(Resource::RLIMIT_DATA, bytes)?;
+    }
+    Ok(())
 }
 
 fn set(resource: Resource, value: u64) -> Result<(), StepError> {

@@ -75,8 +75,8 @@ pub struct Bind {
 pub struct Limits {
     /// Open files.
     pub open_files: u64,
-    /// Processes and threads of the sandbox's user.
-    pub processes: u64,
+    /// Processes and threads of the sandbox's user; `None` where a group bounds them.
+    pub processes: Option<u64>,
     /// Bytes of private writable memory; `None` where a group bounds memory.
     pub data_bytes: Option<u64>,
 }

@@ -43,7 +43,7 @@ pub(super) fn of(options: &ProcessOptions, spec: &SandboxSpec, parts: &Parts) ->
         groups: parts.group.as_ref().map(|group| group.procs_files()).unwrap_or_default(),
         limits: confine::Limits {
             open_files: spec.open_files_max,
-            processes: spec.pids_max,
+            processes: parts.group.is_none().then_some(spec.pids_max),
             data_bytes: parts.group.is_none().then_some(memory_bytes + DATA_SLACK_BYTES),
         },
         command: SHIM.map(str::to_owned).to_vec(),
@@ -64,7 +64,7 @@ pub(super) fn trial(options: &ProcessOptions, root: &Path) -> Plan {
         groups: Vec::new(),
         limits: confine::Limits {
             open_files: hanshu_core::OPEN_FILES_MAX,
-            processes: hanshu_core::PIDS_MAX,
+            processes: None,
             data_bytes: None,
         },
         command: vec![TRIAL.into()],

@@ -70,7 +70,9 @@ impl Node {
         let id = format!("test-{}", &InstanceId::new().to_string()[..8]).parse().unwrap();
         fs::create_dir_all(dir.path().join("code")).unwrap();
         fs::write(dir.path().join("code/index.py"), "x = 1\n").unwrap();
-        let uids = AtomicU32::new(600_000);
+        // Tests run side by side, and the kernel counts some things by user.
+        static NEXT_UIDS: AtomicU32 = AtomicU32::new(600_000);
+        let uids = AtomicU32::new(NEXT_UIDS.fetch_add(100, Ordering::Relaxed));
         Self { id, dir, tasks: TaskTracker::new(), runtime_dir, uids }
     }
 

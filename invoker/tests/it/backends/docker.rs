@@ -27,6 +27,7 @@ async fn a_family_without_an_image_is_told_to_deploy() {
     let error = backend.start(&node.spec(Family::Nodejs, Network::None)).await.unwrap_err();
     assert!(matches!(error, StartError::Image(_)), "{error:?}");
     assert!(error.to_string().contains(&image), "{error}");
+    backend.close().await;
 }
 
 /// As the backend names it; seen from outside in its own error.
@@ -53,7 +54,9 @@ async fn containers_cannot_reach_each_other_or_the_host() {
     let address = address.lines().next().unwrap().trim().to_owned();
     let gateway = address.rsplit_once('.').unwrap().0.to_owned() + ".1";
     let reach = |host: &str, port: u16| {
-        format!("timeout 1 bash -c 'echo > /dev/tcp/{host}/{port}' 2>/dev/null && echo reached {host}; ")
+        format!(
+            "timeout 1 bash -c 'echo > /dev/tcp/{host}/{port}' 2>/dev/null && echo reached {host}; "
+        )
     };
     let mut script = reach(&address, 8000) + &reach("169.254.169.254", 80);
     if super::holds(&backend, "network without the host's services") {
@@ -115,6 +118,7 @@ async fn an_engine_that_went_away_is_used_again_when_it_is_back() {
     assert_eq!(containers(&node), 1);
     again.sandbox.stop().await;
     assert_eq!(containers(&node), 0);
+    backend.close().await;
     take_away(&relaying, &socket);
 }
 

@@ -23,6 +23,7 @@ async fn who_listens_does_so_on_a_loopback_of_its_own() {
     let hosts = fs::read_to_string("/proc/net/dev").unwrap().lines().count() - 2;
     let (_, said) = node.run(&backend, script).await;
     assert_eq!(said, format!("{hosts}\n"));
+    backend.close().await;
 }
 
 #[tokio::test]
