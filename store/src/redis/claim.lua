@@ -9,6 +9,7 @@ local function take(member)
   if not f[1] then
     -- Its hash is gone: somebody deleted it, or Redis evicted it.
     redis.call('ZREM', KEYS[3], member)
+    redis.call('ZREM', KEYS[4], member)
     return
   end
   local tries = redis.call('HINCRBY', key, 'tries', 1)

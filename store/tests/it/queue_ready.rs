@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::future::{join_all, poll_immediate};
 use hanshu_core::ports::{Ended, EventQueue, NewEvent, Pushed, QueueError, QueueStats};
 use hanshu_core::{Event, InvocationState, Origin, RequestId};
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::{Connection as _, PgConnection, SqliteConnection};
 use tokio::time::{sleep, timeout};
 
 use crate::queue_kinds::{HOLD, Kind, failure, kinds, name, node, shared_kinds, sqlite_file};
@@ -59,31 +59,51 @@ async fn what_is_due_later_says_when() {
     }
 }
 
+/// 100,000 events that wait in one queue, and one that ended in each of 10,000 others.
+const FLOOD: &str = "
+INSERT INTO queue_events (request_id, queue, seq, version, revision, origin, accepted_at,
+  expires_at, state, due_at, held_until, ended_at, claims, ran, attempts, begun, payload)
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 110000)
+SELECT 'flood-' || i, CASE WHEN i <= 100000 THEN 'default/hello' ELSE 'default/q-' || i END, i, 'v',
+  'r', 'o', i, i, CASE WHEN i <= 100000 THEN 'queued' ELSE 'succeeded' END, i, 0,
+  CASE WHEN i <= 100000 THEN NULL ELSE i END, 0, 0, '', '', '' FROM n";
+
+async fn flood(kind: &Kind) {
+    let (url, _) = kind.place.address();
+    match kind.name {
+        "sqlite file" => {
+            let mut connection = SqliteConnection::connect(&url).await.unwrap();
+            sqlx::raw_sql(FLOOD).execute(&mut connection).await.unwrap();
+        }
+        "postgres" => {
+            let mut connection = PgConnection::connect(&url).await.unwrap();
+            sqlx::raw_sql(FLOOD).execute(&mut connection).await.unwrap();
+        }
+        _ => {
+            for queue in (0..500).map(|n| format!("default/q-{n}")) {
+                kind.push(&queue).await;
+                let claim = kind.claim_one(&queue).await;
+                let source = kind.queue.source(&claim.queue);
+                source.end(claim.receipt, None, Ended::Expired(None)).await.unwrap();
+            }
+            join_all((0..5000).map(|_| kind.push(Q))).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn readiness_does_not_cost_by_empty_queues_or_by_waiting_events() {
     for kind in kinds().await {
-        for chunk in 0..10 {
-            let pushes = (0..50).map(|n| {
-                let queue = format!("default/empty-{chunk}-{n}");
-                let kind = &kind;
-                async move {
-                    kind.push(&queue).await;
-                    let claim = kind.claim_one(&queue).await;
-                    let source = kind.queue.source(&claim.queue);
-                    source.end(claim.receipt, None, Ended::Expired(None)).await.unwrap();
-                }
-            });
-            join_all(pushes).await;
-            join_all((0..500).map(|_| kind.push(Q))).await;
-        }
-        let start = Instant::now();
-        for _ in 0..10 {
+        flood(&kind).await;
+        let mut best = Duration::MAX;
+        for _ in 0..20 {
+            let start = Instant::now();
             assert_eq!(kind.queue.ready(10).await.unwrap().queues, [name(Q)]);
+            best = best.min(start.elapsed());
         }
-        let each = start.elapsed() / 10;
-        eprintln!("{}: ready takes {each:?} with 500 empty queues and 5,000 events", kind.name);
-        // A scan of all events takes longer, even here; one look-up takes well under 1 ms.
-        assert!(each < Duration::from_millis(20), "{}: {each:?}", kind.name);
+        eprintln!("{}: ready takes {best:?}", kind.name);
+        // A few look-ups take 1 ms in a slow build, going through 100,000 entries more than ten.
+        assert!(best < Duration::from_millis(8), "{}: {best:?}", kind.name);
     }
 }
 

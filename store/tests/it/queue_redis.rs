@@ -104,7 +104,7 @@ async fn is_away<T: std::fmt::Debug>(call: impl Future<Output = Result<T, QueueE
     let start = Instant::now();
     let error = call.await.unwrap_err();
     assert!(matches!(error, QueueError::Unavailable(_)), "{error:?}");
-    assert!(start.elapsed() < 2 * DEADLINE, "{:?}", start.elapsed());
+    assert!(start.elapsed() < 4 * DEADLINE, "{:?}", start.elapsed());
 }
 
 #[tokio::test]
