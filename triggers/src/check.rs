@@ -24,7 +24,7 @@ pub enum TriggerError {
     },
 }
 
-/// Entries of a stream per event, at most (SCF's CKafka trigger: 10,000).
+/// Entries of a stream per event, at most (as SCF's Kafka trigger).
 const BATCH_MAX: u32 = 10_000;
 const STREAM_BYTES_MAX: usize = 512;
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];

@@ -107,7 +107,8 @@ fn headers(json: &mut Json, headers: &HeaderMap) {
 
 /// `a=1&a=2&b&c=` → `{"a":["1","2"],"b":true,"c":""}`, in the order of first appearance.
 fn query(json: &mut Json, query: &str) {
-    let mut order: Vec<(Cow<'_, str>, Vec<Option<Cow<'_, str>>>)> = Vec::new();
+    type Values<'a> = Vec<Option<Cow<'a, str>>>;
+    let mut order: Vec<(Cow<'_, str>, Values<'_>)> = Vec::new();
     let mut places: HashMap<Cow<'_, str>, usize> = HashMap::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = match pair.split_once('=') {

@@ -402,3 +402,7 @@ fn gone(id: &TriggerId) -> Tried {
     // The trigger itself is about to go, or the catalog is a moment behind.
     Tried::Refused(Refusal::Unavailable { reason: format!("function `{}` is gone", id.function) })
 }
+
+#[cfg(test)]
+#[path = "redis_tests.rs"]
+mod tests;
