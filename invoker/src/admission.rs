@@ -140,8 +140,8 @@ mod tests {
         second.leave();
         assert_eq!(admission.enter(64).unwrap_err(), Shortage::Leaving);
         drop(second);
-        let small: Vec<_> = (0..2).map(|_| admission.enter(64).unwrap()).collect();
         drop(first);
+        let small: Vec<_> = (0..3).map(|_| admission.enter(64).unwrap()).collect();
         assert!(matches!(admission.enter(64), Err(Shortage::Full { .. })), "three slots");
         drop(small);
         assert!(admission.enter(256).is_ok());

@@ -13,9 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hanshu_core::ports::{
-    Journal, JournalError, LogPage, LogQuery, PackageError, PackageStore,
-};
+use hanshu_core::ports::{Journal, JournalError, LogPage, LogQuery, PackageError, PackageStore};
 use hanshu_core::{
     AsyncPolicy, Digest, Family, FunctionConfig, FunctionId, InvocationRecord, LogBatch, Qualifier,
     RequestId, Revision, Timestamp,
@@ -244,6 +242,7 @@ fn one_event(
         }
         "print_late" => {
             reply(b"null")?;
+            thread::sleep(Duration::from_millis(50));
             out.write_all(b"too late\n")?;
             return Ok(true);
         }

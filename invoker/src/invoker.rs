@@ -193,7 +193,12 @@ impl Invoke for Invoker {
         drop(event);
         match running.outcome().await {
             Some(outcome) => outcome,
-            None => turned_away(&self.node, &subject, Turned::of(unavailable("the event was lost"))),
+            None => {
+                turned_away(&self.node, &subject, Turned::of(unavailable("the event was lost")))
+            }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -339,8 +339,7 @@ pub(crate) fn out_of_memory(memory_mb: u32) -> Failure {
 pub(crate) fn failure_of(failure: wire::Failure) -> Failure {
     Failure {
         // A code that we do not have is the runtime's mistake, and so the user code's.
-        status_code: StatusCode::try_from(failure.status_code)
-            .unwrap_or(StatusCode::UserException),
+        status_code: StatusCode::try_from(failure.status_code).unwrap_or(StatusCode::UserException),
         error_code: failure.error_code,
         error_message: failure.error_message,
         stack_trace: failure.stack_trace,

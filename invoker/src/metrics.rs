@@ -24,7 +24,8 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Counts where the process' recorder counts, which must have been set before.
     pub(crate) fn new() -> Self {
-        let ended = |verdict: &'static str| counter!("hanshu_invocations_total", "verdict" => verdict);
+        let ended =
+            |verdict: &'static str| counter!("hanshu_invocations_total", "verdict" => verdict);
         let state = |state: &'static str| gauge!("hanshu_sandboxes", "state" => state);
         Self {
             returned: ended("returned"),

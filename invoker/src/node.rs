@@ -9,10 +9,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::Sandboxes;
 use crate::admission::Admission;
 use crate::launch::Launcher;
 use crate::metrics::Metrics;
-use crate::Sandboxes;
 use crate::pool::Pool;
 use crate::pool::state::Counts;
 

@@ -300,9 +300,7 @@ fn close(node: &Node, subject: &Subject, mut outcome: Outcome, log: Ended) -> Ou
     let error = match &outcome.verdict {
         Verdict::Returned(_) => None,
         Verdict::Failed(failure) => Some(failure.clone()),
-        Verdict::Refused(refusal) => {
-            Some(Failure::seen(refusal.status(), refusal.to_string()))
-        }
+        Verdict::Refused(refusal) => Some(Failure::seen(refusal.status(), refusal.to_string())),
     };
     node.launcher.outlet.journal.record(InvocationRecord {
         request_id: subject.request_id,

@@ -128,8 +128,9 @@ mod tests {
         let mut revision = revision("hello");
         revision.config.runtime = runtime.parse().unwrap();
         revision.config.handler = handler.into();
-        revision.config.env =
-            [("HOME", "/var/user"), ("SCF_NAMESPACE", "forged")].map(|(k, v)| (k.into(), v.into())).into();
+        revision.config.env = [("HOME", "/var/user"), ("SCF_NAMESPACE", "forged")]
+            .map(|(k, v)| (k.into(), v.into()))
+            .into();
         start_of(&revision, &Options::default())
     }
 

@@ -22,7 +22,8 @@ impl Uids {
     /// `count` ids from `first` on where this process is root, else its own.
     pub(crate) fn new(first: u32, count: u32) -> Arc<Self> {
         let own = nix::unistd::geteuid();
-        let free = own.is_root().then(|| Mutex::new((first..first.saturating_add(count)).collect()));
+        let free =
+            own.is_root().then(|| Mutex::new((first..first.saturating_add(count)).collect()));
         Arc::new(Self { free, own: own.as_raw() })
     }
 

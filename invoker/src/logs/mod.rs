@@ -169,7 +169,11 @@ impl Log {
 
     /// Reads what is there, at most as much as the pipe holds, so that somebody who writes without
     /// end does not keep us. Returns the bytes.
-    fn drain_from(&self, state: &mut State, read: impl Fn(&mut [u8]) -> io::Result<usize>) -> usize {
+    fn drain_from(
+        &self,
+        state: &mut State,
+        read: impl Fn(&mut [u8]) -> io::Result<usize>,
+    ) -> usize {
         let State { scratch, capture, since, .. } = state;
         if scratch.is_empty() {
             *scratch = vec![0; READ_BYTES];

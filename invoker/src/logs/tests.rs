@@ -79,7 +79,8 @@ async fn a_talkative_event_is_read_while_it_runs() {
     let ended = log.end();
     assert!(0 < ended.cut);
     let lines = journal.lines(Some(request_id));
-    let kept: usize = lines.iter().filter(|line| line.len() == 1023).map(|line| line.len() + 1).sum();
+    let kept: usize =
+        lines.iter().filter(|line| line.len() == 1023).map(|line| line.len() + 1).sum();
     assert_eq!(kept + ended.cut as usize, MEGABYTES * 1024 * 1024);
     assert_eq!(lines.iter().filter(|line| line.starts_with("[…")).count(), 1);
 }

@@ -268,12 +268,7 @@ impl Pool {
     }
 
     /// A lease ends.
-    fn take_back(
-        self: &Arc<Self>,
-        key: SandboxKey,
-        conn: Option<Box<DataConn>>,
-        input: Input,
-    ) {
+    fn take_back(self: &Arc<Self>, key: SandboxKey, conn: Option<Box<DataConn>>, input: Input) {
         let mut inner = self.lock();
         if let Some(slot) = inner.slots.get_mut(&key) {
             slot.conn = conn;

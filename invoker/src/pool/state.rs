@@ -208,8 +208,10 @@ impl State {
 
     /// How many sandboxes are in which state.
     pub(crate) fn counts(&self) -> Counts {
-        let mut counts =
-            Counts { waiting: u32::try_from(self.waiting).unwrap_or(u32::MAX), ..Counts::default() };
+        let mut counts = Counts {
+            waiting: u32::try_from(self.waiting).unwrap_or(u32::MAX),
+            ..Counts::default()
+        };
         for sandbox in self.sandboxes.values() {
             match sandbox.phase {
                 Phase::Starting | Phase::Blocked => counts.starting += 1,
