@@ -62,3 +62,51 @@ pub(crate) fn description() -> utoipa::openapi::OpenApi {
 pub(crate) async fn serve() -> Json<utoipa::openapi::OpenApi> {
     Json(description())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::routes::table;
+
+    #[test]
+    fn every_route_is_described_and_nothing_else() {
+        let described = serde_json::to_value(description()).unwrap();
+        assert!(described["openapi"].as_str().unwrap().starts_with("3.1"));
+        let mut told = BTreeSet::new();
+        for (path, methods) in described["paths"].as_object().unwrap() {
+            for method in methods.as_object().unwrap().keys() {
+                told.insert(format!("{method} {path}"));
+            }
+        }
+        let routes = table().into_iter().map(|route| format!("{} {}", route.method, route.path));
+        let mut answered: BTreeSet<_> = routes.collect();
+        answered.insert("post /v1/functions/{name}/invocations".into());
+        assert_eq!(told, answered);
+    }
+
+    #[test]
+    fn every_wire_type_is_described() {
+        let described = serde_json::to_value(description()).unwrap();
+        let schemas = described["components"]["schemas"].as_object().unwrap();
+        let sources = [
+            include_str!("wire/functions.rs"),
+            include_str!("wire/invocations.rs"),
+            include_str!("wire/logs.rs"),
+            include_str!("wire/problem.rs"),
+            include_str!("wire/queues.rs"),
+            include_str!("wire/status.rs"),
+            include_str!("wire/triggers.rs"),
+            include_str!("wire/versions.rs"),
+        ];
+        let mut types = 0;
+        for line in sources.iter().flat_map(|source| source.lines()) {
+            let kind = line.strip_prefix("pub struct ").or_else(|| line.strip_prefix("pub enum "));
+            let Some(name) = kind.and_then(|rest| rest.split(' ').next()) else { continue };
+            assert!(schemas.contains_key(name), "{name} is not described");
+            types += 1;
+        }
+        assert_eq!(types, schemas.len(), "{:?}", schemas.keys());
+    }
+}

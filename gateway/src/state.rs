@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use hanshu_controller::Controller;
 use hanshu_core::ports::{EventQueue, Journal};
 use hanshu_core::{Clock, TriggerId};
-use hanshu_triggers::{Intake, TriggersView};
+use hanshu_triggers::{Intake, SourceStates, TriggersView};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
@@ -64,6 +64,14 @@ pub trait CheckReadiness: Send + Sync {
 pub trait Troubles: Send + Sync {
     /// In one sentence, fit for the trigger's owner. From memory.
     fn of(&self, trigger: &TriggerId) -> Option<String>;
+}
+
+/// Where the streams are read in this process.
+impl Troubles for SourceStates {
+    fn of(&self, trigger: &TriggerId) -> Option<String> {
+        let state = SourceStates::of(self, trigger)?;
+        Some(format!("{} (since {})", state.away?, state.since))
+    }
 }
 
 /// The gateway's parts, cheap to clone.

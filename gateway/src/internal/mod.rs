@@ -12,9 +12,6 @@ mod placement;
 mod server;
 mod wire;
 
-#[cfg(test)]
-mod tests;
-
 pub use balancer::Balancer;
 pub use images::RemoteImages;
 pub use invoker::RemoteInvoker;

@@ -1,0 +1,11 @@
+//! What the gateway promises, tried through its public face.
+
+mod api_calls;
+mod api_deploys;
+mod api_reads;
+mod doubles;
+mod http_triggers;
+mod internal;
+mod invoker;
+mod sockets;
+mod world;
