@@ -25,7 +25,9 @@ pub enum Error {
         reason: std::io::Error,
     },
     /// A newer program has migrated it.
-    #[error("its schema has version {found}, this program knows versions up to {known}: start the newer hanshu, or restore a backup")]
+    #[error(
+        "its schema has version {found}, this program knows versions up to {known}: start the newer hanshu, or restore a backup"
+    )]
     Newer {
         /// In the database.
         found: i64,
@@ -33,13 +35,17 @@ pub enum Error {
         known: i64,
     },
     /// A migration that was applied is not the one we know.
-    #[error("its schema version {0} is not the one that this program made: it belongs to another program")]
+    #[error(
+        "its schema version {0} is not the one that this program made: it belongs to another program"
+    )]
     Foreign(i64),
     /// The disk is full.
     #[error("the disk of the database is full: free some space")]
     Full,
     /// It cannot be written.
-    #[error("the database cannot be written (read-only file, folder or server): check permissions and mounts")]
+    #[error(
+        "the database cannot be written (read-only file, folder or server): check permissions and mounts"
+    )]
     ReadOnly,
     /// It cannot be reached, or the connection broke.
     #[error("the database cannot be reached: {0}")]
@@ -96,7 +102,9 @@ impl From<sqlx::Error> for Error {
             },
             sqlx::Error::Io(error) => Self::Away(error.to_string()),
             sqlx::Error::Tls(error) => Self::Away(error.to_string()),
-            sqlx::Error::PoolTimedOut => Self::Away("no connection became free in time".into()),
+            sqlx::Error::PoolTimedOut => {
+                Self::Away("no connection could be made, or became free, in time".into())
+            }
             sqlx::Error::PoolClosed => Self::Away("it was closed".into()),
             sqlx::Error::WorkerCrashed => Self::Away("its worker ended".into()),
             sqlx::Error::BeginFailed => Self::Away("a transaction could not be begun".into()),

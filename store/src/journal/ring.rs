@@ -55,6 +55,7 @@ pub struct JournalWriter {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "flushes are rare, and entries are many")]
 enum Message {
     Entry(Entry),
     Flush(oneshot::Sender<Result<(), JournalError>>),

@@ -109,7 +109,7 @@ impl Frames {
         let (prefix, fixed) = bytes.split_at(8);
         let length = u64::from(u32::from_le_bytes(array(prefix, 0)));
         let end = self.at + PREFIX_BYTES + length;
-        if length < FIXED_BYTES || FRAME_BYTES_MAX < length || self.len < end {
+        if !(FIXED_BYTES..=FRAME_BYTES_MAX).contains(&length) || self.len < end {
             return Ok(None);
         }
         let head = Head {

@@ -142,8 +142,7 @@ impl SqlJournal {
         self.db
             .within(async {
                 let mut tx = self.db.begin_snapshot().await?;
-                let end: i64 =
-                    query_scalar(END).fetch_one(&mut *tx).await.map_err(Error::from)?;
+                let end: i64 = query_scalar(END).fetch_one(&mut *tx).await.map_err(Error::from)?;
                 let forward = after.is_some() || wanted.since.is_some();
                 let rows = rows(&mut tx, wanted, (after.unwrap_or(0), forward)).await?;
                 tx.commit().await.map_err(Error::from)?;

@@ -8,9 +8,7 @@ use hanshu_core::{
     FunctionId, InvocationRecord, LogBatch, LogText, Namespace, Qualifier, RequestId, StatusCode,
     Timestamp,
 };
-use hanshu_store::{
-    JournalWriter, SegmentJournal, SegmentOptions, SqlJournal, SqlJournalOptions,
-};
+use hanshu_store::{JournalWriter, SegmentJournal, SegmentOptions, SqlJournal, SqlJournalOptions};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -54,8 +52,7 @@ async fn journals() -> Vec<World> {
     // Small, so that every test crosses segments.
     let options = SegmentOptions { segment_bytes: 2000, ..SegmentOptions::default() };
     let (journal, writer) = SegmentJournal::open(folder.path(), options).unwrap();
-    let mut all =
-        vec![World::new("files".into(), Arc::new(journal), writer, Box::new(folder))];
+    let mut all = vec![World::new("files".into(), Arc::new(journal), writer, Box::new(folder))];
     for test in databases().await {
         let (journal, writer) = SqlJournal::new(test.db.clone(), SqlJournalOptions::default());
         all.push(World::new(test.name.into(), Arc::new(journal), writer, Box::new(test)));

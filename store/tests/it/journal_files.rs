@@ -107,7 +107,8 @@ async fn the_oldest_segments_go_when_the_journal_is_too_large() {
     assert_eq!(texts(&page).last(), Some(&"line 399"));
     assert!(texts(&page).len() < 200);
     // A reader that was far behind goes on with what is left.
-    let behind = LogQuery { after: Some(hanshu_core::ports::Cursor("1:0".into())), ..all_of("hello") };
+    let behind =
+        LogQuery { after: Some(hanshu_core::ports::Cursor("1:0".into())), ..all_of("hello") };
     let late = world.journal.read(&behind).await.unwrap();
     assert_eq!(late.lines, page.lines);
 }

@@ -1,5 +1,6 @@
 //! The ports' contracts, run on every adapter that can be had here.
 #![cfg(test)]
+#![expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
 mod databases;
 mod journal;
@@ -14,3 +15,4 @@ mod queue_race;
 mod queue_ready;
 mod queue_redis;
 mod registry;
+mod survive;
