@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use hanshu_core::ports::{Claim, Ended, EventQueue};
-use hanshu_core::{Clock as _, ManualClock, RequestId};
+use hanshu_core::ports::{Claim, Ended, EventQueue, NewEvent, Pushed, Tick};
+use hanshu_core::{Clock as _, ManualClock, RequestId, Timestamp, TriggerId};
 use tokio::task::JoinSet;
 
 use crate::queue_kinds::{HOLD, event, ids, lasting_kinds, name, new_clock, node, reopen};
@@ -111,6 +111,63 @@ async fn lapsed_events_are_claimed_by_one_of_many() {
         claimed.sort();
         dead.sort();
         assert_eq!(claimed, dead, "{}: each once", kind.name);
+    }
+}
+
+/// Every node pushes the same ticks of the same timers, and claims, each in an order of its own.
+async fn timer_node(queue: Arc<dyn EventQueue>, clock: Arc<ManualClock>, rotate: usize) -> usize {
+    const ROUNDS: u32 = 12;
+    let timers: Vec<_> = (0..6).map(|n| name(&format!("default/fn-{n}/tt"))).collect();
+    let start = clock.now().as_second();
+    let mut accepted = 0;
+    for round in 1..=ROUNDS {
+        let pushes = (0..timers.len()).map(|n| {
+            let timer = &timers[(n + rotate) % timers.len()];
+            let trigger = TriggerId {
+                function: timer.function.clone(),
+                name: timer.trigger.clone().unwrap(),
+            };
+            let at = Timestamp::from_second(start + i64::from(round)).unwrap();
+            let tick = Some(Tick { trigger, at });
+            queue.push(NewEvent { tick, ..event(&timer.to_string(), clock.now()) })
+        });
+        for pushed in join_all(pushes).await {
+            accepted += usize::from(pushed.unwrap() == Pushed::Accepted);
+        }
+        for timer in &timers {
+            let source = queue.source(timer);
+            let claims = source.claim(3, HOLD, &node()).await.unwrap();
+            let settle = async |claim: Claim| {
+                if claim.tries % 2 == 1 {
+                    source.retry(claim.receipt, clock.now(), None).await.unwrap();
+                } else {
+                    source.end(claim.receipt, None, Ended::Expired(None)).await.unwrap();
+                }
+            };
+            let settles = claims.into_iter().map(&settle);
+            join_all(settles).await;
+        }
+        queue.collect(clock.now()).await.unwrap();
+    }
+    accepted
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_push_the_same_ticks_do_not_wait_for_each_other_in_a_circle() {
+    for kind in lasting_kinds().await {
+        let mut nodes = JoinSet::new();
+        for rotate in 0..4 {
+            let queue = kind.place.open(Arc::clone(&kind.clock)).await;
+            nodes.spawn(timer_node(queue, Arc::clone(&kind.clock), rotate));
+        }
+        let all = async { nodes.join_all().await.into_iter().sum::<usize>() };
+        let accepted = tokio::time::timeout(Duration::from_secs(60), all).await.expect(kind.name);
+        // A node that lags finds later ticks queued and its own refused: none twice, then.
+        assert!((6..=6 * 12).contains(&accepted), "{}: {accepted}", kind.name);
+        let stats = kind.queue.stats().await.unwrap();
+        let left: u64 = stats.iter().map(|queue| queue.waiting + queue.buried).sum();
+        let running: u64 = stats.iter().map(|queue| queue.running).sum();
+        assert_eq!((left as usize, running), (accepted, 0), "{}", kind.name);
     }
 }
 
