@@ -8,8 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hanshu_core::{
-    Event, HttpAuth, INLINE_CHECK_BYTES_MAX, Origin, PAYLOAD_BYTES_MAX, Qualifier, RequestId,
-    Verdict,
+    Event, INLINE_CHECK_BYTES_MAX, Origin, PAYLOAD_BYTES_MAX, Qualifier, RequestId, Verdict,
 };
 use hanshu_triggers::http::answer::{Fault, HttpAnswer, answer, not_taken};
 use hanshu_triggers::http::{cors, event};
@@ -17,7 +16,6 @@ use hanshu_triggers::{Call, Error, Lookup, RouteMatch, RouteTable};
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as HttpBody, Incoming};
-use subtle::ConstantTimeEq as _;
 use tracing::{Instrument as _, debug_span};
 
 use crate::front::{Answer, Body, PayloadError, read_payload};
@@ -81,7 +79,8 @@ impl HttpTriggers {
             Err(Lookup::NotFound) if path == "/healthz" => return healthy(request_id),
             Err(missed) => return finish(miss(missed, request_id), &head.headers, request_id),
         };
-        if !may_call(&route, &head.headers) {
+        let key = head.headers.get(event::KEY_HEADER).map(HeaderValue::as_bytes);
+        if !route.admits(key) {
             let title = "this path asks for its key in the header x-hanshu-key";
             let answer =
                 HttpAnswer::problem(401, Fault::Platform, "unauthenticated", title, request_id);
@@ -206,17 +205,6 @@ fn miss(missed: Lookup, request_id: RequestId) -> HttpAnswer {
             }
             answer
         }
-    }
-}
-
-/// Whether the trigger is open, or the request has its key.
-fn may_call(found: &RouteMatch, headers: &HeaderMap) -> bool {
-    match (found.route.auth, &found.route.key) {
-        (HttpAuth::None, _) => true,
-        (HttpAuth::Key, None) => false,
-        (HttpAuth::Key, Some(key)) => headers
-            .get(event::KEY_HEADER)
-            .is_some_and(|given| given.as_bytes().ct_eq(key.expose().as_bytes()).into()),
     }
 }
 

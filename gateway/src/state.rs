@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use hanshu_controller::Controller;
 use hanshu_core::ports::{EventQueue, Journal};
 use hanshu_core::{Clock, TriggerId};
-use hanshu_triggers::{Intake, SourceStates, TriggersView};
+use hanshu_triggers::{Intake, SourceState, SourceStates, TriggersView};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
@@ -66,12 +66,28 @@ pub trait Troubles: Send + Sync {
     fn of(&self, trigger: &TriggerId) -> Option<String>;
 }
 
+/// All that keeps this process' triggers from working now.
+pub trait ListTroubles: Send + Sync {
+    /// Each with its trigger. From memory.
+    fn all(&self) -> Vec<(TriggerId, String)>;
+}
+
 /// Where the streams are read in this process.
 impl Troubles for SourceStates {
     fn of(&self, trigger: &TriggerId) -> Option<String> {
-        let state = SourceStates::of(self, trigger)?;
-        Some(format!("{} (since {})", state.away?, state.since))
+        trouble(SourceStates::of(self, trigger)?)
     }
+}
+
+impl ListTroubles for SourceStates {
+    fn all(&self) -> Vec<(TriggerId, String)> {
+        let all = SourceStates::all(self).into_iter();
+        all.filter_map(|(id, state)| Some((id, trouble(state)?))).collect()
+    }
+}
+
+fn trouble(state: SourceState) -> Option<String> {
+    Some(format!("{} (since {})", state.away?, state.since))
 }
 
 /// The gateway's parts, cheap to clone.

@@ -1,4 +1,5 @@
-//! The internal API between roles in different processes: invocations, packages by digest, images.
+//! The internal API between roles in different processes: invocations, packages by digest, images,
+//! troubles of triggers.
 //!
 //! Plain HTTP/1.1 with keep-alive on a listener of its own, every request but `/healthz` with the
 //! cluster's shared token. Both ends are of the same version of the program: the shapes here are
@@ -10,6 +11,7 @@ mod invoker;
 mod packages;
 mod placement;
 mod server;
+mod troubles;
 mod wire;
 
 pub use balancer::Balancer;
@@ -17,6 +19,7 @@ pub use images::RemoteImages;
 pub use invoker::RemoteInvoker;
 pub use packages::RemotePackages;
 pub use server::{Internal, InternalParts};
+pub use troubles::RemoteTroubles;
 
 use std::time::Duration;
 

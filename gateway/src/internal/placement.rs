@@ -119,7 +119,7 @@ impl Placement {
 }
 
 /// How much a function belongs to a node: the same in every process and build (FNV-1a, then the
-/// finalizer of SplitMix64 to spread it).
+/// finalizer of `SplitMix64` to spread it).
 fn rendezvous(function: &FunctionId, node: &NodeId) -> u64 {
     let parts = [function.namespace.as_str(), "/", function.name.as_str(), "@", node.as_str()];
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;

@@ -20,12 +20,14 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use super::troubles::{TROUBLES_PATH, Trouble};
 use super::wire::{
     HEAD_BYTES_MAX, INVOCATIONS_PATH, ImageLine, PackageFault, decode_call, encode_outcome,
 };
 use crate::forward::forward;
 use crate::front::{Answer, Body, read_payload};
 use crate::ndjson;
+use crate::state::ListTroubles;
 
 /// What the internal API speaks for. What a role does not have is left out: its paths answer 404.
 #[derive(Clone)]
@@ -38,6 +40,8 @@ pub struct InternalParts {
     pub packages: Option<Arc<dyn PackageStore>>,
     /// Controller or invoker role: makes images.
     pub images: Option<Arc<dyn ImageBuilder>>,
+    /// Triggers role: lists what triggers cannot do now.
+    pub troubles: Option<Arc<dyn ListTroubles>>,
     /// The general runtime: everything but invocations runs there.
     pub general: Handle,
     /// Image builds are tasks of it.
@@ -63,6 +67,10 @@ impl Internal {
             let state = (images, parts.tasks.clone());
             let path = "/internal/v1/images/{family}";
             router = router.merge(Router::new().route(path, post(make_image)).with_state(state));
+        }
+        if let Some(troubles) = parts.troubles.clone() {
+            let route = get(give_troubles);
+            router = router.merge(Router::new().route(TROUBLES_PATH, route).with_state(troubles));
         }
         Self { parts, router }
     }
@@ -183,6 +191,12 @@ fn package_fault(error: PackageError) -> AxumResponse {
         PackageError::Io(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, axum::Json(PackageFault::from(error))).into_response()
+}
+
+async fn give_troubles(State(troubles): State<Arc<dyn ListTroubles>>) -> AxumResponse {
+    let all = troubles.all().into_iter();
+    let all = all.map(|(trigger, trouble)| Trouble { trigger, trouble });
+    axum::Json(all.collect::<Vec<_>>()).into_response()
 }
 
 type Images = (Arc<dyn ImageBuilder>, TaskTracker);

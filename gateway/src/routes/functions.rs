@@ -1,12 +1,15 @@
 //! Functions: deploy, show, list, delete.
 
+use std::convert::Infallible;
+
+use axum::Json;
 use axum::body::Body as StreamBody;
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use hanshu_controller::DeployRequest;
 use hanshu_core::{ErrorKind, FunctionId, FunctionName, Namespace, RequestId};
 use http::header::{ACCEPT, CONTENT_TYPE};
+use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -43,6 +46,24 @@ pub(crate) struct ListParams {
     namespace: Option<Namespace>,
 }
 
+/// Whether the client reads progress line by line.
+#[derive(Debug)]
+pub(crate) enum Lines {
+    /// It does; the last line says which request it was.
+    Read(RequestId),
+    /// It waits for one answer.
+    Unread,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Lines {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        let request_id = parts.extensions.get().copied().unwrap_or_default();
+        Ok(if accepts_lines(&parts.headers) { Self::Read(request_id) } else { Self::Unread })
+    }
+}
+
 /// Makes code and configuration the function's `$LATEST`, and its triggers those given. With
 /// `Accept: application/x-ndjson`, progress is streamed line by line.
 #[utoipa::path(
@@ -59,18 +80,17 @@ pub(crate) struct ListParams {
 )]
 pub(crate) async fn deploy(
     State(gateway): State<Gateway>,
-    Extension(request_id): Extension<RequestId>,
+    lines: Lines,
     One(name): One<FunctionName>,
     Query(place): Query<InNamespace>,
-    headers: HeaderMap,
     JsonBody(wanted): JsonBody<DeployFunction>,
 ) -> Result<Response, Problem> {
     let function = FunctionId { namespace: place.namespace, name };
     let request = deploy_request(function, wanted)?;
-    if accepts_lines(&headers) {
-        return Ok(stream(gateway, request, request_id));
+    match lines {
+        Lines::Unread => Ok(Json(run(&gateway, request, &|_| {}).await?).into_response()),
+        Lines::Read(request_id) => Ok(stream(gateway, request, request_id)),
     }
-    Ok(Json(run(&gateway, request, &|_| {}).await?).into_response())
 }
 
 async fn run(

@@ -9,10 +9,12 @@ use bytes::Bytes;
 use hanshu_core::ports::{ImageBuilder as _, Invoke, InvokerNode, PackageError, PackageStore as _};
 use hanshu_core::{
     AsyncPolicy, Digest, Event, Family, FunctionConfig, FunctionId, Invocation, Mode, Origin,
-    Qualifier, Refusal, RequestId, Revision, Secret, StatusCode, SystemClock, Verdict,
+    Qualifier, Refusal, RequestId, Revision, Secret, StatusCode, SystemClock, TriggerId, Verdict,
 };
+use hanshu_gateway::Troubles as _;
 use hanshu_gateway::internal::{
     Balancer, Internal, InternalParts, Peers, RemoteImages, RemoteInvoker, RemotePackages,
+    RemoteTroubles,
 };
 use http::Request;
 use http_body_util::Full;
@@ -22,7 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::doubles::{Images, MemoryPackages};
 use crate::invoker::Echo;
-use crate::world::{Answered, listen};
+use crate::world::{Answered, Away, listen};
 
 struct Node {
     node: InvokerNode,
@@ -41,6 +43,7 @@ fn parts(echo: Arc<Echo>, packages: Arc<MemoryPackages>) -> InternalParts {
         invoke: Some(echo),
         packages: Some(packages),
         images: Some(Arc::new(Images)),
+        troubles: Some(Arc::new(Away)),
         general: Handle::current(),
         tasks: TaskTracker::new(),
     }
@@ -231,6 +234,24 @@ async fn a_controller_that_is_away_is_told_apart_from_a_missing_package() {
     let digest = Digest::from_bytes([3; 32]);
     let error = remote.folder(&digest).await.unwrap_err();
     assert!(matches!(&error, PackageError::Io(reason) if reason.contains("cannot be reached")));
+}
+
+#[tokio::test]
+async fn troubles_of_triggers_are_known_to_other_nodes() {
+    let node = node("n1").await;
+    let urls = vec!["http://127.0.0.1:1".to_owned(), node.node.url.clone()];
+    let troubles = RemoteTroubles::new(peers(), move || urls.clone());
+    let trigger = |name: &str| TriggerId {
+        function: FunctionId {
+            namespace: "default".parse().unwrap(),
+            name: "hello".parse().unwrap(),
+        },
+        name: name.parse().unwrap(),
+    };
+    assert_eq!(troubles.of(&trigger("redis")), None);
+    troubles.ask().await;
+    assert_eq!(troubles.of(&trigger("redis")).unwrap(), "the stream cannot be read");
+    assert_eq!(troubles.of(&trigger("timer")), None);
 }
 
 #[tokio::test]

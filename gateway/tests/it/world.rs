@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hanshu_controller::{Access, Controller, MasterKey};
 use hanshu_core::ports::Registry as _;
-use hanshu_core::{ManualClock, TriggerId};
+use hanshu_core::{FunctionId, ManualClock, Namespace, TriggerId};
 use hanshu_gateway::wire::NotReady;
 use hanshu_gateway::{
-    Answer, Api, Body, CheckReadiness, FrontOptions, Gateway, GatewayParts, HttpTriggers, Options,
-    Troubles, serve,
+    Answer, Api, Body, CheckReadiness, FrontOptions, Gateway, GatewayParts, HttpTriggers,
+    ListTroubles, Options, Troubles, serve,
 };
 use hanshu_triggers::{Intake, IntakeOptions, TriggersFeed};
 use http::{Request, Response};
@@ -52,11 +52,22 @@ impl CheckReadiness for Reasons {
     }
 }
 
-struct Away;
+/// The stream of `default/hello/redis` is away.
+pub(crate) struct Away;
 
 impl Troubles for Away {
     fn of(&self, trigger: &TriggerId) -> Option<String> {
         (trigger.name.as_str() == "redis").then(|| "the stream cannot be read".into())
+    }
+}
+
+impl ListTroubles for Away {
+    fn all(&self) -> Vec<(TriggerId, String)> {
+        let name = "hello".parse().unwrap();
+        let function = FunctionId { namespace: Namespace::default(), name };
+        let id = TriggerId { function, name: "redis".parse().unwrap() };
+        let trouble = self.of(&id).unwrap();
+        vec![(id, trouble)]
     }
 }
 
