@@ -196,7 +196,7 @@ fn shim(run_dir: PathBuf, inside: &Arc<Inside>) -> Io<()> {
             return Ok(());
         }
         "init_hangs" => return Ok(()),
-        "init_talks" => write!(&out, "hello from the import\n")?,
+        "init_talks" => writeln!(&out, "hello from the import")?,
         "init_slowly" => thread::sleep(Duration::from_millis(100)),
         _ => {}
     }

@@ -66,7 +66,7 @@ pub trait Sandbox: Send + Sync + fmt::Debug {
     /// Returns when process 1 has ended. May never return where that cannot be known: then a
     /// sandbox that does not come up is given up after a time limit only.
     async fn ended(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Freezes every process by a write to an open cgroup file, in well under a millisecond.

@@ -78,12 +78,12 @@ impl DataConn {
     /// answer wakes the caller without a hop between threads. Two system calls when it changes.
     fn here(&mut self) -> io::Result<&mut UnixStream> {
         let here = Handle::try_current().map_err(io::Error::other)?.id();
-        if self.reactor != Some(here) {
-            if let Some(stream) = self.stream.take() {
-                let std: StdStream = stream.into_std()?;
-                self.stream = Some(UnixStream::from_std(std)?);
-                self.reactor = Some(here);
-            }
+        if self.reactor != Some(here)
+            && let Some(stream) = self.stream.take()
+        {
+            let std: StdStream = stream.into_std()?;
+            self.stream = Some(UnixStream::from_std(std)?);
+            self.reactor = Some(here);
         }
         self.stream.as_mut().ok_or_else(|| io::Error::from(ErrorKind::NotConnected))
     }

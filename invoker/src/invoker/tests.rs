@@ -484,7 +484,8 @@ async fn stopping_lets_running_events_finish_and_takes_no_new_ones() {
     let stop = async {
         time::sleep(Duration::from_millis(20)).await;
         let invoker = Arc::clone(&world.invoker);
-        let stopping = tokio::spawn(async move { invoker.stop(GRACE).await });
+        let general = world.general.as_ref().unwrap();
+        let stopping = general.spawn(async move { invoker.stop(GRACE).await });
         time::sleep(Duration::from_millis(20)).await;
         let late = world.call(Bytes::from_static(b"1")).await;
         assert!(matches!(late.verdict, Verdict::Refused(Refusal::Unavailable { .. })));

@@ -208,7 +208,8 @@ mod tests {
         let marks: Vec<_> = kept.iter().filter(|line| line.starts_with("[…")).collect();
         assert_eq!(marks, [&format!("[… {} bytes cut …]", capture.cut())]);
         let bytes: usize = kept.iter().map(|line| line.len() + 1).sum();
-        assert_eq!(bytes - marks[0].len() - 1 + capture.cut() as usize, total);
+        let cut = usize::try_from(capture.cut()).unwrap();
+        assert_eq!(bytes - marks[0].len() - 1 + cut, total);
     }
 
     #[test]

@@ -2,3 +2,4 @@
 //! The contract of the invoker.
 
 mod backends;
+mod events;

@@ -246,6 +246,8 @@ enum Life {
     Starting,
     Blocked,
     Idle,
+    /// Given back, and not to be used again.
+    Tainted,
     Busy,
     Lent,
     Stopping,
@@ -320,12 +322,12 @@ impl World {
                 Input::Unblocked { key }
             }),
             Step::Release(index, healthy) => self.pick(index, &[Life::Busy]).map(|key| {
-                self.set(key, Life::Idle);
+                self.set(key, if healthy { Life::Idle } else { Life::Tainted });
                 Input::Released { key, healthy }
             }),
-            Step::Borrow(index) => {
-                self.pick(index, &[Life::Idle]).map(|key| Input::Borrowed { key })
-            }
+            Step::Borrow(index) => self
+                .pick(index, &[Life::Idle, Life::Busy, Life::Lent])
+                .map(|key| Input::Borrowed { key }),
             Step::Return(index) => self.pick(index, &[Life::Lent]).map(|key| {
                 self.set(key, Life::Idle);
                 Input::Returned { key, idle_since: self.now }
@@ -346,8 +348,25 @@ impl World {
                 Some(Input::Tick)
             }
         };
-        if let Some(input) = input {
-            self.feed(input);
+        let Some(input) = input else { return };
+        let line = self.line.len();
+        let key_and_lane = match input {
+            Input::Blocked { key } => Some((key, self.sandboxes[&key].0)),
+            _ => None,
+        };
+        let failed = match input {
+            Input::StartFailed { key } => self.state.sandboxes.get(&key).map(|its| its.lane),
+            _ => None,
+        };
+        let waited = failed.is_some_and(|lane| self.line.values().any(|its| *its == lane));
+        self.feed(input);
+        assert!(!waited || self.line.len() < line, "nobody was told of a failed start");
+        if let Some((key, lane)) = key_and_lane
+            && self.sandboxes.contains_key(&key)
+        {
+            let need = self.line.values().filter(|its| **its == lane).count();
+            let starts = self.count(lane, &[Life::Starting, Life::Blocked]);
+            assert!(starts <= need, "a start waits for room that nobody needs");
         }
     }
 
@@ -377,7 +396,8 @@ impl World {
                     self.line.remove(&waiter).expect("answered twice");
                 }
                 Action::Stop { key } => {
-                    assert_eq!(self.sandboxes[&key].1, Life::Idle, "stopped in use");
+                    let life = self.sandboxes[&key].1;
+                    assert!(matches!(life, Life::Idle | Life::Tainted), "stopped while {life:?}");
                     self.set(key, Life::Stopping);
                 }
             }
@@ -406,6 +426,7 @@ impl World {
         }
         let counts = self.state.counts();
         assert_eq!(counts.waiting as usize, self.line.len());
+        assert_eq!(lives(Life::Tainted), 0, "a tainted sandbox was kept");
         assert_eq!(counts.idle as usize, lives(Life::Idle));
         assert_eq!(counts.busy as usize, busy + lives(Life::Lent));
         assert_eq!(counts.stopping as usize, lives(Life::Stopping));

@@ -76,6 +76,11 @@ impl Node {
         Self { id, dir, tasks: TaskTracker::new(), runtime_dir, uids }
     }
 
+    /// The first of twenty user ids that nobody else uses here.
+    pub(crate) fn spare_uids(&self) -> u32 {
+        self.uids.load(Ordering::Relaxed) + 50
+    }
+
     pub(crate) fn runtime_dir(&self) -> PathBuf {
         self.runtime_dir.clone()
     }

@@ -3,7 +3,7 @@
 //! A test takes a backend from [`backends`], so that each sentence is checked on Docker and on
 //! processes alike; what a backend says it does not hold (`guarantees`) is not asked of it.
 
-mod bench;
+pub(crate) mod bench;
 mod docker;
 mod process;
 
@@ -57,6 +57,11 @@ async fn docker(node: &Node) -> Option<DockerBackend> {
             None
         }
     }
+}
+
+/// Every backend that can be had here.
+pub(crate) async fn each_backend(node: &Node) -> Vec<Arc<dyn Backend>> {
+    backends(node).await
 }
 
 async fn backends(node: &Node) -> Vec<Arc<dyn Backend>> {
