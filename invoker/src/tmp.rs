@@ -63,8 +63,9 @@ struct Ready {
 
 impl TmpPool {
     /// Removes what an earlier process left in `dir`, and finds out by doing it whether file
-    /// systems can be mounted. Blocks for some tens of milliseconds.
-    pub(crate) fn open(dir: &Path, tasks: TaskTracker) -> Self {
+    /// systems can be mounted. `refused` says why they would be of no use. Blocks for some tens
+    /// of milliseconds.
+    pub(crate) fn open(dir: &Path, refused: Option<&str>, tasks: TaskTracker) -> Self {
         sweep(dir);
         let mut shared = Shared {
             dir: dir.to_owned(),
@@ -73,7 +74,7 @@ impl TmpPool {
             next: AtomicU64::new(0),
             tasks,
         };
-        match probe(&shared) {
+        match refused.map_or_else(|| probe(&shared), |reason| Err(reason.to_owned())) {
             Ok(folder) => lock(&shared.ready).folders.push(folder),
             Err(reason) => shared.refused = Some(reason),
         }
@@ -146,6 +147,14 @@ impl TmpPool {
     }
 }
 
+/// Whoever forgets to close leaves nothing either; it only takes longer then and there.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let ready = self.ready.get_mut().unwrap_or_else(PoisonError::into_inner);
+        ready.folders.iter().for_each(|folder| remove(folder));
+    }
+}
+
 fn lock(ready: &Mutex<Ready>) -> std::sync::MutexGuard<'_, Ready> {
     // A panic elsewhere leaves a list that is still true.
     ready.lock().unwrap_or_else(PoisonError::into_inner)
@@ -154,9 +163,6 @@ fn lock(ready: &Mutex<Ready>) -> std::sync::MutexGuard<'_, Ready> {
 fn probe(shared: &Shared) -> Result<PathBuf, String> {
     if !Uid::effective().is_root() {
         return Err("only root may mount file systems".into());
-    }
-    if Path::new("/.dockerenv").exists() {
-        return Err("the engine does not see what is mounted in this container".into());
     }
     make(shared).map_err(|error| error.to_string())
 }

@@ -137,7 +137,8 @@ impl Group {
         false
     }
 
-    fn kill(&self) {
+    /// Sends SIGKILL to everything in the group.
+    pub(crate) fn kill(&self) {
         for (_, folder) in &self.folders {
             if fs::write(folder.join("cgroup.kill"), "1").is_ok() {
                 continue;

@@ -3,12 +3,17 @@
 //! Each request has a connection of its own (the client keeps none), so that none can be broken;
 //! what is kept is the version of the API that was agreed on.
 
+use std::fs;
 use std::future::Future;
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use bollard::errors::Error as ClientError;
 use bollard::{API_DEFAULT_VERSION, Docker};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -53,6 +58,22 @@ impl Engine {
     /// Whether it is on this machine, as far as its address says.
     pub(super) fn is_local(&self) -> bool {
         self.path().is_some()
+    }
+
+    /// Whether the engine's process is seen from here and has the same mounts: not where we, or
+    /// it, run in a container. Its control groups can be seen then, too.
+    pub(super) fn sees_our_mounts(&self) -> bool {
+        let Some(stream) = self.path().and_then(|path| UnixStream::connect(path).ok()) else {
+            return false;
+        };
+        let Ok(engine) = getsockopt(&stream, PeerCredentials) else { return false };
+        let mounts = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt"));
+        match (mounts(&engine.pid().to_string()), mounts("self")) {
+            (Ok(theirs), Ok(ours)) => theirs == ours,
+            // Not ours to look at: it is root's, as engines on the same host are, and we are not.
+            (Err(error), Ok(_)) => error.kind() == io::ErrorKind::PermissionDenied,
+            (_, Err(_)) => false,
+        }
     }
 
     fn path(&self) -> Option<&Path> {

@@ -37,6 +37,8 @@ pub(crate) use spec::LABEL;
 
 /// Starts at once for each core: with more, every one takes longer and none is ready earlier.
 const STARTS_PER_CORE: usize = 2;
+/// Why an engine elsewhere gets no file systems from us.
+const FAR: &str = "the engine does not see what is mounted here";
 /// A start waits this long for its turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -83,10 +85,13 @@ impl DockerBackend {
     pub async fn connect(options: DockerOptions, tasks: TaskTracker) -> Result<Self, StartError> {
         let engine = Arc::new(Engine::new(options.engine.as_deref()));
         engine.client().await?;
-        let tmp_dir = options.dir.join("tmp");
-        let tracker = tasks.clone();
-        let tmp = tasks
-            .spawn_blocking(move || TmpPool::open(&tmp_dir, tracker))
+        let (tmp_dir, tracker) = (options.dir.join("tmp"), tasks.clone());
+        let asked = Arc::clone(&engine);
+        let (near, tmp) = tasks
+            .spawn_blocking(move || {
+                let near = asked.sees_our_mounts();
+                (near, TmpPool::open(&tmp_dir, (!near).then_some(FAR), tracker))
+            })
             .await
             .map_err(|error| StartError::failed("prepare /tmp", error))?;
         let bridge = Bridge::new(&options.node, engine.is_local(), tasks);
@@ -101,7 +106,7 @@ impl DockerBackend {
             }),
             starts: Semaphore::new(cores * STARTS_PER_CORE),
             bridge,
-            hierarchy: Hierarchy::find(),
+            hierarchy: Hierarchy::find().filter(|_| near),
         })
     }
 
@@ -154,13 +159,6 @@ impl DockerBackend {
             .zip(found.id)
             .and_then(|((hierarchy, pid), id)| Group::of_process(hierarchy, pid, &id)))
     }
-
-    /// Whether control groups of containers can be seen, which another container cannot.
-    fn sees_groups(&self) -> bool {
-        self.hierarchy.is_some()
-            && self.shared.engine.is_local()
-            && !std::path::Path::new("/.dockerenv").exists()
-    }
 }
 
 #[async_trait]
@@ -210,7 +208,7 @@ impl Backend for DockerBackend {
 
     fn guarantees(&self) -> Vec<Guarantee> {
         guarantees::table(&guarantees::Facts {
-            groups: self.sees_groups(),
+            groups: self.hierarchy.is_some(),
             firewall_refused: self.bridge.firewall_refused(),
             tmp_refused: self.shared.tmp.refused().map(str::to_owned),
             root: nix::unistd::Uid::effective().is_root(),

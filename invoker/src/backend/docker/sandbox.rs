@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use bollard::query_parameters::RemoveContainerOptions;
+use bollard::errors::Error as ClientError;
+use bollard::query_parameters::{RemoveContainerOptions, WaitContainerOptions};
+use futures_util::StreamExt as _;
 
 use super::{EngineError, Shared};
 use crate::backend::Sandbox;
@@ -49,6 +51,18 @@ impl Sandbox for DockerSandbox {
             self.shared.tmp.give_back(tmp).await;
         }
         self.shared.live().remove(&self.name);
+    }
+
+    async fn ended(&self) {
+        if let Ok((docker, _)) = self.shared.engine.client().await {
+            let mut waiting = docker.wait_container(&self.name, None::<WaitContainerOptions>);
+            // An error that tells the container's status is an answer, too.
+            match waiting.next().await {
+                Some(Ok(_) | Err(ClientError::DockerContainerWaitError { .. })) => return,
+                Some(Err(_)) | None => {}
+            }
+        }
+        std::future::pending::<()>().await;
     }
 
     fn freeze(&self) -> bool {

@@ -71,7 +71,7 @@ impl ProcessBackend {
         let tmp_dir = options.dir.join("tmp");
         let tracker = tasks.clone();
         let tmp = tasks
-            .spawn_blocking(move || TmpPool::open(&tmp_dir, tracker))
+            .spawn_blocking(move || TmpPool::open(&tmp_dir, None, tracker))
             .await
             .map_err(|error| StartError::failed("prepare /tmp", error))?;
         let backend = Self { options, groups, tmp, tasks };

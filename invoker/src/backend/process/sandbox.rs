@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr};
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
@@ -22,8 +23,10 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 const WORDS_BYTES: usize = 1024;
 
 pub(super) struct ProcessSandbox {
-    /// The outer half of `hanshu confine`: its end is the sandbox's.
-    child: Mutex<Option<Child>>,
+    /// Tells whoever waits for the sandbox's end to bring it about.
+    kill: Arc<Notify>,
+    /// Becomes true at its end.
+    ended: watch::Receiver<bool>,
     parts: Mutex<Option<Parts>>,
     /// Asked without waiting for whoever removes the sandbox.
     group: Option<Arc<Group>>,
@@ -32,32 +35,40 @@ pub(super) struct ProcessSandbox {
 }
 
 impl ProcessSandbox {
+    /// `child` is the outer half of `hanshu confine`: its end is the sandbox's.
     pub(super) fn new(mut child: Child, parts: Parts, tmp: TmpPool, tasks: TaskTracker) -> Self {
         if let Some(words) = child.stderr.take() {
             tasks.spawn(listen(words));
         }
+        let kill = Arc::new(Notify::new());
+        let (tell, ended) = watch::channel(false);
+        tasks.spawn(reap(child, Arc::clone(&kill), tell));
         let group = parts.group.clone();
-        Self { child: Mutex::new(Some(child)), parts: Mutex::new(Some(parts)), group, tmp, tasks }
+        Self { kill, ended, parts: Mutex::new(Some(parts)), group, tmp, tasks }
     }
 }
 
 #[async_trait]
 impl Sandbox for ProcessSandbox {
     async fn stop(&self) {
-        let child = self.child.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(mut child) = child {
-            // Its end is that of process 1, and that of all others. A frozen one ends below.
-            if let Err(error) = child.start_kill() {
-                tracing::debug!(%error, "A sandbox had ended before it was stopped");
-            }
-            if timeout(END_TIMEOUT, child.wait()).await.is_err() {
-                tracing::warn!("A process sandbox does not end");
-            }
+        // Its end is that of process 1, and that of all others. What is frozen dies as it thaws.
+        self.kill.notify_one();
+        if let Some(group) = &self.group {
+            group.kill();
+            group.thaw();
         }
+        if timeout(END_TIMEOUT, self.ended()).await.is_err() {
+            tracing::warn!("A process sandbox does not end");
+        }
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(parts) = parts {
             remove(parts, &self.tmp, &self.tasks).await;
         }
+    }
+
+    async fn ended(&self) {
+        // The other end is gone only after it has told.
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
     }
 
     fn freeze(&self) -> bool {
@@ -81,6 +92,21 @@ impl fmt::Debug for ProcessSandbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProcessSandbox").field("group", &self.group).finish_non_exhaustive()
     }
+}
+
+/// Waits for the end, and brings it about when asked to.
+async fn reap(mut child: Child, kill: Arc<Notify>, tell: watch::Sender<bool>) {
+    let ended = tokio::select! {
+        ended = child.wait() => ended,
+        () = kill.notified() => match child.start_kill() {
+            Ok(()) => child.wait().await,
+            Err(error) => Err(error),
+        },
+    };
+    if let Err(error) = ended {
+        tracing::warn!(%error, "Could not wait for the end of a sandbox");
+    }
+    tell.send_replace(true);
 }
 
 /// Kills what is left, and removes all that belonged to the sandbox.

@@ -24,7 +24,9 @@ async fn a_family_without_an_image_is_told_to_deploy() {
     if there.is_ok_and(|output| output.status.success()) {
         Command::new("docker").args(["rmi", "-f", &image]).output().unwrap();
     }
-    let error = backend.start(&node.spec(Family::Nodejs, Network::None)).await.unwrap_err();
+    let spec = node.spec(Family::Nodejs, Network::None);
+    std::fs::create_dir_all(&spec.run_dir).unwrap();
+    let error = backend.start(&spec).await.unwrap_err();
     assert!(matches!(error, StartError::Image(_)), "{error:?}");
     assert!(error.to_string().contains(&image), "{error}");
     backend.close().await;
