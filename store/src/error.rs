@@ -39,6 +39,9 @@ pub enum Error {
         "its schema version {0} is not the one that this program made: it belongs to another program"
     )]
     Foreign(i64),
+    /// SQLite cannot make sense of the file.
+    #[error("its file is damaged, or is no SQLite database: restore a backup")]
+    Damaged,
     /// The disk is full.
     #[error("the disk of the database is full: free some space")]
     Full,
@@ -82,9 +85,11 @@ impl Error {
             | Self::Away(_)
             | Self::Busy(_)
             | Self::Deadline(_) => ErrorKind::Unavailable,
-            Self::Newer { .. } | Self::Foreign(_) | Self::Row { .. } | Self::Statement(_) => {
-                ErrorKind::Internal
-            }
+            Self::Newer { .. }
+            | Self::Foreign(_)
+            | Self::Damaged
+            | Self::Row { .. }
+            | Self::Statement(_) => ErrorKind::Internal,
         }
     }
 
@@ -143,6 +148,7 @@ fn of_code(error: &dyn DatabaseError) -> Option<Error> {
             5 | 6 => Some(Error::Busy(error.message().into())),
             8 => Some(Error::ReadOnly),
             10 | 14 => Some(Error::Away(error.message().into())),
+            11 | 26 => Some(Error::Damaged),
             13 => Some(Error::Full),
             _ => None,
         };

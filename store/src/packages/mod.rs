@@ -54,6 +54,7 @@ impl FolderPackages {
             .recursive(true)
             .mode(0o711)
             .create(folder)
+            .and_then(|()| fs::set_permissions(folder, Permissions::from_mode(0o711)))
             .map_err(|error| io_error(folder, &error))?;
         for name in names(folder)?.iter().filter(|name| name.starts_with(TEMPORARY)) {
             let left = folder.join(name);

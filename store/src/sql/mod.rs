@@ -107,42 +107,33 @@ impl Db {
     async fn open_sqlite(url: &str, options: &DbOptions) -> Result<Self, Error> {
         let parsed: SqliteConnectOptions =
             url.parse().map_err(|_| Error::Url(without_password(url)))?;
-        let in_memory = url.contains(":memory:") || url.contains("mode=memory");
-        let (address, readers) = if in_memory {
-            (parse(url)?, 0)
+        let dialect = Dialect::Sqlite;
+        // A connection to memory is the database: it must never be given up.
+        let pool = pool(dialect, options).idle_timeout(None).max_lifetime(None);
+        let (writer, reader);
+        if url.contains(":memory:") || url.contains("mode=memory") {
+            writer = pool.max_connections(1).connect_lazy_with(parse(url)?);
+            reader = writer.clone();
+            migrate(&mut *writer.acquire().await?).await?;
         } else {
             make_file(parsed.get_filename())?;
             let file = SqliteConnectOptions::new().filename(parsed.get_filename());
-            (parse(file.to_url_lossy().as_str())?, options.connections.max(1))
-        };
-        // A connection to memory is the database: it must never be given up.
-        let pool = pool(Dialect::Sqlite, options).idle_timeout(None).max_lifetime(None);
-        let writer = pool.clone().max_connections(1).connect_lazy_with(address.clone());
-        let reader = match readers {
-            0 => writer.clone(),
-            _ => pool.max_connections(readers).connect_lazy_with(address),
-        };
-        let mut connection = writer.acquire().await?;
-        migrate(&mut connection).await?;
-        drop(connection);
-        Ok(Self { dialect: Dialect::Sqlite, writer, reader, deadline: options.deadline })
+            let address = parse(file.to_url_lossy().as_str())?;
+            prepare(&address, dialect.session(options.durability), options).await?;
+            writer = pool.clone().max_connections(1).connect_lazy_with(address.clone());
+            reader = pool.max_connections(options.connections.max(1)).connect_lazy_with(address);
+        }
+        Ok(Self { dialect, writer, reader, deadline: options.deadline })
     }
 
     async fn open_postgres(url: &str, options: &DbOptions) -> Result<Self, Error> {
-        let address = parse(url)?;
-        // A connection of its own: the advisory lock goes with it, whatever happens. And unlike
-        // the pool's it says why there is none.
-        let connecting = AnyConnection::connect_with(&address);
-        let mut connection = tokio::time::timeout(options.acquire_timeout, connecting)
-            .await
-            .map_err(|_| Error::Deadline(options.acquire_timeout))??;
-        migrate(&mut connection).await?;
-        connection.close().await?;
-        let pool = pool(Dialect::Postgres, options)
-            .max_connections(options.connections.max(1))
-            .connect_lazy_with(address);
+        let (dialect, address) = (Dialect::Postgres, parse(url)?);
+        // Without the session's timeouts: another process may be migrating for a while.
+        prepare(&address, &[], options).await?;
+        let connections = options.connections.max(1);
+        let pool = pool(dialect, options).max_connections(connections).connect_lazy_with(address);
         let (writer, reader) = (pool.clone(), pool);
-        Ok(Self { dialect: Dialect::Postgres, writer, reader, deadline: options.deadline })
+        Ok(Self { dialect, writer, reader, deadline: options.deadline })
     }
 
     /// Which database it is.
@@ -236,6 +227,24 @@ fn pool(dialect: Dialect, options: &DbOptions) -> AnyPoolOptions {
             }
             .boxed()
         })
+}
+
+/// Migrates over a connection of its own: an advisory lock goes with it, whatever happens, and
+/// unlike a pool's it says why there is none.
+async fn prepare(
+    address: &AnyConnectOptions,
+    session: &[&'static str],
+    options: &DbOptions,
+) -> Result<(), Error> {
+    let connecting = AnyConnection::connect_with(address);
+    let mut connection = tokio::time::timeout(options.acquire_timeout, connecting)
+        .await
+        .map_err(|_| Error::Deadline(options.acquire_timeout))??;
+    for statement in session {
+        sqlx::raw_sql(*statement).execute(&mut connection).await?;
+    }
+    migrate(&mut connection).await?;
+    Ok(connection.close().await?)
 }
 
 async fn migrate(connection: &mut AnyConnection) -> Result<(), Error> {

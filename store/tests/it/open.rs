@@ -62,6 +62,17 @@ async fn a_folder_that_is_not_there_is_named() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_no_database_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hanshu.db");
+    let text = "not a database, but somebody's notes ".repeat(100);
+    std::fs::write(&path, &text).unwrap();
+    let error = Db::open_file(&path, &DbOptions::default()).await.unwrap_err();
+    assert!(matches!(error, Error::Damaged), "{error:?}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+}
+
+#[tokio::test]
 async fn a_path_may_hold_any_character() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mein % Ordner? #1 函数.db");
