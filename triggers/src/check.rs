@@ -4,6 +4,7 @@ use hanshu_core::{ErrorKind, TIMER_ARGUMENT_BYTES_MAX, Timestamp, TriggerSpec};
 
 use crate::http::pattern::Pattern;
 use crate::schedule::{CronError, Schedule};
+use crate::sources::is_url;
 
 /// A trigger that breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,7 +96,7 @@ fn check_method(method: &str) -> Result<(), TriggerError> {
 }
 
 fn check_redis(url: &str, stream: &str, batch: u32) -> Result<(), TriggerError> {
-    if !url.starts_with("redis://") || redis::Client::open(url).is_err() {
+    if !is_url(url) {
         let rule = "`redis://[user:password@]host[:port][/database]` (TLS is not supported yet)";
         // The value may hold a password, and is not shown.
         return Err(TriggerError::field("url", "***", rule));

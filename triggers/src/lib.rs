@@ -3,8 +3,8 @@
 //!
 //! Decisions are pure and apart: when a timer ticks ([`Schedule`]), what follows a failed attempt
 //! ([`RetryPolicy`]), which trigger a request is for ([`RouteTable`]), what a function's answer
-//! means in HTTP ([`http`]). Nothing here knows a database or a sandbox; `cron` and the Redis
-//! client (for users' streams) are known to one file each.
+//! means in HTTP ([`http`]). Nothing here knows our own stores or a sandbox; `cron` is known to
+//! `schedule/text.rs`, the Redis client (for users' streams) to `sources`.
 
 mod check;
 mod dispatcher;

@@ -8,10 +8,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hanshu_core::{ErrorKind, Outcome, Refusal, RequestId, StatusCode, Verdict};
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::hop::by_hop;
+use super::route::Lookup;
 use crate::error::Error;
 
 /// What the client is to be answered. `x-request-id` and `x-fault` are the gateway's to add.
@@ -116,6 +118,33 @@ pub fn not_taken(error: &Error, request_id: RequestId) -> HttpAnswer {
     with_retry_after(HttpAnswer::problem(status, fault, error.code(), title, request_id))
 }
 
+/// The answer where no trigger was found; `None` if one was.
+pub fn not_routed(lookup: &Lookup, request_id: RequestId) -> Option<HttpAnswer> {
+    let problem = |status, code, title| {
+        Some(HttpAnswer::problem(status, Fault::Platform, code, title, request_id))
+    };
+    match lookup {
+        Lookup::Found(_) => None,
+        Lookup::NotFound => problem(404, "no_route", "there is no such path"),
+        Lookup::BadPath => problem(400, "bad_path", "the path is not percent-encoded UTF-8"),
+        Lookup::MethodNotAllowed(methods) => {
+            let title = "the path does not take this method";
+            let mut answer = problem(405, "method_not_allowed", title)?;
+            if let Ok(methods) = HeaderValue::from_str(&methods.join(", ")) {
+                answer.headers.insert(ALLOW, methods);
+            }
+            Some(answer)
+        }
+    }
+}
+
+/// The answer to a caller without the trigger's key. There is no challenge: a browser must not
+/// ask its user for a password.
+pub fn unauthorized(request_id: RequestId) -> HttpAnswer {
+    let title = "the header x-hanshu-key is missing or wrong";
+    HttpAnswer::problem(401, Fault::Platform, "key_required", title, request_id)
+}
+
 fn refused(refusal: &Refusal, request_id: RequestId) -> HttpAnswer {
     let (status, code, title) = match refusal {
         Refusal::Concurrency { .. } => (429, "concurrency_exceeded", "too many requests at once"),
@@ -210,31 +239,10 @@ fn read_headers(json: &RawValue) -> Option<HeaderMap> {
 
 /// Drops what belongs to the connection or to the platform.
 fn drop_own(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    const OWN: [&str; 12] = [
-        "connection",
-        "content-length",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "x-fault",
-        "x-request-id",
-    ];
-    for name in named {
+    for name in by_hop(headers) {
         headers.remove(name);
     }
-    for name in OWN {
+    for name in ["content-length", "x-fault", "x-request-id"] {
         headers.remove(name);
     }
 }

@@ -138,6 +138,19 @@ fn a_call_that_was_not_taken_in_is_told_in_short() {
     }
 }
 
+#[test]
+fn a_request_without_a_trigger_or_key_is_told_why() {
+    let id = RequestId::new();
+    let not = |lookup| not_routed(&lookup, id).unwrap();
+    assert_eq!(not(Lookup::NotFound).status, 404);
+    assert_eq!(not(Lookup::BadPath).status, 400);
+    let answer = not(Lookup::MethodNotAllowed(vec!["GET".into(), "PUT".into()]));
+    assert_eq!((answer.status, &answer.headers[ALLOW]), (405, &"GET, PUT".parse().unwrap()));
+    let answer = unauthorized(id);
+    assert_eq!((answer.status, answer.code), (401, Some("key_required")));
+    assert!(!answer.headers.contains_key(http::header::WWW_AUTHENTICATE));
+}
+
 proptest! {
     /// Whatever a function returns, there is an answer that can be sent.
     #[test]

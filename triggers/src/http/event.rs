@@ -11,6 +11,7 @@ use hanshu_core::RequestId;
 use http::header::{CONTENT_ENCODING, HeaderMap, HeaderName};
 use percent_encoding::percent_decode;
 
+use super::hop::by_hop;
 use super::route::RouteMatch;
 
 /// The header that carries an HTTP trigger's key; functions do not see it.
@@ -39,7 +40,8 @@ pub struct Request<'a> {
 }
 
 /// Makes the event. The body is text when it is UTF-8 and not encoded, else base64 with
-/// `isBase64Encoded` true. Names of headers are lower-case; a repeated one is joined by `, `.
+/// `isBase64Encoded` true. Names of headers are lower-case; a repeated one is joined by `, `;
+/// those of the connection and the trigger's key are left out.
 pub fn event(request: &Request<'_>, found: &RouteMatch) -> Bytes {
     let body = request.body;
     let mut json = Json(Vec::with_capacity(body.len() + body.len() / 8 + 2_048));
@@ -95,7 +97,8 @@ fn text_body<'a>(request: &Request<'a>) -> Option<&'a str> {
 
 fn headers(json: &mut Json, headers: &HeaderMap) {
     json.raw("{");
-    let names = headers.keys().filter(|name| **name != KEY_HEADER);
+    let hop = by_hop(headers);
+    let names = headers.keys().filter(|name| **name != KEY_HEADER && !hop.contains(*name));
     for (index, name) in names.enumerate() {
         json.key(index, name.as_str());
         let values = headers.get_all(name).iter();
@@ -214,6 +217,8 @@ mod tests {
         headers.append("X-Two", HeaderValue::from_static("1"));
         headers.append("x-two", HeaderValue::from_static("2"));
         headers.append(KEY_HEADER, HeaderValue::from_static("secret"));
+        headers.append("Connection", HeaderValue::from_static("keep-alive, x-hop"));
+        headers.append("x-hop", HeaderValue::from_static("1"));
         let mut event =
             made("/hello/a%20b", Some("x=1&x=%32&y&z=&s=a+b%26"), &headers, b"hi \"you\"");
         assert!(

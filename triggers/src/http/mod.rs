@@ -4,5 +4,6 @@
 pub mod answer;
 pub mod cors;
 pub mod event;
+mod hop;
 pub(crate) mod pattern;
 pub mod route;

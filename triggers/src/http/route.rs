@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hanshu_core::{HttpAuth, Secret, Trigger, TriggerId, TriggerSpec};
 use percent_encoding::percent_decode_str;
+use subtle::ConstantTimeEq;
 use tracing::warn;
 
 use super::pattern::{Pattern, Segment};
@@ -103,6 +104,18 @@ impl RouteTable {
         let same = || self.routes.iter().filter(|r| r.pattern.same_shape(&best.pattern));
         let any = same().any(|route| route.methods.is_empty());
         Some(if any { Vec::new() } else { allow(same()) })
+    }
+}
+
+impl RouteMatch {
+    /// Whether a caller with this `x-hanshu-key` may call. Takes as long for any wrong key of the
+    /// right length.
+    pub fn admits(&self, key: Option<&[u8]>) -> bool {
+        match (self.route.auth, &self.route.key, key) {
+            (HttpAuth::None, ..) => true,
+            (HttpAuth::Key, Some(own), Some(key)) => own.expose().as_bytes().ct_eq(key).into(),
+            (HttpAuth::Key, None, _) | (HttpAuth::Key, _, None) => false,
+        }
     }
 }
 
@@ -225,6 +238,25 @@ mod tests {
         assert_eq!(table().methods("/hello/you").unwrap(), ["GET", "POST", "PUT"]);
         assert_eq!(table().methods("/ab/x").unwrap(), [""; 0]);
         assert_eq!(table().methods("/nothing"), None);
+    }
+
+    #[test]
+    fn only_the_triggers_own_key_admits() {
+        let admits = |auth, own: Option<&str>, key: Option<&str>| {
+            let mut trigger = trigger("t", "/t", &[]);
+            let own = own.map(Secret::new);
+            trigger.spec = TriggerSpec::Http { path: "/t".into(), methods: vec![], auth, key: own };
+            match RouteTable::compile(&[trigger]).find("GET", "/t") {
+                Lookup::Found(found) => found.admits(key.map(str::as_bytes)),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(admits(HttpAuth::None, Some("k1"), None));
+        assert!(admits(HttpAuth::Key, Some("k1"), Some("k1")));
+        for key in [None, Some("k2"), Some(""), Some("k11")] {
+            assert!(!admits(HttpAuth::Key, Some("k1"), key), "{key:?}");
+        }
+        assert!(!admits(HttpAuth::Key, None, Some("")));
     }
 
     #[test]

@@ -226,6 +226,11 @@ impl Group {
     }
 }
 
+/// Whether a stream's address can be used: `redis://…`, without TLS.
+pub(crate) fn is_url(url: &str) -> bool {
+    url.starts_with("redis://") && Client::open(url).is_ok()
+}
+
 /// What went wrong, fit for `hanshu trigger list`: never an address or a password.
 pub(crate) fn reason(error: &RedisError) -> String {
     if error.is_timeout() {

@@ -4,3 +4,5 @@ mod batch;
 mod group;
 pub(crate) mod redis;
 pub(crate) mod state;
+
+pub(crate) use group::is_url;

@@ -1,5 +1,8 @@
 //! Redis stream triggers: batches of entries run one after another, each acknowledged when the
 //! function has returned. Every node may read; on each, one batch of a trigger runs at a time.
+//!
+//! A batch that fails as often as the function's attempts allow is taken apart: each entry runs
+//! once more by itself, in order, and only those that fail then are buried.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -209,6 +212,12 @@ impl Reader {
 
     /// Runs a batch to its end: done, buried, or left to be read again.
     async fn work(&mut self, mut batch: Batch) {
+        let attempts_max = self.function().map_or(u32::MAX, |f| f.config.async_policy.max_attempts);
+        if attempts_max < batch.attempt && 1 < batch.entries.len() {
+            // Of a batch that failed for good: each entry runs once more by itself.
+            self.own = true;
+            batch.entries.truncate(1);
+        }
         let stream = self.options.stream.clone();
         let (payload, taken) = batch::event(&stream, &batch.entries, PAYLOAD_BYTES_MAX);
         if taken < batch.entries.len() {
@@ -238,6 +247,14 @@ impl Reader {
                 Tried::Done => {
                     metrics::batch("done");
                     return self.settle(&End::Acknowledge(&ids)).await;
+                }
+                Tried::Failed(_)
+                    if policy.max_attempts <= batch.attempt && 1 < batch.entries.len() =>
+                {
+                    metrics::batch("failed");
+                    self.own = true;
+                    let alone = policy.max_attempts.saturating_add(1);
+                    return self.settle(&End::Attempt(&ids, alone)).await;
                 }
                 Tried::Failed(failure) if policy.max_attempts <= batch.attempt => {
                     return self.bury(&batch, &failure.error_message).await;

@@ -213,6 +213,27 @@ async fn a_poison_batch_is_buried_after_its_attempts_and_the_next_one_runs() {
 }
 
 #[tokio::test]
+async fn a_poison_entry_does_not_take_its_neighbours_with_it() {
+    let poison = |invocation: &Invocation| {
+        if values(invocation).contains(&1) { failed() } else { Verdict::Returned("1".into()) }
+    };
+    let Some(mut world) = world(Echo::saying(poison)).await else { return };
+    world.add([0, 1, 2]).await;
+    world.feed.replace(vec![world.trigger(10)]);
+    let stop = world.start(&NodeId::new());
+    world.until_ran(12).await;
+    world.until_pending(0).await;
+    let all = vec![0, 1, 2];
+    let expected =
+        [(all.clone(), 1), (all.clone(), 2), (all, 3), (vec![0], 4), (vec![1], 4), (vec![2], 4)];
+    assert_eq!(world.ran(), expected);
+    let dead = format!("{}:hanshu-dead", world.stream);
+    let buried: u32 = world.connection.xlen(&dead).await.unwrap();
+    assert_eq!(buried, 1);
+    world.end(&[stop]).await;
+}
+
+#[tokio::test]
 async fn refusals_cost_no_attempt() {
     let left = Mutex::new(3);
     let refusing = move |_: &Invocation| {
