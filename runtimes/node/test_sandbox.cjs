@@ -35,8 +35,12 @@ class Sandbox {
     const accepted = new Promise((done) => listener.once('connection', done));
     const out = path.join(box.root, 'out');
     if (start.outIsFifo) spawnSync('mkfifo', [out]);
-    const flags = start.outIsFifo ? fs.constants.O_RDWR | fs.constants.O_NONBLOCK : 'a+';
-    box.out = fs.openSync(out, flags);
+    box.out = fs.openSync(out, start.outIsFifo ? fs.constants.O_RDWR : 'a+');
+    if (start.outIsFifo) {
+      const copy = fs.openSync(`${out}.copy`, 'a');
+      box.reader = spawn('cat', [out], { stdio: ['ignore', copy, 'ignore'] });
+      fs.closeSync(copy);
+    }
     const env = { PATH: process.env.PATH, TENCENTCLOUD_REGION: 'ap-test', HANSHU_SOCKET: socketPath };
     Object.assign(env, start.userEnv);
     const stdio = ['ignore', box.out, box.out];
@@ -132,20 +136,17 @@ class Sandbox {
     return fs.readFileSync(path.join(this.root, 'out'));
   }
 
-  /** How many bytes of output could be had; waits a little when there are none. */
-  async readFifo() {
-    try {
-      return fs.readSync(this.out, Buffer.alloc(65536));
-    } catch (error) {
-      if (error.code !== 'EAGAIN') throw error;
-      await sleep(5);
-      return 0;
-    }
+  /** Waits until that many bytes of output came out of the FIFO; their number. */
+  async fifoBytes(count) {
+    const copy = path.join(this.root, 'out.copy');
+    for (let left = WAIT_MS; 0 < left && fs.statSync(copy).size < count; left -= 10) await sleep(10);
+    return fs.statSync(copy).size;
   }
 
   async stop() {
     this.line.destroy();
     this.process.kill('SIGKILL');
+    if (this.reader) this.reader.kill('SIGKILL');
     await this.exited;
     fs.closeSync(this.out);
     fs.rmSync(this.root, { recursive: true, force: true });
