@@ -115,7 +115,7 @@ class Sandbox {
   async invokeRaw(body, origin = 0) {
     const event = this.startEvent(body, origin);
     const frame = await this.receive();
-    assert(frame !== null, `hung up: ${this.log()}`);
+    if (frame === null) assert.fail(`hung up: ${this.log()}`);
     assert.deepStrictEqual(frame.event, event);
     return frame;
   }
