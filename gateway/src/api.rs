@@ -9,7 +9,7 @@ use hanshu_core::RequestId;
 use http::header::ALLOW;
 use http::{Method, Request, Response};
 use hyper::body::{Body as HttpBody, Incoming};
-use tracing::{Instrument as _, debug_span, info_span};
+use tracing::{Instrument as _, error_span};
 
 use crate::auth::authenticate;
 use crate::forward::forward;
@@ -72,7 +72,8 @@ impl Api {
             if request.method() != Method::POST {
                 return Problem::method_not_allowed("POST").of(request_id).answer();
             }
-            let span = debug_span!("invoke", %request_id);
+            // Of the highest level: at any setting, every line has the request id.
+            let span = error_span!("invoke", %request_id);
             let began = Instant::now();
             let invoked = invoke::invoke(&self.gateway, request, (request_id, began));
             return match invoked.instrument(span).await {
@@ -81,7 +82,7 @@ impl Api {
             };
         }
         let method = request.method().clone();
-        let span = info_span!("request", %request_id, %method, path);
+        let span = error_span!("request", %request_id, %method, path);
         request.extensions_mut().insert(request_id);
         forward(&self.gateway.general, self.router.clone(), request).instrument(span).await
     }

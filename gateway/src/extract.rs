@@ -83,7 +83,8 @@ where
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
         let read = read_payload(request.into_body(), JSON_BYTES_MAX).await;
-        let text = read.map_err(|error| Problem::payload(error, "the body", JSON_BYTES_MAX))?;
+        let text =
+            read.map_err(|error| Problem::payload(error, "body_too_large", JSON_BYTES_MAX))?;
         parse(&text).map(Self)
     }
 }

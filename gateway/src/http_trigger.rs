@@ -16,7 +16,7 @@ use hanshu_triggers::{Call, Error, Lookup, RouteMatch, RouteTable};
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as HttpBody, Incoming};
-use tracing::{Instrument as _, debug_span};
+use tracing::{Instrument as _, error_span};
 
 use crate::front::{Answer, Body, PayloadError, read_payload};
 use crate::headers::{FAULT, REQUEST_ID, id_value};
@@ -52,7 +52,7 @@ impl HttpTriggers {
         B: HttpBody<Data = Bytes> + Unpin,
     {
         let request_id = RequestId::new();
-        let span = debug_span!("http_trigger", %request_id);
+        let span = error_span!("http_trigger", %request_id);
         let response = self.route(request, source_ip, request_id).instrument(span).await;
         self.gateway.metrics().answered(Listener::Http, response.status());
         response

@@ -109,3 +109,36 @@ impl WayMetrics {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hanshu_core::Refusal;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    #[test]
+    fn prometheus_reads_what_was_counted() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            let metrics = Metrics::new();
+            metrics.answered(Listener::Api, StatusCode::OK);
+            metrics.answered(Listener::Http, StatusCode::NOT_FOUND);
+            let refused = Verdict::Refused(Refusal::LineFull { waiting: 1 });
+            metrics.invoked(Way::Sync, Some(&refused), Duration::from_millis(2));
+            metrics.invoked(Way::Http, Some(&Verdict::Returned("1".into())), Duration::ZERO);
+            metrics.queued(Duration::ZERO);
+        });
+        let text = recorder.handle().render();
+        for line in [
+            "hanshu_gateway_requests_total{listener=\"api\",status=\"2xx\"} 1",
+            "hanshu_gateway_requests_total{listener=\"http\",status=\"4xx\"} 1",
+            "hanshu_gateway_invocations_total{way=\"sync\",fault=\"platform\"} 1",
+            "hanshu_gateway_invocations_total{way=\"http\",fault=\"none\"} 1",
+            "hanshu_gateway_invocations_total{way=\"async\",fault=\"none\"} 1",
+            "# TYPE hanshu_gateway_invocation_seconds",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -112,19 +112,21 @@ impl Problem {
         Self::new(ErrorKind::Unauthenticated, "the request carries no valid secret id and key")
     }
 
-    /// A body over its limit. The connection is closed, since the rest of the body is not read.
-    pub(crate) fn too_large(what: &str, limit: u64) -> Self {
-        let detail = format!("{what} is larger than {limit} bytes");
+    /// A body over its limit, bytes; `code` is `event_too_large` or alike. The connection is
+    /// closed, since the rest of the body is not read.
+    pub(crate) fn too_large(code: &'static str, limit: u64) -> Self {
+        let what = code.split('_').next().unwrap_or_default();
+        let detail = format!("the {what} is larger than {limit} bytes");
         let hint = "send less: store large data elsewhere and send a reference to it";
-        let mut problem = Self::with(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail, hint);
+        let mut problem = Self::with(StatusCode::PAYLOAD_TOO_LARGE, code, detail, hint);
         problem.0.close = true;
         problem
     }
 
     /// A body that could not be read.
-    pub(crate) fn payload(error: PayloadError, what: &str, limit: usize) -> Self {
+    pub(crate) fn payload(error: PayloadError, code: &'static str, limit: usize) -> Self {
         match error {
-            PayloadError::TooLarge => Self::too_large(what, limit as u64),
+            PayloadError::TooLarge => Self::too_large(code, limit as u64),
             PayloadError::Stalled => {
                 let (detail, hint) = ("the body did not arrive in time", "send it without pauses");
                 let status = StatusCode::REQUEST_TIMEOUT;
@@ -305,7 +307,9 @@ impl From<CatalogError> for Problem {
             CatalogError::NoVersion(..) => Self::new(ErrorKind::NotFound, detail)
                 .code("version_not_found")
                 .hint("`hanshu show` lists the versions; `hanshu publish` makes one"),
-            CatalogError::Unavailable => Self::new(ErrorKind::Unavailable, detail),
+            CatalogError::Unavailable => {
+                Self::new(ErrorKind::Unavailable, detail).code("registry_unavailable")
+            }
         }
     }
 }
@@ -315,7 +319,8 @@ impl From<QueueError> for Problem {
         let problem = of_error(error.kind(), &error);
         match error {
             QueueError::Full { .. } => problem.code("queue_full"),
-            QueueError::Stale(_) | QueueError::Unavailable(_) | QueueError::Internal(_) => problem,
+            QueueError::Unavailable(_) => problem.code("queue_unavailable"),
+            QueueError::Stale(_) | QueueError::Internal(_) => problem,
         }
     }
 }
@@ -355,7 +360,7 @@ impl From<&Refusal> for Problem {
         let detail = refusal.to_string();
         match refusal {
             Refusal::Concurrency { .. } => Self::new(ErrorKind::Throttled, detail)
-                .code("concurrency_limit")
+                .code("concurrency_exceeded")
                 .hint("try again later, call it async, or raise the function's `concurrency`"),
             Refusal::Capacity { .. } => Self::new(ErrorKind::Throttled, detail)
                 .code("no_capacity")
@@ -378,7 +383,7 @@ impl From<hanshu_triggers::Error> for Problem {
         let code = error.code();
         match error {
             Error::InvalidJson { .. } => Self::invalid_json(error.to_string()),
-            Error::TooLarge { bytes_max, .. } => Self::too_large("the event", bytes_max as u64),
+            Error::TooLarge { bytes_max, .. } => Self::too_large(code, bytes_max as u64),
             Error::Function(error) => Self::from(error),
             Error::Queue(error) => Self::from(error),
             other => of_error(other.kind(), &other).code(code),

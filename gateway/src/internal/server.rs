@@ -18,7 +18,7 @@ use subtle::ConstantTimeEq as _;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{Instrument as _, error_span, warn};
 
 use super::troubles::{TROUBLES_PATH, Trouble};
 use super::wire::{
@@ -136,7 +136,8 @@ where
         Ok(invocation) => invocation,
         Err(error) => return plain(StatusCode::BAD_REQUEST, error.to_string()),
     };
-    match encode_outcome(invoke.invoke(invocation).await) {
+    let span = error_span!("invoke", request_id = %invocation.request_id);
+    match encode_outcome(invoke.invoke(invocation).instrument(span).await) {
         Ok(message) => Response::new(Body::from(message)),
         Err(error) => {
             warn!(%error, "Could not send an outcome to another node");

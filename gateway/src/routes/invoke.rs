@@ -75,7 +75,8 @@ where
     let mut call = call(head.uri.path(), head.uri.query().unwrap_or_default(), request_id)?;
     call.tail = head.headers.get(LOG).is_some_and(|value| value == "tail");
     let payload = read_payload(body, limit).await;
-    call.event.payload = payload.map_err(|error| Problem::payload(error, "the event", limit))?;
+    call.event.payload =
+        payload.map_err(|error| Problem::payload(error, "event_too_large", limit))?;
     if queue {
         let accepted = accept(gateway, call).await;
         let took = began.elapsed();

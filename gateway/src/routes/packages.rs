@@ -57,7 +57,7 @@ pub(crate) async fn put(
     let busy = || Problem::new(ErrorKind::Throttled, "other packages are being uploaded");
     let _turn = timeout(TURN_TIMEOUT, UPLOADS.acquire()).await.map_err(|_| busy())?;
     let zip = read_payload(request.into_body(), limit).await;
-    let zip = zip.map_err(|error| Problem::payload(error, "the package", limit))?;
+    let zip = zip.map_err(|error| Problem::payload(error, "package_too_large", limit))?;
     gateway.controller.put_package(&digest, zip).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -42,7 +42,7 @@ async fn an_event_of_6_mb_passes_and_one_byte_more_is_told_apart() {
     assert_eq!((answered.status, answered.body.len()), (200, 6_291_456));
     let answered = world.send("POST", HELLO, &[], event(6_291_457)).await;
     assert_eq!(answered.status, 413);
-    assert_eq!(answered.json()["code"], "too_large");
+    assert_eq!(answered.json()["code"], "event_too_large");
 
     let queued = [("prefer", "respond-async")];
     assert_eq!(world.send("POST", HELLO, &queued, event(131_072)).await.status, 202);
@@ -92,7 +92,7 @@ async fn a_throttled_call_says_when_to_try_again() {
     assert_eq!(answered.header("content-type"), "application/problem+json");
     assert_snapshot!(answered.masked(), @r#"
     {
-      "code": "concurrency_limit",
+      "code": "concurrency_exceeded",
       "detail": "the function already runs 3 invocations at once, its limit",
       "hint": "try again later, call it async, or raise the function's `concurrency`",
       "requestId": "…",
@@ -199,5 +199,5 @@ async fn a_queue_that_is_away_or_full_accepts_nothing() {
     world.queue.away.store(true, Ordering::Relaxed);
     let answered = world.send("POST", HELLO, &[("prefer", "respond-async")], "").await;
     assert_eq!((answered.status, answered.header("retry-after")), (503, "5"));
-    assert_eq!(answered.json()["code"], "unavailable");
+    assert_eq!(answered.json()["code"], "queue_unavailable");
 }

@@ -41,7 +41,7 @@ async fn a_413_reaches_a_client_that_sends_everything_before_it_reads() {
         }
         let answer = read_all(&mut stream).await;
         assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
-        assert!(answer.contains("\"code\":\"too_large\""), "{answer}");
+        assert!(answer.contains("\"code\":\"event_too_large\""), "{answer}");
     }
 }
 
