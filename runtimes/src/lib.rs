@@ -7,3 +7,7 @@ pub mod confine;
 pub mod files;
 pub mod shim;
 pub mod wire;
+
+/// The small Go library with which functions of the `go` runtime can be written without any
+/// dependency: one file, copied into new projects.
+pub const GO_LIBRARY: &str = include_str!("../go/scf/scf.go");

@@ -1,0 +1,282 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use serde::Serialize;
+
+/// Self-hosted cloud functions.
+#[derive(Debug, Parser)]
+#[command(name = "hanshu", version, max_term_width = 100, propagate_version = false)]
+#[command(after_help = "Examples:
+  hanshu serve                                   a server on this machine
+  hanshu init hello --runtime python             a folder with a function
+  hanshu deploy hello && hanshu invoke hello     run it
+  hanshu logs hello -f                           watch it
+
+Exit codes: 0 done, 1 the function failed, 2 usage, 3 the platform refused, 4 no server reached.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Settings that every command takes. Also HANSHU_ENDPOINT, HANSHU_SECRET_ID, HANSHU_SECRET_KEY,
+/// HANSHU_NAMESPACE, and ~/.config/hanshu/config.toml.
+#[derive(Args, Debug)]
+pub(crate) struct Global {
+    /// How to print: `json` is alone on stdout.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) output: Output,
+    /// The server, `http://host:port`.
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+    /// The access key's id.
+    #[arg(long, global = true, value_name = "ID")]
+    pub(crate) secret_id: Option<String>,
+    /// The access key's secret.
+    #[arg(long, global = true, value_name = "KEY")]
+    pub(crate) secret_key: Option<String>,
+    /// Where functions live.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// A profile of ~/.config/hanshu/config.toml.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs a server
+    #[command(after_help = "Examples:
+  hanshu serve                                         SQLite and everything in one process
+  hanshu serve --listen 127.0.0.1:0 --data /tmp/h      any free port, another folder
+  hanshu serve --database postgres://… --queue redis://… --roles gateway,triggers
+
+Every flag also as HANSHU_… in the environment and as a key of --config FILE.")]
+    Serve(Serve),
+    /// Makes a folder that deploys as it is
+    #[command(after_help = "Example:\n  hanshu init hello --runtime python && hanshu deploy hello")]
+    Init(Init),
+    /// Deploys everything in DIR/hanshu.toml
+    #[command(after_help = "Examples:
+  hanshu deploy                        what ./hanshu.toml says
+  hanshu deploy shop --function cart   one function of it
+
+Unchanged code is not uploaded again; triggers gone from the file are removed.")]
+    Deploy(Deploy),
+    /// Publishes $LATEST as an immutable version
+    #[command(after_help = "Example:\n  hanshu publish hello && hanshu invoke hello --qualifier 1")]
+    Publish(Name),
+    /// Calls a function; stdout is its answer and nothing else
+    #[command(after_help = "Examples:
+  hanshu invoke hello --data '{\"name\": \"you\"}'
+  hanshu invoke hello --data @event.json --log
+  echo '{}' | hanshu invoke hello --data -
+  hanshu status $(hanshu invoke hello --async) --wait 60
+
+The answer is printed as it came, with a newline at its end if it has none.")]
+    Invoke(Invoke),
+    /// Shows an invocation: exit 0 succeeded, 1 failed or expired, 5 not ended yet
+    #[command(after_help = "Example:\n  hanshu status 0190a5d8-… --wait 60")]
+    Status(Status),
+    /// Prints a function's log
+    #[command(after_help = "Examples:
+  hanshu logs hello -f                  live
+  hanshu logs hello --since 10m
+  hanshu logs hello --request-id 0190…")]
+    Logs(Logs),
+    /// Lists functions
+    List,
+    /// Shows a function with its versions and triggers
+    Show(Name),
+    /// Deletes a function with its versions and triggers
+    Delete(Name),
+    /// Triggers: list, enable, disable, fire
+    #[command(after_help = "Examples:
+  hanshu trigger list hello
+  hanshu trigger disable hello every-minute
+  hanshu trigger fire hello every-minute       runs a timer now")]
+    Trigger {
+        #[command(subcommand)]
+        action: TriggerAction,
+    },
+    /// Shows queues: waiting, running, oldest age, buried
+    Queues,
+    /// Prints the version of this program, and of the server if one answers
+    Version,
+    /// Prints a completion script
+    #[command(after_help = "Example:\n  hanshu completions bash > /etc/bash_completion.d/hanshu")]
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+/// Flags of the server; what is not given stays out, so that environment and file have a say.
+#[derive(Args, Debug, Serialize)]
+pub(crate) struct Serve {
+    /// The API's address [default: 127.0.0.1:9000]; port 0 takes any free one.
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listen: Option<String>,
+    /// The address of HTTP triggers [default: 127.0.0.1:9080].
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_listen: Option<String>,
+    /// Where everything is kept [default: ~/.local/share/hanshu].
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<PathBuf>,
+    /// What functions run in: auto, docker or process [default: auto].
+    #[arg(long, value_name = "KIND")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sandbox: Option<String>,
+    /// `sqlite:FILE` or `postgres://…` [default: a file in the data folder].
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database: Option<String>,
+    /// `redis://…` [default: a table in the database].
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<String>,
+    /// all, or some of gateway,controller,triggers,invoker [default: all].
+    #[arg(long, value_name = "ROLES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    roles: Option<String>,
+    /// The zone of timers that name none [default: UTC].
+    #[arg(long, value_name = "ZONE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timezone: Option<String>,
+    /// Listen on other addresses than loopback without TLS.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    allow_plaintext: bool,
+    /// error, warn, info, debug or a filter [default: info].
+    #[arg(long, value_name = "FILTER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
+    /// human or json [default: human].
+    #[arg(long, value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_format: Option<String>,
+    /// A file with these settings and more (docs/operations.md).
+    #[arg(long, value_name = "FILE", env = "HANSHU_CONFIG")]
+    #[serde(skip)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Init {
+    /// The folder; its last part becomes the function's name.
+    pub(crate) dir: PathBuf,
+    /// The language.
+    #[arg(long, value_enum)]
+    pub(crate) runtime: Language,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Language {
+    Python,
+    Nodejs,
+    Go,
+    Shell,
+    Custom,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Deploy {
+    /// A folder with a hanshu.toml.
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// Only this function of it.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) function: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Name {
+    /// The function.
+    pub(crate) name: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Invoke {
+    /// The function.
+    pub(crate) name: String,
+    /// The event: JSON, @FILE, or - for standard input [default: {}].
+    #[arg(long, short, value_name = "JSON", allow_hyphen_values = true)]
+    pub(crate) data: Option<String>,
+    /// Do not wait: print the request id alone.
+    #[arg(long = "async")]
+    pub(crate) asynchronous: bool,
+    /// A version's number, or $LATEST.
+    #[arg(long, value_name = "Q")]
+    pub(crate) qualifier: Option<String>,
+    /// Print the end of the function's log on stderr (at most 4 KB).
+    #[arg(long, conflicts_with = "asynchronous")]
+    pub(crate) log: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Status {
+    /// As `invoke --async` printed it.
+    pub(crate) request_id: String,
+    /// Wait so long for the end.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) wait: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Logs {
+    /// The function.
+    pub(crate) name: String,
+    /// Go on with what comes, until Ctrl-C.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Of one invocation only.
+    #[arg(long, value_name = "ID")]
+    pub(crate) request_id: Option<String>,
+    /// Not older than this: 30s, 10m, 2h, 1d.
+    #[arg(long, value_name = "AGE")]
+    pub(crate) since: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TriggerAction {
+    /// Lists a function's triggers with their state
+    List(Name),
+    /// Switches a trigger on
+    Enable(TriggerName),
+    /// Switches a trigger off, until the next deploy says otherwise
+    Disable(TriggerName),
+    /// Runs a timer now; prints the request id
+    Fire(FireName),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TriggerName {
+    /// The function.
+    pub(crate) name: String,
+    /// The trigger; may be left out where the function has one only.
+    pub(crate) trigger: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct FireName {
+    /// The function.
+    pub(crate) name: String,
+    /// The timer; may be left out where the function has one only.
+    pub(crate) trigger: Option<String>,
+}

@@ -1,0 +1,54 @@
+//! One file for each command.
+
+mod deploy;
+mod init;
+mod invoke;
+mod logs;
+mod queues;
+mod serve;
+mod show;
+mod status;
+mod trigger;
+mod version;
+
+use std::future::Future;
+
+use clap::CommandFactory as _;
+
+use crate::args::{Cli, Command};
+use crate::client::Client;
+use crate::error::{Error, Exit};
+use crate::output::Printer;
+use crate::settings::Settings;
+
+/// Runs what was typed.
+pub(crate) fn run(cli: Cli, printer: Printer) -> Result<Exit, Error> {
+    let client = || Client::new(Settings::find(&cli.global)?);
+    match &cli.command {
+        Command::Serve(flags) => serve::run(flags, printer),
+        Command::Init(args) => init::run(args, printer),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "hanshu", &mut script);
+            printer.bytes(&script).map(|()| Exit::Done)
+        }
+        Command::Version => wait(version::run(client().ok(), printer)),
+        Command::Deploy(args) => wait(deploy::run(client()?, args, printer)),
+        Command::Publish(args) => wait(show::publish(client()?, args, printer)),
+        Command::Invoke(args) => wait(invoke::run(client()?, args, printer)),
+        Command::Status(args) => wait(status::run(client()?, args, printer)),
+        Command::Logs(args) => wait(logs::run(client()?, args, printer)),
+        Command::List => wait(show::list(client()?, printer)),
+        Command::Show(args) => wait(show::show(client()?, args, printer)),
+        Command::Delete(args) => wait(show::delete(client()?, args, printer)),
+        Command::Trigger { action } => wait(trigger::run(client()?, action, printer)),
+        Command::Queues => wait(queues::run(client()?, printer)),
+    }
+}
+
+/// A client has one thing to wait for at a time: the current thread is enough.
+fn wait<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Error::Usage(format!("no runtime: {error}")))?;
+    runtime.block_on(work)
+}

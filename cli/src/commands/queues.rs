@@ -1,0 +1,32 @@
+//! `hanshu queues`.
+
+use hanshu_gateway::wire::QueueList;
+use reqwest::Method;
+
+use crate::client::Client;
+use crate::error::{Error, Exit};
+use crate::output::{Printer, age, table};
+
+pub(super) async fn run(client: Client, printer: Printer) -> Result<Exit, Error> {
+    let list: QueueList = client.json(client.plain(Method::GET, "/v1/queues")).await?;
+    printer.show(&list, |list| {
+        let rows: Vec<_> = list
+            .queues
+            .iter()
+            .map(|queue| {
+                let trigger =
+                    queue.trigger.as_ref().map_or_else(|| "(direct)".into(), ToString::to_string);
+                [
+                    format!("{}/{}", queue.namespace, queue.function),
+                    trigger,
+                    queue.waiting.to_string(),
+                    queue.running.to_string(),
+                    queue.oldest_age_s.map_or_else(|| "-".into(), age),
+                    queue.buried.to_string(),
+                ]
+            })
+            .collect();
+        table(["FUNCTION", "TRIGGER", "WAITING", "RUNNING", "OLDEST", "BURIED"], &rows)
+    })?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,27 @@
+//! `hanshu serve`.
+
+use hanshu_server::{Config, Platform, start_logging};
+
+use crate::args::Serve;
+use crate::error::{Error, Exit};
+use crate::output::Printer;
+
+pub(super) fn run(flags: &Serve, printer: Printer) -> Result<Exit, Error> {
+    let config = Config::load(flags.config.as_deref(), flags).map_err(failed)?;
+    start_logging(&config).map_err(failed)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("hanshu-general")
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Usage(format!("no runtime: {error}")))?;
+    runtime.block_on(async {
+        let platform = Platform::start(config).await.map_err(failed)?;
+        printer.note(platform.welcome());
+        platform.run().await.map_err(failed)
+    })?;
+    Ok(Exit::Done)
+}
+
+fn failed(error: hanshu_server::Error) -> Error {
+    Error::Usage(error.to_string())
+}

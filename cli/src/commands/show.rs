@@ -1,0 +1,102 @@
+//! `hanshu list`, `show`, `delete`, `publish`.
+
+use hanshu_gateway::wire::{FunctionDetail, FunctionList, VersionView};
+use reqwest::Method;
+use serde_json::json;
+
+use super::trigger::what;
+use crate::args::Name;
+use crate::client::{Client, part};
+use crate::error::{Error, Exit};
+use crate::output::{Printer, bold, table};
+
+fn path(args: &Name) -> String {
+    format!("/v1/functions/{}", part(&args.name))
+}
+
+pub(super) async fn list(client: Client, printer: Printer) -> Result<Exit, Error> {
+    let list: FunctionList = client.json(client.request(Method::GET, "/v1/functions")).await?;
+    printer.show(&list, |list| {
+        if list.functions.is_empty() {
+            return format!("no functions in namespace `{}`", client.settings().namespace());
+        }
+        let rows: Vec<_> = list
+            .functions
+            .iter()
+            .map(|each| {
+                [
+                    each.name.to_string(),
+                    each.runtime.clone(),
+                    format!("{} MB", each.memory_mb),
+                    format!("{} s", each.timeout_s),
+                    each.newest_version.map_or_else(|| "-".into(), |number| number.to_string()),
+                    each.triggers.to_string(),
+                    each.digest.short().to_owned(),
+                    format!("{:.0}", each.updated_at),
+                ]
+            })
+            .collect();
+        table(
+            ["NAME", "RUNTIME", "MEMORY", "TIMEOUT", "VERSION", "TRIGGERS", "DIGEST", "DEPLOYED"],
+            &rows,
+        )
+    })?;
+    Ok(Exit::Done)
+}
+
+pub(super) async fn show(client: Client, args: &Name, printer: Printer) -> Result<Exit, Error> {
+    let detail: FunctionDetail = client.json(client.request(Method::GET, &path(args))).await?;
+    printer.show(&detail, text)?;
+    Ok(Exit::Done)
+}
+
+fn text(detail: &FunctionDetail) -> String {
+    let mut text = format!("{}\n", bold(format!("{}/{}", detail.namespace, detail.name)));
+    let mut field = |name: &str, value: String| text += &format!("  {name:<13}{value}\n");
+    field("runtime", detail.runtime.clone());
+    field("handler", detail.handler.clone());
+    field("digest", detail.digest.to_string());
+    field("code", detail.code.to_string());
+    field("memory", format!("{} MB", detail.memory_mb));
+    field("timeout", format!("{} s (init {} s)", detail.timeout_s, detail.init_timeout_s));
+    field(
+        "concurrency",
+        detail.concurrency.map_or_else(|| "as the nodes allow".into(), |n| n.to_string()),
+    );
+    field("deployed", format!("{:.0}", detail.updated_at));
+    for (name, value) in &detail.env {
+        field("env", format!("{name}={value}"));
+    }
+    for version in &detail.versions {
+        field(
+            "version",
+            format!(
+                "{} ({}, {:.0})",
+                version.version,
+                version.digest.short(),
+                version.published_at
+            ),
+        );
+    }
+    for trigger in &detail.triggers {
+        let off = if trigger.enabled { "" } else { " (off)" };
+        field("trigger", format!("{} {}{off}", trigger.name, what(trigger)));
+    }
+    text
+}
+
+pub(super) async fn delete(client: Client, args: &Name, printer: Printer) -> Result<Exit, Error> {
+    client.accepted(client.request(Method::DELETE, &path(args))).await?;
+    let gone = json!({"deleted": args.name, "namespace": client.settings().namespace()});
+    printer.show(&gone, |_| format!("deleted {}/{}", client.settings().namespace(), args.name))?;
+    Ok(Exit::Done)
+}
+
+pub(super) async fn publish(client: Client, args: &Name, printer: Printer) -> Result<Exit, Error> {
+    let request = client.request(Method::POST, &format!("{}/versions", path(args)));
+    let version: VersionView = client.json(request).await?;
+    printer.show(&version, |version| {
+        format!("{} version {} ({})", args.name, version.version, version.digest.short())
+    })?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,44 @@
+//! `hanshu status`.
+
+use std::time::Duration;
+
+use hanshu_core::InvocationState;
+use hanshu_gateway::wire::InvocationView;
+use reqwest::Method;
+use tokio::time::Instant;
+
+use crate::args::Status;
+use crate::client::{Client, part};
+use crate::error::{Error, Exit};
+use crate::output::Printer;
+
+/// The server is asked to wait at most so long at a time.
+const WAIT_STEP: Duration = Duration::from_secs(20);
+
+pub(super) async fn run(client: Client, args: &Status, printer: Printer) -> Result<Exit, Error> {
+    let until = Instant::now() + Duration::from_secs(args.wait.unwrap_or(0));
+    let path = format!("/v1/invocations/{}", part(&args.request_id));
+    let progress = printer.progress("not ended yet");
+    let view = loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let step = left.min(WAIT_STEP).as_secs().to_string();
+        let view: InvocationView =
+            client.json(client.plain(Method::GET, &path).query(&[("wait", step)])).await?;
+        if view.state.has_ended() || left.is_zero() {
+            break view;
+        }
+        // A server that does not wait is not asked more than a few times a second.
+        tokio::time::sleep(Duration::from_millis(100).min(left)).await;
+    };
+    drop(progress);
+    // One shape for people and programs: it is what `GET /v1/invocations/{id}` answers.
+    let json = serde_json::to_string_pretty(&view);
+    printer.line(json.map_err(|error| Error::Answer(error.to_string()))?)?;
+    Ok(match view.state {
+        InvocationState::Succeeded => Exit::Done,
+        InvocationState::Failed | InvocationState::Expired => Exit::Failed,
+        InvocationState::Queued | InvocationState::Running | InvocationState::Retrying => {
+            Exit::NotEnded
+        }
+    })
+}

@@ -1,0 +1,111 @@
+//! `hanshu trigger list|enable|disable|fire`.
+
+use hanshu_core::TriggerKind;
+use hanshu_gateway::wire::{TriggerChange, TriggerDetail, TriggerFired, TriggerList};
+use reqwest::Method;
+
+use crate::args::TriggerAction;
+use crate::client::{Client, part};
+use crate::error::{Error, Exit};
+use crate::output::{Printer, table};
+
+pub(super) async fn run(
+    client: Client,
+    action: &TriggerAction,
+    printer: Printer,
+) -> Result<Exit, Error> {
+    match action {
+        TriggerAction::List(args) => {
+            let list = list(&client, &args.name).await?;
+            printer.show(&list, |list| {
+                let rows: Vec<_> = list.triggers.iter().map(row).collect();
+                table(["TRIGGER", "TYPE", "STATE", "WHAT", "NEXT"], &rows)
+            })?;
+        }
+        TriggerAction::Enable(args) => {
+            switch(&client, &args.name, args.trigger.as_deref(), true, printer).await?;
+        }
+        TriggerAction::Disable(args) => {
+            switch(&client, &args.name, args.trigger.as_deref(), false, printer).await?;
+        }
+        TriggerAction::Fire(args) => {
+            let is_timer = |each: &TriggerDetail| each.kind == TriggerKind::Timer;
+            let trigger = pick(&client, &args.name, args.trigger.as_deref(), is_timer).await?;
+            let path =
+                format!("/v1/functions/{}/triggers/{}/fire", part(&args.name), part(&trigger));
+            let fired: TriggerFired = client.json(client.request(Method::POST, &path)).await?;
+            printer.show(&fired, |fired| fired.request_id.to_string())?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+async fn list(client: &Client, name: &str) -> Result<TriggerList, Error> {
+    client
+        .json(client.request(Method::GET, &format!("/v1/functions/{}/triggers", part(name))))
+        .await
+}
+
+async fn switch(
+    client: &Client,
+    name: &str,
+    trigger: Option<&str>,
+    enabled: bool,
+    printer: Printer,
+) -> Result<(), Error> {
+    let trigger = pick(client, name, trigger, |_| true).await?;
+    let path = format!("/v1/functions/{}/triggers/{}", part(name), part(&trigger));
+    let request = client.request(Method::PATCH, &path).json(&TriggerChange { enabled });
+    let now: TriggerDetail = client.json(request).await?;
+    printer.show(&now, |now| format!("{name}/{} is {}", now.name, state(now)))
+}
+
+/// The trigger that was named, or the only one of its sort.
+async fn pick(
+    client: &Client,
+    name: &str,
+    trigger: Option<&str>,
+    sort: impl Fn(&TriggerDetail) -> bool,
+) -> Result<String, Error> {
+    if let Some(trigger) = trigger {
+        return Ok(trigger.into());
+    }
+    let list = list(client, name).await?;
+    let names: Vec<_> =
+        list.triggers.iter().filter(|each| sort(each)).map(|each| each.name.as_str()).collect();
+    match names.as_slice() {
+        [one] => Ok((*one).into()),
+        [] => Err(Error::Usage(format!("`{name}` has no such trigger"))),
+        many => {
+            Err(Error::Usage(format!("`{name}` has several: say which of {}", many.join(", "))))
+        }
+    }
+}
+
+fn state(trigger: &TriggerDetail) -> String {
+    match (&trigger.trouble, trigger.enabled) {
+        (Some(trouble), true) => format!("on, but {trouble}"),
+        (None, true) => "on".into(),
+        (_, false) => "off".into(),
+    }
+}
+
+fn row(trigger: &TriggerDetail) -> [String; 5] {
+    let next = trigger.next_ticks.first().map_or_else(|| "-".into(), |tick| tick.local.clone());
+    [trigger.name.to_string(), trigger.kind.as_str().into(), state(trigger), what(trigger), next]
+}
+
+/// What a trigger does, in a few words.
+pub(super) fn what(trigger: &TriggerDetail) -> String {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    match trigger.kind {
+        TriggerKind::Timer => format!("{} ({})", text(&trigger.cron), text(&trigger.timezone)),
+        TriggerKind::Http => {
+            let methods = trigger.methods.clone().unwrap_or_default().join(",");
+            let methods = if methods.is_empty() { "ANY".into() } else { methods };
+            let url = trigger.url.clone().or_else(|| trigger.path.clone()).unwrap_or_default();
+            format!("{methods} {url}")
+        }
+        TriggerKind::Redis => format!("{} at {}", text(&trigger.stream), text(&trigger.url)),
+    }
+}

@@ -1,0 +1,283 @@
+//! `hanshu.toml`: what a folder deploys. Checked against the shape here; an unknown key or a bad
+//! value is named with its line. What values may be is the server's to say.
+
+mod expand;
+mod file;
+mod locate;
+
+use std::path::{Path, PathBuf};
+
+use hanshu_gateway::wire::{AsyncSettings, DeployFunction, TriggerSettings};
+
+pub(crate) use expand::Variables;
+
+use crate::error::Error;
+use locate::Source;
+
+/// The file's name in a folder.
+pub(crate) const FILE_NAME: &str = "hanshu.toml";
+
+/// A manifest, read.
+#[derive(Debug)]
+pub(crate) struct Manifest {
+    /// `namespace`, if it says one.
+    pub(crate) namespace: Option<String>,
+    /// Its functions, by name.
+    pub(crate) functions: Vec<Function>,
+}
+
+/// One function of a manifest.
+#[derive(Debug)]
+pub(crate) struct Function {
+    /// What it is called.
+    pub(crate) name: String,
+    /// Folder or zip with its code.
+    pub(crate) code: PathBuf,
+    /// What is sent, the code's digest still missing.
+    pub(crate) settings: DeployFunction,
+}
+
+impl Manifest {
+    /// Reads `DIR/hanshu.toml`.
+    pub(crate) fn read(dir: &Path, variables: &dyn Variables) -> Result<Self, Error> {
+        let path = if dir.is_dir() { dir.join(FILE_NAME) } else { dir.to_owned() };
+        let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::Usage(format!(
+                "no {FILE_NAME} in `{}`\nhint: `hanshu init {} --runtime python` makes one",
+                dir.display(),
+                dir.display()
+            )),
+            _ => Error::file(&path, error),
+        })?;
+        let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
+        Self::parse(&Source::new(&path, &text), &folder, variables)
+    }
+
+    fn parse(source: &Source<'_>, folder: &Path, variables: &dyn Variables) -> Result<Self, Error> {
+        let file: file::File = toml::from_str(source.text()).map_err(|e| source.toml(&e))?;
+        let mut functions = Vec::new();
+        for (name, entry) in file.functions {
+            functions.push(function(name, entry, folder, &Context { source, variables })?);
+        }
+        if functions.is_empty() {
+            return Err(source.whole("no [functions.NAME] in it: there is nothing to deploy"));
+        }
+        Ok(Self { namespace: file.namespace, functions })
+    }
+}
+
+/// What is needed to turn entries into requests and errors.
+struct Context<'a> {
+    source: &'a Source<'a>,
+    variables: &'a dyn Variables,
+}
+
+fn function(
+    name: String,
+    entry: file::Function,
+    folder: &Path,
+    context: &Context<'_>,
+) -> Result<Function, Error> {
+    let mut env = std::collections::BTreeMap::new();
+    for (key, value) in entry.env {
+        env.insert(key, context.expand(&value)?);
+    }
+    let triggers =
+        entry.triggers.into_iter().map(|each| trigger(each, context)).collect::<Result<_, _>>()?;
+    let settings = DeployFunction {
+        runtime: entry.runtime,
+        handler: entry.handler,
+        code: String::new(),
+        memory_mb: entry.memory_mb,
+        timeout_s: entry.timeout_s,
+        init_timeout_s: entry.init_timeout_s,
+        concurrency: entry.concurrency,
+        network: entry.network,
+        async_settings: entry.asynchronous.map(|each| AsyncSettings {
+            max_attempts: each.max_attempts,
+            retry_delay_s: each.retry_delay_s,
+            max_age_s: each.max_age_s,
+            max_waiting: each.max_waiting,
+        }),
+        env,
+        triggers,
+    };
+    Ok(Function { name, code: folder.join(entry.code), settings })
+}
+
+fn trigger(entry: file::Trigger, context: &Context<'_>) -> Result<TriggerSettings, Error> {
+    let file::Trigger {
+        kind,
+        name,
+        enabled,
+        cron,
+        timezone,
+        argument,
+        path,
+        methods,
+        auth,
+        url,
+        stream,
+        batch,
+    } = entry;
+    let at = kind.span();
+    let need = |field: &str| {
+        context
+            .source
+            .at(at.clone(), &format!("a trigger of type `{}` needs `{field}`", kind.get_ref()))
+    };
+    let foreign = |fields: &[(&str, Option<std::ops::Range<usize>>)]| {
+        fields.iter().find_map(|(field, span)| span.clone().map(|span| (*field, span))).map_or(
+            Ok(()),
+            |(field, span)| {
+                let text = format!("a trigger of type `{}` has no `{field}`", kind.get_ref());
+                Err(context.source.at(span, &text))
+            },
+        )
+    };
+    macro_rules! given {
+        ($($field:ident),*) => { &[$((stringify!($field), $field.as_ref().map(toml::Spanned::span))),*] };
+    }
+    match kind.get_ref().as_str() {
+        "timer" => {
+            foreign(given![path, methods, auth, url, stream, batch])?;
+            Ok(TriggerSettings::Timer {
+                name,
+                enabled,
+                cron: cron.ok_or_else(|| need("cron"))?.into_inner(),
+                timezone: timezone.map(toml::Spanned::into_inner),
+                argument: argument.map(toml::Spanned::into_inner),
+            })
+        }
+        "http" => {
+            foreign(given![cron, timezone, argument, url, stream, batch])?;
+            Ok(TriggerSettings::Http {
+                name,
+                enabled,
+                path: path.ok_or_else(|| need("path"))?.into_inner(),
+                methods: methods.map(toml::Spanned::into_inner),
+                auth: auth.map(toml::Spanned::into_inner),
+            })
+        }
+        "redis" => {
+            foreign(given![cron, timezone, argument, path, methods, auth])?;
+            Ok(TriggerSettings::Redis {
+                name,
+                enabled,
+                url: context.expand(&url.ok_or_else(|| need("url"))?)?,
+                stream: stream.ok_or_else(|| need("stream"))?.into_inner(),
+                batch: batch.map(toml::Spanned::into_inner),
+            })
+        }
+        other => {
+            let text = format!("`type` is `{other}`: expected timer, http or redis");
+            Err(context.source.at(at, &text))
+        }
+    }
+}
+
+impl Context<'_> {
+    fn expand(&self, value: &toml::Spanned<String>) -> Result<String, Error> {
+        expand::expand(value.get_ref(), self.variables)
+            .map_err(|what| self.source.at(value.span(), &what))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Manifest, String> {
+        let variables = |name: &str| (name == "WHO").then(|| "you".to_owned());
+        let source = Source::new(Path::new("hanshu.toml"), text);
+        Manifest::parse(&source, Path::new("dir"), &variables).map_err(|error| error.to_string())
+    }
+
+    const HEAD: &str = "[functions.hello]\nruntime = \"python\"\nhandler = \"index.main\"\n";
+
+    #[track_caller]
+    fn check_error(body: &str, expected: &[&str]) {
+        let said = parse(&format!("{HEAD}{body}")).unwrap_err();
+        for part in expected {
+            assert!(said.contains(part), "`{part}` is not in: {said}");
+        }
+    }
+
+    #[test]
+    fn the_whole_of_it_is_read() {
+        let manifest = parse(
+            r#"
+namespace = "shop"
+[functions.hello]
+runtime = "python"
+handler = "index.main_handler"
+code = "src"
+memory_mb = 256
+timeout_s = 5
+init_timeout_s = 10
+concurrency = 10
+network = false
+async = { max_attempts = 2, retry_delay_s = 1, max_age_s = 60, max_waiting = 7 }
+env = { GREETING = "hi ${WHO}", PRICE = "$5 $${WHO}" }
+[[functions.hello.triggers]]
+type = "timer"
+cron = "*/5 * * * * * *"
+timezone = "Asia/Shanghai"
+argument = "text"
+enabled = false
+[[functions.hello.triggers]]
+type = "http"
+path = "/hello/{name}"
+methods = ["GET"]
+auth = "none"
+[[functions.hello.triggers]]
+type = "redis"
+url = "redis://${WHO}:6379"
+stream = "orders"
+"#,
+        )
+        .unwrap();
+        assert_eq!(manifest.namespace.as_deref(), Some("shop"));
+        let hello = &manifest.functions[0];
+        assert_eq!((hello.name.as_str(), hello.code.as_path()), ("hello", Path::new("dir/src")));
+        assert_eq!(hello.settings.env["GREETING"], "hi you");
+        assert_eq!(hello.settings.env["PRICE"], "$5 ${WHO}");
+        assert_eq!(hello.settings.async_settings.as_ref().unwrap().max_waiting, Some(7));
+        let TriggerSettings::Redis { url, batch, .. } = &hello.settings.triggers[2] else {
+            panic!()
+        };
+        assert_eq!((url.as_str(), *batch), ("redis://you:6379", None));
+    }
+
+    #[test]
+    fn a_mistyped_key_is_named_with_its_line() {
+        check_error("memry_mb = 128\n", &["hanshu.toml:4", "`memry_mb`", "memory_mb"]);
+        check_error("async = { max_attemps = 1 }\n", &["hanshu.toml:4", "`max_attemps`"]);
+        check_error(
+            "[[functions.hello.triggers]]\ntype = \"timer\"\ncorn = \"x\"\n",
+            &["hanshu.toml:6", "`corn`", "cron"],
+        );
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_its_line() {
+        check_error("memory_mb = \"big\"\n", &["hanshu.toml:4"]);
+        check_error("timeout_s = -1\n", &["hanshu.toml:4"]);
+        check_error("env = { A = \"${NOBODY}\" }\n", &["hanshu.toml:4", "`NOBODY`"]);
+        check_error("env = { A = \"${WHO\" }\n", &["hanshu.toml:4", "}"]);
+        check_error(
+            "[[functions.hello.triggers]]\ntype = \"tmer\"\n",
+            &["hanshu.toml:5", "`tmer`"],
+        );
+        check_error(
+            "[[functions.hello.triggers]]\ntype = \"timer\"\n",
+            &["hanshu.toml:5", "`cron`"],
+        );
+        check_error(
+            "[[functions.hello.triggers]]\ntype = \"timer\"\ncron = \"x\"\npath = \"/x\"\n",
+            &["hanshu.toml:7", "`path`"],
+        );
+        assert!(parse("namespace = \"x\"\n").unwrap_err().contains("nothing to deploy"));
+        assert!(parse("[functions.hello\n").unwrap_err().contains("hanshu.toml:1"));
+    }
+}

@@ -1,0 +1,168 @@
+//! Which server, which key: flags, then environment, then the configuration file's profile, then
+//! what a server on this machine left in its default data folder.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use hanshu_core::Secret;
+use serde::Deserialize;
+
+use crate::args::Global;
+use crate::error::Error;
+
+/// Where calls go and with which key.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// `http://host:port`, without a slash at the end.
+    pub(crate) endpoint: String,
+    /// The access key's id.
+    pub(crate) secret_id: String,
+    /// The access key's secret.
+    pub(crate) secret_key: Secret,
+    /// From the flag alone: beats what `hanshu.toml` says.
+    pub(crate) namespace_flag: Option<String>,
+    /// From elsewhere: where the flag and `hanshu.toml` say nothing.
+    pub(crate) namespace_default: String,
+}
+
+/// One set of settings, from one place.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Layer {
+    endpoint: Option<String>,
+    secret_id: Option<String>,
+    secret_key: Option<Secret>,
+    namespace: Option<String>,
+}
+
+/// `~/.config/hanshu/config.toml`: settings, and more of them under `[profiles.NAME]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigFile {
+    /// The profile that is used where `--profile` says none.
+    default_profile: Option<String>,
+    #[serde(default)]
+    profiles: BTreeMap<String, Layer>,
+}
+
+impl Settings {
+    /// Looks in all places.
+    pub(crate) fn find(global: &Global) -> Result<Self, Error> {
+        let flags = Layer {
+            endpoint: global.endpoint.clone(),
+            secret_id: global.secret_id.clone(),
+            secret_key: global.secret_key.clone().map(Secret::new),
+            namespace: global.namespace.clone(),
+        };
+        let layers = [flags, environment(), profile(global)?, left_by_server()];
+        let pick = |field: fn(&Layer) -> Option<String>| layers.iter().find_map(field);
+        let endpoint = pick(|layer| layer.endpoint.clone());
+        let secret_id = pick(|layer| layer.secret_id.clone());
+        let secret_key = layers.iter().find_map(|layer| layer.secret_key.clone());
+        let (Some(endpoint), Some(secret_id), Some(secret_key)) = (endpoint, secret_id, secret_key)
+        else {
+            return Err(Error::Usage(
+                "no server is known: neither flags, nor HANSHU_ENDPOINT, HANSHU_SECRET_ID and \
+                 HANSHU_SECRET_KEY, nor ~/.config/hanshu/config.toml, nor a server's \
+                 credentials.env in the default data folder\nhint: start one with `hanshu serve`, \
+                 or read another's: `. DIR/credentials.env; export HANSHU_ENDPOINT \
+                 HANSHU_SECRET_ID HANSHU_SECRET_KEY`"
+                    .into(),
+            ));
+        };
+        if !endpoint.starts_with("http://") {
+            return Err(Error::Usage(format!(
+                "the endpoint is `{endpoint}`: expected `http://host:port`"
+            )));
+        }
+        Ok(Self {
+            endpoint: endpoint.trim_end_matches('/').into(),
+            secret_id,
+            secret_key,
+            namespace_flag: global.namespace.clone(),
+            namespace_default: pick(|layer| layer.namespace.clone())
+                .unwrap_or_else(|| "default".into()),
+        })
+    }
+
+    /// The namespace where no file has a say.
+    pub(crate) fn namespace(&self) -> &str {
+        self.namespace_flag.as_deref().unwrap_or(&self.namespace_default)
+    }
+}
+
+fn environment() -> Layer {
+    let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    Layer {
+        endpoint: get("HANSHU_ENDPOINT"),
+        secret_id: get("HANSHU_SECRET_ID"),
+        secret_key: get("HANSHU_SECRET_KEY").map(Secret::new),
+        namespace: get("HANSHU_NAMESPACE"),
+    }
+}
+
+fn config_path() -> Option<PathBuf> {
+    let xdg = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
+    xdg.or_else(home).map(|base| base.join("hanshu/config.toml"))
+}
+
+fn profile(global: &Global) -> Result<Layer, Error> {
+    let text = config_path().map(|path| (std::fs::read_to_string(&path), path));
+    let (file, path) = match text {
+        Some((Ok(text), path)) => {
+            let file = toml::from_str::<ConfigFile>(&text);
+            (file.map_err(|error| Error::file(&path, error.to_string().trim_end()))?, path)
+        }
+        Some((Err(_), path)) => (ConfigFile::default(), path),
+        None => (ConfigFile::default(), PathBuf::from("~/.config/hanshu/config.toml")),
+    };
+    let Some(name) = global.profile.clone().or(file.default_profile) else {
+        return Ok(file.profiles.get("default").cloned().unwrap_or_default());
+    };
+    file.profiles.get(&name).cloned().ok_or_else(|| {
+        let known: Vec<_> = file.profiles.keys().map(String::as_str).collect();
+        Error::file(&path, format!("no [profiles.{name}]; there is: {}", known.join(", ")))
+    })
+}
+
+fn left_by_server() -> Layer {
+    let path = hanshu_server::default_data_dir().map(|dir| dir.join("credentials.env"));
+    path.map(|path| credentials(&path)).unwrap_or_default()
+}
+
+/// Reads `NAME=value` lines; a file that cannot be read says nothing.
+fn credentials(path: &Path) -> Layer {
+    let mut layer = Layer::default();
+    for line in std::fs::read_to_string(path).unwrap_or_default().lines() {
+        let Some((name, value)) = line.split_once('=') else { continue };
+        let value = value.to_owned();
+        match name {
+            "HANSHU_ENDPOINT" => layer.endpoint = Some(value),
+            "HANSHU_SECRET_ID" => layer.secret_id = Some(value),
+            "HANSHU_SECRET_KEY" => layer.secret_key = Some(Secret::new(value)),
+            _ => {}
+        }
+    }
+    layer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_s_credentials_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("credentials.env");
+        std::fs::write(
+            &path,
+            "HANSHU_ENDPOINT=http://x:1\nHANSHU_SECRET_ID=a\nHANSHU_SECRET_KEY=b=\n",
+        )
+        .unwrap();
+        let layer = credentials(&path);
+        assert_eq!(layer.endpoint.as_deref(), Some("http://x:1"));
+        assert_eq!(layer.secret_key.unwrap().expose(), "b=");
+        assert!(credentials(&dir.path().join("none")).endpoint.is_none());
+    }
+}

@@ -1,0 +1,55 @@
+//! Every folder of `examples/` is deployed and called, and answers as its `call.json` says.
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::world::{Answer, BACKENDS, World, root, send, service};
+
+#[tokio::test]
+async fn every_example_answers_as_it_says() {
+    let redis = service("TEST_REDIS_URL").unwrap_or_else(|| "redis://127.0.0.1:6379".into());
+    for backend in BACKENDS {
+        let world = World::start(backend);
+        let mut names: Vec<_> = std::fs::read_dir(root().join("examples"))
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .collect();
+        names.sort();
+        assert!(8 <= names.len(), "{names:?}");
+        for example in names {
+            let name = example.file_name().unwrap().to_str().unwrap().to_owned();
+            let deployed = world.hanshu_with(
+                &["deploy", example.to_str().unwrap(), "--output", "json"],
+                &[("REDIS_URL", &redis)],
+            );
+            assert_eq!(deployed.code, 0, "{backend} {name}: {deployed:?}");
+            let deployed: Value = serde_json::from_str(&deployed.stdout).unwrap();
+            let key = deployed[0]["triggers"][0]["key"].as_str().unwrap_or_default().to_owned();
+            let calls = std::fs::read_to_string(example.join("call.json")).unwrap();
+            let calls: Vec<Value> = serde_json::from_str(&calls).unwrap();
+            assert!(!calls.is_empty(), "{name}");
+            for call in calls {
+                run(&world, &name, &key, &call).await;
+            }
+        }
+    }
+}
+
+async fn run(world: &World, name: &str, key: &str, call: &Value) {
+    if let Some(event) = call.get("event") {
+        let answer = world.invoke(name, event.to_string()).await;
+        assert_eq!(answer.json(), call["answer"], "{name} {call}");
+    } else if let Some(timer) = call.get("fire") {
+        let id = world.ok(&["trigger", "fire", name, timer.as_str().unwrap()]);
+        assert_eq!(world.end_of(id.trim()).await["result"], call["answer"], "{name} {call}");
+    } else {
+        let method = call["method"].as_str().unwrap_or("GET").parse::<Method>().unwrap();
+        let body = call["send"].as_str().unwrap_or_default().to_owned();
+        let request = world.web(method, call["http"].as_str().unwrap()).body(body);
+        let Answer { status, body, .. } = send(request.header("x-hanshu-key", key)).await;
+        assert_eq!(Value::from(status.as_u16()), call["status"], "{name} {call}");
+        if let Some(expected) = call.get("body") {
+            assert_eq!(String::from_utf8_lossy(&body), expected.as_str().unwrap(), "{name} {call}");
+        }
+    }
+}

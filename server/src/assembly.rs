@@ -1,0 +1,234 @@
+//! Which adapter stands behind which port: the only place that chooses.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hanshu_core::ports::{EventQueue, ImageBuilder, Journal, Nodes, QueueError, Registry};
+use hanshu_core::{Clock, ErrorKind, NodeId};
+use hanshu_invoker::{
+    Backend, DockerBackend, DockerOptions, Options, ProcessBackend, ProcessImages, ProcessOptions,
+    StartError,
+};
+use hanshu_store::{
+    Db, DbOptions, FolderPackages, JournalWriter, RedisOptions, RedisQueue, SegmentJournal,
+    SegmentOptions, SqlJournal, SqlJournalOptions, SqlNodes, SqlQueue, SqlRegistry, UnpackLimits,
+};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::config::{Config, Roles, SandboxChoice};
+use crate::error::Error;
+
+/// How long a start waits for a database or Redis that is not there yet.
+const AWAIT_SERVICE: Duration = Duration::from_secs(20);
+/// Between tries.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+const MIB: u64 = 1024 * 1024;
+
+/// What keeps things.
+pub(crate) struct Stores {
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) queue: Arc<dyn EventQueue>,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) nodes: Arc<dyn Nodes>,
+    pub(crate) packages: Arc<FolderPackages>,
+    db: Db,
+    sql_queue: Option<SqlQueue>,
+    writing: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// What runs things.
+pub(crate) struct Sandboxes {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) images: Arc<dyn ImageBuilder>,
+}
+
+impl Stores {
+    /// Opens what the configuration names.
+    pub(crate) async fn open(
+        config: &Config,
+        folder: &Path,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        let tasks = TaskTracker::new();
+        let db = open_database(config, folder).await?;
+        let (queue, sql_queue) = open_queue(config, &db, clock, &tasks).await?;
+        let (journal, writer) = open_journal(config, folder, &db)?;
+        let writing = CancellationToken::new();
+        tasks.spawn(writer.run(writing.clone()));
+        let packages =
+            FolderPackages::open(&folder.join("packages"), UnpackLimits::default(), clock.clone())
+                .map_err(|error| Error::Store(error.to_string()))?;
+        Ok(Self {
+            registry: Arc::new(SqlRegistry::new(db.clone())),
+            queue,
+            journal,
+            nodes: Arc::new(SqlNodes::new(db.clone())),
+            packages: Arc::new(packages),
+            db,
+            sql_queue,
+            writing,
+            tasks,
+        })
+    }
+
+    /// Writes what is left and closes. Called when nothing uses them any more.
+    pub(crate) async fn close(self, patience: Duration) {
+        self.writing.cancel();
+        if let Some(queue) = &self.sql_queue {
+            queue.close();
+        }
+        self.tasks.close();
+        if tokio::time::timeout(patience, self.tasks.wait()).await.is_err() {
+            warn!("Some records and log lines could not be written in time");
+        }
+        if tokio::time::timeout(patience, self.db.close()).await.is_err() {
+            warn!("The database could not be closed in time");
+        }
+    }
+}
+
+async fn open_database(config: &Config, folder: &Path) -> Result<Db, Error> {
+    let options = DbOptions::default();
+    let said = |error: &dyn std::fmt::Display| Error::Store(format!("the database: {error}"));
+    let Some(url) = &config.database else {
+        let file = folder.join("hanshu.db");
+        return Db::open_file(&file, &options).await.map_err(|error| said(&error));
+    };
+    let until = Instant::now() + AWAIT_SERVICE;
+    loop {
+        match Db::open_with(url.expose(), &options).await {
+            Ok(db) => return Ok(db),
+            Err(error) if error.kind() == ErrorKind::Unavailable && Instant::now() < until => {
+                warn!(%error, "The database is not there yet");
+                sleep(TRY_AGAIN).await;
+            }
+            Err(error) => return Err(said(&error)),
+        }
+    }
+}
+
+async fn open_queue(
+    config: &Config,
+    db: &Db,
+    clock: &Arc<dyn Clock>,
+    tasks: &TaskTracker,
+) -> Result<(Arc<dyn EventQueue>, Option<SqlQueue>), Error> {
+    let Some(url) = &config.queue else {
+        let queue = SqlQueue::start(db.clone(), clock.clone(), tasks);
+        return Ok((Arc::new(queue.clone()), Some(queue)));
+    };
+    let until = Instant::now() + AWAIT_SERVICE;
+    loop {
+        match RedisQueue::connect(url.expose(), clock.clone(), &RedisOptions::default()).await {
+            Ok(queue) => return Ok((Arc::new(queue), None)),
+            Err(error @ QueueError::Unavailable(_)) if Instant::now() < until => {
+                warn!(%error, "The queue is not there yet");
+                sleep(TRY_AGAIN).await;
+            }
+            Err(error) => {
+                let place = without_secrets(url.expose());
+                return Err(Error::Store(format!("the queue at {place}: {error}")));
+            }
+        }
+    }
+}
+
+/// `scheme://host:port/…`, whatever stands before the `@` left out.
+fn without_secrets(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
+        _ => url.into(),
+    }
+}
+
+/// Files where one process does it all; the database where several read each other's.
+fn open_journal(
+    config: &Config,
+    folder: &Path,
+    db: &Db,
+) -> Result<(Arc<dyn Journal>, JournalWriter), Error> {
+    let age_max = Duration::from_secs(u64::from(config.journal.keep_days) * 86_400);
+    if config.roles()? != Roles::ALL || config.database.is_some() {
+        let options = SqlJournalOptions { age_max, ..SqlJournalOptions::default() };
+        let (journal, writer) = SqlJournal::new(db.clone(), options);
+        return Ok((Arc::new(journal), writer));
+    }
+    let bytes_max = config.journal.keep_mb.max(1) * MIB;
+    let options = SegmentOptions { age_max, bytes_max, ..SegmentOptions::default() };
+    let opened = SegmentJournal::open(&folder.join("journal"), options);
+    let (journal, writer) = opened.map_err(|error| Error::Store(error.to_string()))?;
+    Ok((Arc::new(journal), writer))
+}
+
+impl Sandboxes {
+    /// Docker when an engine answers, else processes; or what was asked for.
+    pub(crate) async fn choose(
+        config: &Config,
+        node: &NodeId,
+        folder: &Path,
+        tasks: &TaskTracker,
+    ) -> Result<Self, Error> {
+        let program = std::env::current_exe()
+            .map_err(|error| Error::Sandbox(format!("this program's own file: {error}")))?;
+        let installed = hanshu_runtimes::files::install(&folder.join("runtime"), &program);
+        let runtime_dir = installed.map_err(|error| {
+            Error::Sandbox(format!(
+                "the runtime's files cannot be put into the data folder: {error}"
+            ))
+        })?;
+        let docker = DockerOptions {
+            node: node.clone(),
+            engine: None,
+            dir: folder.join("docker"),
+            runtime_dir: runtime_dir.clone(),
+        };
+        let process = ProcessOptions {
+            node: node.clone(),
+            dir: folder.join("process"),
+            runtime_dir,
+            shown: Vec::new(),
+        };
+        let chosen = match config.sandbox {
+            SandboxChoice::Docker => Self::docker(docker, tasks).await,
+            SandboxChoice::Process => Self::process(process, &config.pool, tasks).await,
+            SandboxChoice::Auto => match Self::docker(docker, tasks).await {
+                Ok(chosen) => Ok(chosen),
+                Err(error) => {
+                    info!(%error, "No Docker engine: functions run as processes");
+                    Self::process(process, &config.pool, tasks).await
+                }
+            },
+        };
+        chosen.map_err(|error| Error::Sandbox(error.to_string()))
+    }
+
+    async fn docker(options: DockerOptions, tasks: &TaskTracker) -> Result<Self, StartError> {
+        let backend = DockerBackend::connect(options, tasks.clone()).await?;
+        let images = Arc::new(backend.images());
+        Ok(Self { backend: Arc::new(backend), images })
+    }
+
+    async fn process(
+        options: ProcessOptions,
+        pool: &Options,
+        tasks: &TaskTracker,
+    ) -> Result<Self, StartError> {
+        let images = ProcessImages { python: (&pool.python).into(), node: (&pool.node).into() };
+        let backend = ProcessBackend::new(options, tasks.clone()).await?;
+        Ok(Self { backend: Arc::new(backend), images: Arc::new(images) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_password_is_never_said() {
+        assert_eq!(super::without_secrets("redis://:s3cret@host:1/2"), "redis://host:1/2");
+        assert_eq!(super::without_secrets("redis://host:1"), "redis://host:1");
+    }
+}

@@ -1,0 +1,51 @@
+//! Can this process serve? Asked by `/readyz`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hanshu_controller::Controller;
+use hanshu_core::ports::EventQueue;
+use hanshu_gateway::CheckReadiness;
+use hanshu_gateway::internal::Balancer;
+use hanshu_gateway::wire::NotReady;
+use tokio::time::timeout;
+
+/// The longest wait for one part's answer.
+const PART_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What is asked.
+pub(crate) struct Readiness {
+    pub(crate) controller: Controller,
+    pub(crate) queue: Arc<dyn EventQueue>,
+    /// A queue that may lose events is the operator's will.
+    pub(crate) allow_unsafe_queue: bool,
+    /// Where sandboxes are on other nodes.
+    pub(crate) balancer: Option<Arc<Balancer>>,
+}
+
+#[async_trait]
+impl CheckReadiness for Readiness {
+    async fn reasons(&self) -> Vec<NotReady> {
+        let mut reasons = Vec::new();
+        let mut not = |part: &str, reason: String| {
+            reasons.push(NotReady { part: part.into(), reason });
+        };
+        match timeout(PART_TIMEOUT, self.controller.ping()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => not("database", error.to_string()),
+            Err(_) => not("database", "it does not answer within 3 s".into()),
+        }
+        match timeout(PART_TIMEOUT, self.queue.doubts()).await {
+            Ok(_) if self.allow_unsafe_queue => {}
+            Ok(doubts) => doubts.into_iter().for_each(|doubt| not("queue", doubt)),
+            Err(_) => not("queue", "it does not answer within 3 s".into()),
+        }
+        if let Some(balancer) = &self.balancer
+            && balancer.nodes().is_empty()
+        {
+            not("invoker", "no invoker has a lease: start one with --roles invoker".into());
+        }
+        reasons
+    }
+}

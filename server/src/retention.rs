@@ -1,0 +1,50 @@
+//! What is old is dropped: ended events, records and logs, replaced revisions, packages.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hanshu_controller::Controller;
+use hanshu_core::ports::{EventQueue, Journal};
+use hanshu_core::{ASYNC_AGE_MAX, Clock, Timestamp};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// Between rounds.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// A replaced revision is kept this long beyond the longest life of an event that may name it.
+const REVISION_MARGIN: Duration = Duration::from_secs(3_600);
+
+/// Collects, round after round.
+pub(crate) struct Retention {
+    pub(crate) controller: Controller,
+    pub(crate) queue: Arc<dyn EventQueue>,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// How long an ended event keeps its state and result.
+    pub(crate) keep_results: Duration,
+}
+
+impl Retention {
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
+            self.round(self.clock.now()).await;
+        }
+    }
+
+    /// Each part on its own: one that fails does not keep the others from it.
+    async fn round(&self, now: Timestamp) {
+        match self.queue.collect(now - self.keep_results).await {
+            Ok(0) => {}
+            Ok(events) => info!(events, "Ended events were dropped"),
+            Err(error) => warn!(%error, "Could not drop ended events"),
+        }
+        if let Err(error) = self.journal.collect(now).await {
+            warn!(%error, "Could not drop old records and logs");
+        }
+        match self.controller.collect(now - (ASYNC_AGE_MAX + REVISION_MARGIN)).await {
+            Ok(0) => {}
+            Ok(packages) => info!(packages, "Packages that nothing names were removed"),
+            Err(error) => warn!(%error, "Could not remove old packages"),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Log lines of the server itself, and the recorder of its metrics.
+
+use std::io::IsTerminal as _;
+use std::sync::OnceLock;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt;
+
+use crate::config::{Config, LogFormat};
+use crate::error::Error;
+
+/// Starts logging to standard error. To be called once, by the program (not by tests).
+///
+/// # Errors
+/// [`Error::Config`]: the filter cannot be read, or logging was started before.
+pub fn start_logging(config: &Config) -> Result<(), Error> {
+    let filter = EnvFilter::try_new(&config.log).map_err(|error| {
+        Error::Config(format!("`log` is `{}`: expected `info`, `debug` or a filter such as `info,hanshu_invoker=debug` ({error})", config.log))
+    })?;
+    let colour = std::io::stderr().is_terminal();
+    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    let started = match config.log_format {
+        LogFormat::Human => builder.with_target(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| Error::Config(format!("logging was started before: {error}")))
+}
+
+/// The process' recorder of metrics, installed at the first call; `None` if another one was.
+pub(crate) fn recorder() -> Option<PrometheusHandle> {
+    static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().ok()).clone()
+}

@@ -1,0 +1,106 @@
+//! The crate graph is what ARCHITECTURE.md says: who may import whom, and which crate alone knows
+//! an outside technology.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Which of our crates each of our crates may import.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("hanshu-core", &[]),
+    ("hanshu-store", &["hanshu-core"]),
+    ("hanshu-controller", &["hanshu-core"]),
+    ("hanshu-runtimes", &[]),
+    ("hanshu-invoker", &["hanshu-core", "hanshu-runtimes"]),
+    ("hanshu-triggers", &["hanshu-core"]),
+    ("hanshu-gateway", &["hanshu-core", "hanshu-controller", "hanshu-triggers"]),
+    (
+        "hanshu-server",
+        &[
+            "hanshu-core",
+            "hanshu-store",
+            "hanshu-controller",
+            "hanshu-invoker",
+            "hanshu-runtimes",
+            "hanshu-triggers",
+            "hanshu-gateway",
+        ],
+    ),
+    ("hanshu-cli", &["hanshu-core", "hanshu-server", "hanshu-gateway", "hanshu-runtimes"]),
+    ("xtask", &[]),
+];
+
+/// Outside technologies, and the crates that may know them. `redis` is known to the triggers too,
+/// for users' streams; `zip` to the command line too, which packs; `hyper` is the gateway's.
+const KNOWN_BY: &[(&str, &[&str])] = &[
+    ("axum", &["hanshu-gateway"]),
+    ("hyper", &["hanshu-gateway"]),
+    ("tower", &["hanshu-gateway"]),
+    ("utoipa", &["hanshu-gateway"]),
+    ("sqlx", &["hanshu-store"]),
+    ("redis", &["hanshu-store", "hanshu-triggers"]),
+    ("zip", &["hanshu-store", "hanshu-cli"]),
+    ("bollard", &["hanshu-invoker"]),
+    ("cron", &["hanshu-triggers"]),
+    ("figment", &["hanshu-server"]),
+    ("tracing-subscriber", &["hanshu-server"]),
+    ("clap", &["hanshu-cli"]),
+];
+
+/// Package, dependency: for everything but tests.
+fn edges() -> Vec<(String, String)> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--locked", "--no-deps", "--format-version", "1"])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut edges = Vec::new();
+    for package in metadata["packages"].as_array().unwrap() {
+        for dependency in package["dependencies"].as_array().unwrap() {
+            if dependency["kind"].is_null() {
+                let text = |value: &Value| value.as_str().unwrap().to_owned();
+                edges.push((text(&package["name"]), text(&dependency["name"])));
+            }
+        }
+    }
+    edges
+}
+
+#[test]
+fn crates_import_only_what_they_may() {
+    let edges = edges();
+    assert!(30 < edges.len(), "cargo metadata shows too little: {edges:?}");
+    let mut wrong = Vec::new();
+    for (package, dependency) in edges {
+        let ours = MAY_IMPORT.iter().any(|(name, _)| *name == dependency);
+        let row = MAY_IMPORT.iter().find(|(name, _)| *name == package);
+        let Some((_, may)) = row else {
+            wrong.push(format!("{package} is not in the table"));
+            continue;
+        };
+        if ours && !may.contains(&dependency.as_str()) {
+            wrong.push(format!("{package} must not import {dependency}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn each_outside_technology_is_known_to_its_crate_alone() {
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for (package, dependency) in edges() {
+        if let Some((_, may)) = KNOWN_BY.iter().find(|(name, _)| *name == dependency) {
+            seen += 1;
+            if !may.contains(&package.as_str()) {
+                wrong.push(format!(
+                    "only {} may know {dependency}, not {package}",
+                    may.join(" and ")
+                ));
+            }
+        }
+    }
+    assert!(KNOWN_BY.len() <= seen, "only {seen} of the table's technologies are used at all");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
