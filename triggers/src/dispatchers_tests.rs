@@ -125,7 +125,8 @@ async fn a_saturated_function_does_not_stand_in_anothers_way() {
     world.start(small(5));
     world.pass(1.5).await;
     let fast = world.queue.ended().iter().filter(|(payload, _)| payload == "\"fast\"").count();
-    assert_eq!((fast, world.ended().len()), (4, 5), "`other` runs one at a time");
+    assert_eq!((fast, world.ended().len()), (4, 5));
+    assert_eq!(world.echo.running.lock().unwrap().0, 1, "`other` runs one at a time");
     world.pass(10.0).await;
     assert_eq!(world.ended().len(), 14);
 }
