@@ -77,6 +77,8 @@ impl Room {
 /// The node's room, shared by all starts. Never touched by a warm invocation.
 #[derive(Debug)]
 pub(crate) struct Admission {
+    /// MiB in all.
+    pub(crate) memory_mb: u64,
     room: Mutex<Room>,
     freed: Notify,
 }
@@ -91,7 +93,8 @@ pub(crate) struct Place {
 
 impl Admission {
     pub(crate) fn new(room: Room) -> Arc<Self> {
-        Arc::new(Self { room: Mutex::new(room), freed: Notify::new() })
+        let memory_mb = room.memory_mb;
+        Arc::new(Self { memory_mb, room: Mutex::new(room), freed: Notify::new() })
     }
 
     /// Room for one sandbox, or why there is none.

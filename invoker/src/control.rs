@@ -99,6 +99,11 @@ impl Leash {
         let _ = self.data.shutdown(std::net::Shutdown::Both);
     }
 
+    /// Whether it has ended, as far as is known.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.end.borrow().is_some()
+    }
+
     /// Ends the connection, so that the shim ends and `Control::end` returns.
     pub(crate) fn hang_up(&self) {
         let _ = self.control.shutdown(std::net::Shutdown::Both);

@@ -34,11 +34,14 @@ async fn round(pool: &Arc<Pool>, freeze_after: Option<Duration>) {
         let long = freeze_after.is_some_and(|after| idle_since + after <= Instant::now());
         if long
             && instance.may_freeze()
-            && let Some(lease) = pool.borrow(key, idle_since)
+            && let Some(mut lease) = pool.borrow(key, idle_since)
         {
             // What it still says before it freezes.
             lease.instance().freeze().await;
             lease.instance().log.late();
+            if !lease.is_fresh() {
+                lease.taint();
+            }
         }
     }
 }

@@ -34,8 +34,9 @@ pub(crate) struct Instance {
     pub(crate) init: Duration,
     pub(crate) sandbox: Box<dyn Sandbox>,
     pub(crate) run_dir: PathBuf,
-    /// Its room and its user, until it is gone.
-    pub(crate) belongings: Mutex<Option<(Place, Uid)>>,
+    /// Its user and its room, until it is gone: given back in this order, so that who finds room
+    /// finds a user, too.
+    pub(crate) belongings: Mutex<Option<(Uid, Place)>>,
     pub(crate) vitals: Vitals,
 }
 
@@ -124,7 +125,7 @@ impl Instance {
     /// Says that its room is about to become free.
     pub(crate) fn leaving(&self) {
         let mut belongings = self.belongings.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((place, _)) = belongings.as_mut() {
+        if let Some((_, place)) = belongings.as_mut() {
             place.leave();
         }
     }

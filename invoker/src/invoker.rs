@@ -125,16 +125,12 @@ impl Invoker {
     /// after `grace` and some seconds at the latest.
     pub async fn stop(&self, grace: Duration) {
         self.stopping.store(true, Ordering::Release);
-        let pools = self.node.pools();
-        for pool in &pools {
-            pool.shut();
-        }
         self.node.stop.cancel();
         self.node.tasks.close();
         if time::timeout(grace, self.drained()).await.is_err() {
             tracing::warn!(sandboxes = ?self.sandboxes(), "Ending what still runs");
             self.node.launcher.cut.cancel();
-            for pool in &pools {
+            for pool in self.node.pools() {
                 pool.take_all_away();
             }
         }
@@ -147,7 +143,14 @@ impl Invoker {
     /// Waits until no sandbox and no task is left.
     async fn drained(&self) {
         const LOOK_AGAIN: Duration = Duration::from_millis(20);
-        while self.sandboxes() != Sandboxes::default() {
+        loop {
+            // Again and again: a caller who came just before the end may have made a new pool.
+            for pool in self.node.pools() {
+                pool.shut();
+            }
+            if self.sandboxes() == Sandboxes::default() {
+                break;
+            }
             time::sleep(LOOK_AGAIN).await;
         }
         self.node.tasks.wait().await;
@@ -165,11 +168,11 @@ impl Invoker {
         let revision = &subject.revision;
         loop {
             let mut lease = self.pools.of(revision).acquire(revision, wait).await?;
-            if lease.instance().thaw().await {
+            if lease.instance().thaw().await && lease.is_fresh() {
                 return Ok(lease);
             }
-            // A lost sandbox is not the event's fault. Each turn takes one away for good.
-            tracing::warn!(instance = %lease.instance().id, "A sandbox could not be thawed");
+            // What happened to an idle sandbox is not the event's fault. Each turn takes one away.
+            tracing::warn!(instance = %lease.instance().id, "An idle sandbox was lost");
             lease.taint();
         }
     }

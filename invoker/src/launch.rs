@@ -135,7 +135,7 @@ impl Launcher {
                     init: begun.elapsed(),
                     sandbox,
                     run_dir: path,
-                    belongings: Mutex::new(Some((place, uid))),
+                    belongings: Mutex::new(Some((uid, place))),
                     vitals: Vitals::new(),
                 };
                 Ok(Launched { instance, conn, control })

@@ -1,9 +1,12 @@
 //! A sandbox's data connection: one buffer, and one reactor at a time.
 
 use std::io::{self, ErrorKind, IoSlice};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream as StdStream;
 
 use hanshu_runtimes::wire::{HEADER_LEN, Header, Malformed};
+use nix::errno::Errno;
+use nix::sys::socket::MsgFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::runtime::{Handle, Id};
@@ -131,6 +134,15 @@ impl DataConn {
             }
         }
         self.read_large().await
+    }
+
+    /// Whether the other side is there and has sent nothing that nobody asked for: one system
+    /// call, so that a sandbox that died or misbehaved while idle costs no event.
+    pub(crate) fn is_fresh(&self) -> bool {
+        let Some(stream) = &self.stream else { return false };
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let peeked = nix::sys::socket::recv(stream.as_raw_fd(), &mut [0], flags);
+        self.filled == 0 && peeked == Err(Errno::EAGAIN)
     }
 
     /// Whether anything was read that belongs to no frame yet.

@@ -50,6 +50,11 @@ impl Lease {
         &self.instance
     }
 
+    /// Whether the sandbox is as it was left: alive and silent.
+    pub(crate) fn is_fresh(&self) -> bool {
+        !self.instance.leash.has_ended() && self.conn.as_ref().is_some_and(|conn| conn.is_fresh())
+    }
+
     /// The connection, for an event: from here on the lease is tainted.
     pub(crate) fn begin(&mut self) -> Option<&mut DataConn> {
         self.health = Health::Tainted;

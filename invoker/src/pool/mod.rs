@@ -355,7 +355,7 @@ impl Pool {
             Why::NoRoom => Refusal::Capacity {
                 reason: format!(
                     "the node's memory of {} MB is in use",
-                    self.node.launcher.options.memory_mb()
+                    self.node.admission.memory_mb
                 ),
             },
             Why::TooSlow { busy } => Refusal::Capacity {

@@ -3,124 +3,19 @@
 //!
 //! A pool serves all revisions of one function, each in a *lane* of its own, because their
 //! concurrency is one. Whatever races the real world has, they reach this file as some order of
-//! [`Input`]s; `tests.rs` plays thousands of orders.
+//! [`Input`]s; `state/tests.rs` plays thousands of orders.
 
-use std::collections::{BTreeMap, VecDeque};
+mod lane;
+mod words;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-/// One revision's part of a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct LaneId(pub(crate) u32);
-
-/// A sandbox, or the start of one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct SandboxKey(pub(crate) u64);
-
-/// A caller in line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct WaiterId(pub(crate) u64);
-
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Input {
-    /// Somebody wants a sandbox.
-    Requested { lane: LaneId, waiter: WaiterId },
-    /// Somebody in line went away.
-    Abandoned { waiter: WaiterId },
-    /// Somebody's time in line is over. May be said again while a start is under way for them.
-    Expired { waiter: WaiterId },
-    /// A sandbox came up; how long that took.
-    Started { key: SandboxKey, took: Duration },
-    /// A sandbox did not come up.
-    StartFailed { key: SandboxKey },
-    /// A start waits for room on the node. Said again and again while it does.
-    Blocked { key: SandboxKey },
-    /// A start found room.
-    Unblocked { key: SandboxKey },
-    /// A sandbox was given back.
-    Released { key: SandboxKey, healthy: bool },
-    /// A sandbox was given back that only the platform used: it counts as idle since then.
-    Returned { key: SandboxKey, idle_since: Instant },
-    /// The platform itself wants this sandbox, to freeze it.
-    Borrowed { key: SandboxKey },
-    /// A sandbox ended by itself.
-    Died { key: SandboxKey },
-    /// Another function needs the room.
-    Evicted { key: SandboxKey },
-    /// A sandbox is gone.
-    Stopped { key: SandboxKey },
-    /// No new events are to be expected for the lane.
-    Retired { lane: LaneId },
-    /// The node stops.
-    Shutdown,
-    /// Time has passed.
-    Tick,
-}
-
-/// What is to be done. Nothing of it may be left out.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Action {
-    /// Start a sandbox for the lane.
-    Start { key: SandboxKey, lane: LaneId },
-    /// Do not go on with a start that still waits for room.
-    Cancel { key: SandboxKey },
-    /// The sandbox is the waiter's until it is released.
-    Grant { waiter: WaiterId, key: SandboxKey },
-    /// The sandbox is the platform's until it is returned.
-    Lend { key: SandboxKey },
-    /// The waiter gets none.
-    Refuse { waiter: WaiterId, why: Why },
-    /// Stop the sandbox and say when it is gone.
-    Stop { key: SandboxKey },
-}
-
-/// Why a waiter gets no sandbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
-    /// So many stand in line already.
-    LineFull { waiting: u32 },
-    /// So many events of the function run already.
-    Concurrency { limit: u32 },
-    /// A start waits for room on the node.
-    NoRoom,
-    /// None became free or came up in time.
-    TooSlow { busy: u32 },
-    /// The start that it waited for failed.
-    StartFailed,
-    /// The node stops.
-    Stopping,
-}
-
-/// What the operator and the function's author have set.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Rules {
-    /// Events of the function at once.
-    pub(crate) concurrency: Option<u32>,
-    /// Callers in line.
-    pub(crate) waiting_max: usize,
-    /// Starts under way at once.
-    pub(crate) starts_max: usize,
-    /// A wait that is worth another sandbox, unless a cold start takes less.
-    pub(crate) target_wait: Duration,
-    /// How long idle sandboxes are kept.
-    pub(crate) keep_alive: Duration,
-}
-
-/// How many sandboxes are in which state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) starting: u32,
-    pub(crate) idle: u32,
-    pub(crate) busy: u32,
-    pub(crate) stopping: u32,
-    pub(crate) waiting: u32,
-}
-
-/// At most a handful: on the warm path one, without an allocation.
-pub(crate) type Actions = SmallVec<[Action; 2]>;
+use lane::{Lane, average};
+pub(crate) use words::{Action, Actions, Counts, Input, LaneId, Rules, SandboxKey, WaiterId, Why};
 
 /// One function's pool.
 #[derive(Debug)]
@@ -134,26 +29,12 @@ pub(crate) struct State {
     stopping: bool,
 }
 
-#[derive(Debug, Default)]
-struct Lane {
-    /// Oldest first; the last is the hottest.
-    idle: Vec<(SandboxKey, Instant)>,
-    /// Oldest first.
-    waiters: VecDeque<(WaiterId, Instant)>,
-    starting: usize,
-    blocked: usize,
-    busy: usize,
-    /// What a cold start took, on average.
-    cold_start: Option<Duration>,
-    /// Waits count from here: a sandbox that came up is given a chance to work off the line.
-    last_start: Option<Instant>,
-    retired: bool,
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Sandbox {
     lane: LaneId,
     phase: Phase,
+    /// When it was granted last.
+    granted: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,7 +135,7 @@ impl State {
             && lane.waiters.is_empty()
             && let Some((key, _)) = lane.idle.pop()
         {
-            self.grant(id, key, waiter, todo);
+            self.grant(now, key, waiter, todo);
             return;
         }
         if self.rules.waiting_max <= self.waiting {
@@ -290,7 +171,7 @@ impl State {
     fn started(&mut self, now: Instant, key: SandboxKey, took: Duration, todo: &mut Actions) {
         let Some(id) = self.start_over(key) else { return };
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        lane.cold_start = Some(lane.cold_start.map_or(took, |old| (old * 3 + took) / 4));
+        lane.cold_start = average(lane.cold_start, took);
         lane.last_start = Some(now);
         self.settle(now, key, now, todo);
     }
@@ -343,12 +224,16 @@ impl State {
     }
 
     fn released(&mut self, now: Instant, key: SandboxKey, healthy: bool, todo: &mut Actions) {
+        let granted = self.sandboxes.get(&key).and_then(|sandbox| sandbox.granted);
         let Some(id) = self.no_longer_used(key) else { return };
+        if let (Some(granted), Some(lane)) = (granted, self.lanes.get_mut(&id)) {
+            lane.service = average(lane.service, now.saturating_duration_since(granted));
+        }
         if healthy {
             self.settle(now, key, now, todo);
         } else {
             self.stop(key, todo);
-            self.serve(todo);
+            self.serve(now, todo);
             self.start_where_needed(now, id, todo);
             self.forget_if_empty(id);
         }
@@ -447,13 +332,13 @@ impl State {
                 sandbox.phase = Phase::Idle;
             }
         }
-        self.serve(todo);
+        self.serve(now, todo);
         self.start_where_needed(now, id, todo);
         self.forget_if_empty(id);
     }
 
     /// Grants idle sandboxes to waiters, the longest wait first, as long as both are there.
-    fn serve(&mut self, todo: &mut Actions) {
+    fn serve(&mut self, now: Instant, todo: &mut Actions) {
         while 0 < self.waiting && self.has_free_run() {
             let servable = self.lanes.iter().filter(|(_, lane)| !lane.idle.is_empty());
             let oldest = servable
@@ -466,16 +351,18 @@ impl State {
                 return;
             };
             self.waiting -= 1;
-            self.grant(id, key, waiter, todo);
+            self.grant(now, key, waiter, todo);
         }
     }
 
-    fn grant(&mut self, id: LaneId, key: SandboxKey, waiter: WaiterId, todo: &mut Actions) {
-        if let Some(lane) = self.lanes.get_mut(&id) {
-            lane.busy += 1;
-        }
-        if let Some(sandbox) = self.sandboxes.get_mut(&key) {
+    fn grant(&mut self, now: Instant, key: SandboxKey, waiter: WaiterId, todo: &mut Actions) {
+        if let Some(sandbox) = self.sandboxes.get_mut(&key)
+            && let Some(lane) = self.lanes.get_mut(&sandbox.lane)
+        {
             sandbox.phase = Phase::Busy;
+            sandbox.granted = Some(now);
+            lane.busy += 1;
+            lane.last_grant = Some(now);
         }
         self.busy += 1;
         todo.push(Action::Grant { waiter, key });
@@ -497,7 +384,7 @@ impl State {
             }
             let key = SandboxKey(self.next_key);
             self.next_key += 1;
-            self.sandboxes.insert(key, Sandbox { lane: id, phase: Phase::Starting });
+            self.sandboxes.insert(key, Sandbox { lane: id, phase: Phase::Starting, granted: None });
             if let Some(lane) = self.lanes.get_mut(&id) {
                 lane.starting += 1;
             }
@@ -565,23 +452,6 @@ impl State {
         {
             self.lanes.remove(&id);
         }
-    }
-}
-
-impl Lane {
-    /// How many starts its waiters justify.
-    fn needed(&self, now: Instant, target_wait: Duration) -> usize {
-        if self.busy == 0 && self.idle.is_empty() {
-            // Nobody will ever come back: one at once; how many more, the first one will show.
-            return self.waiters.len().min(1);
-        }
-        let patience = self.cold_start.map_or(target_wait, |cold| cold.min(target_wait));
-        let served = |since: &Instant| self.last_start.map_or(*since, |start| start.max(*since));
-        let long = |(_, since): &&(WaiterId, Instant)| {
-            patience <= now.saturating_duration_since(served(since))
-        };
-        // The line is in order of arrival.
-        self.waiters.iter().take_while(long).count()
     }
 }
 
