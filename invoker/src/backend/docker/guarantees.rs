@@ -5,7 +5,7 @@ use crate::backend::Guarantee;
 /// What decides.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
-    /// Whether the control groups of containers can be seen.
+    /// Whether the control groups of containers can be written to.
     pub(super) groups: bool,
     /// Why there are no firewall rules, if there are none.
     pub(super) firewall_refused: Option<String>,
@@ -16,7 +16,7 @@ pub(super) struct Facts {
 }
 
 const ONE_USER: &str = "not root: sandboxes have the server's user, each in a container of its own";
-const NO_GROUP: &str = "the engine's control groups cannot be seen from here";
+const NO_GROUP: &str = "the control groups of containers are out of reach";
 
 /// The table, in the order of ARCHITECTURE.md.
 pub(super) fn table(facts: &Facts) -> Vec<Guarantee> {
@@ -76,12 +76,14 @@ mod tests {
             Facts { groups: true, firewall_refused: None, tmp_refused: None, root: true };
         assert!(weak(&facts).is_empty());
         facts.root = false;
+        facts.groups = false;
         facts.firewall_refused = Some("only root may set firewall rules".into());
         facts.tmp_refused = Some("only root may mount file systems".into());
         assert_eq!(
             weak(&facts),
             [
                 "own user per sandbox",
+                "freezing when idle",
                 "512 MB of /tmp beside memory",
                 "network without the host's services",
             ]

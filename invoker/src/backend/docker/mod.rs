@@ -207,11 +207,12 @@ impl Backend for DockerBackend {
     }
 
     fn guarantees(&self) -> Vec<Guarantee> {
+        let root = nix::unistd::Uid::effective().is_root();
         guarantees::table(&guarantees::Facts {
-            groups: self.hierarchy.is_some(),
+            groups: root && self.hierarchy.is_some(),
             firewall_refused: self.bridge.firewall_refused(),
             tmp_refused: self.shared.tmp.refused().map(str::to_owned),
-            root: nix::unistd::Uid::effective().is_root(),
+            root,
         })
     }
 

@@ -57,9 +57,10 @@ impl Sandbox for DockerSandbox {
         if let Ok((docker, _)) = self.shared.engine.client().await {
             let mut waiting = docker.wait_container(&self.name, None::<WaitContainerOptions>);
             // An error that tells the container's status is an answer, too.
-            match waiting.next().await {
-                Some(Ok(_) | Err(ClientError::DockerContainerWaitError { .. })) => return,
-                Some(Err(_)) | None => {}
+            if let Some(Ok(_) | Err(ClientError::DockerContainerWaitError { .. })) =
+                waiting.next().await
+            {
+                return;
             }
         }
         std::future::pending::<()>().await;

@@ -131,6 +131,8 @@ impl ProcessBackend {
             .arg("confine")
             .env_clear()
             .current_dir("/")
+            // Ctrl-C is for the server, which ends its sandboxes in its own time.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
