@@ -10,10 +10,14 @@ use hanshu_core::{Clock, TriggerId};
 use hanshu_triggers::{Intake, SourceState, SourceStates, TriggersView};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::metrics::Metrics;
 use crate::wire::NotReady;
+
+/// Packages that are held in memory at once, 256 MiB each at most.
+const UPLOADS_MAX: usize = 2;
 
 /// Settings of the gateway.
 #[derive(Clone, Debug)]
@@ -97,16 +101,26 @@ pub struct Gateway(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) parts: GatewayParts,
     pub(crate) metrics: Metrics,
+    pub(crate) uploads: Semaphore,
 }
 
 impl Gateway {
     /// Puts it together. Metrics go to the recorder that is installed by now.
     pub fn new(parts: GatewayParts) -> Self {
-        Self(Arc::new(Inner { parts, metrics: Metrics::new() }))
+        Self(Arc::new(Inner {
+            parts,
+            metrics: Metrics::new(),
+            uploads: Semaphore::new(UPLOADS_MAX),
+        }))
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// A permit for each package that is held in memory.
+    pub(crate) fn uploads(&self) -> &Semaphore {
+        &self.0.uploads
     }
 }
 

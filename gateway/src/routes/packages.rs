@@ -5,7 +5,6 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use hanshu_core::{Digest, ErrorKind, PACKAGE_BYTES_MAX};
 use http::StatusCode;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::extract::One;
@@ -13,12 +12,8 @@ use crate::front::read_payload;
 use crate::problem::Problem;
 use crate::state::Gateway;
 
-/// Uploads that are held in memory at once.
-const UPLOADS_MAX: usize = 2;
 /// How long an upload waits for its turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(60);
-
-static UPLOADS: Semaphore = Semaphore::const_new(UPLOADS_MAX);
 
 /// Whether a package is here, so that unchanged code is not sent again.
 #[utoipa::path(
@@ -55,7 +50,7 @@ pub(crate) async fn put(
 ) -> Result<StatusCode, Problem> {
     let limit = usize::try_from(PACKAGE_BYTES_MAX).unwrap_or(usize::MAX);
     let busy = || Problem::new(ErrorKind::Throttled, "other packages are being uploaded");
-    let _turn = timeout(TURN_TIMEOUT, UPLOADS.acquire()).await.map_err(|_| busy())?;
+    let _turn = timeout(TURN_TIMEOUT, gateway.uploads().acquire()).await.map_err(|_| busy())?;
     let zip = read_payload(request.into_body(), limit).await;
     let zip = zip.map_err(|error| Problem::payload(error, "package_too_large", limit))?;
     gateway.controller.put_package(&digest, zip).await?;
