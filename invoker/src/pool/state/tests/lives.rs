@@ -96,9 +96,10 @@ impl World {
         (!line.is_empty()).then(|| line[index % line.len()])
     }
 
-    fn play(&mut self, step: Step) {
+    /// What the step is to the pool; `None` where there is nothing to do it with.
+    fn input_of(&mut self, step: Step) -> Option<Input> {
         let starting = [Life::Starting, Life::Blocked];
-        let input = match step {
+        match step {
             Step::Request(lane) => {
                 let (waiter, lane) = (WaiterId(self.next_waiter), LaneId(lane));
                 self.next_waiter += 1;
@@ -152,8 +153,11 @@ impl World {
                 self.now += Duration::from_millis(ms);
                 Some(Input::Tick)
             }
-        };
-        let Some(input) = input else { return };
+        }
+    }
+
+    fn play(&mut self, step: Step) {
+        let Some(input) = self.input_of(step) else { return };
         let line = self.line.len();
         let key_and_lane = match input {
             Input::Blocked { key } => Some((key, self.sandboxes[&key].0)),
