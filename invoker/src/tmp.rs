@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use hanshu_core::TMP_BYTES;
 use nix::unistd::Uid;
@@ -20,6 +22,9 @@ use tokio_util::task::TaskTracker;
 pub(crate) const MEMORY_TMP_BYTES: u64 = 64 * 1024 * 1024;
 /// How many lie ready; more than one start at a time is rare.
 const READY: usize = 2;
+/// How often, and how long in between, a closing pool looks for what is still being made: 5 s.
+const CLOSE_TRIES: u32 = 500;
+const CLOSE_PAUSE: Duration = Duration::from_millis(10);
 /// What ext4 needs for itself, so that [`TMP_BYTES`] can be written.
 const OVERHEAD_BYTES: u64 = 24 * 1024 * 1024;
 /// Where Debian and others have mkfs.ext4, mount and umount.
@@ -111,12 +116,22 @@ impl TmpPool {
         let _ = removed.await;
     }
 
-    /// Removes those that lie ready; none is made from here on. Blocks.
+    /// Removes those that lie ready; none is made from here on. Blocks, until those that are
+    /// being made are gone, too: a process that ended earlier would leave them.
     pub(crate) fn close(&self) {
-        let mut ready = lock(&self.shared.ready);
-        ready.closed = true;
-        let folders = std::mem::take(&mut ready.folders);
-        drop(ready);
+        let mut folders = Vec::new();
+        for _ in 0..CLOSE_TRIES {
+            let mut ready = lock(&self.shared.ready);
+            ready.closed = true;
+            folders.append(&mut ready.folders);
+            let coming = ready.coming;
+            drop(ready);
+            if coming == 0 {
+                // Nothing can come any more.
+                break;
+            }
+            thread::sleep(CLOSE_PAUSE);
+        }
         folders.iter().for_each(|folder| remove(folder));
     }
 
@@ -135,11 +150,8 @@ impl TmpPool {
             let mut ready = lock(&shared.ready);
             ready.coming -= 1;
             match made {
-                Ok(folder) if !ready.closed => ready.folders.push(folder),
-                Ok(folder) => {
-                    drop(ready);
-                    remove(&folder);
-                }
+                // Also when closed meanwhile: whoever closes waits for it.
+                Ok(folder) => ready.folders.push(folder),
                 // The next one who takes makes it, and tells of the error.
                 Err(error) => tracing::warn!(%error, "Could not prepare a file system for /tmp"),
             }
