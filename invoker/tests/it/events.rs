@@ -18,7 +18,7 @@ use hanshu_invoker::{Backend, Invoker, Options, Ports, Sandboxes};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use crate::backends::bench::Node;
+use crate::backends::bench::{Node, is_root};
 use crate::backends::each_backend;
 
 const CODE: &str = r#"
@@ -126,6 +126,7 @@ fn world(node: &Node, backend: Arc<dyn Backend>) -> World {
         run_dir: node.dir.path().join("run"),
         uid_first: node.spare_uids(),
         sandboxes_max: 20,
+        freeze_after_ms: 300,
         ..Options::default()
     };
     let ports = Ports {
@@ -213,5 +214,30 @@ async fn events_end_as_they_should_and_leave_nothing() {
         let records = world.journal.records.lock().unwrap();
         assert_eq!(records.len(), 14, "{name}: one for each call, the hung-up one too");
         assert_eq!(records.iter().filter(|record| record.cold).count(), 5, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_sandbox_wakes_for_its_next_event_and_can_be_removed() {
+    let node = Node::new();
+    for backend in each_backend(&node).await {
+        let name = backend.name();
+        // Without rights to a cgroup there is nothing to freeze by.
+        if name == "process" && !is_root() {
+            continue;
+        }
+        let world = world(&node, backend);
+        for call in 0..2 {
+            let outcome = world.call("1").await;
+            assert_eq!(outcome.verdict, Verdict::Returned("1".into()), "{name}");
+            assert_eq!(outcome.report.cold, call == 0, "{name}");
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while world.invoker.sandboxes().frozen != 1 {
+                assert!(Instant::now() < deadline, "{name}: {:?}", world.invoker.sandboxes());
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        world.invoker.stop(Duration::from_secs(10)).await;
+        assert_eq!(world.invoker.sandboxes(), Sandboxes::default(), "{name}");
     }
 }
