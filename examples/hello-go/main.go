@@ -21,4 +21,4 @@ func greet(_ context.Context, e event) (answer, error) {
 	return answer{Message: "hello, " + e.Name + "!"}, nil
 }
 
-func main() { scf.Start(greet) }
+func main() { scf.Start(scf.JSON(greet)) }

@@ -46,7 +46,9 @@ async fn what_a_killed_server_left_is_removed_at_the_next_start() {
         let mut world = World::start(backend);
         world.deploy("hello", PYTHON, &[("index.py", CODE)]);
         assert_eq!(world.invoke("hello", "{}").await.status.as_u16(), 200);
-        let before = leftovers(&world);
+        // A new server prepares file systems of its own at the same paths.
+        let mut before = leftovers(&world);
+        before.retain(|each| !each.starts_with("mount"));
         world.kill();
         world.start_server();
         let until = Instant::now() + PATIENCE;

@@ -57,8 +57,11 @@ async fn only_who_has_a_key_may_call() {
     let nobody = reqwest::get(&url).await.unwrap();
     assert_eq!(nobody.status(), StatusCode::UNAUTHORIZED);
     assert!(nobody.headers().get("www-authenticate").is_none(), "no browser challenge");
-    let wrong = world.api(Method::GET, "/v1/functions").basic_auth(&world.id, Some("wrong"));
-    assert_eq!(send(wrong).await.status, StatusCode::UNAUTHORIZED);
+    for (id, secret) in [(world.id.as_str(), "wrong"), ("AKIDnobody", world.key.as_str()), ("", "")]
+    {
+        let wrong = reqwest::Client::new().get(&url).basic_auth(id, Some(secret));
+        assert_eq!(send(wrong).await.status, StatusCode::UNAUTHORIZED);
+    }
     assert_eq!(send(world.api(Method::GET, "/v1/functions")).await.status, StatusCode::OK);
     for open in ["/healthz", "/readyz", "/openapi.json"] {
         let answer = reqwest::get(format!("{}{open}", world.endpoint)).await.unwrap();
@@ -95,15 +98,15 @@ async fn a_client_that_hangs_up_costs_no_sandbox() {
 async fn a_new_deploy_takes_over_and_a_version_stays() {
     let world = World::start("process");
     let code = |n: u32| format!("def main_handler(event, context):\n    return {n}\n");
-    world.deploy("v", PYTHON, &[("index.py", &code(1))]);
+    world.deploy("ver", PYTHON, &[("index.py", &code(1))]);
     assert_eq!(
-        world.ok(&["publish", "v", "--output", "json"]).parse::<serde_json::Value>().unwrap()["version"],
+        world.ok(&["publish", "ver", "--output", "json"]).parse::<serde_json::Value>().unwrap()["version"],
         1
     );
-    world.deploy("v", PYTHON, &[("index.py", &code(2))]);
-    assert_eq!(world.ok(&["invoke", "v"]), "2\n");
-    assert_eq!(world.ok(&["invoke", "v", "--qualifier", "1"]), "1\n");
-    assert_eq!(world.hanshu(&["invoke", "v", "--qualifier", "7"]).code, 3);
+    world.deploy("ver", PYTHON, &[("index.py", &code(2))]);
+    assert_eq!(world.ok(&["invoke", "ver"]), "2\n");
+    assert_eq!(world.ok(&["invoke", "ver", "--qualifier", "1"]), "1\n");
+    assert_eq!(world.hanshu(&["invoke", "ver", "--qualifier", "7"]).code, 3);
 }
 
 #[tokio::test]

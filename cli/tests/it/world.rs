@@ -1,6 +1,5 @@
 //! A server of one's own: the built program, an own data folder, free ports.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -216,13 +215,6 @@ impl World {
             send(self.api(Method::POST, &path).header("prefer", "respond-async").body(event)).await;
         assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
         answer.request_id
-    }
-
-    /// An invocation as it stands.
-    pub(crate) async fn status(&self, id: &str) -> Value {
-        let answer = send(self.api(Method::GET, &format!("/v1/invocations/{id}"))).await;
-        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-        answer.json()
     }
 
     /// An invocation once it has ended.

@@ -1,6 +1,6 @@
 // Package scf serves a function the way scf-go-lib does: Go's net/rpc, the service `Function` with
-// the methods Ping and Invoke, and messages of the same names and fields. It exists for tests, since
-// that library is not on the module proxy; it shares no code with it.
+// the methods Ping and Invoke, and messages of the same names and fields. It shares no code with
+// that library and needs nothing but Go's own: one file to copy into a project.
 package scf
 
 import (
@@ -62,6 +62,17 @@ type InvokeResponse_Error_StackFrame struct {
 
 // Handler turns an event into a value that can be written as JSON.
 type Handler func(ctx context.Context, request *InvokeRequest) (any, error)
+
+// JSON makes a Handler of a function whose event and answer are JSON.
+func JSON[I, O any](handle func(ctx context.Context, event I) (O, error)) Handler {
+	return func(ctx context.Context, request *InvokeRequest) (any, error) {
+		var event I
+		if err := json.Unmarshal(request.Payload, &event); err != nil {
+			return nil, err
+		}
+		return handle(ctx, event)
+	}
+}
 
 // Function is the service.
 type Function struct {
