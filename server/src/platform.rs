@@ -69,6 +69,8 @@ impl Platform {
         let folder = DataFolder::open(&config.data)?;
         let listeners = Listeners::bind(&config, roles).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        // Before any part looks its metrics up.
+        crate::telemetry::recorder();
         let lifecycle = Lifecycle::new(Handle::current());
         let data = DataPlane::start()?;
         let stores = Stores::open(&config, folder.path(), &clock).await?;
