@@ -78,6 +78,15 @@ impl Snapshot {
         all.into_iter().map(|(_, entry)| entry).collect()
     }
 
+    /// The packages of every live revision.
+    pub fn packages(&self) -> Vec<Digest> {
+        let all = self.functions.values().flat_map(HashMap::values);
+        let revisions = all.flat_map(|live| &live.entry.revisions);
+        let codes: std::collections::BTreeSet<_> =
+            revisions.map(|(revision, _)| revision.code.clone()).collect();
+        codes.into_iter().collect()
+    }
+
     /// Digests of every live revision of every function: pools of others are retired.
     pub fn revisions(&self) -> HashMap<FunctionId, Vec<Digest>> {
         let all = self.functions.values().flat_map(HashMap::values);

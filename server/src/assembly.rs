@@ -11,7 +11,7 @@ use hanshu_invoker::{
     StartError,
 };
 use hanshu_store::{
-    Db, DbOptions, FolderPackages, JournalWriter, RedisOptions, RedisQueue, SegmentJournal,
+    Db, DbOptions, Dialect, FolderPackages, JournalWriter, RedisOptions, RedisQueue, SegmentJournal,
     SegmentOptions, SqlJournal, SqlJournalOptions, SqlNodes, SqlQueue, SqlRegistry, UnpackLimits,
 };
 use tokio::time::{Instant, sleep};
@@ -26,6 +26,8 @@ use crate::error::Error;
 const AWAIT_SERVICE: Duration = Duration::from_secs(20);
 /// Between tries.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// Redis forgets an ended event this long after retention should have dropped it.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(3_600);
 const MIB: u64 = 1024 * 1024;
 
 /// What keeps things.
@@ -120,11 +122,21 @@ async fn open_queue(
 ) -> Result<(Arc<dyn EventQueue>, Option<SqlQueue>), Error> {
     let Some(url) = &config.queue else {
         let queue = SqlQueue::start(db.clone(), clock.clone(), tasks);
+        // An SQLite file has one process: what is held is held by one that is dead.
+        if db.dialect() == Dialect::Sqlite {
+            let released = queue.release_all().await;
+            let held = released.map_err(|error| Error::Store(format!("the queue: {error}")))?;
+            if 0 < held {
+                info!(held, "Events that an earlier process was running are due again");
+            }
+        }
         return Ok((Arc::new(queue.clone()), Some(queue)));
     };
     let until = Instant::now() + AWAIT_SERVICE;
+    let kept = days(config.keep_results_days) + EXPIRY_MARGIN;
+    let options = RedisOptions { keep: kept, ..RedisOptions::default() };
     loop {
-        match RedisQueue::connect(url.expose(), clock.clone(), &RedisOptions::default()).await {
+        match RedisQueue::connect(url.expose(), clock.clone(), &options).await {
             Ok(queue) => return Ok((Arc::new(queue), None)),
             Err(error @ QueueError::Unavailable(_)) if Instant::now() < until => {
                 warn!(%error, "The queue is not there yet");
@@ -136,6 +148,10 @@ async fn open_queue(
             }
         }
     }
+}
+
+fn days(count: u32) -> Duration {
+    Duration::from_secs(u64::from(count) * 86_400)
 }
 
 /// `scheme://host:port/…`, whatever stands before the `@` left out.
@@ -152,7 +168,7 @@ fn open_journal(
     folder: &Path,
     db: &Db,
 ) -> Result<(Arc<dyn Journal>, JournalWriter), Error> {
-    let age_max = Duration::from_secs(u64::from(config.journal.keep_days) * 86_400);
+    let age_max = days(config.journal.keep_days);
     if config.roles()? != Roles::ALL || config.database.is_some() {
         let options = SqlJournalOptions { age_max, ..SqlJournalOptions::default() };
         let (journal, writer) = SqlJournal::new(db.clone(), options);

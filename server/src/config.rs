@@ -217,7 +217,21 @@ impl Config {
                 self.timezone
             ));
         }
-        for (name, address) in [("listen", self.listen), ("http_listen", self.http_listen)] {
+        let several = self.roles()? != Roles::ALL;
+        let sqlite = self.database.as_ref().is_none_or(|url| url.expose().starts_with("sqlite:"));
+        if several && sqlite {
+            return wrong(
+                "with some `roles` only, `database` must be the same `postgres://…` in all \
+                 processes: an SQLite file belongs to one process"
+                    .into(),
+            );
+        }
+        if self.cluster.token.as_ref().is_some_and(|token| token.expose().len() < 32) {
+            return wrong("`cluster.token` is shorter than 32 characters".into());
+        }
+        let inner = self.cluster.listen.map(|address| ("cluster.listen", address));
+        let outer = [("listen", self.listen), ("http_listen", self.http_listen)];
+        for (name, address) in outer.into_iter().chain(inner) {
             if !address.ip().is_loopback() && !self.allow_plaintext {
                 return wrong(format!(
                     "`{name}` is `{address}`, which others can reach, and there is no TLS: keys \

@@ -6,6 +6,7 @@ mod config;
 mod data_plane;
 mod error;
 mod folder;
+mod images;
 mod lifecycle;
 mod platform;
 mod readiness;

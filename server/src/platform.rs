@@ -143,6 +143,7 @@ impl Platform {
         if roles.controller {
             parts.run_retention();
         }
+        parts.run_upkeep(roles, self.stores.packages.clone());
         if let (Some(api), Some(http)) = (self.listeners.api_address, self.listeners.http_address) {
             let key = access.reveal_first().ok_or_else(|| Error::Broken("no access key".into()))?;
             self.credentials = Some(self.folder.write_credentials(api, http, &key)?);

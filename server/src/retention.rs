@@ -1,11 +1,13 @@
-//! What is old is dropped: ended events, records and logs, replaced revisions, packages.
+//! What is old is dropped: ended events, records and logs, replaced revisions, packages. Every
+//! process drops packages that it only fetched; the rest is the controller role's.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use hanshu_controller::Controller;
-use hanshu_core::ports::{EventQueue, Journal};
+use hanshu_core::ports::{EventQueue, Journal, PackageStore};
 use hanshu_core::{ASYNC_AGE_MAX, Clock, Timestamp};
+use metrics::{Unit, describe_gauge, gauge};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -46,5 +48,42 @@ impl Retention {
             Ok(packages) => info!(packages, "Packages that nothing names were removed"),
             Err(error) => warn!(%error, "Could not remove old packages"),
         }
+    }
+}
+
+/// Drops packages that were fetched from the controller and that nothing live names. One that an
+/// event still needs is fetched again.
+pub(crate) struct FetchedPackages {
+    pub(crate) controller: Controller,
+    pub(crate) packages: Arc<dyn PackageStore>,
+}
+
+impl FetchedPackages {
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
+            let keep = self.controller.catalog().snapshot().packages();
+            if let Err(error) = self.packages.collect(&keep).await {
+                warn!(%error, "Could not remove fetched packages");
+            }
+        }
+    }
+}
+
+/// Between two looks at the queues for the metrics.
+const DEPTHS_INTERVAL: Duration = Duration::from_secs(5);
+const WAITING: &str = "hanshu_queue_waiting";
+const RUNNING: &str = "hanshu_queue_running";
+
+/// Keeps the queues' depths in the metrics: all queues together, since names are unbounded.
+pub(crate) async fn show_depths(queue: Arc<dyn EventQueue>, stop: CancellationToken) {
+    describe_gauge!(WAITING, Unit::Count, "Events that wait, in all queues together");
+    describe_gauge!(RUNNING, Unit::Count, "Events that are held by a dispatcher");
+    while stop.run_until_cancelled(tokio::time::sleep(DEPTHS_INTERVAL)).await.is_some() {
+        let Ok(queues) = queue.stats().await else { continue };
+        let sum = |depth: fn(&hanshu_core::ports::QueueStats) -> u64| {
+            u32::try_from(queues.iter().map(depth).sum::<u64>()).unwrap_or(u32::MAX)
+        };
+        gauge!(WAITING).set(sum(|queue| queue.waiting));
+        gauge!(RUNNING).set(sum(|queue| queue.running));
     }
 }

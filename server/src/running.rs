@@ -28,9 +28,10 @@ use tracing::warn;
 use crate::assembly::Sandboxes;
 use crate::config::{Config, Roles};
 use crate::error::Error;
+use crate::images::JoinImages;
 use crate::lifecycle::Lifecycle;
 use crate::readiness::Readiness;
-use crate::retention::Retention;
+use crate::retention::{FetchedPackages, Retention, show_depths};
 
 /// An invoker's lease; renewed three times in it.
 const LEASE: Duration = Duration::from_secs(6);
@@ -215,6 +216,9 @@ impl Parts {
             let url = cluster.advertise.clone().unwrap_or_else(|| format!("http://{address}"));
             let memory_mb = self.config.pool.memory_mb();
             self.renew_lease(InvokerNode { id: self.node.clone(), url, memory_mb });
+            if roles != Roles::ALL {
+                self.run_join_images();
+            }
         }
         Ok(())
     }
@@ -245,6 +249,13 @@ impl Parts {
         Ok(())
     }
 
+    /// Deploys before this invoker was there made no images here.
+    fn run_join_images(&self) {
+        let (controller, images) = (self.controller.clone(), self.images.clone());
+        let joining = JoinImages { controller, images };
+        self.lifecycle.spawn("images", joining.run(self.lifecycle.intake.clone()));
+    }
+
     fn renew_lease(&self, node: InvokerNode) {
         let (nodes, stop) = (self.nodes.clone(), self.lifecycle.intake.clone());
         self.lifecycle.spawn("lease", async move {
@@ -260,6 +271,20 @@ impl Parts {
                 warn!(%error, "Could not give back this invoker's lease; it ends by itself");
             }
         });
+    }
+
+    /// Housekeeping of every process: the metrics' own, queue depths, fetched packages.
+    pub(crate) fn run_upkeep(&self, roles: Roles, fetched: Arc<dyn PackageStore>) {
+        let stop = self.lifecycle.intake.clone();
+        self.lifecycle.spawn("metrics", crate::telemetry::upkeep(stop.clone()));
+        if roles.gateway {
+            self.lifecycle.spawn("depths", show_depths(self.queue.clone(), stop.clone()));
+        }
+        if !roles.controller {
+            let packages =
+                FetchedPackages { controller: self.controller.clone(), packages: fetched };
+            self.lifecycle.spawn("fetched packages", packages.run(stop));
+        }
     }
 
     /// What is old goes.

@@ -2,8 +2,10 @@
 
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
@@ -31,4 +33,16 @@ pub fn start_logging(config: &Config) -> Result<(), Error> {
 pub(crate) fn recorder() -> Option<PrometheusHandle> {
     static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().ok()).clone()
+}
+
+/// Between two rounds of upkeep.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Folds samples together, so that they do not pile up where nobody reads `/metrics`.
+pub(crate) async fn upkeep(stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(UPKEEP_INTERVAL)).await.is_some() {
+        if let Some(recorder) = recorder() {
+            recorder.run_upkeep();
+        }
+    }
 }

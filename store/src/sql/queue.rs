@@ -88,6 +88,18 @@ impl SqlQueue {
         Self(Arc::new(Inner { db, clock, wake, commands, ends, tasks: tasks.clone(), stop }))
     }
 
+    /// Ends all holds, so that what an earlier process held can be claimed at once. For the only
+    /// process on this database, before it claims. Returns how many it were.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`].
+    pub async fn release_all(&self) -> Result<u64, QueueError> {
+        let db = &self.0.db;
+        let released = query(text::RELEASE).execute(db.writer());
+        let released = db.within(async { released.await.map_err(Error::from) }).await?;
+        Ok(released.rows_affected())
+    }
+
     /// Ends the writer, once it has carried out what it was given. Later commands fail.
     pub fn close(&self) {
         self.0.stop.cancel();

@@ -41,6 +41,10 @@ INSERT INTO queue_events (request_id, queue, seq, version, revision, origin, acc
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'queued', $7, 0, 0, 0, '', '', $9)
 ON CONFLICT (request_id) DO NOTHING";
 
+/// Ends every hold.
+pub(super) const RELEASE: &str = "
+UPDATE queue_events SET held_until = 0 WHERE state = 'running'";
+
 /// Claims events whose hold ran out.
 const CLAIM_LAPSED_SQLITE: &str = "
 UPDATE queue_events SET held_until = $2, claims = claims + 1, ran = ran + 1,
@@ -215,6 +219,7 @@ pub(crate) fn statements(dialect: Dialect) -> Vec<&'static str> {
         TICK,
         MARK,
         KEEP,
+        RELEASE,
         lapsed,
         due,
         EXTEND,

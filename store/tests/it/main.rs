@@ -14,5 +14,6 @@ mod queue_model;
 mod queue_race;
 mod queue_ready;
 mod queue_redis;
+mod queue_release;
 mod registry;
 mod survive;
