@@ -5,6 +5,7 @@ mod async_calls;
 mod bad_input;
 mod cluster;
 mod command_line;
+mod conformance;
 mod examples;
 mod http_triggers;
 mod recovery;
