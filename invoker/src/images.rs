@@ -6,6 +6,7 @@
 
 mod base;
 mod recipe;
+mod state;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use crate::backend::process::runnable;
 use base::BaseImage;
 pub use recipe::reference as image_reference;
 pub(crate) use recipe::reference;
+pub(crate) use state::ImageStates;
 
 /// Packages are fetched from a mirror; on a slow line that takes minutes, never this long.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(20 * 60);
@@ -39,6 +41,8 @@ pub struct DockerImages {
     base: BaseImage,
     /// Held while an image is made, so that each is made once; they share a base and a line.
     making: Mutex<()>,
+    /// For those who need one meanwhile.
+    states: Arc<ImageStates>,
 }
 
 /// Makes nothing: process sandboxes use the host's interpreters. Says which are missing.
@@ -52,8 +56,37 @@ pub struct ProcessImages {
 
 impl DockerImages {
     /// `dir` is where the base image may be put together; it needs 150 MB for that time.
-    pub(crate) fn new(engine: Arc<Engine>, node: NodeId, dir: PathBuf) -> Self {
-        Self { engine, node, base: BaseImage::new(dir), making: Mutex::new(()) }
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        node: NodeId,
+        dir: PathBuf,
+        states: Arc<ImageStates>,
+    ) -> Self {
+        Self { engine, node, base: BaseImage::new(dir), making: Mutex::new(()), states }
+    }
+
+    /// With its base, one after the other.
+    async fn make(
+        &self,
+        docker: &Docker,
+        family: Family,
+        progress: Progress<'_>,
+    ) -> Result<(), ImageError> {
+        let _making = self.making.lock().await;
+        let image = reference(family);
+        // Somebody else may have made it meanwhile.
+        if self.has(docker, &image).await? {
+            return Ok(());
+        }
+        if !self.has(docker, recipe::BASE).await? {
+            self.base.make(docker, progress).await?;
+        }
+        progress(&format!("building {image}"));
+        let built = timeout(BUILD_TIMEOUT, self.build(docker, family, progress)).await;
+        built.unwrap_or_else(|_| {
+            let minutes = BUILD_TIMEOUT.as_secs() / 60;
+            Err(ImageError(format!("building {image} took more than {minutes} minutes")))
+        })
     }
 
     /// Whether the engine has an image.
@@ -112,24 +145,13 @@ impl ImageBuilder for DockerImages {
     async fn ensure(&self, family: Family, progress: Progress<'_>) -> Result<(), ImageError> {
         let (docker, _) =
             self.engine.client().await.map_err(|error| ImageError(error.to_string()))?;
-        let image = reference(family);
-        if self.has(&docker, &image).await? {
+        if self.has(&docker, &reference(family)).await? {
             return Ok(());
         }
-        let _making = self.making.lock().await;
-        // Somebody else may have made it meanwhile.
-        if self.has(&docker, &image).await? {
-            return Ok(());
-        }
-        if !self.has(&docker, recipe::BASE).await? {
-            self.base.make(&docker, progress).await?;
-        }
-        progress(&format!("building {image}"));
-        let built = timeout(BUILD_TIMEOUT, self.build(&docker, family, progress)).await;
-        built.unwrap_or_else(|_| {
-            let minutes = BUILD_TIMEOUT.as_secs() / 60;
-            Err(ImageError(format!("building {image} took more than {minutes} minutes")))
-        })
+        let making = self.states.begin(family);
+        let made = self.make(&docker, family, progress).await;
+        making.end(&made);
+        made
     }
 }
 

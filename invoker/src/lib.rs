@@ -9,6 +9,7 @@ mod control;
 mod doubles;
 mod exchange;
 mod freezer;
+mod host;
 mod images;
 mod instance;
 mod invoker;

@@ -18,6 +18,8 @@ use hanshu_core::TMP_BYTES;
 use nix::unistd::Uid;
 use tokio_util::task::TaskTracker;
 
+use crate::host::Host;
+
 /// Where memory serves as `/tmp`: bytes, within the function's memory.
 pub(crate) const MEMORY_TMP_BYTES: u64 = 64 * 1024 * 1024;
 /// How many lie ready; more than one start at a time is rare.
@@ -27,8 +29,6 @@ const CLOSE_TRIES: u32 = 500;
 const CLOSE_PAUSE: Duration = Duration::from_millis(10);
 /// What ext4 needs for itself, so that [`TMP_BYTES`] can be written.
 const OVERHEAD_BYTES: u64 = 24 * 1024 * 1024;
-/// Where Debian and others have mkfs.ext4, mount and umount.
-const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// Suffix of the file beside the folder.
 const IMAGE: &str = "img";
 
@@ -51,6 +51,8 @@ pub(crate) struct TmpPool {
 struct Shared {
     /// Holds `<n>.img` and `<n>`, of this node alone.
     dir: PathBuf,
+    /// Where they are mounted: sandboxes are started from there.
+    host: Host,
     /// Why memory must serve, if it must.
     refused: Option<String>,
     ready: Mutex<Ready>,
@@ -68,18 +70,21 @@ struct Ready {
 
 impl TmpPool {
     /// Removes what an earlier process left in `dir`, and finds out by doing it whether file
-    /// systems can be mounted. `refused` says why they would be of no use. Blocks for some tens
-    /// of milliseconds.
-    pub(crate) fn open(dir: &Path, refused: Option<&str>, tasks: TaskTracker) -> Self {
-        sweep(dir);
+    /// systems can be mounted on `host`, or takes its word why they would be of no use. Blocks
+    /// for some tens of milliseconds.
+    pub(crate) fn open(dir: &Path, host: Result<Host, &str>, tasks: TaskTracker) -> Self {
+        let refused = host.as_ref().err().map(|reason| (*reason).to_owned());
+        let host = host.unwrap_or_else(|_| Host::ours());
+        sweep(&host, dir);
         let mut shared = Shared {
             dir: dir.to_owned(),
+            host,
             refused: None,
             ready: Mutex::default(),
             next: AtomicU64::new(0),
             tasks,
         };
-        match refused.map_or_else(|| probe(&shared), |reason| Err(reason.to_owned())) {
+        match refused.map_or_else(|| probe(&shared), Err) {
             Ok(folder) => lock(&shared.ready).folders.push(folder),
             Err(reason) => shared.refused = Some(reason),
         }
@@ -104,7 +109,7 @@ impl TmpPool {
         let shared = Arc::clone(&self.shared);
         let made = self.shared.tasks.spawn_blocking(move || {
             let folder = ready.map_or_else(|| make(&shared), Ok)?;
-            chown(&folder, Some(uid), Some(uid)).map(|()| Tmp::Folder(folder))
+            chown(shared.host.path(&folder), Some(uid), Some(uid)).map(|()| Tmp::Folder(folder))
         });
         made.await.map_err(io::Error::other)?
     }
@@ -112,7 +117,8 @@ impl TmpPool {
     /// Removes one, whose sandbox has ended.
     pub(crate) async fn give_back(&self, tmp: Tmp) {
         let Tmp::Folder(folder) = tmp else { return };
-        let removed = self.shared.tasks.spawn_blocking(move || remove(&folder));
+        let host = self.shared.host.clone();
+        let removed = self.shared.tasks.spawn_blocking(move || remove(&host, &folder));
         let _ = removed.await;
     }
 
@@ -132,7 +138,7 @@ impl TmpPool {
             }
             thread::sleep(CLOSE_PAUSE);
         }
-        folders.iter().for_each(|folder| remove(folder));
+        folders.iter().for_each(|folder| remove(&self.shared.host, folder));
     }
 
     /// Makes in the background what is missing.
@@ -163,7 +169,7 @@ impl TmpPool {
 impl Drop for Shared {
     fn drop(&mut self) {
         let ready = self.ready.get_mut().unwrap_or_else(PoisonError::into_inner);
-        ready.folders.iter().for_each(|folder| remove(folder));
+        ready.folders.iter().for_each(|folder| remove(&self.host, folder));
     }
 }
 
@@ -182,14 +188,14 @@ fn probe(shared: &Shared) -> Result<PathBuf, String> {
 /// Makes and mounts one.
 fn make(shared: &Shared) -> io::Result<PathBuf> {
     let folder = shared.dir.join(shared.next.fetch_add(1, Ordering::Relaxed).to_string());
-    let made = fill(&folder);
+    let made = fill(&shared.host, &folder);
     if made.is_err() {
-        remove(&folder);
+        remove(&shared.host, &folder);
     }
     made.map(|()| folder)
 }
 
-fn fill(folder: &Path) -> io::Result<()> {
+fn fill(host: &Host, folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let image = folder.with_extension(IMAGE);
     let file = fs::OpenOptions::new().write(true).create_new(true).open(&image)?;
@@ -197,46 +203,54 @@ fn fill(folder: &Path) -> io::Result<()> {
     drop(file);
     let options = "lazy_itable_init=1,nodiscard,root_owner=0:0";
     let features = ["-q", "-F", "-O", "^has_journal", "-m", "0", "-E", options];
-    run(Command::new("mkfs.ext4").args(features).arg(&image))?;
-    run(Command::new("mount").args(["-o", "loop,nodev,nosuid"]).arg(&image).arg(folder))?;
-    fs::remove_dir(folder.join("lost+found"))
+    run(Host::ours().command("mkfs.ext4".as_ref()).args(features).arg(&image))?;
+    let mut mount = host.command("mount".as_ref());
+    run(mount.args(["-o", "loop,nodev,nosuid"]).arg(&image).arg(folder))?;
+    fs::remove_dir(host.path(&folder.join("lost+found")))
 }
 
 /// Unmounts and removes one, however far its making came.
-fn remove(folder: &Path) {
-    if is_mounted(folder) && run(Command::new("umount").arg(folder)).is_err() {
+fn remove(host: &Host, folder: &Path) {
+    let umount = || host.command("umount".as_ref());
+    if is_mounted(host, folder) && run(umount().arg(folder)).is_err() {
         // Somebody still looks into it; the kernel lets go when they do.
-        let _ = run(Command::new("umount").arg("-l").arg(folder));
+        let _ = run(umount().arg("-l").arg(folder));
     }
     let _ = fs::remove_dir(folder);
     let _ = fs::remove_file(folder.with_extension(IMAGE));
 }
 
-fn is_mounted(folder: &Path) -> bool {
-    mounts_below(folder).iter().any(|at| at == folder)
+fn is_mounted(host: &Host, folder: &Path) -> bool {
+    mounts_below(host, folder).iter().any(|at| at == folder)
 }
 
 /// Mount points at and below `dir`.
-fn mounts_below(dir: &Path) -> Vec<PathBuf> {
-    let text = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+fn mounts_below(host: &Host, dir: &Path) -> Vec<PathBuf> {
+    let text = host.mounts().unwrap_or_default();
     let points = text.lines().filter_map(|line| line.split(' ').nth(1));
     let paths = points.map(|point| PathBuf::from(point.replace("\\040", " ")));
     paths.filter(|path| path.starts_with(dir)).collect()
 }
 
 /// What a killed server left.
-fn sweep(dir: &Path) {
-    for folder in mounts_below(dir) {
-        remove(&folder);
+fn sweep(host: &Host, dir: &Path) {
+    if host.is_around_us() {
+        // Our container was started with copies of them.
+        for folder in mounts_below(&Host::ours(), dir) {
+            let _ = run(Host::ours().command("umount".as_ref()).arg("-l").arg(folder));
+        }
+    }
+    for folder in mounts_below(host, dir) {
+        remove(host, &folder);
     }
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        remove(&entry.path().with_extension(""));
+        remove(host, &entry.path().with_extension(""));
     }
 }
 
 fn run(command: &mut Command) -> io::Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.env("PATH", PATH).stdin(Stdio::null()).output().map_err(|error| {
+    let output = command.stdin(Stdio::null()).output().map_err(|error| {
         io::Error::new(error.kind(), format!("{name} (packages e2fsprogs, mount): {error}"))
     })?;
     if output.status.success() {

@@ -33,7 +33,10 @@ impl JoinImages {
             let mut failed = false;
             for family in lacking {
                 let Some(made) = stop.run_until_cancelled(self.ensure(family)).await else { return };
-                if made { drop(there.insert(family)) } else { failed = true }
+                match made {
+                    true => there.extend([family]),
+                    false => failed = true,
+                }
             }
             let next = async {
                 let changed = snapshots.changed();

@@ -11,6 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Hierarchy;
+use crate::host::Host;
 
 /// How often, and how long in between, a group is looked at until it is empty: 2 s in all. A
 /// killed process of 128 MiB needs some milliseconds to be gone.
@@ -49,8 +50,13 @@ impl Group {
 
     /// The one that process `pid` is in, if `mark` is part of its path: a process id alone may be
     /// of another namespace of ids, or of another process by now.
-    pub(crate) fn of_process(hierarchy: &Hierarchy, pid: u32, mark: &str) -> Option<Self> {
-        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    pub(crate) fn of_process(
+        host: &Host,
+        hierarchy: &Hierarchy,
+        pid: u32,
+        mark: &str,
+    ) -> Option<Self> {
+        let text = host.groups_of(pid).ok()?;
         let folders = folders_of(hierarchy, &text, mark);
         (!folders.is_empty()).then(|| Self::with_folders(hierarchy.clone(), folders))
     }

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Limits;
+use crate::host::Host;
 
 /// What we use of version 1. The first must be there, the rest is used where it is.
 const CONTROLLERS: [&str; 4] = ["memory", "pids", "freezer", "cpu"];
@@ -24,12 +25,18 @@ pub(crate) enum Hierarchy {
 }
 
 impl Hierarchy {
-    /// Of this host; `None` where nothing is mounted.
-    pub(crate) fn find() -> Option<Self> {
-        Self::parse(&fs::read_to_string("/proc/self/mounts").ok()?)
+    /// Of a host; `None` where nothing is mounted.
+    pub(crate) fn find(host: &Host) -> Option<Self> {
+        let found = Self::parse(&host.mounts().ok()?)?;
+        Some(match found {
+            Self::V1(trees) => {
+                Self::V1(trees.into_iter().map(|(name, at)| (name, host.path(&at))).collect())
+            }
+            Self::V2(at) => Self::V2(host.path(&at)),
+        })
     }
 
-    /// From the lines of `/proc/self/mounts`. A hybrid host, whose memory is counted by version
+    /// From the lines of `/proc/mounts`. A hybrid host, whose memory is counted by version
     /// 1, is one of version 1.
     pub(super) fn parse(mounts: &str) -> Option<Self> {
         let mut v1 = BTreeMap::new();

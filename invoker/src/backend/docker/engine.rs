@@ -3,9 +3,7 @@
 //! Each request has a connection of its own (the client keeps none), so that none can be broken;
 //! what is kept is the version of the API that was agreed on.
 
-use std::fs;
 use std::future::Future;
-use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -18,6 +16,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::backend::StartError;
+use crate::host::Host;
 
 /// Where Debian and others have it.
 const SOCKET: &str = "unix:///var/run/docker.sock";
@@ -60,20 +59,12 @@ impl Engine {
         self.path().is_some()
     }
 
-    /// Whether the engine's process is seen from here and has the same mounts: not where we, or
-    /// it, run in a container. Its control groups can be seen then, too.
-    pub(super) fn sees_our_mounts(&self) -> bool {
-        let Some(stream) = self.path().and_then(|path| UnixStream::connect(path).ok()) else {
-            return false;
-        };
-        let Ok(engine) = getsockopt(&stream, PeerCredentials) else { return false };
-        let mounts = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt"));
-        match (mounts(&engine.pid().to_string()), mounts("self")) {
-            (Ok(theirs), Ok(ours)) => theirs == ours,
-            // Not ours to look at: it is root's, as engines on the same host are, and we are not.
-            (Err(error), Ok(_)) => error.kind() == io::ErrorKind::PermissionDenied,
-            (_, Err(_)) => false,
-        }
+    /// The engine's machine, where it can be reached: its process is seen from here, and it has
+    /// our folder `shared`. Not where we, or it, run in a container that shows neither.
+    pub(super) fn host(&self, shared: &Path) -> Option<Host> {
+        let stream = self.path().and_then(|path| UnixStream::connect(path).ok())?;
+        let engine = getsockopt(&stream, PeerCredentials).ok()?;
+        Host::of(u32::try_from(engine.pid()).ok()?, shared)
     }
 
     fn path(&self) -> Option<&Path> {

@@ -5,10 +5,12 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use hanshu_core::NodeId;
 use nix::unistd::Uid;
+
+use crate::host::Host;
 
 const PROGRAMS: [&str; 3] = ["/usr/sbin/iptables", "/sbin/iptables", "/usr/bin/iptables"];
 /// Docker leaves this chain to others and passes all forwarded packets through it.
@@ -20,6 +22,7 @@ const LINK_LOCAL: &str = "169.254.0.0/16";
 /// The rules of one node.
 #[derive(Clone, Debug)]
 pub(super) struct Firewall {
+    host: Host,
     program: PathBuf,
     interface: String,
     /// Marks our rules: `hanshu:<node>`.
@@ -32,14 +35,15 @@ type Rule = (&'static str, Vec<String>);
 impl Firewall {
     /// # Errors
     /// Why this host or user cannot have rules.
-    pub(super) fn find(node: &NodeId, interface: &str) -> Result<Self, String> {
+    pub(super) fn find(host: Host, node: &NodeId, interface: &str) -> Result<Self, String> {
         if !Uid::effective().is_root() {
             return Err("only root may set firewall rules".into());
         }
-        let found = PROGRAMS.map(Path::new).into_iter().find(|path| path.exists());
+        // The host's own program: it knows which of the kernel's tables the engine uses.
+        let found = PROGRAMS.map(Path::new).into_iter().find(|path| host.path(path).exists());
         let program = found.ok_or("iptables is not installed (package iptables)")?.to_owned();
         let interface = interface.to_owned();
-        Ok(Self { program, interface, comment: format!("hanshu:{node}") })
+        Ok(Self { host, program, interface, comment: format!("hanshu:{node}") })
     }
 
     /// Sets the rules, where they are not set. Blocks for some milliseconds.
@@ -47,7 +51,8 @@ impl Firewall {
     /// # Errors
     /// What `iptables` says.
     pub(super) fn raise(&self) -> io::Result<()> {
-        let resolvers = resolvers(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
+        let resolv_conf = self.host.path(Path::new("/etc/resolv.conf"));
+        let resolvers = resolvers(&fs::read_to_string(resolv_conf).unwrap_or_default());
         let rules = rules(&self.interface, &resolvers);
         let is_set = |(chain, rule): &Rule| self.run("-C", chain, &self.marked(rule)).is_ok();
         if rules.iter().all(is_set) {
@@ -81,7 +86,9 @@ impl Firewall {
     }
 
     fn run(&self, action: &str, chain: &str, rule: &[String]) -> io::Result<String> {
-        let output = Command::new(&self.program)
+        let output = self
+            .host
+            .command(&self.program)
             .args(["-w", "5", action, chain])
             .args(rule)
             .stdin(Stdio::null())

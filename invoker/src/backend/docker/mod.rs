@@ -12,6 +12,7 @@ mod spec;
 mod sweep;
 
 use std::collections::HashSet;
+use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backend::{Backend, Guarantee, Network, Sandbox, SandboxSpec, StartError};
 use crate::cgroup::{Group, Hierarchy};
+use crate::host::Host;
 use crate::images;
 use crate::tmp::{Tmp, TmpPool};
 pub(crate) use engine::{Engine, EngineError};
@@ -37,8 +39,8 @@ pub(crate) use spec::LABEL;
 
 /// Starts at once for each core: with more, every one takes longer and none is ready earlier.
 const STARTS_PER_CORE: usize = 2;
-/// Why an engine elsewhere gets no file systems from us.
-const FAR: &str = "the engine does not see what is mounted here";
+/// Why an engine elsewhere gets no file systems and no firewall rules from us.
+const FAR: &str = "the engine's machine is out of reach from here";
 /// A start waits this long for its turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -62,7 +64,8 @@ pub struct DockerBackend {
     shared: Arc<Shared>,
     starts: Semaphore,
     bridge: Bridge,
-    hierarchy: Option<Hierarchy>,
+    /// The host and its control groups, where they are in reach.
+    groups: Option<(Host, Hierarchy)>,
 }
 
 /// What sandboxes need to remove themselves.
@@ -75,6 +78,7 @@ struct Shared {
     live: Mutex<HashSet<String>>,
     /// Whether the first sweep was; from then on, each return of the engine sweeps.
     swept: AtomicBool,
+    images: Arc<images::ImageStates>,
 }
 
 impl DockerBackend {
@@ -87,14 +91,17 @@ impl DockerBackend {
         engine.client().await?;
         let (tmp_dir, tracker) = (options.dir.join("tmp"), tasks.clone());
         let asked = Arc::clone(&engine);
-        let (near, tmp) = tasks
+        let (host, tmp) = tasks
             .spawn_blocking(move || {
-                let near = asked.sees_our_mounts();
-                (near, TmpPool::open(&tmp_dir, (!near).then_some(FAR), tracker))
+                // The engine sees it at the same path, or is far.
+                let made = fs::create_dir_all(&tmp_dir);
+                let host = made.ok().and_then(|()| asked.host(&tmp_dir)).ok_or(FAR);
+                (host.clone(), TmpPool::open(&tmp_dir, host, tracker))
             })
             .await
             .map_err(|error| StartError::failed("prepare /tmp", error))?;
-        let bridge = Bridge::new(&options.node, engine.is_local(), tasks);
+        let bridge = Bridge::new(&options.node, host.clone(), tasks);
+        let hierarchy = host.clone().ok().and_then(|host| Hierarchy::find(&host));
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             shared: Arc::new(Shared {
@@ -103,10 +110,11 @@ impl DockerBackend {
                 tmp,
                 live: Mutex::default(),
                 swept: AtomicBool::new(false),
+                images: Arc::default(),
             }),
             starts: Semaphore::new(cores * STARTS_PER_CORE),
             bridge,
-            hierarchy: Hierarchy::find().filter(|_| near),
+            groups: host.ok().zip(hierarchy),
         })
     }
 
@@ -114,7 +122,8 @@ impl DockerBackend {
     pub fn images(&self) -> images::DockerImages {
         let options = &self.shared.options;
         let dir = options.dir.join("images");
-        images::DockerImages::new(Arc::clone(&self.shared.engine), options.node.clone(), dir)
+        let (engine, states) = (Arc::clone(&self.shared.engine), Arc::clone(&self.shared.images));
+        images::DockerImages::new(engine, options.node.clone(), dir, states)
     }
 
     /// The engine, with everything in order that it may have lost while it was away.
@@ -153,11 +162,11 @@ impl DockerBackend {
         let found = engine.ask("look at a container", inspected).await?;
         let pid = found.state.and_then(|state| state.pid).and_then(|pid| u32::try_from(pid).ok());
         Ok(self
-            .hierarchy
+            .groups
             .as_ref()
             .zip(pid)
             .zip(found.id)
-            .and_then(|((hierarchy, pid), id)| Group::of_process(hierarchy, pid, &id)))
+            .and_then(|(((host, groups), pid), id)| Group::of_process(host, groups, pid, &id)))
     }
 }
 
@@ -192,7 +201,7 @@ impl Backend for DockerBackend {
             None => Ok(Box::new(sandbox)),
             Some(error) => {
                 sandbox.stop().await;
-                Err(spec::explained(error, spec.family))
+                Err(self.shared.explained(error, spec.family))
             }
         }
     }
@@ -209,7 +218,7 @@ impl Backend for DockerBackend {
     fn guarantees(&self) -> Vec<Guarantee> {
         let root = nix::unistd::Uid::effective().is_root();
         guarantees::table(&guarantees::Facts {
-            groups: root && self.hierarchy.is_some(),
+            groups: root && self.groups.is_some(),
             firewall_refused: self.bridge.firewall_refused(),
             tmp_refused: self.shared.tmp.refused().map(str::to_owned),
             root,
@@ -230,6 +239,16 @@ impl Backend for DockerBackend {
 }
 
 impl Shared {
+    /// An image is made at the deploy, or when a node joins; who comes earlier is told so.
+    fn explained(&self, error: EngineError, family: Family) -> StartError {
+        match error {
+            EngineError::NotFound { what: "create a container", message } => {
+                StartError::Image(self.images.why_missing(family, &message))
+            }
+            error => error.into(),
+        }
+    }
+
     fn live(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
         // A panic elsewhere leaves a set that is still true.
         self.live.lock().unwrap_or_else(PoisonError::into_inner)

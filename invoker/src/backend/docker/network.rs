@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::firewall::Firewall;
 use super::{Engine, EngineError, spec};
+use crate::host::Host;
 
 /// The bridge of a node.
 #[derive(Debug)]
@@ -27,12 +28,12 @@ pub(super) struct Bridge {
 }
 
 impl Bridge {
-    pub(super) fn new(node: &NodeId, local: bool, tasks: TaskTracker) -> Self {
+    /// `host` is the engine's machine, or why it is out of reach.
+    pub(super) fn new(node: &NodeId, host: Result<Host, &str>, tasks: TaskTracker) -> Self {
         let interface = interface(node);
-        let firewall = if local {
-            Firewall::find(node, &interface)
-        } else {
-            Err("the engine is on another machine".into())
+        let firewall = match host {
+            Ok(host) => Firewall::find(host, node, &interface),
+            Err(reason) => Err(reason.to_owned()),
         };
         Self {
             node: node.clone(),

@@ -6,10 +6,10 @@ use std::path::Path;
 use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
 };
-use hanshu_core::{Family, InstanceId, NodeId};
+use hanshu_core::{InstanceId, NodeId};
 
-use super::{DockerOptions, EngineError};
-use crate::backend::{SandboxSpec, StartError};
+use super::DockerOptions;
+use crate::backend::SandboxSpec;
 use crate::images;
 use crate::tmp::{MEMORY_TMP_BYTES, Tmp};
 
@@ -108,22 +108,9 @@ fn ulimit(name: &str, value: u64) -> ResourcesUlimits {
     ResourcesUlimits { name: Some(name.into()), soft: value, hard: value }
 }
 
-/// An image is made at the deploy; where it is missing, the deploy is what helps.
-pub(super) fn explained(error: EngineError, family: Family) -> StartError {
-    match error {
-        EngineError::NotFound { what: "create a container", message } => {
-            StartError::Image(format!(
-                "the image {} is missing ({message}): deploy the function again",
-                images::reference(family)
-            ))
-        }
-        error => error.into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use hanshu_core::{Digest, FunctionId};
+    use hanshu_core::{Digest, Family, FunctionId};
 
     use super::*;
     use crate::backend::Network;

@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backend::{Backend, Guarantee, Network, Sandbox, SandboxSpec, StartError};
 use crate::cgroup::{Group, Hierarchy, Limits, Parent};
+use crate::host::Host;
 use crate::tmp::{Tmp, TmpPool};
 use sandbox::ProcessSandbox;
 
@@ -71,7 +72,7 @@ impl ProcessBackend {
         let tmp_dir = options.dir.join("tmp");
         let tracker = tasks.clone();
         let tmp = tasks
-            .spawn_blocking(move || TmpPool::open(&tmp_dir, None, tracker))
+            .spawn_blocking(move || TmpPool::open(&tmp_dir, Ok(Host::ours()), tracker))
             .await
             .map_err(|error| StartError::failed("prepare /tmp", error))?;
         let backend = Self { options, groups, tmp, tasks };
@@ -242,7 +243,7 @@ fn groups(node: &NodeId) -> Option<Parent> {
     if !Uid::effective().is_root() {
         return None;
     }
-    let made = Hierarchy::find().map(|found| Parent::create(found, &node.to_string()));
+    let made = Hierarchy::find(&Host::ours()).map(|found| Parent::create(found, &node.to_string()));
     match made {
         Some(Ok(parent)) => Some(parent),
         Some(Err(error)) => {
