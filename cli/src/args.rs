@@ -23,8 +23,8 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// Settings that every command takes. Also HANSHU_ENDPOINT, HANSHU_SECRET_ID, HANSHU_SECRET_KEY,
-/// HANSHU_NAMESPACE, and ~/.config/hanshu/config.toml.
+/// Settings that every command takes. Also `HANSHU_ENDPOINT`, `HANSHU_SECRET_ID`,
+/// `HANSHU_SECRET_KEY`, `HANSHU_NAMESPACE`, and `~/.config/hanshu/config.toml`.
 #[derive(Args, Debug)]
 pub(crate) struct Global {
     /// How to print: `json` is alone on stdout.

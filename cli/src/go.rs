@@ -3,18 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tempfile::TempDir;
+
 use crate::error::Error;
 
-/// A binary in a folder that lives as long as this.
-#[derive(Debug)]
-pub(crate) struct Built {
-    /// Where it is.
-    pub(crate) binary: PathBuf,
-    _folder: tempfile::TempDir,
-}
-
 /// Builds the package in `folder`: static, for Linux, and the same bytes for the same sources.
-pub(crate) fn build(folder: &Path, handler: &str) -> Result<Built, Error> {
+/// The binary lives as long as the folder that is given with it.
+pub(crate) fn build(folder: &Path, handler: &str) -> Result<(PathBuf, TempDir), Error> {
     let out = tempfile::tempdir()
         .map_err(|error| Error::Usage(format!("no temporary folder: {error}")))?;
     let binary = out.path().join("binary");
@@ -40,5 +35,5 @@ pub(crate) fn build(folder: &Path, handler: &str) -> Result<Built, Error> {
             String::from_utf8_lossy(&done.stderr).trim_end()
         )));
     }
-    Ok(Built { binary, _folder: out })
+    Ok((binary, out))
 }

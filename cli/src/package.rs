@@ -43,22 +43,21 @@ impl Package {
         }
         let mut entries = entries(code)?;
         let is_go = matches!(runtime.to_ascii_lowercase().as_str(), "go" | "go1");
-        // Kept until the zip is written.
-        let built;
+        let mut built_in = None;
         if is_go && !entries.iter().any(|entry| entry.name == handler) {
-            built = crate::go::build(code, handler)?;
+            let (path, folder) = crate::go::build(code, handler)?;
             entries.retain(|entry| !is_go_source(&entry.name));
-            entries.push(Entry {
-                name: handler.into(),
-                path: built.binary.clone(),
-                executable: true,
-            });
+            entries.push(Entry { name: handler.into(), path, executable: true });
+            built_in = Some(folder);
             entries.sort_by(|a, b| a.name.cmp(&b.name));
         }
         if entries.is_empty() {
             return Err(Error::file(code, "the folder has no files to send"));
         }
-        Ok(Self::of(zip_of(&entries)?))
+        let zip = zip_of(&entries)?;
+        // The binary's folder goes when it has been read.
+        drop(built_in);
+        Ok(Self::of(zip))
     }
 
     fn of(zip: Vec<u8>) -> Self {

@@ -1,3 +1,5 @@
+//! Queues worked off under virtual time.
+
 use hanshu_core::ports::{Ended, EventQueue as _};
 use hanshu_core::{Failure, NodeId, Refusal, StatusCode, Verdict};
 use tokio::runtime::Handle;

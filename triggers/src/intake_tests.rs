@@ -1,3 +1,5 @@
+//! What the one door lets in.
+
 use hanshu_core::ErrorKind;
 use proptest::prelude::*;
 

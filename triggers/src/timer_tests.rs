@@ -1,3 +1,5 @@
+//! Timers under virtual time.
+
 use hanshu_core::Clock as _;
 use serde_json::{Value, json};
 use tokio::time::advance;

@@ -52,7 +52,10 @@ pub(crate) fn lines() -> anyhow::Result<()> {
     }
     let mut out = std::io::stdout();
     for (name, (sum, longest, file)) in crates {
-        std::io::Write::write_fmt(&mut out, format_args!("{name:<12}{sum:>7}  longest {longest:>4} {file}\n"))?;
+        std::io::Write::write_fmt(
+            &mut out,
+            format_args!("{name:<12}{sum:>7}  longest {longest:>4} {file}\n"),
+        )?;
     }
     Ok(())
 }
@@ -69,7 +72,8 @@ fn source(file: &str, ending: &str, text: &str) -> Vec<String> {
     if LINES_MAX < count {
         wrong.push(format!("{file}: {count} lines, at most {LINES_MAX}: split it by subject"));
     }
-    if ending == "rs" && !text.trim_start_matches("#![cfg(test)]\n").trim_start().starts_with("//!") {
+    if ending == "rs" && !text.trim_start_matches("#![cfg(test)]\n").trim_start().starts_with("//!")
+    {
         wrong.push(format!("{file}: its first line does not say what it is (`//! …`)"));
     }
     for (number, line) in text.lines().enumerate() {

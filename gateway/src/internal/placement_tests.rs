@@ -1,3 +1,5 @@
+//! Which node an invocation goes to, as tables.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use hanshu_core::{AsyncPolicy, FunctionConfig, Qualifier};

@@ -1,3 +1,5 @@
+//! Hierarchies of both versions, parsed and used.
+
 use std::path::PathBuf;
 
 use super::group::folders_of;

@@ -1,3 +1,5 @@
+//! Frames survive their bytes; no bytes panic.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What outcomes become in HTTP.
+
 use hanshu_core::{Failure, Report, Timestamp};
 use proptest::prelude::*;
 

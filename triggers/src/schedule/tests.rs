@@ -1,3 +1,5 @@
+//! Ticks, compared with an oracle.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Requests as clients send them, and as nobody should.
+
 use proptest::prelude::*;
 
 use super::*;
