@@ -199,7 +199,7 @@ impl Sandboxes {
         })?;
         let docker = DockerOptions {
             node: node.clone(),
-            engine: None,
+            engine: config.docker_host.clone(),
             dir: folder.join("docker"),
             runtime_dir: runtime_dir.clone(),
         };

@@ -30,6 +30,8 @@ pub struct Config {
     pub data: PathBuf,
     /// What functions run in: `auto` takes Docker when an engine answers, else processes.
     pub sandbox: SandboxChoice,
+    /// `unix:///path` or `tcp://host:port` of the Docker engine; nothing means the usual socket.
+    pub docker_host: Option<String>,
     /// `sqlite:FILE` or `postgres://…`; nothing means a SQLite file in the data folder.
     pub database: Option<Secret>,
     /// `redis://…`; nothing means a table in the database.
@@ -141,6 +143,7 @@ impl Default for Config {
             http_url: None,
             data: PathBuf::new(),
             sandbox: SandboxChoice::default(),
+            docker_host: None,
             database: None,
             queue: None,
             roles: "all".into(),
@@ -181,7 +184,7 @@ impl Config {
             .filter(move |key| {
                 let first = key.as_str().split("__").next().unwrap_or_default();
                 let ours = known.contains(&first.to_ascii_lowercase())
-                    || ["database", "queue", "http_url"]
+                    || ["database", "queue", "http_url", "docker_host"]
                         .contains(&first.to_ascii_lowercase().as_str());
                 ours && !NOT_OURS.contains(&first.to_ascii_lowercase().as_str())
             })

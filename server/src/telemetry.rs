@@ -21,7 +21,13 @@ pub fn start_logging(config: &Config) -> Result<(), Error> {
         Error::Config(format!("`log` is `{}`: expected `info`, `debug` or a filter such as `info,hanshu_invoker=debug` ({error})", config.log))
     })?;
     let colour = std::io::stderr().is_terminal();
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    // A log that cannot be written (its disk is full) must not end the server: what is said of that
+    // on standard error would panic there.
+    let builder = fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .log_internal_errors(false);
     let started = match config.log_format {
         LogFormat::Human => builder.with_target(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -15,7 +15,7 @@ fn containers(node: &str) -> Vec<String> {
 }
 
 /// What there is of this server outside its process: containers, mounts, folders of sandboxes.
-fn leftovers(world: &World) -> Vec<String> {
+pub(crate) fn leftovers(world: &World) -> Vec<String> {
     let data = world.data.path().canonicalize().unwrap();
     let node = std::fs::read_to_string(data.join("node")).unwrap();
     let mut left = containers(node.trim());

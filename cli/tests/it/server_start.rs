@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::world::{HANSHU, Ran, World, text_of};
 
 /// Runs `serve`, which must end by itself.
-fn serve(args: &[&str]) -> Ran {
+pub(crate) fn serve(args: &[&str]) -> Ran {
     let mut child = Command::new(HANSHU)
         .arg("serve")
         .args(args)

@@ -54,11 +54,16 @@ impl World {
 
     /// A server with these flags and variables beside the usual ones.
     pub(crate) fn start_with(flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), flags, environment)
+    }
+
+    /// A server with its data in this folder.
+    pub(crate) fn start_in(data: TempDir, flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut world = Self {
             server: None,
             flags: flags.iter().map(ToString::to_string).collect(),
             environment: environment.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
-            data: tempfile::tempdir().unwrap(),
+            data,
             http: reqwest::Client::builder().no_proxy().timeout(PATIENCE * 3).build().unwrap(),
             endpoint: String::new(),
             http_endpoint: String::new(),

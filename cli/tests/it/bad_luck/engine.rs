@@ -1,0 +1,42 @@
+//! A Docker engine that goes away and comes back.
+
+use std::time::{Duration, Instant};
+
+use crate::services::EngineRoad;
+use crate::world::{PYTHON, World};
+
+const CODE: &str = "import os\ndef main_handler(event, context):\n    return os.getpid()\n";
+/// The longest that a call may take that needs an engine that is away.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn an_engine_that_goes_away_is_survived() {
+    let mut road = EngineRoad::new();
+    let url = road.url();
+    let world = World::start_with(&["--sandbox", "docker"], &[("HANSHU_DOCKER_HOST", &url)]);
+    world.deploy("warm", PYTHON, &[("index.py", CODE)]);
+    world.deploy("cold", PYTHON, &[("index.py", CODE)]);
+    assert_eq!(world.invoke("warm", "{}").await.status.as_u16(), 200);
+
+    road.cut();
+    for _ in 0..5 {
+        let answer = world.invoke("warm", "{}").await;
+        assert_eq!(answer.status.as_u16(), 200, "warm calls need no engine: {answer:?}");
+    }
+    for _ in 0..2 {
+        let begun = Instant::now();
+        let answer = world.invoke("cold", "{}").await;
+        assert_eq!(answer.status.as_u16(), 503, "{answer:?}");
+        assert_eq!(answer.fault, "platform");
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains("Docker engine"), "{detail}");
+        assert!(begun.elapsed() < DEADLINE, "{:?}", begun.elapsed());
+    }
+    let id = world.accept("cold", "{}").await;
+
+    road.mend();
+    let answer = world.invoke("cold", "{}").await;
+    assert_eq!(answer.status.as_u16(), 200, "{answer:?}");
+    assert_eq!(world.end_of(&id).await["state"], "succeeded");
+    assert_eq!(world.invoke("warm", "{}").await.status.as_u16(), 200);
+}
