@@ -16,14 +16,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::Docker;
 use bollard::body_full;
-use bollard::query_parameters::BuildImageOptions;
+use bollard::query_parameters::{BuildImageOptions, ListImagesOptions, RemoveImageOptions};
 use futures_util::StreamExt as _;
 use hanshu_core::ports::{ImageBuilder, ImageError, Progress};
 use hanshu_core::{Family, NodeId};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::backend::docker::{Engine, EngineError, LABEL};
+use crate::backend::docker::{Engine, EngineError, LABEL, of_node};
 use crate::backend::process::runnable;
 use base::BaseImage;
 pub use recipe::reference as image_reference;
@@ -132,6 +132,13 @@ impl DockerImages {
     }
 }
 
+/// Whether an image's names are all ours and none is of a recipe of this program.
+fn is_outdated(names: &[String]) -> bool {
+    let current = Family::ALL.map(reference);
+    let ours = |name: &String| name.starts_with("hanshu/");
+    names.iter().all(ours) && !names.iter().any(|name| current.contains(name))
+}
+
 fn explained(image: &str, message: &str) -> String {
     format!(
         "could not build {image}: {message}; containers need a Debian mirror in reach: try \
@@ -152,6 +159,32 @@ impl ImageBuilder for DockerImages {
         let made = self.make(&docker, family, progress).await;
         making.end(&made);
         made
+    }
+
+    async fn collect(&self) -> Result<u64, ImageError> {
+        let said = |error: EngineError| ImageError(error.to_string());
+        let (docker, _) = self.engine.client().await.map_err(said)?;
+        // An image that is being made has no name yet.
+        let _making = self.making.lock().await;
+        let options =
+            ListImagesOptions { filters: Some(of_node(&self.node)), ..Default::default() };
+        let images = self
+            .engine
+            .ask("list images", docker.list_images(Some(options)))
+            .await
+            .map_err(said)?;
+        let mut removed = 0;
+        for image in images.iter().filter(|image| is_outdated(&image.repo_tags)) {
+            let remove = docker.remove_image(&image.id, None::<RemoveImageOptions>, None);
+            match self.engine.ask("remove an image", remove).await {
+                Ok(_) => removed += 1,
+                // In use by a container; it goes at a later round.
+                Err(error) => {
+                    tracing::debug!(%error, image = image.id, "Could not remove an image")
+                }
+            }
+        }
+        Ok(removed)
     }
 }
 
@@ -178,6 +211,15 @@ impl ImageBuilder for ProcessImages {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_of_earlier_recipes_are_outdated_and_current_ones_are_not() {
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert!(is_outdated(&names(&["hanshu/python:000000000000"])));
+        assert!(is_outdated(&[]), "a name that a newer image took");
+        assert!(!is_outdated(&[reference(Family::Python)]));
+        assert!(!is_outdated(&names(&["hanshu/python:000000000000", "mine:latest"])));
+    }
 
     #[tokio::test]
     async fn a_missing_interpreter_is_named_with_its_package() {

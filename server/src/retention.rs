@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hanshu_controller::Controller;
-use hanshu_core::ports::{EventQueue, Journal, PackageStore};
+use hanshu_core::ports::{EventQueue, ImageBuilder, Journal, PackageStore};
 use hanshu_core::{ASYNC_AGE_MAX, Clock, Timestamp};
 use metrics::{Unit, describe_gauge, gauge};
 use tokio_util::sync::CancellationToken;
@@ -65,6 +65,24 @@ impl FetchedPackages {
             if let Err(error) = self.packages.collect(&keep).await {
                 warn!(%error, "Could not remove fetched packages");
             }
+        }
+    }
+}
+
+/// Between two looks at images; a recipe changes with the program only.
+const IMAGES_INTERVAL: Duration = Duration::from_secs(3_600);
+/// The first look, when the start is over.
+const IMAGES_FIRST: Duration = Duration::from_secs(60);
+
+/// Removes images that an earlier program made.
+pub(crate) async fn drop_images(images: Arc<dyn ImageBuilder>, stop: CancellationToken) {
+    let mut pause = IMAGES_FIRST;
+    while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        pause = IMAGES_INTERVAL;
+        match images.collect().await {
+            Ok(0) => {}
+            Ok(images) => info!(images, "Images of an earlier program were removed"),
+            Err(error) => warn!(%error, "Could not remove old images"),
         }
     }
 }

@@ -31,7 +31,7 @@ use crate::error::Error;
 use crate::images::JoinImages;
 use crate::lifecycle::Lifecycle;
 use crate::readiness::Readiness;
-use crate::retention::{FetchedPackages, Retention, show_depths};
+use crate::retention::{FetchedPackages, Retention, drop_images, show_depths};
 
 /// An invoker's lease; renewed three times in it.
 const LEASE: Duration = Duration::from_secs(6);
@@ -154,6 +154,7 @@ impl Parts {
                 controller: self.controller.clone(),
                 queue: self.queue.clone(),
                 allow_unsafe_queue: self.config.allow_unsafe_queue,
+                folder: self.config.data.clone(),
                 balancer: self.balancer.clone(),
             }),
             troubles: self.troubles(states)?,
@@ -277,6 +278,9 @@ impl Parts {
     pub(crate) fn run_upkeep(&self, roles: Roles, fetched: Arc<dyn PackageStore>) {
         let stop = self.lifecycle.intake.clone();
         self.lifecycle.spawn("metrics", crate::telemetry::upkeep(stop.clone()));
+        if roles.invoker {
+            self.lifecycle.spawn("images", drop_images(self.images.clone(), stop.clone()));
+        }
         if roles.gateway {
             self.lifecycle.spawn("depths", show_depths(self.queue.clone(), stop.clone()));
         }

@@ -31,6 +31,15 @@ pub trait ImageBuilder: Send + Sync {
         family: Family,
         progress: Progress<'_>,
     ) -> Result<(), ImageError>;
+
+    /// Removes images that this node made by recipes of an earlier program and that nothing uses
+    /// any more; returns how many.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    async fn collect(&self) -> Result<u64, ImageError> {
+        Ok(0)
+    }
 }
 
 /// An image could not be made.

@@ -35,7 +35,7 @@ use crate::tmp::{Tmp, TmpPool};
 pub(crate) use engine::{Engine, EngineError};
 use network::Bridge;
 use sandbox::DockerSandbox;
-pub(crate) use spec::LABEL;
+pub(crate) use spec::{LABEL, filter as of_node};
 
 /// Starts at once for each core: with more, every one takes longer and none is ready earlier.
 const STARTS_PER_CORE: usize = 2;

@@ -28,7 +28,7 @@ pub(super) fn name(instance: InstanceId) -> String {
 }
 
 /// The label of a node, as a filter.
-pub(super) fn filter(node: &NodeId) -> HashMap<String, Vec<String>> {
+pub(crate) fn filter(node: &NodeId) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), vec![format!("{LABEL}={node}")])])
 }
 
