@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,6 +14,8 @@ use crate::error::Error;
 
 /// Work that takes longer than this is shown.
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
+/// Between two pictures of the spinner.
+const SPIN_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Where a command prints to.
 #[derive(Clone, Copy, Debug)]
@@ -20,9 +23,24 @@ pub(crate) struct Printer {
     output: Output,
 }
 
-/// A line on a terminal's standard error while work goes on; nothing elsewhere.
+/// What is told on standard error while work goes on, if it takes over a second.
 #[derive(Debug)]
-pub(crate) struct Progress(ProgressBar);
+pub(crate) struct Progress {
+    shared: Arc<Shared>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    shown: Mutex<Shown>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Shown {
+    text: String,
+    over: bool,
+}
 
 impl Printer {
     pub(crate) fn new(output: Output) -> Self {
@@ -71,37 +89,74 @@ impl Printer {
         let _ = writeln!(std::io::stderr(), "{text}");
     }
 
-    /// Shows work that takes over a second.
+    /// Shows work, from its second second on.
     pub(crate) fn progress(self, what: impl Into<String>) -> Progress {
-        let bar = if std::io::stderr().is_terminal() {
-            ProgressBar::new_spinner()
-        } else {
-            ProgressBar::hidden()
-        };
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
-            bar.set_style(style);
-        }
-        bar.set_message(what.into());
-        bar.enable_steady_tick(PROGRESS_AFTER);
-        Progress(bar)
+        let shared = Arc::new(Shared::default());
+        shared.change(|shown| shown.text = what.into());
+        let teller = shared.clone();
+        // Without a thread nothing is told; the work goes on.
+        let thread = std::thread::Builder::new().spawn(move || tell(&teller)).ok();
+        Progress { shared, thread }
     }
 }
 
 impl Progress {
-    /// What is done now. Where there is no terminal, a line.
+    /// What is done now.
     pub(crate) fn say(&self, what: &str) {
-        if self.0.is_hidden() {
-            let _ = writeln!(std::io::stderr(), "  {what}");
-        } else {
-            self.0.set_message(what.to_owned());
-        }
+        self.shared.change(|shown| what.clone_into(&mut shown.text));
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.shared.change(|shown| shown.over = true);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
+}
+
+impl Shared {
+    fn change(&self, change: impl FnOnce(&mut Shown)) {
+        change(&mut self.shown.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+}
+
+/// Keeps silent for a second; then a line that changes on a terminal, a line for each step
+/// elsewhere.
+fn tell(shared: &Shared) {
+    let shown = shared.shown.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = shared.changed.wait_timeout_while(shown, PROGRESS_AFTER, |shown| !shown.over);
+    let mut shown = waited.unwrap_or_else(PoisonError::into_inner).0;
+    if shown.over {
+        return;
+    }
+    let bar = std::io::stderr().is_terminal().then(spinner);
+    let mut told = String::new();
+    while !shown.over {
+        if told != shown.text {
+            told.clone_from(&shown.text);
+            match &bar {
+                Some(bar) => bar.set_message(told.clone()),
+                None => drop(writeln!(std::io::stderr(), "  {told}")),
+            }
+        }
+        let waited = shared.changed.wait_while(shown, |shown| !shown.over && shown.text == told);
+        shown = waited.unwrap_or_else(PoisonError::into_inner);
+    }
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+}
+
+fn spinner() -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_elapsed(PROGRESS_AFTER);
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(SPIN_INTERVAL);
+    bar
 }
 
 /// Bold on a terminal's stdout, plain elsewhere and where `NO_COLOR` is set.

@@ -19,9 +19,10 @@ pub(crate) struct Settings {
     pub(crate) secret_id: String,
     /// The access key's secret.
     pub(crate) secret_key: Secret,
-    /// From the flag alone: beats what `hanshu.toml` says.
-    pub(crate) namespace_flag: Option<String>,
-    /// From elsewhere: where the flag and `hanshu.toml` say nothing.
+    /// From flag or environment: beats what `hanshu.toml` says, so that `deploy` and the
+    /// commands after it speak of the same functions.
+    pub(crate) namespace_said: Option<String>,
+    /// From files: where neither those nor `hanshu.toml` say anything.
     pub(crate) namespace_default: String,
 }
 
@@ -35,11 +36,11 @@ struct Layer {
     namespace: Option<String>,
 }
 
-/// `~/.config/hanshu/config.toml`: settings, and more of them under `[profiles.NAME]`.
+/// `~/.config/hanshu/config.toml`: settings under `[profiles.NAME]`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ConfigFile {
-    /// The profile that is used where `--profile` says none.
+    /// The profile that is used where `--profile` says none; `default` if absent.
     default_profile: Option<String>,
     #[serde(default)]
     profiles: BTreeMap<String, Layer>,
@@ -79,7 +80,7 @@ impl Settings {
             endpoint: endpoint.trim_end_matches('/').into(),
             secret_id,
             secret_key,
-            namespace_flag: global.namespace.clone(),
+            namespace_said: layers.iter().take(2).find_map(|layer| layer.namespace.clone()),
             namespace_default: pick(|layer| layer.namespace.clone())
                 .unwrap_or_else(|| "default".into()),
         })
@@ -87,7 +88,7 @@ impl Settings {
 
     /// The namespace where no file has a say.
     pub(crate) fn namespace(&self) -> &str {
-        self.namespace_flag.as_deref().unwrap_or(&self.namespace_default)
+        self.namespace_said.as_deref().unwrap_or(&self.namespace_default)
     }
 }
 
@@ -114,7 +115,10 @@ fn profile(global: &Global) -> Result<Layer, Error> {
             let file = toml::from_str::<ConfigFile>(&text);
             (file.map_err(|error| Error::file(&path, error.to_string().trim_end()))?, path)
         }
-        Some((Err(_), path)) => (ConfigFile::default(), path),
+        Some((Err(error), path)) if error.kind() == std::io::ErrorKind::NotFound => {
+            (ConfigFile::default(), path)
+        }
+        Some((Err(error), path)) => return Err(Error::file(&path, error)),
         None => (ConfigFile::default(), PathBuf::from("~/.config/hanshu/config.toml")),
     };
     let Some(name) = global.profile.clone().or(file.default_profile) else {
@@ -122,7 +126,8 @@ fn profile(global: &Global) -> Result<Layer, Error> {
     };
     file.profiles.get(&name).cloned().ok_or_else(|| {
         let known: Vec<_> = file.profiles.keys().map(String::as_str).collect();
-        Error::file(&path, format!("no [profiles.{name}]; there is: {}", known.join(", ")))
+        let known = if known.is_empty() { "none at all".into() } else { known.join(", ") };
+        Error::file(&path, format!("no [profiles.{name}] in it; there is: {known}"))
     })
 }
 

@@ -30,7 +30,7 @@ pub(super) async fn run(client: Client, args: &Deploy, printer: Printer) -> Resu
         }
     }
     let settings = client.settings();
-    let namespace = settings.namespace_flag.clone().or(manifest.namespace);
+    let namespace = settings.namespace_said.clone().or(manifest.namespace);
     let namespace = namespace.unwrap_or_else(|| settings.namespace_default.clone());
     let mut done = Vec::new();
     for function in manifest.functions {

@@ -26,12 +26,14 @@ pub(super) async fn run(client: Client, args: &Invoke, printer: Printer) -> Resu
         let id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok());
         let id =
             id.ok_or_else(|| Error::Answer("the server gave no request id".into()))?.to_owned();
-        return printer.line(id).map(|()| Exit::Done);
+        let accepted = serde_json::json!({"requestId": id});
+        return printer.show(&accepted, |_| id).map(|()| Exit::Done);
     }
 
     let progress = printer.progress(format!("{} runs", args.name));
-    let response = client.send(request).await?;
+    let response = client.send(request).await;
     drop(progress);
+    let response = response?;
     let exit = match (response.status().is_success(), is_function_failure(&response)) {
         (true, _) => Exit::Done,
         (false, true) => Exit::Failed,

@@ -10,6 +10,9 @@ use crate::output::{Printer, age, table};
 pub(super) async fn run(client: Client, printer: Printer) -> Result<Exit, Error> {
     let list: QueueList = client.json(client.plain(Method::GET, "/v1/queues")).await?;
     printer.show(&list, |list| {
+        if list.queues.is_empty() {
+            return "no queue holds anything".into();
+        }
         let rows: Vec<_> = list
             .queues
             .iter()

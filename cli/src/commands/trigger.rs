@@ -18,6 +18,9 @@ pub(super) async fn run(
         TriggerAction::List(args) => {
             let list = list(&client, &args.name).await?;
             printer.show(&list, |list| {
+                if list.triggers.is_empty() {
+                    return format!("{}/{} has no triggers", list.namespace, list.function);
+                }
                 let rows: Vec<_> = list.triggers.iter().map(row).collect();
                 table(["TRIGGER", "TYPE", "STATE", "WHAT", "NEXT"], &rows)
             })?;
@@ -29,8 +32,8 @@ pub(super) async fn run(
             switch(&client, &args.name, args.trigger.as_deref(), false, printer).await?;
         }
         TriggerAction::Fire(args) => {
-            let is_timer = |each: &TriggerDetail| each.kind == TriggerKind::Timer;
-            let trigger = pick(&client, &args.name, args.trigger.as_deref(), is_timer).await?;
+            let timers = Some(TriggerKind::Timer);
+            let trigger = pick(&client, &args.name, args.trigger.as_deref(), timers).await?;
             let path =
                 format!("/v1/functions/{}/triggers/{}/fire", part(&args.name), part(&trigger));
             let fired: TriggerFired = client.json(client.request(Method::POST, &path)).await?;
@@ -53,32 +56,38 @@ async fn switch(
     enabled: bool,
     printer: Printer,
 ) -> Result<(), Error> {
-    let trigger = pick(client, name, trigger, |_| true).await?;
+    let trigger = pick(client, name, trigger, None).await?;
     let path = format!("/v1/functions/{}/triggers/{}", part(name), part(&trigger));
     let request = client.request(Method::PATCH, &path).json(&TriggerChange { enabled });
     let now: TriggerDetail = client.json(request).await?;
     printer.show(&now, |now| format!("{name}/{} is {}", now.name, state(now)))
 }
 
-/// The trigger that was named, or the only one of its sort.
+/// The trigger that was named, or the only one of a kind (or of all).
 async fn pick(
     client: &Client,
     name: &str,
     trigger: Option<&str>,
-    sort: impl Fn(&TriggerDetail) -> bool,
+    kind: Option<TriggerKind>,
 ) -> Result<String, Error> {
     if let Some(trigger) = trigger {
         return Ok(trigger.into());
     }
     let list = list(client, name).await?;
-    let names: Vec<_> =
-        list.triggers.iter().filter(|each| sort(each)).map(|each| each.name.as_str()).collect();
+    let fits = |each: &&TriggerDetail| kind.is_none_or(|kind| each.kind == kind);
+    let names: Vec<_> = list.triggers.iter().filter(fits).map(|each| each.name.as_str()).collect();
+    let what = if kind.is_some() { "timer" } else { "trigger" };
     match names.as_slice() {
         [one] => Ok((*one).into()),
-        [] => Err(Error::Usage(format!("`{name}` has no such trigger"))),
-        many => {
-            Err(Error::Usage(format!("`{name}` has several: say which of {}", many.join(", "))))
-        }
+        [] => Err(Error::Usage(format!(
+            "`{name}` has no {what}\nhint: add one to hanshu.toml under \
+             [[functions.{name}.triggers]] and deploy; `hanshu trigger list {name}` shows what \
+             there is"
+        ))),
+        many => Err(Error::Usage(format!(
+            "`{name}` has several {what}s: say which of {}",
+            many.join(", ")
+        ))),
     }
 }
 
