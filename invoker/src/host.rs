@@ -1,8 +1,9 @@
 //! The machine that sandboxes run on, as seen from here.
 //!
 //! Mostly its namespaces are ours. Where this program runs in a container beside the engine (the
-//! invoker of docker-compose.yml: privileged, with the host's process ids), mounts, firewall rules
-//! and control groups must be the host's; they are reached through a process that lives there.
+//! invoker of docker-compose.yml, with the host's process ids and the capabilities to enter its
+//! namespaces), mounts, firewall rules and control groups must be the host's; they are reached
+//! through a process that lives there.
 
 use std::fs;
 use std::io;
