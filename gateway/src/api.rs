@@ -7,14 +7,14 @@ use axum::Router;
 use bytes::Bytes;
 use hanshu_core::RequestId;
 use http::header::ALLOW;
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use hyper::body::{Body as HttpBody, Incoming};
 use tracing::{Instrument as _, error_span};
 
 use crate::auth::authenticate;
 use crate::forward::forward;
 use crate::front::{Answer, Body};
-use crate::headers::{REQUEST_ID, id_value};
+use crate::headers::{FAULT, REQUEST_ID, id_value};
 use crate::metrics::Listener;
 use crate::problem::Problem;
 use crate::routes::{self, invoke};
@@ -53,6 +53,7 @@ impl Api {
             }
         }
         response.headers_mut().entry(REQUEST_ID).or_insert_with(|| id_value(request_id));
+        response.headers_mut().entry(FAULT).or_insert(HeaderValue::from_static("none"));
         self.gateway.metrics().answered(Listener::Api, response.status());
         response
     }

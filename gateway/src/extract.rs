@@ -99,6 +99,7 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
             Category::Data => Problem::field(path, reason.to_string()),
             Category::Io | Category::Syntax | Category::Eof => {
                 Problem::invalid_json(format!("the body is not valid JSON: {reason}"))
+                    .hint("send one JSON object in UTF-8 as the body; /openapi.json says which")
             }
         }
     })?;

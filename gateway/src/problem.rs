@@ -350,6 +350,9 @@ impl From<hanshu_controller::Error> for Problem {
             Error::Image(_) => Self::new(kind, error.to_string()).code("no_image").hint(
                 "see that the Docker engine runs and has what the message names, then deploy again",
             ),
+            Error::Store(_) if kind == ErrorKind::NotFound => {
+                Self::new(kind, error.to_string()).code("function_not_found")
+            }
             other => of_error(kind, &other),
         }
     }

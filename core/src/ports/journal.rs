@@ -80,3 +80,18 @@ pub struct LogPage {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the journal failed: {0}")]
 pub struct JournalError(pub String);
+
+/// How the text of a refused cursor ends.
+const FOREIGN_CURSOR: &str = "is not one of ours";
+
+impl JournalError {
+    /// A cursor that no page of this journal ended with: the caller's fault.
+    pub fn foreign_cursor(cursor: &Cursor) -> Self {
+        Self(format!("cursor `{}` {FOREIGN_CURSOR}", cursor.0))
+    }
+
+    /// Whether it is that.
+    pub fn is_foreign_cursor(&self) -> bool {
+        self.0.ends_with(FOREIGN_CURSOR)
+    }
+}

@@ -11,6 +11,7 @@ use utoipa::IntoParams;
 
 use crate::extract::{One, Query};
 use crate::problem::Problem;
+use crate::routes::functions::no_function;
 use crate::state::Gateway;
 use crate::wire::{LogLineView, LogPageView};
 
@@ -47,7 +48,10 @@ pub(crate) struct LogParams {
 #[utoipa::path(
     get, path = "/v1/functions/{name}/logs", tag = "logs", operation_id = "readLogs",
     params(("name" = String, Path, description = "The function's name"), LogParams),
-    responses((status = 200, description = "Lines in order of writing", body = LogPageView))
+    responses(
+        (status = 200, description = "Lines in order of writing", body = LogPageView),
+        (status = 404, description = "No such function", body = crate::wire::ProblemBody),
+    )
 )]
 pub(crate) async fn read(
     State(gateway): State<Gateway>,
@@ -64,7 +68,19 @@ pub(crate) async fn read(
         limit: params.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX),
         wait: Duration::from_secs(params.wait.unwrap_or(0).min(WAIT_MAX_S)),
     };
-    let page = gateway.journal.read(&query).await?;
+    let page = gateway.journal.read(&query).await.map_err(|error| {
+        if error.is_foreign_cursor() {
+            let after = query.after.as_ref().map_or("", |cursor| cursor.0.as_str());
+            Problem::value("after", after, "the `next` of the page before")
+        } else {
+            error.into()
+        }
+    })?;
+    // What a function that is gone has left can still be read.
+    let known = || gateway.controller.catalog().snapshot().function(&query.function).is_some();
+    if page.lines.is_empty() && !known() {
+        return Err(no_function(&query.function));
+    }
     let lines = page.lines.into_iter().map(|line| LogLineView {
         time: line.time,
         request_id: line.request_id,

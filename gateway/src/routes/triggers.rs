@@ -58,7 +58,9 @@ pub(crate) async fn change(
 ) -> Result<Json<TriggerDetail>, Problem> {
     let function = FunctionId { namespace: place.namespace, name };
     let id = TriggerId { function, name: trigger };
-    gateway.controller.enable_trigger(&id, change.enabled).await?;
+    gateway.controller.enable_trigger(&id, change.enabled).await.map_err(|error| {
+        if error.kind() == ErrorKind::NotFound { no_trigger(&id) } else { error.into() }
+    })?;
     find(&gateway, &id).map(Json)
 }
 

@@ -199,5 +199,5 @@ fn parse(cursor: &Cursor) -> Result<Place, JournalError> {
     let place = cursor.0.split_once(':').and_then(|(number, at)| {
         Some(Place { number: number.parse().ok()?, at: at.parse().ok()? })
     });
-    place.ok_or_else(|| JournalError(format!("cursor `{}` is not one of ours", cursor.0)))
+    place.ok_or_else(|| JournalError::foreign_cursor(cursor))
 }

@@ -301,6 +301,5 @@ async fn rows(
 }
 
 fn parse(cursor: &Cursor) -> Result<i64, JournalError> {
-    let ours = || JournalError(format!("cursor `{}` is not one of ours", cursor.0));
-    cursor.0.parse().map_err(|_| ours())
+    cursor.0.parse().map_err(|_| JournalError::foreign_cursor(cursor))
 }
