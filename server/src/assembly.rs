@@ -11,8 +11,9 @@ use hanshu_invoker::{
     StartError,
 };
 use hanshu_store::{
-    Db, DbOptions, Dialect, FolderPackages, JournalWriter, RedisOptions, RedisQueue, SegmentJournal,
-    SegmentOptions, SqlJournal, SqlJournalOptions, SqlNodes, SqlQueue, SqlRegistry, UnpackLimits,
+    Db, DbOptions, Dialect, FolderPackages, JournalWriter, RedisOptions, RedisQueue,
+    SegmentJournal, SegmentOptions, SqlJournal, SqlJournalOptions, SqlNodes, SqlQueue, SqlRegistry,
+    UnpackLimits,
 };
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -132,6 +133,13 @@ async fn open_queue(
         }
         return Ok((Arc::new(queue.clone()), Some(queue)));
     };
+    if !["redis://", "redis+unix://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
+        let place = without_secrets(url.expose());
+        return Err(Error::Config(format!(
+            "`queue` is `{place}`: expected `redis://host:port`, or nothing for a table in the \
+             database"
+        )));
+    }
     let until = Instant::now() + AWAIT_SERVICE;
     let kept = days(config.keep_results_days) + EXPIRY_MARGIN;
     let options = RedisOptions { keep: kept, ..RedisOptions::default() };

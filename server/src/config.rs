@@ -1,12 +1,15 @@
 //! The server's configuration: one struct, read in one place. Flags beat the environment
 //! (`HANSHU_…`, nested keys with `__`), which beats the file, which beats the defaults here.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use figment::Figment;
-use figment::providers::{Env, Format as _, Serialized, Toml};
+use figment::error::Kind;
+use figment::providers::{Format as _, Serialized, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
 use hanshu_core::Secret;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +18,11 @@ use crate::error::Error;
 /// Variables that belong to the command line, not to the server.
 const NOT_OURS: [&str; 7] =
     ["endpoint", "http_endpoint", "secret_id", "secret_key", "namespace", "profile", "config"];
+
+/// Settings that are `None` by default, which a map of the defaults does not show.
+const OPTIONAL: [&str; 3] = ["database", "queue", "http_url"];
+/// Where a value came from, in figment's words.
+const ENVIRONMENT: &str = "environment";
 
 /// Everything the operator can set. Field docs are the reference.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -179,25 +187,15 @@ impl Config {
         if let Some(missing) = file.filter(|path| !path.is_file()) {
             return Err(Error::Config(format!("--config `{}`: no such file", missing.display())));
         }
-        let known = Figment::from(Serialized::defaults(Self::default()));
-        let env = Env::prefixed("HANSHU_")
-            .filter(move |key| {
-                let first = key.as_str().split("__").next().unwrap_or_default();
-                let ours = known.contains(&first.to_ascii_lowercase())
-                    || ["database", "queue", "http_url", "docker_host"]
-                        .contains(&first.to_ascii_lowercase().as_str());
-                ours && !NOT_OURS.contains(&first.to_ascii_lowercase().as_str())
-            })
-            .split("__");
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
         if let Some(file) = file {
             figment = figment.merge(Toml::file_exact(file));
         }
         let mut config: Self = figment
-            .merge(env)
+            .merge(environment(std::env::vars_os()))
             .merge(Serialized::defaults(flags))
             .extract()
-            .map_err(|error| Error::Config(error.to_string()))?;
+            .map_err(|error| Error::Config(said(&error)))?;
         if config.data.as_os_str().is_empty() {
             config.data = default_data_dir().ok_or_else(|| {
                 Error::Config("neither HOME nor XDG_DATA_HOME is set: say --data DIR".into())
@@ -291,6 +289,107 @@ impl Roles {
     }
 }
 
+/// Our variables as a map: `HANSHU_POOL__KEEP_ALIVE_S` is `pool.keep_alive_s`. An empty one counts
+/// as not set. Whatever is a text in the configuration stays one, digits or not.
+fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> EnvironmentLayer {
+    let known = Figment::from(Serialized::defaults(Config::default()));
+    let mut layer = Dict::new();
+    for (name, text) in variables {
+        let (Some(name), Some(text)) = (name.to_str(), text.to_str()) else { continue };
+        let Some(key) = name.strip_prefix("HANSHU_") else { continue };
+        let path = key.to_ascii_lowercase().replace("__", ".");
+        let first = path.split('.').next().unwrap_or_default();
+        let ours = known.contains(first) || OPTIONAL.contains(&first);
+        if text.is_empty() || !ours || NOT_OURS.contains(&first) {
+            continue;
+        }
+        let value = match known.find_value(&path) {
+            Ok(Value::Bool(..)) => boolean(text),
+            Ok(Value::Num(..) | Value::Array(..)) => read(text),
+            Ok(_) => Value::from(text),
+            // Not set by default: a text, or a list in brackets.
+            Err(_) if text.starts_with('[') => read(text),
+            Err(_) => Value::from(text),
+        };
+        set(&mut layer, &path, value);
+    }
+    EnvironmentLayer(layer)
+}
+
+fn set(layer: &mut Dict, path: &str, value: Value) {
+    match path.split_once('.') {
+        None => drop(layer.insert(path.into(), value)),
+        Some((first, rest)) => {
+            let inner = layer.entry(first.into()).or_insert_with(|| Dict::new().into());
+            if let Value::Dict(_, inner) = inner {
+                set(inner, rest, value);
+            }
+        }
+    }
+}
+
+/// What [`environment`] found.
+struct EnvironmentLayer(Dict);
+
+impl Provider for EnvironmentLayer {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(ENVIRONMENT)
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Profile::Default.collect(self.0.clone()))
+    }
+}
+
+fn boolean(text: &str) -> Value {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Value::from(true),
+        "0" | "false" | "no" | "off" => Value::from(false),
+        _ => Value::from(text),
+    }
+}
+
+fn read(text: &str) -> Value {
+    text.parse().unwrap_or_else(|_| Value::from(text))
+}
+
+/// What is wrong, and where it was set: flag, variable, or key of the file.
+fn said(error: &figment::Error) -> String {
+    let path = error.path.join(".");
+    let from = error.metadata.as_ref();
+    let place = match from.and_then(|from| from.source.as_ref()) {
+        Some(figment::Source::File(file)) => format!("{}: `{path}`", file.display()),
+        _ if from.is_some_and(|from| from.name == ENVIRONMENT) => {
+            format!("HANSHU_{}", path.replace('.', "__").to_ascii_uppercase())
+        }
+        _ => format!("--{}", path.replace('_', "-")),
+    };
+    match &error.kind {
+        Kind::UnknownField(name, known) => {
+            let known: Vec<_> = known.iter().map(|key| format!("`{key}`")).collect();
+            format!("{place}: `{name}` is no setting: expected one of {}", known.join(", "))
+        }
+        Kind::UnknownVariant(value, known) => {
+            format!("{place} is `{value}`: expected {}", known.join(", "))
+        }
+        Kind::InvalidType(found, wanted) | Kind::InvalidValue(found, wanted) => {
+            format!("{place} is {found}: expected {wanted}")
+        }
+        // Of a whole file: the text has its own place in it.
+        kind if path.is_empty() => format!("{place}: {kind}").replace(": ``", ""),
+        kind => format!("{place}: {kind}{}", hint(&path)),
+    }
+}
+
+/// What the parsers of values do not say themselves.
+fn hint(path: &str) -> &'static str {
+    if path.ends_with("listen") {
+        ": expected an address with a port, such as `127.0.0.1:9000`; port 0 takes any free one"
+    } else {
+        ""
+    }
+}
+
 /// `$XDG_DATA_HOME/hanshu`, else `~/.local/share/hanshu`.
 pub fn default_data_dir() -> Option<PathBuf> {
     let xdg = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
@@ -325,6 +424,52 @@ mod tests {
         assert!(said.contains("keep_alvie_s"), "{said}");
         let said = load(serde_json::json!({"listen": "127.0.0.1:1", "http_listen": "127.0.0.1:1"}));
         assert!(said.unwrap_err().contains("origin"));
+    }
+
+    fn from_environment(variables: &[(&str, &str)]) -> Result<Config, String> {
+        let pairs = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        Figment::from(Serialized::defaults(Config::default()))
+            .merge(environment(pairs))
+            .extract()
+            .map_err(|error| said(&error))
+    }
+
+    #[test]
+    fn the_environment_is_read_by_the_type_of_each_setting() {
+        let config = from_environment(&[
+            ("HANSHU_ALLOW_PLAINTEXT", "1"),
+            ("HANSHU_TIMEZONE", ""),
+            ("HANSHU_QUEUE", "redis://x"),
+            ("HANSHU_POOL__KEEP_ALIVE_S", "7"),
+            ("HANSHU_CLUSTER__TOKEN", "12345678901234567890123456789012"),
+            ("HANSHU_CLUSTER__LISTEN", "127.0.0.1:7000"),
+            ("HANSHU_CLUSTER__TRIGGERS", "[\"http://a:1\"]"),
+            ("HANSHU_SECRET_KEY", "not ours"),
+            ("HANSHU_UP_LOG", "not ours"),
+        ])
+        .unwrap();
+        assert!(config.allow_plaintext && config.timezone == "UTC");
+        assert_eq!(config.queue.unwrap().expose(), "redis://x");
+        assert_eq!(config.pool.keep_alive_s, 7);
+        assert_eq!(config.cluster.token.unwrap().expose().len(), 32);
+        assert_eq!(config.cluster.triggers, ["http://a:1"]);
+        assert!(config.cluster.listen.is_some());
+    }
+
+    #[test]
+    fn where_a_bad_value_was_set_is_said() {
+        let check = |said: Result<Config, String>, parts: &[&str]| {
+            let said = said.unwrap_err();
+            for part in parts {
+                assert!(said.contains(part), "`{part}` is not in: {said}");
+            }
+        };
+        check(load(serde_json::json!({"listen": "here"})), &["--listen", "127.0.0.1:9000"]);
+        check(load(serde_json::json!({"http_listen": "x"})), &["--http-listen"]);
+        check(load(serde_json::json!({"sandbox": "vm"})), &["--sandbox is `vm`", "docker"]);
+        check(from_environment(&[("HANSHU_LISTEN", "x")]), &["HANSHU_LISTEN", "127.0.0.1:9000"]);
+        check(from_environment(&[("HANSHU_ALLOW_PLAINTEXT", "maybe")]), &["HANSHU_ALLOW", "maybe"]);
+        check(from_environment(&[("HANSHU_POOL__KEEP_ALVIE_S", "1")]), &["keep_alvie_s"]);
     }
 
     #[test]
