@@ -38,6 +38,9 @@ pub struct Failure {
     pub error_code: i32,
     /// For people.
     pub error_message: String,
+    /// The error's type, where the language has such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_type: Option<String>,
     /// The language's stack, the platform's own frames removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack_trace: Option<String>,
@@ -188,10 +191,17 @@ impl Verdict {
 impl Failure {
     /// A failure that the platform saw, rather than one that user code raised.
     pub fn seen(status_code: StatusCode, message: impl Into<String>) -> Self {
-        Self { status_code, error_code: -1, error_message: message.into(), stack_trace: None }
+        Self {
+            status_code,
+            error_code: -1,
+            error_message: message.into(),
+            error_type: None,
+            stack_trace: None,
+        }
     }
 
-    /// The body that callers see: `{"errorCode","errorMessage","stackTrace"?,"requestId","statusCode"}`.
+    /// The body that callers see:
+    /// `{"errorCode","errorMessage","errorType"?,"stackTrace"?,"requestId","statusCode"}`.
     pub fn body(&self, request_id: RequestId) -> serde_json::Value {
         let mut body = serde_json::json!({
             "errorCode": self.error_code,
@@ -199,8 +209,10 @@ impl Failure {
             "requestId": request_id,
             "statusCode": self.status_code.number(),
         });
-        if let (Some(stack), Some(map)) = (&self.stack_trace, body.as_object_mut()) {
-            map.insert("stackTrace".into(), stack.clone().into());
+        for (key, text) in [("errorType", &self.error_type), ("stackTrace", &self.stack_trace)] {
+            if let (Some(text), Some(map)) = (text, body.as_object_mut()) {
+                map.insert(key.into(), text.clone().into());
+            }
         }
         body
     }

@@ -96,6 +96,9 @@ pub struct InvocationRecord {
     pub cold: bool,
     /// For a cold one: how long that took.
     pub init: Option<Duration>,
+    /// For a cold one: the figures of its Init Report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold_start: Option<ColdStart>,
     /// MiB: the function's limit.
     pub memory_mb: u32,
     /// Bytes: what it used, as sampled; 0 where unknown.
@@ -121,6 +124,33 @@ pub struct LogBatch {
     pub lines: Vec<String>,
     /// Whether this is the first entry of the attempt in the journal.
     pub first: bool,
+    /// With the first entry of a cold attempt: the figures of its Init Report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cold_start: Option<ColdStart>,
+}
+
+/// How a sandbox came up: what the Init Report says (scf.md §7.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColdStart {
+    /// From the order to start it until it was ready, or had failed.
+    pub total: Duration,
+    /// What that was made of; `None` where it did not come up.
+    pub parts: Option<ColdStartParts>,
+    /// MiB: the function's limit.
+    pub memory_mb: u32,
+    /// Bytes in use when it was ready; 0 where unknown.
+    pub memory_bytes: u64,
+}
+
+/// The parts of a cold start, one after the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColdStartParts {
+    /// Until the code was on this node.
+    pub code: Duration,
+    /// Until the sandbox stood and its runtime had connected.
+    pub runtime: Duration,
+    /// Until the user's code was loaded.
+    pub function: Duration,
 }
 
 /// A line as a reader sees it.

@@ -101,6 +101,7 @@ fn error(failure: Failure) -> InvocationError {
     InvocationError {
         error_code: failure.error_code,
         error_message: failure.error_message,
+        error_type: failure.error_type,
         stack_trace: failure.stack_trace,
         status_code: failure.status_code,
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hanshu_core::InstanceId;
+use hanshu_core::{ColdStart, InstanceId};
 use tokio::time::Instant;
 
 use crate::admission::Place;
@@ -32,6 +32,8 @@ pub(crate) struct Instance {
     pub(crate) leash: Leash,
     /// From the order to start it until it was ready.
     pub(crate) init: Duration,
+    /// The same for the log of its first event.
+    pub(crate) cold_start: ColdStart,
     pub(crate) sandbox: Box<dyn Sandbox>,
     pub(crate) run_dir: PathBuf,
     /// Its user and its room, until it is gone: given back in this order, so that who finds room
@@ -49,6 +51,8 @@ pub(crate) struct Vitals {
     memory_bytes: AtomicU64,
     /// Milliseconds after `born` from which memory is sampled again.
     sample_after: AtomicU64,
+    /// Kills for want of memory that an answer was already judged by.
+    oom_kills: AtomicU64,
 }
 
 impl Vitals {
@@ -59,6 +63,7 @@ impl Vitals {
             frost: AtomicU8::new(WARM),
             memory_bytes: AtomicU64::new(0),
             sample_after: AtomicU64::new(0),
+            oom_kills: AtomicU64::new(0),
         }
     }
 }
@@ -120,6 +125,13 @@ impl Instance {
     /// Whether the kernel ended it for want of memory.
     pub(crate) fn ran_out_of_memory(&self, end: Option<&End>) -> bool {
         ran_out_of_memory(end, self.sandbox.as_ref())
+    }
+
+    /// Whether the kernel killed something in it for want of memory since this was asked last. A
+    /// script goes on without its child, and its answer is worth nothing.
+    pub(crate) fn lost_a_child_to_memory(&self) -> bool {
+        let kills = self.sandbox.oom_kills().unwrap_or_default();
+        self.vitals.oom_kills.swap(kills, Ordering::Relaxed) < kills
     }
 
     /// Says that its room is about to become free.

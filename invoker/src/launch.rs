@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use hanshu_core::ports::{PackageError, PackageStore};
 use hanshu_core::{
-    Failure, Family, InstanceId, NodeId, OPEN_FILES_MAX, PIDS_MAX, Refusal, Revision, StatusCode,
-    Verdict,
+    ColdStart, ColdStartParts, Failure, Family, InstanceId, NodeId, OPEN_FILES_MAX, PIDS_MAX,
+    Refusal, Revision, StatusCode, Verdict,
 };
 use hanshu_runtimes::wire::{
     self, CONTROL_SOCKET, DATA_SOCKET, Exited, Hello, Kind, PROTOCOL_VERSION, Start,
@@ -104,6 +104,7 @@ impl Launcher {
         let failed = |verdict, log| StartFailure { verdict, log, took: begun.elapsed() };
         let id = InstanceId::new();
         let spec = self.spec(id, revision).await.map_err(|why| failed(refused(why), None))?;
+        let code = begun.elapsed();
         let uid = self.uids.take();
         let uid = uid.ok_or_else(|| failed(refused("no user id is free".into()), None))?;
         let spec = SandboxSpec { uid: uid.number(), ..spec };
@@ -127,12 +128,22 @@ impl Launcher {
             () = log.follow() => Err(Hitch::Broken("its output cannot be read".into())),
         };
         match talked {
-            Ok((control, leash, conn)) => {
+            Ok(Talked { control, leash, conn, loading }) => {
+                let init = begun.elapsed();
+                let function = init.saturating_sub(loading - begun);
+                let runtime = init.saturating_sub(code + function);
+                let cold_start = ColdStart {
+                    total: init,
+                    parts: Some(ColdStartParts { code, runtime, function }),
+                    memory_mb: spec.memory_mb,
+                    memory_bytes: sandbox.memory_bytes().unwrap_or_default(),
+                };
                 let instance = Instance {
                     id,
                     log,
                     leash,
-                    init: begun.elapsed(),
+                    init,
+                    cold_start,
                     sandbox,
                     run_dir: path,
                     belongings: Mutex::new(Some((uid, place))),
@@ -186,7 +197,7 @@ impl Launcher {
         revision: &Revision,
         sandbox: &dyn Sandbox,
         listeners: Listeners<'_>,
-    ) -> Result<(Control, Leash, DataConn), Hitch> {
+    ) -> Result<Talked, Hitch> {
         let Listeners { control, data, path } = listeners;
         let mut stream = tokio::select! {
             stream = accept(control) => stream?,
@@ -213,10 +224,26 @@ impl Launcher {
                 end = control.end() => Err(Hitch::Ended(Some(end))),
             }
         });
-        let (conn, leash_data) = loading.await.unwrap_or(Err(Hitch::TimedOut))?;
+        let Loaded { conn, twin, begun } = loading.await.unwrap_or(Err(Hitch::TimedOut))?;
         run_dir::unlink(path, DATA_SOCKET);
-        Ok((control, Leash::new(leash_control, leash_data), conn))
+        Ok(Talked { control, leash: Leash::new(leash_control, twin), conn, loading: begun })
     }
+}
+
+/// What the talk with a runtime that is ready leaves behind.
+struct Talked {
+    control: Control,
+    leash: Leash,
+    conn: DataConn,
+    /// When the user's code began to be loaded.
+    loading: Instant,
+}
+
+/// The data connection of a runtime that is ready.
+struct Loaded {
+    conn: DataConn,
+    twin: std::os::unix::net::UnixStream,
+    begun: Instant,
 }
 
 struct Listeners<'a> {
@@ -244,18 +271,16 @@ async fn hello(control: &mut Control) -> Result<(), Hitch> {
 }
 
 /// Waits for the runtime's connection and its word that the user's code is loaded.
-async fn load(
-    data: std::os::unix::net::UnixListener,
-    start: &Start,
-) -> Result<(DataConn, std::os::unix::net::UnixStream), Hitch> {
+async fn load(data: std::os::unix::net::UnixListener, start: &Start) -> Result<Loaded, Hitch> {
     let mut stream = accept(data).await?;
+    let begun = Instant::now();
     send_json(&mut stream, Kind::Init, &start.init).await?;
     let std = stream.into_std()?;
     let twin = std.try_clone()?;
     let mut conn = DataConn::new(UnixStream::from_std(std)?);
     let Frame { header, body } = conn.read_frame().await?;
     match header.kind {
-        Kind::Ready => Ok((conn, twin)),
+        Kind::Ready => Ok(Loaded { conn, twin, begun }),
         Kind::InitFailed => match serde_json::from_slice(&body) {
             Ok(failure) => Err(Hitch::InitFailed(failure)),
             Err(error) => Err(Hitch::Broken(format!("its failure cannot be read: {error}"))),
@@ -342,6 +367,7 @@ pub(crate) fn failure_of(failure: wire::Failure) -> Failure {
         status_code: StatusCode::try_from(failure.status_code).unwrap_or(StatusCode::UserException),
         error_code: failure.error_code,
         error_message: failure.error_message,
+        error_type: failure.error_type,
         stack_trace: failure.stack_trace,
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hanshu_core::{
-    Failure, Invocation, InvocationRecord, LOG_TAIL_BYTES_MAX, Mode, Outcome, Refusal, Report,
-    RequestId, Revision, StatusCode, Timestamp, TriggerName, Verdict,
+    ColdStart, Failure, Family, Invocation, InvocationRecord, LOG_TAIL_BYTES_MAX, Mode, Outcome,
+    Refusal, Report, RequestId, Revision, StatusCode, Timestamp, TriggerName, Verdict,
 };
 use hanshu_runtimes::wire::BODY_BYTES_MAX;
 use tokio::time::{self, Instant};
@@ -69,6 +69,14 @@ impl Subject {
         (Self { request_id, revision: function, trigger, mode }, event)
     }
 
+    /// Whether its work is as a rule done by children of the runtime.
+    fn runs_children(&self) -> bool {
+        match self.revision.config.runtime.family() {
+            Family::Shell | Family::Custom => true,
+            Family::Python | Family::Nodejs | Family::Go => false,
+        }
+    }
+
     fn wants_tail(&self) -> bool {
         matches!(self.mode, Mode::Sync { tail: true, .. })
     }
@@ -97,7 +105,8 @@ impl Running {
         let instance = lease.instance();
         let cold = instance.first_use() && lease.waited;
         let init = cold.then_some(instance.init);
-        instance.log.begin(subject.request_id, subject.wants_tail());
+        let cold_start = cold.then_some(instance.cold_start);
+        instance.log.begin(subject.request_id, subject.wants_tail(), cold_start);
         let begun = Instant::now();
         let event = Event {
             subject,
@@ -181,6 +190,11 @@ impl Event {
         let log = instance.log.end();
         let memory_bytes = instance.memory_bytes();
         let verdict = match answer {
+            // The runtime lives and may not know: its shell went on without the child.
+            Ok(_) if subject.runs_children() && instance.lost_a_child_to_memory() => {
+                drop(lease);
+                Verdict::Failed(out_of_memory(subject.revision.config.memory_mb))
+            }
             Ok(Answer { result, last }) => {
                 if last {
                     drop(lease);
@@ -263,11 +277,17 @@ impl Missing {
 pub(crate) fn turned_away(node: &Node, subject: &Subject, turned: Turned) -> Outcome {
     let Turned { verdict, log, init } = turned;
     // What the runtime printed while it failed to load belongs to who waited for it first.
-    let ended = log.map_or_else(Ended::nothing, |log| {
-        log.begin(subject.request_id, subject.wants_tail());
-        log.end()
-    });
     let failed = matches!(verdict, Verdict::Failed(_));
+    let memory_mb = subject.revision.config.memory_mb;
+    let cold_start =
+        init.filter(|_| failed).map(|total| ColdStart { total, memory_mb, ..ColdStart::default() });
+    let ended = match log {
+        None => Ended::nothing(cold_start),
+        Some(log) => {
+            log.begin(subject.request_id, subject.wants_tail(), cold_start);
+            log.end()
+        }
+    };
     let report = Report {
         started_at: node.launcher.outlet.clock.now(),
         duration: Duration::ZERO,
@@ -314,6 +334,7 @@ fn close(node: &Node, subject: &Subject, mut outcome: Outcome, log: Ended) -> Ou
         error,
         cold: report.cold,
         init: report.init,
+        cold_start: log.cold_start,
         memory_mb: subject.revision.config.memory_mb,
         memory_bytes: report.memory_bytes,
         node: report.node.clone(),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hanshu_core::{Family, Revision};
+use hanshu_core::{Family, FunctionConfig, Revision};
 use hanshu_runtimes::wire::{Adapter, Init, Start};
 
 use crate::config::Options;
@@ -33,7 +33,7 @@ pub(crate) fn start_of(revision: &Revision, options: &Options) -> Start {
         user_env: config.env.clone(),
         port: PORT,
     };
-    Start { argv: argv_of(family, &config.handler, options), env: env_of(revision, options), init }
+    Start { argv: argv_of(config, options), env: env_of(revision, options), init }
 }
 
 /// Whole milliseconds, as the wire has them.
@@ -50,10 +50,11 @@ fn adapter_of(family: Family) -> Adapter {
     }
 }
 
-fn argv_of(family: Family, handler: &str, options: &Options) -> Vec<String> {
+fn argv_of(config: &FunctionConfig, options: &Options) -> Vec<String> {
     let in_code = |file: &str| format!("{CODE_DIR}/{file}");
+    let heap = format!("--max-old-space-size={}", config.memory_mb);
     let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
-    match family {
+    match config.runtime.family() {
         // The bootstrap's first lines say what each flag is for.
         Family::Python => words(&[
             &options.python,
@@ -65,8 +66,8 @@ fn argv_of(family: Family, handler: &str, options: &Options) -> Vec<String> {
             "utf8",
             "/var/runtime/python/bootstrap.py",
         ]),
-        Family::Nodejs => words(&[&options.node, "/var/runtime/node/bootstrap.cjs"]),
-        Family::Go | Family::Shell => vec![in_code(handler)],
+        Family::Nodejs => words(&[&options.node, &heap, "/var/runtime/node/bootstrap.cjs"]),
+        Family::Go | Family::Shell => vec![in_code(&config.handler)],
         Family::Custom => vec![in_code("bootstrap")],
     }
 }
@@ -150,7 +151,7 @@ mod tests {
         .into();
         insta::assert_snapshot!(lines.join("\n"), @"
         Direct /usr/bin/python3 -I -S -B -u -X utf8 /var/runtime/python/bootstrap.py
-        Direct /usr/bin/node /var/runtime/node/bootstrap.cjs
+        Direct /usr/bin/node --max-old-space-size=128 /var/runtime/node/bootstrap.cjs
         Go /var/user/main
         Shell /var/user/run.sh
         Custom /var/user/bootstrap

@@ -25,6 +25,9 @@ pub struct FunctionFailure {
     pub error_code: i32,
     /// For people.
     pub error_message: String,
+    /// The error's type, where the language has such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_type: Option<String>,
     /// The language's stack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack_trace: Option<String>,
@@ -115,6 +118,9 @@ pub struct InvocationError {
     pub error_code: i32,
     /// For people.
     pub error_message: String,
+    /// The error's type, where the language has such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_type: Option<String>,
     /// The language's stack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack_trace: Option<String>,

@@ -86,6 +86,7 @@ async fn a_synchronous_call_is_found_in_the_journal_at_once() {
         error: Some(Failure::seen(StatusCode::TimeLimitReached, "out of time")),
         cold: false,
         init: None,
+        cold_start: None,
         memory_mb: 128,
         memory_bytes: 0,
         node: Some("n1".parse().unwrap()),

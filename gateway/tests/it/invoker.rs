@@ -43,6 +43,7 @@ fn failed(status_code: StatusCode) -> Verdict {
         status_code,
         error_code: 1,
         error_message: "a secret reason".into(),
+        error_type: None,
         stack_trace: Some("index.py, line 3".into()),
     })
 }

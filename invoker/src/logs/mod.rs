@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hanshu_core::ports::Journal;
-use hanshu_core::{Clock, LogBatch, RequestId, Revision, Timestamp};
+use hanshu_core::{Clock, ColdStart, LogBatch, RequestId, Revision, Timestamp};
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::{self, Instant};
 
@@ -53,6 +53,8 @@ struct State {
     /// When the oldest byte that nobody took was read.
     since: Option<Timestamp>,
     owner: Owner,
+    /// Goes out with the first entry of the event that runs.
+    cold_start: Option<ColdStart>,
 }
 
 /// Whom output belongs to.
@@ -76,12 +78,14 @@ pub(crate) struct Ended {
     pub(crate) tail: Option<String>,
     /// Bytes that were cut.
     pub(crate) cut: u64,
+    /// What the journal has not heard yet of how its sandbox came up.
+    pub(crate) cold_start: Option<ColdStart>,
 }
 
 impl Ended {
     /// Of an event without output.
-    pub(crate) fn nothing() -> Self {
-        Self { first: true, tail: None, cut: 0 }
+    pub(crate) fn nothing(cold_start: Option<ColdStart>) -> Self {
+        Self { first: true, tail: None, cut: 0, cold_start }
     }
 }
 
@@ -106,13 +110,15 @@ impl Log {
     }
 
     /// An event begins: what is in the pipe came late, unless the runtime has just loaded.
-    pub(crate) fn begin(&self, request_id: RequestId, tail: bool) {
+    /// `cold_start`: how the sandbox came up, if it did so for this event.
+    pub(crate) fn begin(&self, request_id: RequestId, tail: bool, cold_start: Option<ColdStart>) {
         let mut state = self.lock();
         self.drain(&mut state);
         if !matches!(state.owner, Owner::Next) {
             self.hand_over_rest(&mut state);
         }
         state.owner = Owner::Event { request_id, first: true };
+        state.cold_start = cold_start;
         if tail {
             state.capture.want_tail();
         }
@@ -125,7 +131,7 @@ impl Log {
         let (tail, cut) = (state.capture.tail(), self.hand_over_rest(&mut state));
         let first = matches!(state.owner, Owner::Event { first: true, .. });
         state.owner = Owner::Late;
-        Ended { first, tail, cut }
+        Ended { first, tail, cut, cold_start: state.cold_start.take() }
     }
 
     /// Hands over what came while no event ran. Does nothing while one does.
@@ -219,11 +225,11 @@ impl Log {
             return;
         }
         let time = state.since.take().unwrap_or_else(|| self.outlet.clock.now());
-        let (request_id, first) = match &mut state.owner {
+        let (request_id, first, cold_start) = match &mut state.owner {
             Owner::Event { request_id, first } => {
-                (Some(*request_id), std::mem::replace(first, false))
+                (Some(*request_id), std::mem::replace(first, false), state.cold_start.take())
             }
-            Owner::Next | Owner::Late => (None, false),
+            Owner::Next | Owner::Late => (None, false, None),
         };
         self.outlet.journal.log(LogBatch {
             request_id,
@@ -232,6 +238,7 @@ impl Log {
             time,
             lines,
             first,
+            cold_start,
         });
     }
 

@@ -32,13 +32,13 @@ fn output_belongs_to_the_event_it_was_written_in() {
     let mut scene = scene();
     let (first, second) = (RequestId::new(), RequestId::new());
     scene.writer.write_all(b"loading\n").unwrap();
-    scene.log.begin(first, true);
+    scene.log.begin(first, true, None);
     scene.writer.write_all(b"one\ntwo").unwrap();
     let ended = scene.log.end();
     assert!(!ended.first);
     assert_eq!(ended.tail.unwrap(), "loading\none\ntwo");
     scene.writer.write_all(b"too late\n").unwrap();
-    scene.log.begin(second, false);
+    scene.log.begin(second, false, None);
     assert!(scene.log.end().first, "it printed nothing");
     assert_eq!(scene.journal.lines(Some(first)), ["loading", "one", "two"]);
     assert_eq!(scene.journal.lines(None), ["too late"]);
@@ -48,7 +48,7 @@ fn output_belongs_to_the_event_it_was_written_in() {
 #[test]
 fn late_output_is_handed_over_while_nobody_calls() {
     let mut scene = scene();
-    scene.log.begin(RequestId::new(), false);
+    scene.log.begin(RequestId::new(), false, None);
     scene.writer.write_all(b"during\n").unwrap();
     scene.log.late();
     assert_eq!(scene.journal.lines(None), [""; 0], "an event runs");
@@ -63,7 +63,7 @@ async fn a_talkative_event_is_read_while_it_runs() {
     const MEGABYTES: usize = 20;
     let Scene { _temp, log, journal, mut writer } = scene();
     let request_id = RequestId::new();
-    log.begin(request_id, false);
+    log.begin(request_id, false, None);
     let follower = Arc::clone(&log);
     let writing = tokio::task::spawn_blocking(move || {
         let line = [b'x'; 1023];
@@ -89,7 +89,7 @@ async fn a_talkative_event_is_read_while_it_runs() {
 async fn a_running_events_lines_can_be_followed() {
     let Scene { _temp, log, journal, mut writer } = scene();
     let request_id = RequestId::new();
-    log.begin(request_id, false);
+    log.begin(request_id, false, None);
     writer.write_all(b"one\nhalf").unwrap();
     let follower = Arc::clone(&log);
     let seen = async {

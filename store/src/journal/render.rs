@@ -3,7 +3,7 @@
 //! `Response RequestId:` is left out: what a function returned is not kept here.
 
 use hanshu_core::ports::{Cursor, LogPage};
-use hanshu_core::{InvocationRecord, LogBatch, LogLine, LogText, RequestId, Timestamp};
+use hanshu_core::{ColdStart, InvocationRecord, LogBatch, LogLine, LogText, RequestId, Timestamp};
 
 use super::entry::{Entry, ended_at};
 
@@ -27,6 +27,7 @@ fn render(entry: &Entry, lines: &mut Vec<LogLine>) {
 fn output(batch: &LogBatch, lines: &mut Vec<LogLine>) {
     if let (true, Some(id)) = (batch.first, batch.request_id) {
         lines.push(platform(id, batch.time, format!("START RequestId: {id}")));
+        lines.extend(batch.cold_start.map(|cold| init_report(id, batch.time, &cold)));
     }
     lines.extend(batch.lines.iter().map(|text| LogLine {
         time: batch.time,
@@ -40,11 +41,7 @@ fn end(record: &InvocationRecord, lines: &mut Vec<LogLine>) {
     let (id, at, memory) = (record.request_id, ended_at(record), record.memory_mb);
     if record.first {
         lines.push(platform(id, record.started_at, format!("START RequestId: {id}")));
-    }
-    if let (true, Some(init)) = (record.cold, record.init) {
-        let ms = init.as_millis();
-        let text = format!("Init Report RequestId: {id} Coldstart: {ms}ms Memory: {memory}MB");
-        lines.push(platform(id, at, text));
+        lines.extend(record.cold_start.map(|cold| init_report(id, record.started_at, &cold)));
     }
     if let Some(failure) = &record.error {
         let text = format!("ERROR RequestId:{id} Result:{}", failure.body(id));
@@ -55,6 +52,23 @@ fn end(record: &InvocationRecord, lines: &mut Vec<LogLine>) {
     let text =
         format!("Report RequestId: {id} Duration:{ms}ms Memory:{memory}MB MemUsage:{used}MB");
     lines.push(platform(id, at, text));
+}
+
+/// It stands right after START, in whichever entry comes first.
+fn init_report(id: RequestId, time: Timestamp, cold: &ColdStart) -> LogLine {
+    let mut text = format!("Init Report RequestId: {id} Coldstart: {}ms", cold.total.as_millis());
+    if let Some(parts) = &cold.parts {
+        let [code, runtime, function] =
+            [parts.code, parts.runtime, parts.function].map(|part| part.as_millis());
+        text += &format!(
+            " (PullCode: {code}ms InitRuntime: {runtime}ms InitFunction: {function}ms)"
+        );
+    }
+    text += &format!(" Memory: {}MB", cold.memory_mb);
+    if 0 < cold.memory_bytes {
+        text += &format!(" MemUsage: {}MB", megabytes(cold.memory_bytes));
+    }
+    platform(id, time, text)
 }
 
 fn platform(id: RequestId, time: Timestamp, text: String) -> LogLine {
@@ -71,7 +85,7 @@ fn megabytes(bytes: u64) -> String {
 mod tests {
     use std::time::Duration;
 
-    use hanshu_core::{Failure, FunctionId, Namespace, Qualifier, StatusCode};
+    use hanshu_core::{ColdStartParts, Failure, FunctionId, Namespace, Qualifier, StatusCode};
 
     use super::*;
 
@@ -89,6 +103,7 @@ mod tests {
             time: Timestamp::UNIX_EPOCH,
             lines: lines.iter().map(|line| (*line).to_owned()).collect(),
             first,
+            cold_start: None,
         })
     }
 
@@ -105,6 +120,7 @@ mod tests {
             error: None,
             cold: false,
             init: None,
+            cold_start: None,
             memory_mb: 128,
             memory_bytes: 31_178_752,
             node: None,
@@ -139,6 +155,11 @@ mod tests {
             first: true,
             cold: true,
             init: Some(Duration::from_millis(120)),
+            cold_start: Some(ColdStart {
+                total: Duration::from_millis(120),
+                memory_mb: 128,
+                ..ColdStart::default()
+            }),
             error: Some(Failure::seen(StatusCode::TimeLimitReached, "timed out after 3 s")),
             memory_bytes: 0,
             ..record()
@@ -152,6 +173,32 @@ mod tests {
                  3 s\",\"requestId\":\"ID\",\"statusCode\":433}",
                 "END RequestId: ID",
                 "Report RequestId: ID Duration:1ms Memory:128MB MemUsage:0.00MB",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_loading_printed_comes_after_the_init_report_and_that_comes_once() {
+        let ms = Duration::from_millis;
+        let cold_start = Some(ColdStart {
+            total: ms(120),
+            parts: Some(ColdStartParts { code: ms(0), runtime: ms(80), function: ms(40) }),
+            memory_mb: 128,
+            memory_bytes: 21_076_378,
+        });
+        let Entry::Log(mut loading) = batch(&["loaded"], true) else { unreachable!() };
+        loading.cold_start = cold_start;
+        let ended = InvocationRecord { cold: true, init: Some(ms(120)), cold_start, ..record() };
+        check(
+            &[Entry::Log(loading), batch(&["more"], false), Entry::Record(ended)],
+            &[
+                "START RequestId: ID",
+                "Init Report RequestId: ID Coldstart: 120ms (PullCode: 0ms InitRuntime: 80ms \
+                 InitFunction: 40ms) Memory: 128MB MemUsage: 20.10MB",
+                "loaded",
+                "more",
+                "END RequestId: ID",
+                "Report RequestId: ID Duration:1ms Memory:128MB MemUsage:29.73MB",
             ],
         );
     }

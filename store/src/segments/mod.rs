@@ -192,6 +192,7 @@ fn tests_entry(buffer: &mut Vec<u8>) -> frame::Head {
         time: Timestamp::UNIX_EPOCH,
         lines: vec!["x".into()],
         first: false,
+        cold_start: None,
     };
     frame::encode(&Entry::Log(batch), buffer).unwrap()
 }

@@ -77,6 +77,7 @@ pub(crate) fn line(name: &str, id: Option<RequestId>, second: i64, text: &str) -
         time: at(second),
         lines: vec![text.into()],
         first: false,
+        cold_start: None,
     }
 }
 
@@ -93,6 +94,7 @@ pub(crate) fn record(name: &str, request_id: RequestId, attempt: u32) -> Invocat
         error: None,
         cold: false,
         init: None,
+        cold_start: None,
         memory_mb: 128,
         memory_bytes: 0,
         node: Some("node-1".parse().unwrap()),

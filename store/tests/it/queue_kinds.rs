@@ -197,6 +197,7 @@ pub(crate) fn failure(message: &str) -> Failure {
         status_code: StatusCode::UserException,
         error_code: 1,
         error_message: message.into(),
+        error_type: Some("ValueError".into()),
         stack_trace: Some("at line 1".into()),
     }
 }

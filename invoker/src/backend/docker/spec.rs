@@ -7,6 +7,7 @@ use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
 };
 use hanshu_core::{InstanceId, NodeId};
+use hanshu_runtimes::wire::SHIM_ENV;
 
 use super::DockerOptions;
 use crate::backend::SandboxSpec;
@@ -52,6 +53,7 @@ pub(super) fn container(
         working_dir: Some("/".into()),
         entrypoint: Some(vec!["/var/runtime/hanshu".into()]),
         cmd: Some(["shim", "--dir", "/run/hanshu"].map(str::to_owned).to_vec()),
+        env: Some(vec![format!("{}={}", SHIM_ENV.0, SHIM_ENV.1)]),
         labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).into()),
         host_config: Some(host(options, spec, network, tmp)),
         ..Default::default()
