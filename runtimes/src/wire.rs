@@ -29,6 +29,9 @@ pub const DATA_SOCKET: &str = "data.sock";
 pub const OUTPUT_FIFO: &str = "out";
 /// Names the data socket to a runtime that connects by itself (adapter *direct*).
 pub const SOCKET_VARIABLE: &str = "HANSHU_SOCKET";
+/// The environment of process 1: makes the C library give large events and answers back at once.
+/// The runtime does not inherit it.
+pub const SHIM_ENV: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "131072");
 
 /// Status codes of a [`Failure`], which are SCF's (scf.md §3.1).
 pub mod status {

@@ -3,6 +3,7 @@
 
 const { spawn, spawnSync } = require('child_process');
 const fs = require('fs');
+const net = require('net');
 
 let count = 0;
 const kept = [];
@@ -26,6 +27,37 @@ function readable(path) {
   return !limited(() => fs.readFileSync(path)).limited;
 }
 
+/** The addresses that accept a connection. */
+async function connect(addresses) {
+  const attempts = addresses.map((address) => new Promise((done) => {
+    const [host, port] = address.split(':');
+    const socket = net.connect({ host, port, timeout: 1000 });
+    const end = (reached) => { socket.destroy(); done(reached ? [address] : []); };
+    socket.on('connect', () => end(true));
+    socket.on('error', () => end(false));
+    socket.on('timeout', () => end(false));
+  }));
+  return { reached: (await Promise.all(attempts)).flat() };
+}
+
+function openFiles(n) {
+  const files = [];
+  const answer = limited(() => { while (files.length < n) files.push(fs.openSync('/dev/null')); });
+  files.forEach(fs.closeSync);
+  return answer;
+}
+
+function seesServer() {
+  const ids = fs.readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  return ids.some((id) => {
+    try {
+      return fs.readFileSync(`/proc/${id}/cmdline`, 'utf8').split('\0').includes('--data');
+    } catch {
+      return false;
+    }
+  });
+}
+
 function fillTmp() {
   const file = fs.openSync('/tmp/full', 'w');
   const block = Buffer.alloc(1 << 20, 'x');
@@ -44,7 +76,7 @@ function forkBomb() {
   return { limited: false };
 }
 
-function walls() {
+function walls(paths = []) {
   const status = fs.readFileSync('/proc/self/status', 'utf8');
   const field = (name) => new RegExp(`^${name}:\\s*(\\S+)`, 'm').exec(status)[1];
   return {
@@ -56,6 +88,9 @@ function walls() {
     writesRoot: writable('/new') || writable('/etc/new') || writable('/usr/new'),
     writesRun: writable('/run/hanshu/new'),
     readsShadow: readable('/etc/shadow'),
+    readsInit: readable('/proc/1/environ'),
+    seesServer: seesServer(),
+    reads: paths.filter((path) => !limited(() => fs.accessSync(path, 4)).limited),
     sockets: fs.readdirSync('/run/hanshu').filter((name) => name.endsWith('.sock')),
     secrets: Object.keys(process.env).filter((name) => name.startsWith('HANSHU_')),
   };
@@ -75,9 +110,11 @@ const menu = {
     return new Promise((done) => setTimeout(done, e.s * 1000));
   },
   allocate: (e) => { for (let n = 0; n < e.mb; n++) kept.push(Buffer.alloc(1 << 20, 'x')); },
+  growHeap: () => { for (;;) kept.push(new Array(1000).fill(Math.random())); },
   forkBomb,
   fillTmp,
-  openFiles: (e) => limited(() => { for (let n = 0; n < e.n; n++) fs.openSync('/dev/null'); }),
+  openFiles: (e) => openFiles(e.n),
+  connect: (e) => connect(e.to),
   print: (e) => { console.log(e.text); },
   printMuch: (e) => {
     console.log('first line');
@@ -90,7 +127,8 @@ const menu = {
   bothStreams: (e) => {
     for (let n = 0; n < e.n; n++) { console.log(`out ${n}`); console.error(`err ${n}`); }
   },
-  late: (e) => { setTimeout(() => console.log('late line'), e.ms); },
+  // Not plain: the answer of a plain one waits for its timers, as on SCF.
+  late: async (e) => { setTimeout(() => console.log('late line'), e.ms); },
   unserialisable: () => 1n,
   rejected: () => Promise.reject(new Error('rejected')),
   callbackError: (e, context, callback) => { callback('oops'); },
@@ -100,7 +138,7 @@ const menu = {
   cwd: () => process.cwd(),
   read: (e) => fs.readFileSync(e.path, 'utf8'),
   write: (e) => { fs.writeFileSync(e.path, e.text); },
-  walls,
+  walls: (e) => walls(e.paths),
   count: () => ++count,
   context: (e, context) => context,
 };

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -88,6 +89,29 @@ def late(event):
     threading.Timer(event["ms"] / 1000, lambda: print("late line")).start()
 
 
+def connect(event):
+    reached = []
+    for address in event["to"]:
+        host, port = address.split(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=0.5).close()
+            reached.append(address)
+        except OSError:
+            pass
+    return {"reached": reached}
+
+
+def sees_server():
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                if b"--data" in file.read().split(b"\0"):
+                    return True
+        except OSError:
+            pass
+    return False
+
+
 def walls(event):
     def readable(path):
         try:
@@ -113,7 +137,9 @@ def walls(event):
         "writesRoot": writable("/new") or writable("/etc/new") or writable("/usr/new"),
         "writesRun": writable("/run/hanshu/new"),
         "readsShadow": readable("/etc/shadow"),
-        "readsInit": readable("/proc/1/environ") and os.getuid() != 0,
+        "readsInit": readable("/proc/1/environ"),
+        "seesServer": sees_server(),
+        "reads": [path for path in event.get("paths", []) if os.access(path, os.R_OK)],
         "sockets": [n for n in os.listdir("/run/hanshu") if n.endswith(".sock")],
         "secrets": [k for k in os.environ if k.startswith("HANSHU_")],
     }
@@ -132,6 +158,7 @@ MENU = {
     "forkBomb": fork_bomb,
     "fillTmp": fill_tmp,
     "openFiles": open_files,
+    "connect": connect,
     "print": lambda e: print(e["text"]),
     "printMuch": print_much,
     "printInvalid": lambda e: (os.write(1, b"be\xff\xfefore\n"), None)[1],

@@ -4,6 +4,8 @@ set -u
 event=$(cat)
 field() { jq -r --arg k "$1" '.[$k] // empty' <<<"$event" 2>/dev/null; }
 echo "loaded" >&2
+count=1
+exec {log}>&2
 
 # shellcheck source=menu.sh
 . /var/user/menu.sh

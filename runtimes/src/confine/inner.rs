@@ -10,6 +10,8 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::sethostname;
 
+use crate::wire::SHIM_ENV;
+
 use super::{During, Plan, Privileges, StepError, limits, root};
 
 /// Returns only if it fails.
@@ -36,6 +38,7 @@ pub(super) fn become_shim(plan: &Plan) -> Result<u8, StepError> {
     let error = Command::new(program)
         .args(arguments)
         .env_clear()
+        .env(SHIM_ENV.0, SHIM_ENV.1)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .exec();

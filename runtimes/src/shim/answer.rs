@@ -34,8 +34,8 @@ impl Answer {
 
     /// An answer over the limit.
     pub(super) fn too_large() -> Self {
-        let message = format!("the answer has more than {BODY_BYTES_MAX} bytes");
-        Self::failed(status::ANSWER_TOO_LARGE, message)
+        // The words of SCF, and of the other runtimes.
+        Self::failed(status::ANSWER_TOO_LARGE, "body size is too long")
     }
 
     /// A failure with a message alone.

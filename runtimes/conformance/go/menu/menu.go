@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -25,6 +28,8 @@ type event struct {
 	MB    int             `json:"mb"`
 	MS    int             `json:"ms"`
 	S     float64         `json:"s"`
+	To    []string        `json:"to"`
+	Paths []string        `json:"paths"`
 }
 
 type limited struct {
@@ -62,12 +67,11 @@ func Handle(payload json.RawMessage) (any, error) {
 	case "fillTmp":
 		return fillTmp(), nil
 	case "openFiles":
-		for range e.N {
-			if _, err := os.Open("/dev/null"); err != nil {
-				return map[string]bool{"limited": true}, nil
-			}
-		}
-		return map[string]bool{"limited": false}, nil
+		return openFiles(e.N), nil
+	case "forkBomb":
+		return forkBomb(), nil
+	case "connect":
+		return connect(e.To), nil
 	case "count":
 		count++
 		return count, nil
@@ -81,7 +85,7 @@ func Handle(payload json.RawMessage) (any, error) {
 	case "write":
 		return nil, os.WriteFile(e.Path, []byte(e.Text), 0o600)
 	case "walls":
-		return walls(), nil
+		return walls(e.Paths), nil
 	}
 	return payload, nil
 }
@@ -148,6 +152,59 @@ func print(e event) (any, error, bool) {
 	return nil, err, true
 }
 
+func openFiles(n int) map[string]bool {
+	for range n {
+		file, err := os.Open("/dev/null")
+		if err != nil {
+			return map[string]bool{"limited": true}
+		}
+		defer file.Close()
+	}
+	return map[string]bool{"limited": false}
+}
+
+// forkBomb does without os/exec, which needs a descriptor for each child.
+func forkBomb() map[string]bool {
+	var children []int
+	defer func() {
+		for _, child := range children {
+			_ = syscall.Kill(child, syscall.SIGKILL)
+			_, _ = syscall.Wait4(child, nil, 0, nil)
+		}
+	}()
+	for range 5000 {
+		child, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "600"}, nil)
+		if err != nil {
+			return map[string]bool{"limited": true}
+		}
+		children = append(children, child)
+	}
+	return map[string]bool{"limited": false}
+}
+
+// connect tells the addresses that accept a connection.
+func connect(addresses []string) map[string]any {
+	reached := []string{}
+	for _, address := range addresses {
+		if conn, err := net.DialTimeout("tcp", address, time.Second/2); err == nil {
+			conn.Close()
+			reached = append(reached, address)
+		}
+	}
+	return map[string]any{"reached": reached}
+}
+
+func seesServer() bool {
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, line := range lines {
+		words, _ := os.ReadFile(line)
+		if slices.Contains(strings.Split(string(words), "\x00"), "--data") {
+			return true
+		}
+	}
+	return false
+}
+
 func fillTmp() limited {
 	file, err := os.Create("/tmp/full")
 	if err != nil {
@@ -164,7 +221,7 @@ func fillTmp() limited {
 	return limited{MiB: 1024}
 }
 
-func walls() map[string]any {
+func walls(paths []string) map[string]any {
 	writable := func(path string) bool {
 		file, err := os.Create(path)
 		if err == nil {
@@ -196,13 +253,21 @@ func walls() map[string]any {
 			secrets = append(secrets, strings.SplitN(pair, "=", 2)[0])
 		}
 	}
+	reads := []string{}
+	for _, path := range paths {
+		if syscall.Access(path, 4) == nil {
+			reads = append(reads, path)
+		}
+	}
 	_, shadow := os.ReadFile("/etc/shadow")
+	_, init := os.ReadFile("/proc/1/environ")
 	return map[string]any{
 		"uid": os.Getuid(), "caps": caps, "noNewPrivs": field("NoNewPrivs"),
 		"dockerSocket": syscall.Access("/var/run/docker.sock", 6) == nil,
 		"writesCode":   writable("/var/user/new"),
 		"writesRoot":   writable("/new") || writable("/etc/new") || writable("/usr/new"),
 		"writesRun":    writable("/run/hanshu/new"),
-		"readsShadow":  shadow == nil, "sockets": sockets, "secrets": secrets,
+		"readsInit":    init == nil, "seesServer": seesServer(), "reads": reads,
+		"readsShadow": shadow == nil, "sockets": sockets, "secrets": secrets,
 	}
 }
