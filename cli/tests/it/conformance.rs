@@ -54,16 +54,13 @@ async fn conforms(backend: &str) {
     let deployed = begun.elapsed();
     let listener = Listener::open();
     let caller = Caller { world: &world, backend, listener: &listener };
-    let stage =
-        Stage { caller, suite: &suite, functions: &functions, measured: RwLock::new(()) };
+    let stage = Stage { caller, suite: &suite, functions: &functions, measured: RwLock::new(()) };
     let languages = suite.languages.keys().map(|language| {
         let mine = cases.iter().filter(|case| case.languages.contains(language));
         run_all(&stage, mine.copied(), language)
     });
-    let runs: Vec<Run<'_>> = futures_util::stream::iter(languages)
-        .buffer_unordered(LANGUAGES_AT_ONCE)
-        .concat()
-        .await;
+    let runs: Vec<Run<'_>> =
+        futures_util::stream::iter(languages).buffer_unordered(LANGUAGES_AT_ONCE).concat().await;
     println!("{}", table(backend, &suite, &cases, &runs));
     println!("{backend}: deployed in {deployed:.1?}, all in {:.1?}", begun.elapsed());
     let due: usize = cases.iter().map(|case| case.languages.len()).sum();
@@ -88,7 +85,11 @@ async fn run_all<'a>(
         let begun = Instant::now();
         let faults = stage.run(case, language).await;
         let took = begun.elapsed();
-        println!("{language:9} {:36} {took:8.1?} {}", case.name, if faults.is_empty() { "" } else { "FAILED" });
+        println!(
+            "{language:9} {:36} {took:8.1?} {}",
+            case.name,
+            if faults.is_empty() { "" } else { "FAILED" }
+        );
         runs.push(Run { case: &case.name, language, faults });
     }
     runs

@@ -150,7 +150,8 @@ pub(super) fn log(wanted: &Expect, lines: &[Line], faults: &mut Faults) {
         let cut = own().any(|line| line.text.contains(" bytes cut …]"));
         faults.unless(cut, || format!("the log has no mark of a cut: {}", excerpt(lines)));
     }
-    let (start, init, report) = ("START RequestId: ", "Init Report RequestId: ", "Report RequestId: ");
+    let (start, init, report) =
+        ("START RequestId: ", "Init Report RequestId: ", "Report RequestId: ");
     let count = |start: &str| {
         lines.iter().filter(|line| line.from_platform && line.text.starts_with(start)).count()
     };

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -77,7 +78,7 @@ impl Variant {
              memory_mb = {memory_mb}\ntimeout_s = {timeout_s}\n",
             self.name(),
             known.runtime,
-            code.join(language).display()
+            code.join(language).with_extension("zip").display()
         );
         if let Some(network) = network {
             let _ = writeln!(text, "network = {network}");
@@ -108,7 +109,8 @@ impl Functions {
         assert_eq!(names.len(), usual.len() + doubtful.len(), "two functions share a name");
         let code = code(suite).path();
         let neighbours = [(NEIGHBOUR, "python"), (LISTENING_NEIGHBOUR, "go")].map(|(name, of)| {
-            let (handler, code) = (&suite.languages[of].handler, code.join(of));
+            let handler = &suite.languages[of].handler;
+            let code = code.join(of).with_extension("zip");
             format!(
                 "[functions.{name}]\nruntime = \"{of}\"\nhandler = \"{handler}\"\n\
                  code = \"{}\"\n",
@@ -130,7 +132,7 @@ fn deploy(world: &World, functions: &[String]) -> Result<(), String> {
     if ran.code == 0 { Ok(()) } else { Err(format!("exit {}: {}", ran.code, ran.stderr)) }
 }
 
-/// A folder for each language, with what is compiled.
+/// A package for each language, with what is compiled.
 fn code(suite: &Suite) -> &'static TempDir {
     static CODE: OnceLock<TempDir> = OnceLock::new();
     CODE.get_or_init(|| {
@@ -143,6 +145,7 @@ fn code(suite: &Suite) -> &'static TempDir {
                 Some(package) => build(&from.join("go"), package, &to.join(&known.handler)),
                 None => copy(&from.join(&known.folder), &to),
             }
+            pack(&to);
         }
         folder
     })
@@ -150,7 +153,7 @@ fn code(suite: &Suite) -> &'static TempDir {
 
 fn build(module: &Path, package: &str, binary: &Path) {
     let built = Command::new("go")
-        .args(["build", "-trimpath", "-buildvcs=false", "-o"])
+        .args(["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o"])
         .arg(binary)
         .arg(format!("./{package}"))
         .current_dir(module)
@@ -167,4 +170,19 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
         }
     }
+}
+
+/// Packed once, where `hanshu deploy` would pack a folder for every function.
+fn pack(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut archive = zip::ZipWriter::new(File::create(folder.with_extension("zip")).unwrap());
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let options = zip::write::SimpleFileOptions::default()
+            .compression_method(zip::CompressionMethod::Stored)
+            .unix_permissions(entry.metadata().unwrap().permissions().mode());
+        archive.start_file(entry.file_name().to_string_lossy(), options).unwrap();
+        std::io::copy(&mut File::open(entry.path()).unwrap(), &mut archive).unwrap();
+    }
+    archive.finish().unwrap();
 }

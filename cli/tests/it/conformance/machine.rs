@@ -80,8 +80,16 @@ pub(super) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
 }
 
-/// Processes of that user inside of sandboxes, each with its id there.
-pub(super) fn sandboxed(uid: u32) -> BTreeMap<Process, u32> {
+/// A process as its sandbox sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Inside {
+    pub(super) id: u32,
+    /// The sandbox: another server may give its sandboxes the same user.
+    pub(super) space: std::path::PathBuf,
+}
+
+/// Processes of that user inside of sandboxes.
+pub(super) fn sandboxed(uid: u32) -> BTreeMap<Process, Inside> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
@@ -93,10 +101,10 @@ pub(super) fn sandboxed(uid: u32) -> BTreeMap<Process, u32> {
             line.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<u32>>()
         };
         let (ids, users) = (words("NSpid:"), words("Uid:"));
-        if let (true, Some(inner), Some(started)) = (users.contains(&uid), ids.last(), started(id))
-            && 1 < ids.len()
+        let Ok(space) = fs::read_link(entry.path().join("ns/pid")) else { continue };
+        if let (true, [_, .., inner], Some(started)) = (users.contains(&uid), &ids[..], started(id))
         {
-            found.insert(Process { id, started }, *inner);
+            found.insert(Process { id, started }, Inside { id: *inner, space });
         }
     }
     found

@@ -1,5 +1,6 @@
 //! One case in one language: its calls, in order, and what each must be.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::time::Duration;
@@ -10,10 +11,8 @@ use super::calls::Caller;
 use super::check::{self, End, Ended, Faults, shortened};
 use super::data::{Case, Expect, Next, Status, Suite};
 use super::functions::{Functions, NEIGHBOUR, Variant};
-use super::machine;
+use super::machine::{self, Inside, Process};
 
-/// In the middle of the second that the case of children has.
-const LOOK_AT_CHILDREN_AFTER: Duration = Duration::from_millis(600);
 /// A case that must be this quick is measured alone.
 const QUICK_MS: u64 = 1000;
 /// How often a time is taken: what else the machine does is not the platform's fault.
@@ -21,6 +20,7 @@ const TIMINGS: u32 = 3;
 /// The neighbour must answer within this, however busy the machine is.
 const NEIGHBOUR_MS_MAX: u128 = 2000;
 const NEIGHBOUR_INTERVAL: Duration = Duration::from_millis(100);
+const PROCESSES_INTERVAL: Duration = Duration::from_millis(100);
 const MEMORY_INTERVAL: Duration = Duration::from_millis(20);
 /// What every function can do.
 const WORKS: &str = r#"{"do":"cwd"}"#;
@@ -130,18 +130,16 @@ impl Stage<'_> {
         faults: &mut Faults,
     ) -> Result<Ended, String> {
         let uid = self.caller.uid(name).await?;
-        let look = async {
-            tokio::time::sleep(LOOK_AT_CHILDREN_AFTER).await;
-            machine::sandboxed(uid)
-        };
-        let (ended, seen) = tokio::join!(self.caller.case(case, name), look);
-        let ended = ended?;
+        let mut seen = BTreeMap::new();
+        let ended = until(self.caller.case(case, name), watch_processes(uid, &mut seen)).await?;
         let lines = self.caller.log(name, &ended.request_id).await?;
         let child = lines.iter().find_map(|line| line.text.strip_prefix("child "));
         let child: Option<u32> = child.and_then(|id| id.trim().parse().ok());
-        let was_there = child.is_some_and(|id| seen.values().any(|inner| *inner == id));
-        faults.unless(was_there, || format!("child {child:?} was not among {seen:?}"));
-        let left = machine::left(seen.keys().copied()).await;
+        let of_child = seen.values().find(|inside| Some(inside.id) == child);
+        faults.unless(of_child.is_some(), || format!("child {child:?} was not among {seen:?}"));
+        let space = of_child.map(|inside| &inside.space);
+        let mine = seen.iter().filter(|(_, inside)| Some(&inside.space) == space);
+        let left = machine::left(mine.map(|(process, _)| *process)).await;
         faults.unless(left.is_empty(), || format!("{left:?} are left"));
         Ok(ended)
     }
@@ -240,6 +238,13 @@ async fn until<T>(work: impl Future<Output = T>, other: impl Future<Output = Inf
     tokio::select! {
         done = work => done,
         never = other => match never {},
+    }
+}
+
+async fn watch_processes(uid: u32, seen: &mut BTreeMap<Process, Inside>) -> Infallible {
+    loop {
+        seen.extend(machine::sandboxed(uid));
+        tokio::time::sleep(PROCESSES_INTERVAL).await;
     }
 }
 
