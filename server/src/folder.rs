@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 
 use hanshu_controller::{MasterKey, SecretKey};
-use hanshu_core::NodeId;
+use hanshu_core::{ASYNC_PAYLOAD_BYTES_MAX, NodeId};
 
 use crate::error::Error;
 
@@ -49,6 +49,8 @@ impl DataFolder {
             }
             Err(TryLockError::Error(error)) => return Err(failed(&path, &error)),
         }
+        // SQLite maps a file into memory: on a disk without room that would end the process.
+        probe(&path).map_err(|error| failed(&path, &error))?;
         let node = node_id(&path)?;
         Ok(Self { path, node, _lock: lock })
     }
@@ -136,6 +138,33 @@ fn node_id(folder: &Path) -> Result<NodeId, Error> {
         }
         Err(error) => Err(failed(folder, &error)),
     }
+}
+
+/// Writes what one event takes, and removes it again: whether there is room, and the right to.
+/// Blocks.
+///
+/// # Errors
+/// In one sentence, with what to do.
+pub(crate) fn check_writable(folder: &Path) -> Result<(), String> {
+    probe(folder).map_err(|error| match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "the disk of the data folder is full: make room".into()
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            format!("the data folder cannot be written ({error}): check its disk, mount and mode")
+        }
+        _ => format!("the data folder cannot be used: {error}"),
+    })
+}
+
+fn probe(folder: &Path) -> std::io::Result<()> {
+    let path = folder.join("probe");
+    let mut options = OpenOptions::new();
+    let opened = options.create(true).write(true).truncate(true).mode(0o600).open(&path);
+    let written = opened.and_then(|mut file| file.write_all(&[0; ASYNC_PAYLOAD_BYTES_MAX]));
+    // Another probe may have been faster.
+    let _ = fs::remove_file(&path);
+    written
 }
 
 /// Replaces a file of mode 0600 as a whole: nobody ever reads half of it.

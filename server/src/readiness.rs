@@ -1,5 +1,6 @@
 //! Can this process serve? Asked by `/readyz`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use hanshu_gateway::internal::Balancer;
 use hanshu_gateway::wire::NotReady;
 use tokio::time::timeout;
 
+use crate::folder;
+
 /// The longest wait for one part's answer.
 const PART_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -20,6 +23,8 @@ pub(crate) struct Readiness {
     pub(crate) queue: Arc<dyn EventQueue>,
     /// A queue that may lose events is the operator's will.
     pub(crate) allow_unsafe_queue: bool,
+    /// The data folder.
+    pub(crate) folder: PathBuf,
     /// Where sandboxes are on other nodes.
     pub(crate) balancer: Option<Arc<Balancer>>,
 }
@@ -40,6 +45,13 @@ impl CheckReadiness for Readiness {
             Ok(_) if self.allow_unsafe_queue => {}
             Ok(doubts) => doubts.into_iter().for_each(|doubt| not("queue", doubt)),
             Err(_) => not("queue", "it does not answer within 3 s".into()),
+        }
+        let folder = self.folder.clone();
+        let probe = tokio::task::spawn_blocking(move || folder::check_writable(&folder));
+        match timeout(PART_TIMEOUT, probe).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(reason))) => not("data", reason),
+            Ok(Err(_)) | Err(_) => not("data", "the data folder does not answer".into()),
         }
         if let Some(balancer) = &self.balancer
             && balancer.nodes().is_empty()

@@ -50,6 +50,11 @@ pub enum Error {
         "the database cannot be written (read-only file, folder or server): check permissions and mounts"
     )]
     ReadOnly,
+    /// Its disk fails, or is full where SQLite does not say so.
+    #[error(
+        "the disk of the database cannot be used ({0}): see that it has room, is mounted and can be written"
+    )]
+    Disk(String),
     /// It cannot be reached, or the connection broke.
     #[error("the database cannot be reached: {0}")]
     Away(String),
@@ -82,6 +87,7 @@ impl Error {
             Self::File { .. }
             | Self::Full
             | Self::ReadOnly
+            | Self::Disk(_)
             | Self::Away(_)
             | Self::Busy(_)
             | Self::Deadline(_) => ErrorKind::Unavailable,
@@ -147,7 +153,7 @@ fn of_code(error: &dyn DatabaseError) -> Option<Error> {
         return match extended & 0xff {
             5 | 6 => Some(Error::Busy(error.message().into())),
             8 => Some(Error::ReadOnly),
-            10 | 14 => Some(Error::Away(error.message().into())),
+            10 | 14 => Some(Error::Disk(error.message().into())),
             11 | 26 => Some(Error::Damaged),
             13 => Some(Error::Full),
             _ => None,

@@ -6,6 +6,7 @@ use std::net::{Shutdown, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -61,7 +62,7 @@ impl Disk {
         let program_mb = fs::metadata(HANSHU).unwrap().len() / MIB;
         let image = fs::File::create(disk.image()).unwrap();
         image.set_len((program_mb + free_mb) * MIB).unwrap();
-        run("mkfs.ext4", &["-q", "-F", "-m", "0", text(&disk.image())]);
+        run("mkfs.ext4", &["-q", "-F", "-m", "0", "-b", "4096", text(&disk.image())]);
         fs::create_dir(disk.mount()).unwrap();
         disk.attach();
         disk
@@ -305,6 +306,8 @@ fn is_superuser() -> bool {
 pub(crate) struct EngineRoad {
     dir: TempDir,
     open: Arc<Mutex<Vec<UnixStream>>>,
+    /// Nothing is carried: who asks hears nothing.
+    blocked: Arc<AtomicBool>,
     listening: Option<(UnixListener, std::thread::JoinHandle<()>)>,
 }
 
@@ -313,7 +316,7 @@ impl EngineRoad {
 
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut road = Self { dir, open: Arc::default(), listening: None };
+        let mut road = Self { dir, open: Arc::default(), blocked: Arc::default(), listening: None };
         road.mend();
         road
     }
@@ -331,8 +334,13 @@ impl EngineRoad {
     pub(crate) fn mend(&mut self) {
         let listener = UnixListener::bind(self.path()).unwrap();
         let (accepting, open) = (listener.try_clone().unwrap(), self.open.clone());
+        let blocked = self.blocked.clone();
         let thread = std::thread::spawn(move || {
             while let Ok((near, _)) = accepting.accept() {
+                if blocked.load(Ordering::SeqCst) {
+                    open.lock().unwrap().push(near);
+                    continue;
+                }
                 let Ok(far) = UnixStream::connect(Self::ENGINE) else { continue };
                 let ends = [near.try_clone().unwrap(), far.try_clone().unwrap()];
                 open.lock().unwrap().extend(ends);
@@ -341,6 +349,16 @@ impl EngineRoad {
             }
         });
         self.listening = Some((listener, thread));
+    }
+
+    /// New questions are taken and not answered, or again are.
+    pub(crate) fn block(&self, blocked: bool) {
+        self.blocked.store(blocked, Ordering::SeqCst);
+        if !blocked {
+            for end in self.open.lock().unwrap().drain(..) {
+                let _ = end.shutdown(Shutdown::Both);
+            }
+        }
     }
 
     /// Nobody answers there, and what was asked is cut off.

@@ -19,6 +19,8 @@ use super::placement::Placement;
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 /// A registry that takes longer is taken to be away.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(5);
+/// After the registry's return the nodes known before stay for so long: a lease.
+const RENEWAL_TIME: Duration = Duration::from_secs(6);
 /// Nodes that are asked for one invocation, at most.
 const NODES_TRIED_MAX: usize = 3;
 
@@ -56,12 +58,16 @@ impl Balancer {
 
     /// Keeps asking for the live nodes until `stop`. If they cannot be had, those known stay.
     pub async fn run(&self, nodes: Arc<dyn Nodes>, stop: CancellationToken) {
-        let mut away = false;
+        let (mut away, mut back) = (false, None);
         loop {
             match timeout(REFRESH_TIMEOUT, nodes.live()).await {
                 Ok(Ok(live)) => {
-                    away = false;
-                    self.set_nodes(live);
+                    if std::mem::take(&mut away) {
+                        back = Some(Instant::now());
+                    }
+                    // Leases ran out while nobody could renew them: give the nodes time to.
+                    let early = back.is_some_and(|at: Instant| at.elapsed() < RENEWAL_TIME);
+                    self.set_nodes(if early { self.with_known(live) } else { live });
                 }
                 Ok(Err(_)) | Err(_) if away => {}
                 Ok(Err(_)) | Err(_) => {
@@ -73,6 +79,15 @@ impl Balancer {
                 return;
             }
         }
+    }
+
+    /// These, and those known that are not among them.
+    fn with_known(&self, mut live: Vec<InvokerNode>) -> Vec<InvokerNode> {
+        let known = self.live.load();
+        let missing = known.iter().filter(|node| live.iter().all(|each| each.id != node.id));
+        let missing: Vec<_> = missing.cloned().collect();
+        live.extend(missing);
+        live
     }
 
     // Nothing is awaited under it, and nothing in it can fail half-way.

@@ -18,6 +18,7 @@ mod snapshot;
 mod triggers;
 
 use std::fs::OpenOptions;
+use std::future::ready;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -120,6 +121,7 @@ impl Db {
             let file = SqliteConnectOptions::new().filename(parsed.get_filename());
             let address = parse(file.to_url_lossy().as_str())?;
             prepare(&address, dialect.session(options.durability), options).await?;
+            let pool = pool.before_acquire(|connection, _| ready(Ok(is_clean(connection))).boxed());
             writer = pool.clone().max_connections(1).connect_lazy_with(address.clone());
             reader = pool.max_connections(options.connections.max(1)).connect_lazy_with(address);
         }
@@ -227,6 +229,13 @@ fn pool(dialect: Dialect, options: &DbOptions) -> AnyPoolOptions {
             }
             .boxed()
         })
+}
+
+/// Whether a connection has nothing left from before. On a disk that is full or fails SQLite rolls
+/// back by itself, the driver's own roll-back is then refused, and the driver believes for ever
+/// that a transaction is open: such a connection is given up, and another one made.
+fn is_clean(connection: &AnyConnection) -> bool {
+    !connection.is_in_transaction()
 }
 
 /// Migrates over a connection of its own: an advisory lock goes with it, whatever happens, and

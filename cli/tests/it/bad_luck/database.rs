@@ -6,8 +6,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::server_start::serve;
-use crate::services::{Postgres, run, until};
-use crate::world::{PYTHON, World, send};
+use crate::services::{Postgres, free_port, run, until};
+use crate::world::{PATIENCE, PYTHON, World, send};
 
 const SLOW: &str = "import time\ndef main_handler(event, context):\n    time.sleep(0.1)\n    return event.get('n')\n";
 /// The longest that anything may take while the database is away.
@@ -87,4 +87,53 @@ async fn a_database_that_comes_late_is_waited_for() {
         postgres.ask("SELECT count(*) FROM access_keys").trim() == "1"
     });
     assert!(world.log().contains("not there yet"), "{}", world.log());
+}
+
+/// A process with these roles; the controller listens on that port.
+fn role(roles: &str, database: &str, controller: u16, port: u16) -> World {
+    let (master, token) = ("cd".repeat(32), "shared by all of the cluster, and long");
+    let at = |port: u16| format!("127.0.0.1:{port}");
+    World::start_with(
+        &["--sandbox", "process", "--roles", roles, "--database", database],
+        &[
+            ("HANSHU_CLUSTER__MASTER_KEY", &master),
+            ("HANSHU_CLUSTER__TOKEN", token),
+            ("HANSHU_CLUSTER__CONTROLLER", &format!("http://{}", at(controller))),
+            ("HANSHU_CLUSTER__LISTEN", &at(port)),
+            ("HANSHU_CLUSTER__ADVERTISE", &format!("http://{}", at(port))),
+        ],
+    )
+}
+
+#[tokio::test]
+async fn a_cluster_runs_calls_without_its_database_and_after_its_return() {
+    let postgres = Postgres::start();
+    let (url, controller, port) = (postgres.url(), free_port(), free_port());
+    let world = role("gateway,controller,triggers", &url, controller, controller);
+    let invoker = role("invoker", &url, controller, port);
+    let end = Instant::now() + PATIENCE;
+    while !send(world.api(Method::GET, "/readyz")).await.status.is_success() {
+        assert!(Instant::now() < end, "{}\n{}", world.log(), invoker.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    world.deploy("known", PYTHON, &[("index.py", SLOW)]);
+    assert_eq!(world.invoke("known", r#"{"n": 1}"#).await.json(), 1);
+    postgres.stop();
+    // Longer than an invoker's lease of 6 s.
+    let lapsed = Instant::now() + Duration::from_secs(7);
+    while Instant::now() < lapsed {
+        assert_eq!(world.invoke("known", r#"{"n": 2}"#).await.json(), 2);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    postgres.start_again();
+    let end = Instant::now() + PATIENCE;
+    loop {
+        assert_eq!(world.invoke("known", r#"{"n": 3}"#).await.json(), 3);
+        if send(world.api(Method::GET, "/readyz")).await.status.is_success() {
+            break;
+        }
+        assert!(Instant::now() < end, "{}", world.log());
+    }
+    let id = world.accept("known", r#"{"n": 4}"#).await;
+    assert_eq!(world.end_of(&id).await["result"], 4);
 }

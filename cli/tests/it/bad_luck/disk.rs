@@ -43,6 +43,7 @@ async fn a_full_disk_refuses_and_loses_nothing() {
     let disk = Disk::new(64);
     let world = World::start_in(disk.folder(), &["--sandbox", "process"], &[]);
     world.deploy("kept", PYTHON, &[("index.py", CODE)]);
+    world.deploy("cold", PYTHON, &[("index.py", CODE)]);
     assert_eq!(world.invoke("kept", r#"{"n": 1}"#).await.json(), 1);
     let before = packages(&world);
     disk.fill(1024);
@@ -63,17 +64,26 @@ async fn a_full_disk_refuses_and_loses_nothing() {
     let problem = refused.json();
     assert_eq!(problem["code"], "queue_unavailable", "{problem}");
     assert!(problem["detail"].as_str().unwrap().contains("disk"), "{problem}");
-    // Calls need no disk.
+    let ready = send(world.api(Method::GET, "/readyz")).await;
+    assert_eq!(ready.status.as_u16(), 503, "{ready:?}");
+    assert!(String::from_utf8_lossy(&ready.body).contains("make room"), "{ready:?}");
+    // Calls of a warm function need no disk. Others may, and say so.
     assert_eq!(world.invoke("kept", r#"{"n": 2}"#).await.json(), 2);
+    let cold = world.invoke("cold", r#"{"n": 3}"#).await;
+    match cold.status.as_u16() {
+        200 => assert_eq!(cold.json(), 3),
+        503 => assert_eq!(cold.fault, "platform", "{cold:?}"),
+        _ => panic!("{cold:?}"),
+    }
 
     // Nothing half is left of a deploy. It cannot be compressed, so that it has no room.
-    let noise: String =
-        (0u64..200_000).map(|n| format!("{:x}", n * 0x9e37_79b9_7f4a_7c15 >> 9)).collect();
+    let mix = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 9;
+    let noise: String = (0..200_000).map(|n| format!("{:x}", mix(n))).collect();
     let other = folder("other", PYTHON, &[("index.py", OTHER), ("noise.txt", &noise)]);
     let deploy = ["deploy", other.path().to_str().unwrap()];
     let ran = world.hanshu(&deploy);
     assert_eq!(ran.code, 3, "{ran:?}");
-    assert!(ran.stderr.contains("disk") && ran.stderr.contains("full"), "{ran:?}");
+    assert!(ran.stderr.contains("free some space"), "{ran:?}");
     assert_eq!(packages(&world), before);
     assert_eq!(world.hanshu(&["show", "other"]).code, 3);
 
@@ -84,6 +94,11 @@ async fn a_full_disk_refuses_and_loses_nothing() {
     }
     world.ok(&deploy);
     assert_eq!(world.invoke("other", "{}").await.json(), "other");
+    assert_eq!(world.invoke("cold", r#"{"n": 4}"#).await.json(), 4);
+    // Records and logs are kept again.
+    let last = world.invoke("kept", r#"{"n": 5}"#).await.request_id;
+    world.log_of("kept", |log| log.contains(&last));
+    assert_eq!(send(world.api(Method::GET, "/readyz")).await.status.as_u16(), 200);
 }
 
 #[tokio::test]
@@ -103,7 +118,9 @@ async fn a_disk_that_becomes_read_only_refuses_and_loses_nothing() {
     disk.fail();
     let refused = offer(&world, "kept", r#"{"n": 99}"#.into()).await;
     assert_eq!(refused.status.as_u16(), 503, "{refused:?}");
-    assert_eq!(refused.json()["code"], "queue_unavailable", "{refused:?}");
+    let problem = refused.json();
+    assert_eq!(problem["code"], "queue_unavailable", "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("written"), "{problem}");
     // Calls of a warm function need no disk.
     let answer = world.invoke("kept", r#"{"n": 5}"#).await;
     assert_eq!(answer.status.as_u16(), 200, "{answer:?}");

@@ -40,3 +40,25 @@ async fn an_engine_that_goes_away_is_survived() {
     assert_eq!(world.end_of(&id).await["state"], "succeeded");
     assert_eq!(world.invoke("warm", "{}").await.status.as_u16(), 200);
 }
+
+#[tokio::test]
+async fn an_engine_that_stands_still_keeps_nobody_waiting_for_ever() {
+    let road = EngineRoad::new();
+    let url = road.url();
+    let settings = [("HANSHU_DOCKER_HOST", url.as_str()), ("HANSHU_POOL__START_TIMEOUT_S", "6")];
+    let world = World::start_with(&["--sandbox", "docker"], &settings);
+    world.deploy("warm", PYTHON, &[("index.py", CODE)]);
+    world.deploy("cold", PYTHON, &[("index.py", CODE)]);
+    assert_eq!(world.invoke("warm", "{}").await.status.as_u16(), 200);
+    road.block(true);
+    let begun = Instant::now();
+    let (cold, warm) = tokio::join!(world.invoke("cold", "{}"), world.invoke("warm", "{}"));
+    assert_eq!(warm.status.as_u16(), 200, "warm calls need no engine: {warm:?}");
+    assert!([429, 503].contains(&cold.status.as_u16()), "{cold:?}");
+    assert_eq!(cold.fault, "platform");
+    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+    eprintln!("{:?}: {}", begun.elapsed(), cold.json());
+    road.block(false);
+    let answer = world.invoke("cold", "{}").await;
+    assert_eq!(answer.status.as_u16(), 200, "{answer:?}");
+}

@@ -100,3 +100,16 @@ async fn a_queue_that_comes_late_is_waited_for() {
     until("it has said so", || world.log().contains("not there yet"));
     assert_eq!(send(world.api(Method::GET, "/readyz")).await.status.as_u16(), 200);
 }
+
+#[tokio::test]
+async fn a_queue_that_is_full_refuses_and_keeps_what_it_has() {
+    let redis = Redis::start();
+    let (world, accepted) = busy(&redis).await;
+    redis.ask(&["config", "set", "maxmemory", "1"]);
+    let path = "/v1/functions/known/invocations";
+    let queued = send(world.api(Method::POST, path).header("prefer", "respond-async")).await;
+    assert_eq!(queued.status.as_u16(), 503, "{queued:?}");
+    assert!(queued.json()["detail"].as_str().unwrap().contains("memory"), "{queued:?}");
+    redis.ask(&["config", "set", "maxmemory", "0"]);
+    check_ends(&world, &accepted).await;
+}
