@@ -59,7 +59,12 @@ impl Error {
 }
 
 fn refusal(problem: &ProblemBody) -> String {
-    let mut text = format!("{} ({})", problem.detail, problem.code);
+    // What follows the first line shows the place in a file.
+    let (what, place) = problem.detail.split_once('\n').unwrap_or((&problem.detail, ""));
+    let mut text = format!("{what} ({})", problem.code);
+    if !place.is_empty() {
+        text += &format!("\n{place}");
+    }
     if !problem.hint.is_empty() {
         text += &format!("\nhint: {}", problem.hint);
     }

@@ -36,10 +36,26 @@ struct Layer {
     namespace: Option<String>,
 }
 
-/// `~/.config/hanshu/config.toml`: settings under `[profiles.NAME]`.
+impl Layer {
+    /// What is missing, from another.
+    fn or(self, other: Self) -> Self {
+        Self {
+            endpoint: self.endpoint.or(other.endpoint),
+            secret_id: self.secret_id.or(other.secret_id),
+            secret_key: self.secret_key.or(other.secret_key),
+            namespace: self.namespace.or(other.namespace),
+        }
+    }
+}
+
+/// `~/.config/hanshu/config.toml`: settings, and others under `[profiles.NAME]` that beat them.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ConfigFile {
+    endpoint: Option<String>,
+    secret_id: Option<String>,
+    secret_key: Option<Secret>,
+    namespace: Option<String>,
     /// The profile that is used where `--profile` says none; `default` if absent.
     default_profile: Option<String>,
     #[serde(default)]
@@ -121,14 +137,17 @@ fn profile(global: &Global) -> Result<Layer, Error> {
         Some((Err(error), path)) => return Err(Error::file(&path, error)),
         None => (ConfigFile::default(), PathBuf::from("~/.config/hanshu/config.toml")),
     };
-    let Some(name) = global.profile.clone().or(file.default_profile) else {
-        return Ok(file.profiles.get("default").cloned().unwrap_or_default());
+    let ConfigFile { endpoint, secret_id, secret_key, namespace, default_profile, profiles } = file;
+    let always = Layer { endpoint, secret_id, secret_key, namespace };
+    let chosen = match global.profile.clone().or(default_profile) {
+        None => profiles.get("default").cloned().unwrap_or_default(),
+        Some(name) => profiles.get(&name).cloned().ok_or_else(|| {
+            let known: Vec<_> = profiles.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none at all".into() } else { known.join(", ") };
+            Error::file(&path, format!("no [profiles.{name}] in it; there is: {known}"))
+        })?,
     };
-    file.profiles.get(&name).cloned().ok_or_else(|| {
-        let known: Vec<_> = file.profiles.keys().map(String::as_str).collect();
-        let known = if known.is_empty() { "none at all".into() } else { known.join(", ") };
-        Error::file(&path, format!("no [profiles.{name}] in it; there is: {known}"))
-    })
+    Ok(chosen.or(always))
 }
 
 fn left_by_server() -> Layer {

@@ -30,11 +30,16 @@ pub(super) async fn run(client: Client, args: &Deploy, printer: Printer) -> Resu
         }
     }
     let settings = client.settings();
-    let namespace = settings.namespace_said.clone().or(manifest.namespace);
+    let namespace = settings.namespace_said.clone().or_else(|| manifest.namespace.clone());
     let namespace = namespace.unwrap_or_else(|| settings.namespace_default.clone());
     let mut done = Vec::new();
-    for function in manifest.functions {
-        let deployed = deploy(&client, &namespace, function, printer).await?;
+    for function in std::mem::take(&mut manifest.functions) {
+        let name = function.name.clone();
+        let deployed = deploy(&client, &namespace, function, printer).await;
+        let deployed = deployed.map_err(|error| match error {
+            Error::Refused(problem) => Error::Refused(Box::new(manifest.locate(&name, *problem))),
+            Error::Usage(_) | Error::Answer(_) | Error::Unreachable(_) => error,
+        })?;
         if !printer.is_json() {
             printer.line(text(&deployed).trim_end())?;
         }

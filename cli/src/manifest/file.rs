@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use hanshu_core::HttpAuth;
+use hanshu_core::{HttpAuth, Namespace};
 use serde::Deserialize;
 use toml::Spanned;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
-    pub(super) namespace: Option<String>,
+    pub(super) namespace: Option<Namespace>,
     #[serde(default)]
     pub(super) functions: BTreeMap<String, Function>,
 }

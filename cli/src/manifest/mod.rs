@@ -7,7 +7,7 @@ mod locate;
 
 use std::path::{Path, PathBuf};
 
-use hanshu_gateway::wire::{AsyncSettings, DeployFunction, TriggerSettings};
+use hanshu_gateway::wire::{AsyncSettings, DeployFunction, ProblemBody, TriggerSettings};
 
 pub(crate) use expand::Variables;
 
@@ -24,6 +24,8 @@ pub(crate) struct Manifest {
     pub(crate) namespace: Option<String>,
     /// Its functions, by name.
     pub(crate) functions: Vec<Function>,
+    path: PathBuf,
+    text: String,
 }
 
 /// One function of a manifest.
@@ -62,7 +64,14 @@ impl Manifest {
         if functions.is_empty() {
             return Err(source.whole("no [functions.NAME] in it: there is nothing to deploy"));
         }
-        Ok(Self { namespace: file.namespace, functions })
+        let (path, text) = (source.path().to_owned(), source.text().to_owned());
+        let namespace = file.namespace.map(|name| name.to_string());
+        Ok(Self { namespace, functions, path, text })
+    }
+
+    /// The server's problem with a value of `function`, with the value's line.
+    pub(crate) fn locate(&self, function: &str, problem: ProblemBody) -> ProblemBody {
+        Source::new(&self.path, &self.text).problem(function, problem)
     }
 }
 
@@ -260,6 +269,38 @@ stream = "orders"
     }
 
     #[test]
+    fn what_the_server_says_of_a_value_gets_the_line() {
+        let text = format!(
+            "{HEAD}memory_mb = 100\nasync = {{ max_age_s = 1 }}\n\
+             [[functions.hello.triggers]]\ntype = \"http\"\npath = \"/x\"\n\
+             [[functions.hello.triggers]]\ntype = \"timer\"\ncron = \"x\"\n"
+        );
+        let source = Source::new(Path::new("hanshu.toml"), &text);
+        let variables = |_: &str| None;
+        let manifest = Manifest::parse(&source, Path::new("dir"), &variables).unwrap();
+        let said = |field: &str| {
+            let problem = ProblemBody {
+                kind: String::new(),
+                title: String::new(),
+                status: 400,
+                code: "invalid_value".into(),
+                detail: format!("`{field}` is `100`"),
+                hint: String::new(),
+                request_id: None,
+                field: Some(field.into()),
+                value: None,
+                rule: None,
+            };
+            manifest.locate("hello", problem).detail
+        };
+        assert_eq!(said("memoryMb"), "hanshu.toml:4: `memory_mb` is `100`\n  memory_mb = 100");
+        assert!(said("async.maxAgeS").starts_with("hanshu.toml:5: `async.max_age_s`"));
+        assert!(said("triggers[1].cron").starts_with("hanshu.toml:11: "));
+        assert!(said("triggers[0].methods").starts_with("hanshu.toml:7: "));
+        assert!(said("timeoutS").starts_with("hanshu.toml:1: "));
+    }
+
+    #[test]
     fn a_bad_value_is_named_with_its_line() {
         check_error("memory_mb = \"big\"\n", &["hanshu.toml:4"]);
         check_error("timeout_s = -1\n", &["hanshu.toml:4"]);
@@ -277,6 +318,8 @@ stream = "orders"
             "[[functions.hello.triggers]]\ntype = \"timer\"\ncron = \"x\"\npath = \"/x\"\n",
             &["hanshu.toml:7", "`path`"],
         );
+        let said = parse("namespace = \"a b\"\n").unwrap_err();
+        assert!(said.contains("hanshu.toml:1") && said.contains("`a b`"), "{said}");
         assert!(parse("namespace = \"x\"\n").unwrap_err().contains("nothing to deploy"));
         assert!(parse("[functions.hello\n").unwrap_err().contains("hanshu.toml:1"));
     }
