@@ -67,7 +67,9 @@ where
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
         let query = axum::extract::Query::<T>::try_from_uri(&parts.uri);
         let axum::extract::Query(read) = query.map_err(|rejection| {
-            Problem::new(ErrorKind::Invalid, rejection.body_text())
+            let text = rejection.body_text();
+            let what = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+            Problem::new(ErrorKind::Invalid, format!("the query: {what}"))
                 .hint("see /openapi.json for the parameters of this path")
         })?;
         Ok(Self(read))

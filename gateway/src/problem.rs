@@ -399,7 +399,15 @@ impl From<hanshu_triggers::TriggerError> for Problem {
         use hanshu_triggers::TriggerError;
         match error {
             TriggerError::Field { field, value, rule } => Self::value(field, value, rule),
-            other => of_error(other.kind(), &other),
+            other => {
+                let field = match other {
+                    TriggerError::Cron(hanshu_triggers::CronError::Zone(_)) => "timezone",
+                    _ => "cron",
+                };
+                let mut problem = of_error(other.kind(), &other);
+                problem.0.field = Some(field.into());
+                problem
+            }
         }
     }
 }

@@ -60,14 +60,21 @@ pub(crate) async fn read(
 ) -> Result<Json<LogPageView>, Problem> {
     let function = FunctionId { namespace: params.namespace, name };
     let now = gateway.clock.now();
+    let known = gateway.controller.catalog().snapshot().function(&function).is_some();
+    // A function that is gone writes nothing more.
+    let wait = if known { params.wait.unwrap_or(0).min(WAIT_MAX_S) } else { 0 };
     let query = LogQuery {
         function,
         request_id: params.request_id,
         since: params.since.map(|text| since(&text, now)).transpose()?,
         after: params.after.map(Cursor),
         limit: params.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX),
-        wait: Duration::from_secs(params.wait.unwrap_or(0).min(WAIT_MAX_S)),
+        wait: Duration::from_secs(wait),
     };
+    if query.after.is_none() {
+        // Lines are written a moment after their answer: whoever asks then shall see them.
+        gateway.journal.flush().await?;
+    }
     let page = gateway.journal.read(&query).await.map_err(|error| {
         if error.is_foreign_cursor() {
             let after = query.after.as_ref().map_or("", |cursor| cursor.0.as_str());
@@ -76,9 +83,8 @@ pub(crate) async fn read(
             error.into()
         }
     })?;
-    // What a function that is gone has left can still be read.
-    let known = || gateway.controller.catalog().snapshot().function(&query.function).is_some();
-    if page.lines.is_empty() && !known() {
+    // What it has left can still be read.
+    if page.lines.is_empty() && !known {
         return Err(no_function(&query.function));
     }
     let lines = page.lines.into_iter().map(|line| LogLineView {

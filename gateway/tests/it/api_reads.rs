@@ -146,3 +146,31 @@ async fn a_wrong_method_is_told_which_are_right() {
     let answered = world.get("/v1/functions/hello/invocations").await;
     assert_eq!((answered.status, answered.header("allow")), (405, "POST"));
 }
+
+#[tokio::test]
+async fn the_log_of_a_function_that_never_was_is_a_404() {
+    let world = World::with(&["hello"]).await;
+    let gone = world.get("/v1/functions/nobody/logs?wait=60").await;
+    assert_eq!((gone.status, &gone.json()["code"]), (404, &json!("function_not_found")));
+    let id = world.get("/v1/functions/hello/logs?requestId=zz").await;
+    assert_eq!(id.status, 400);
+    assert!(id.json()["detail"].as_str().unwrap().contains("requestId"), "{}", id.text());
+}
+
+#[tokio::test]
+async fn what_is_missing_has_one_code_whoever_asks() {
+    let world = World::with(&["hello"]).await;
+    for (method, path, code) in [
+        ("GET", "/v1/functions/nobody", "function_not_found"),
+        ("DELETE", "/v1/functions/nobody", "function_not_found"),
+        ("POST", "/v1/functions/nobody/versions", "function_not_found"),
+        ("POST", "/v1/functions/hello/triggers/x/fire", "trigger_not_found"),
+    ] {
+        let said = world.send(method, path, &[], "").await;
+        assert_eq!((said.status, &said.json()["code"]), (404, &json!(code)), "{method} {path}");
+        assert_eq!(said.header("x-fault"), "platform");
+    }
+    let path = "/v1/functions/hello/triggers/x";
+    let said = world.send("PATCH", path, &[], r#"{"enabled":true}"#).await;
+    assert_eq!(said.json()["code"], "trigger_not_found");
+}
