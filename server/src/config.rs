@@ -365,14 +365,16 @@ fn said(error: &figment::Error) -> String {
         _ => format!("--{}", path.replace('_', "-")),
     };
     match &error.kind {
-        Kind::UnknownField(name, known) => {
+        Kind::UnknownField(_, known) => {
             let known: Vec<_> = known.iter().map(|key| format!("`{key}`")).collect();
-            format!("{place}: `{name}` is no setting: expected one of {}", known.join(", "))
+            format!("{place} is no setting: expected one of {}", known.join(", "))
         }
         Kind::UnknownVariant(value, known) => {
             format!("{place} is `{value}`: expected {}", known.join(", "))
         }
         Kind::InvalidType(found, wanted) | Kind::InvalidValue(found, wanted) => {
+            let number = matches!(wanted.as_str(), "u16" | "u32" | "u64" | "usize");
+            let wanted = if number { "a whole number" } else { wanted };
             format!("{place} is {found}: expected {wanted}")
         }
         // Of a whole file: the text has its own place in it.
@@ -469,7 +471,10 @@ mod tests {
         check(load(serde_json::json!({"sandbox": "vm"})), &["--sandbox is `vm`", "docker"]);
         check(from_environment(&[("HANSHU_LISTEN", "x")]), &["HANSHU_LISTEN", "127.0.0.1:9000"]);
         check(from_environment(&[("HANSHU_ALLOW_PLAINTEXT", "maybe")]), &["HANSHU_ALLOW", "maybe"]);
-        check(from_environment(&[("HANSHU_POOL__KEEP_ALVIE_S", "1")]), &["keep_alvie_s"]);
+        check(
+            from_environment(&[("HANSHU_POOL__KEEP_ALVIE_S", "1")]),
+            &["HANSHU_POOL__KEEP_ALVIE_S"],
+        );
     }
 
     #[test]
