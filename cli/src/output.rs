@@ -39,6 +39,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Shown {
     text: String,
+    /// Said after the start: worth a line in a script's log, too.
+    is_step: bool,
     over: bool,
 }
 
@@ -103,7 +105,10 @@ impl Printer {
 impl Progress {
     /// What is done now.
     pub(crate) fn say(&self, what: &str) {
-        self.shared.change(|shown| what.clone_into(&mut shown.text));
+        self.shared.change(|shown| {
+            what.clone_into(&mut shown.text);
+            shown.is_step = true;
+        });
     }
 }
 
@@ -139,7 +144,8 @@ fn tell(shared: &Shared) {
             told.clone_from(&shown.text);
             match &bar {
                 Some(bar) => bar.set_message(told.clone()),
-                None => drop(writeln!(std::io::stderr(), "  {told}")),
+                None if shown.is_step => drop(writeln!(std::io::stderr(), "  {told}")),
+                None => {}
             }
         }
         let waited = shared.changed.wait_while(shown, |shown| !shown.over && shown.text == told);

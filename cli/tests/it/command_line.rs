@@ -114,3 +114,70 @@ fn completions_and_version_need_no_server() {
     assert_eq!(version.code, 0);
     assert!(version.stdout.contains(env!("CARGO_PKG_VERSION")));
 }
+
+#[test]
+fn what_the_server_says_of_a_value_names_its_line() {
+    let world = World::start("process");
+    let check = |settings: &str, parts: &[&str]| {
+        let dir = folder("hello", settings, &[("index.py", CODE)]);
+        let ran = world.hanshu(&["deploy", dir.path().to_str().unwrap()]);
+        assert_eq!(ran.code, 3, "{ran:?}");
+        for part in parts {
+            assert!(ran.stderr.contains(part), "`{part}` is not in:\n{}", ran.stderr);
+        }
+    };
+    // `folder` writes the head of the function itself: its settings begin in line 2.
+    let line = 2 + PYTHON.lines().count();
+    let at = |offset: usize| format!("hanshu.toml:{}: ", line + offset);
+    check(&format!("{PYTHON}memory_mb = 100\n"), &[&at(0), "`memory_mb` is `100`", "hint:"]);
+    let timer = "[[functions.hello.triggers]]\ntype = \"timer\"\n";
+    check(&format!("{PYTHON}{timer}cron = \"* *\"\n"), &[&at(2), "cron line `* *`"]);
+    let zone = "cron = \"* * * * *\"\ntimezone = \"Mars/Base\"\n";
+    check(&format!("{PYTHON}{timer}{zone}"), &[&at(3), "Mars/Base"]);
+}
+
+#[test]
+fn json_is_alone_on_stdout_and_quick_work_tells_nothing() {
+    let world = World::start("process");
+    let timer = "[[functions.hello.triggers]]\ntype = \"timer\"\ncron = \"0 9 * * *\"\n";
+    let dir = folder("hello", &format!("{PYTHON}{timer}"), &[("index.py", CODE)]);
+    let path = dir.path().to_str().unwrap();
+    world.ok(&["deploy", path]);
+    let again = world.hanshu(&["deploy", path]);
+    assert_eq!(again.stderr, "", "a deploy of nothing new is over in less than a second");
+    for args in [
+        &["deploy", path][..],
+        &["publish", "hello"],
+        &["invoke", "hello"],
+        &["invoke", "hello", "--async"],
+        &["list"],
+        &["show", "hello"],
+        &["trigger", "list", "hello"],
+        &["trigger", "disable", "hello"],
+        &["trigger", "enable", "hello", "timer"],
+        &["trigger", "fire", "hello"],
+        &["queues"],
+        &["version"],
+        &["delete", "hello"],
+    ] {
+        let args: Vec<_> = args.iter().copied().chain(["--output", "json"]).collect();
+        let ran = world.hanshu(&args);
+        let read = serde_json::from_str::<Value>(&ran.stdout);
+        assert!(read.is_ok() && ran.code == 0, "{args:?}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_namespace_of_the_environment_is_that_of_every_command() {
+    let world = World::start("process");
+    let dir = folder("hello", PYTHON, &[("index.py", CODE)]);
+    let path = dir.path().to_str().unwrap();
+    let said = [("HANSHU_NAMESPACE", "shop")];
+    assert_eq!(world.hanshu_with(&["deploy", path], &said).code, 0);
+    assert_eq!(world.hanshu_with(&["invoke", "hello"], &said).code, 0);
+    assert_eq!(world.hanshu(&["invoke", "hello"]).code, 3);
+    assert_eq!(world.hanshu(&["logs", "hello"]).code, 3, "no such function: no empty log");
+    assert_eq!(world.hanshu(&["logs", "hello", "--namespace", "shop"]).code, 0);
+    let fired = world.hanshu_with(&["trigger", "fire", "hello"], &said);
+    assert!(fired.code == 2 && fired.stderr.contains("has no timer"), "{fired:?}");
+}
