@@ -53,7 +53,9 @@ impl Api {
             }
         }
         response.headers_mut().entry(REQUEST_ID).or_insert_with(|| id_value(request_id));
-        response.headers_mut().entry(FAULT).or_insert(HeaderValue::from_static("none"));
+        let refused = response.status().is_client_error() || response.status().is_server_error();
+        let fault = HeaderValue::from_static(if refused { "platform" } else { "none" });
+        response.headers_mut().entry(FAULT).or_insert(fault);
         self.gateway.metrics().answered(Listener::Api, response.status());
         response
     }

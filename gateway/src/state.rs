@@ -91,7 +91,7 @@ impl ListTroubles for SourceStates {
 }
 
 fn trouble(state: SourceState) -> Option<String> {
-    Some(format!("{} (since {})", state.away?, state.since))
+    Some(format!("{} (since {:.0})", state.away?, state.since))
 }
 
 /// The gateway's parts, cheap to clone.
