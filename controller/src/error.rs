@@ -33,7 +33,11 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// An access key could not be sealed or opened.
-    #[error("access key `{id}` cannot be {what}: is the key file the one it was sealed with?")]
+    #[error(
+        "access key `{id}` cannot be {what}: this database was begun with another data folder. Put \
+         that folder's `master.key` into this one, set the same HANSHU_CLUSTER__MASTER_KEY as \
+         there, or name another database"
+    )]
     Sealing {
         /// Which key.
         id: String,

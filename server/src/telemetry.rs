@@ -12,12 +12,15 @@ use tracing_subscriber::fmt;
 use crate::config::{Config, LogFormat};
 use crate::error::Error;
 
+/// What PostgreSQL remarks at every start (a table that is there already) is no news.
+const QUIET: &str = "sqlx::postgres::notice=warn";
+
 /// Starts logging to standard error. To be called once, by the program (not by tests).
 ///
 /// # Errors
 /// [`Error::Config`]: the filter cannot be read, or logging was started before.
 pub fn start_logging(config: &Config) -> Result<(), Error> {
-    let filter = EnvFilter::try_new(&config.log).map_err(|error| {
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", config.log)).map_err(|error| {
         Error::Config(format!("`log` is `{}`: expected `info`, `debug` or a filter such as `info,hanshu_invoker=debug` ({error})", config.log))
     })?;
     let colour = std::io::stderr().is_terminal();
