@@ -32,7 +32,9 @@ impl JoinImages {
             let lacking: Vec<_> = needed.difference(&there).copied().collect();
             let mut failed = false;
             for family in lacking {
-                let Some(made) = stop.run_until_cancelled(self.ensure(family)).await else { return };
+                let Some(made) = stop.run_until_cancelled(self.ensure(family)).await else {
+                    return;
+                };
                 match made {
                     true => there.extend([family]),
                     false => failed = true,
