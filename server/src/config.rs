@@ -362,6 +362,8 @@ fn said(error: &figment::Error) -> String {
         _ if from.is_some_and(|from| from.name == ENVIRONMENT) => {
             format!("HANSHU_{}", path.replace('.', "__").to_ascii_uppercase())
         }
+        // No flag reaches into a part.
+        _ if path.contains('.') => format!("`{path}`"),
         _ => format!("--{}", path.replace('_', "-")),
     };
     match &error.kind {
