@@ -45,8 +45,7 @@ async fn an_engine_that_goes_away_is_survived() {
 async fn an_engine_that_stands_still_keeps_nobody_waiting_for_ever() {
     let road = EngineRoad::new();
     let url = road.url();
-    let settings = [("HANSHU_DOCKER_HOST", url.as_str()), ("HANSHU_POOL__START_TIMEOUT_S", "6")];
-    let world = World::start_with(&["--sandbox", "docker"], &settings);
+    let world = World::start_with(&["--sandbox", "docker"], &[("HANSHU_DOCKER_HOST", &url)]);
     world.deploy("warm", PYTHON, &[("index.py", CODE)]);
     world.deploy("cold", PYTHON, &[("index.py", CODE)]);
     assert_eq!(world.invoke("warm", "{}").await.status.as_u16(), 200);
@@ -54,10 +53,12 @@ async fn an_engine_that_stands_still_keeps_nobody_waiting_for_ever() {
     let begun = Instant::now();
     let (cold, warm) = tokio::join!(world.invoke("cold", "{}"), world.invoke("warm", "{}"));
     assert_eq!(warm.status.as_u16(), 200, "warm calls need no engine: {warm:?}");
-    assert!([429, 503].contains(&cold.status.as_u16()), "{cold:?}");
+    assert_eq!(cold.status.as_u16(), 503, "{cold:?}");
     assert_eq!(cold.fault, "platform");
-    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
-    eprintln!("{:?}: {}", begun.elapsed(), cold.json());
+    // One request of a start has 20 s, and 3 s more show that the engine is away.
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    let detail = cold.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("does not answer"), "{detail}");
     road.block(false);
     let answer = world.invoke("cold", "{}").await;
     assert_eq!(answer.status.as_u16(), 200, "{answer:?}");
