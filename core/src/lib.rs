@@ -32,7 +32,8 @@ pub use limits::*;
 pub use name::{FunctionName, NameError, Namespace, Qualifier, TriggerName};
 pub use outcome::{Failure, Outcome, Refusal, Report, StatusCode, Verdict};
 pub use record::{
-    AsyncState, Attempt, ColdStart, ColdStartParts, InvocationRecord, InvocationState, LogBatch, LogLine, LogText,
+    AsyncState, Attempt, ColdStart, ColdStartParts, InvocationRecord, InvocationState, LogBatch,
+    LogLine, LogText,
 };
 pub use runtime::{Family, Runtime};
 pub use secret::Secret;

@@ -190,6 +190,12 @@ fn shim(run_dir: PathBuf, inside: &Arc<Inside>) -> Io<()> {
             writeln!(&out, "loading")?;
             return send_json(&data, Kind::InitFailed, 0, &Failure::new(437, "no such handler"));
         }
+        // As a hurried runtime does: both connections speak at once.
+        "init_fails_and_exits" => {
+            send_json(&control, Kind::Exited, 0, &exited(1))?;
+            thread::sleep(Duration::from_millis(10));
+            return send_json(&data, Kind::InitFailed, 0, &Failure::new(437, "no such handler"));
+        }
         "init_exits" => {
             send_json(&control, Kind::Exited, 0, &exited(3))?;
             inside.kill();

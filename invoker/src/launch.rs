@@ -212,17 +212,7 @@ impl Launcher {
         let (mut control, leash_control) = Control::new(stream)?;
         let loading = time::timeout(revision.config.init_timeout, async {
             hello(&mut control).await?;
-            tokio::select! {
-                loaded = load(data, &start) => match loaded {
-                    // The shim knows why.
-                    Err(Hitch::Ended(None)) => {
-                        let end = time::timeout(LAST_WORDS_WAIT, control.end()).await;
-                        Err(Hitch::Ended(end.ok()))
-                    }
-                    other => other,
-                },
-                end = control.end() => Err(Hitch::Ended(Some(end))),
-            }
+            loaded_or_ended(load(data, &start), &mut control).await
         });
         let Loaded { conn, twin, begun } = loading.await.unwrap_or(Err(Hitch::TimedOut))?;
         run_dir::unlink(path, DATA_SOCKET);
@@ -267,6 +257,31 @@ async fn hello(control: &mut Control) -> Result<(), Hitch> {
             hello.protocol
         ))),
         _ => Err(Hitch::Broken("its shim sent no HELLO".into())),
+    }
+}
+
+/// Two connections tell of one end, in any order: why it failed on the one, how it ended on the
+/// other.
+async fn loaded_or_ended(
+    load: impl Future<Output = Result<Loaded, Hitch>>,
+    control: &mut Control,
+) -> Result<Loaded, Hitch> {
+    let mut load = std::pin::pin!(load);
+    tokio::select! {
+        biased;
+        loaded = &mut load => match loaded {
+            // The shim knows why.
+            Err(Hitch::Ended(None)) => {
+                let end = time::timeout(LAST_WORDS_WAIT, control.end()).await;
+                Err(Hitch::Ended(end.ok()))
+            }
+            other => other,
+        },
+        end = control.end() => match time::timeout(LAST_WORDS_WAIT, load).await {
+            // What it said before it ended can still be read.
+            Ok(Err(Hitch::InitFailed(failure))) => Err(Hitch::InitFailed(failure)),
+            Ok(_) | Err(_) => Err(Hitch::Ended(Some(end))),
+        },
     }
 }
 

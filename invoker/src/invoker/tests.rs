@@ -338,6 +338,15 @@ async fn a_function_that_cannot_be_loaded_says_why_and_shows_its_output() {
 }
 
 #[tokio::test]
+async fn why_it_could_not_be_loaded_counts_more_than_that_it_ended() {
+    let world = world(|_| ());
+    let both = changed(|revision| revision.config.handler = "init_fails_and_exits".into());
+    let outcome = world.call_of(&both, Bytes::from_static(b"0")).await;
+    assert_eq!(outcome.verdict.status(), StatusCode::HandlerNotFound);
+    world.close().await;
+}
+
+#[tokio::test]
 async fn loading_has_a_time_limit_of_its_own() {
     let world = world(|_| ());
     let hangs = changed(|revision| {

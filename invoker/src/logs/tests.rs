@@ -46,6 +46,23 @@ fn output_belongs_to_the_event_it_was_written_in() {
 }
 
 #[test]
+fn how_the_sandbox_came_up_goes_with_the_first_entry_and_only_with_that() {
+    let mut scene = scene();
+    let cold_start = Some(ColdStart { memory_mb: 128, ..ColdStart::default() });
+    scene.log.begin(RequestId::new(), false, cold_start);
+    assert_eq!(scene.log.end().cold_start, cold_start, "it printed nothing: the record tells");
+    scene.log.begin(RequestId::new(), false, cold_start);
+    scene.writer.write_all(b"one\n").unwrap();
+    assert_eq!(scene.log.end().cold_start, None, "the journal has it");
+    scene.log.begin(RequestId::new(), false, None);
+    scene.writer.write_all(b"two\n").unwrap();
+    scene.log.end();
+    let batches = scene.journal.batches.lock().unwrap();
+    let told: Vec<_> = batches.iter().map(|batch| batch.cold_start).collect();
+    assert_eq!(told, [cold_start, None]);
+}
+
+#[test]
 fn late_output_is_handed_over_while_nobody_calls() {
     let mut scene = scene();
     scene.log.begin(RequestId::new(), false, None);
