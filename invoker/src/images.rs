@@ -180,7 +180,7 @@ impl ImageBuilder for DockerImages {
                 Ok(_) => removed += 1,
                 // In use by a container; it goes at a later round.
                 Err(error) => {
-                    tracing::debug!(%error, image = image.id, "Could not remove an image")
+                    tracing::debug!(%error, image = image.id, "Could not remove an image");
                 }
             }
         }
