@@ -5,6 +5,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
+use tokio::task::JoinSet;
 
 use crate::recovery::leftovers;
 use crate::services::until;
@@ -87,14 +88,18 @@ async fn what_a_server_killed_in_the_middle_left_is_removed_and_events_end() {
             accepted.push(world.accept("slow", r#"{"s": 1}"#).await);
         }
         let path = "/v1/functions/slow/invocations";
-        let call = tokio::spawn(world.api(Method::POST, path).body(r#"{"s": 2}"#).send());
+        let mut calls = JoinSet::new();
+        calls.spawn(world.api(Method::POST, path).body(r#"{"s": 2}"#).send());
         until("something runs", || !runtimes(&world).is_empty());
         let running = runtimes(&world);
         let groups: Vec<String> = running.iter().flat_map(|(pid, _)| groups_of(*pid)).collect();
         let mut before = leftovers(&world);
         before.retain(|each| !each.starts_with("mount"));
         world.kill();
-        assert!(call.await.unwrap().is_err(), "{backend}: its server is gone");
+        assert!(
+            calls.join_next().await.unwrap().unwrap().is_err(),
+            "{backend}: its server is gone"
+        );
         world.start_server();
         until("what was left is removed", || {
             leftovers(&world).iter().all(|each| !before.contains(each))
@@ -144,11 +149,12 @@ async fn a_busy_sandbox_that_is_killed_fails_its_call_at_once_and_no_other() {
             assert_eq!(victims.len(), 1, "{backend}: {victims:?}");
             let (runtime, shim) = victims[0];
             let path = "/v1/functions/busy/invocations";
-            let call = tokio::spawn(send(world.api(Method::POST, path).body(r#"{"s": 25}"#)));
+            let mut calls = JoinSet::new();
+            calls.spawn(send(world.api(Method::POST, path).body(r#"{"s": 25}"#)));
             until_busy(&world).await;
             let killed = Instant::now();
             signal(if of_shim { shim } else { runtime }, "KILL");
-            let answer = call.await.unwrap();
+            let answer = calls.join_next().await.unwrap().unwrap();
             assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
             assert!(!answer.status.is_success(), "{backend}, shim {of_shim}: {answer:?}");
             let answer = world.invoke("busy", r#"{"s": 0}"#).await;
