@@ -21,8 +21,8 @@ FUNCTION = """
 import os, time
 def main_handler(event, context):
     time.sleep(event.get("sleep", 0))
-    if "n" in event:
-        print("ran", event["n"])
+    if "Time" in event:
+        print("tick", event["Time"])
     return os.getpid()
 """
 
@@ -213,14 +213,20 @@ def timers(program, database, seconds=120):
     servers = [Server(program, flags, key) for _ in range(2)]
     trigger = '[[functions.clock.triggers]]\ntype = "timer"\ncron = "* * * * * * *"\n'
     servers[0].deploy("clock", trigger)
-    time.sleep(seconds)
+    time.sleep(seconds + 5)
     servers[0].run("trigger", "disable", "clock")
-    time.sleep(3)
+    until = time.monotonic() + 60
+    while any(q["waiting"] + q["running"] for q in servers[0].get("/v1/queues")["queues"]) and time.monotonic() < until:
+        time.sleep(0.2)
+    time.sleep(1)
     page = servers[0].get("/v1/functions/clock/logs?since=1h&limit=10000")
-    ids = [line["requestId"] for line in page["lines"] if line["text"].startswith("END ")]
+    ran = [line["text"].split()[1] for line in page["lines"] if line["text"].startswith("tick ")]
     for server in servers:
         server.stop()
-    return {"seconds": seconds, "ticks_run": len(ids), "each_once": len(ids) == len(set(ids))}
+    at = sorted(time.mktime(time.strptime(each, "%Y-%m-%dT%H:%M:%SZ")) for each in ran)
+    missing = [int(before - at[0]) for before, after in zip(at, at[1:]) if 1 < after - before]
+    counted = sum(each < at[0] + seconds for each in at)
+    return {"seconds": seconds, "ticks": counted, "each_once": len(set(ran)) == len(ran), "gaps_after_s": missing}
 
 
 def main():
