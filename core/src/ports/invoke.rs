@@ -26,11 +26,7 @@ pub trait ImageBuilder: Send + Sync {
     ///
     /// # Errors
     /// The image could not be made; the message names what was missing and what to do.
-    async fn ensure(
-        &self,
-        family: Family,
-        progress: Progress<'_>,
-    ) -> Result<(), ImageError>;
+    async fn ensure(&self, family: Family, progress: Progress<'_>) -> Result<(), ImageError>;
 
     /// Removes images that this node made by recipes of an earlier program and that nothing uses
     /// any more; returns how many.

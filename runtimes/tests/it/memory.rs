@@ -69,7 +69,8 @@ fn a_runtime_that_is_killed_for_want_of_memory_is_told_apart() {
 #[test]
 fn a_script_that_needs_too_much_memory_fails_with_that() {
     let Some(group) = Group::make("shell") else { return };
-    let text = format!("#!/bin/sh\nread -r word\n[ \"$word\" = 1 ] && {{ {EATER}; exit; }}\necho 5\n");
+    let text =
+        format!("#!/bin/sh\nread -r word\n[ \"$word\" = 1 ] && {{ {EATER}; exit; }}\necho 5\n");
     let mut world = World::with_script(Adapter::Shell, "run.sh", &text);
     world.start_in(&group.0);
     assert_eq!(world.init().header.kind, Kind::Ready);

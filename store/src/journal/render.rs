@@ -60,9 +60,8 @@ fn init_report(id: RequestId, time: Timestamp, cold: &ColdStart) -> LogLine {
     if let Some(parts) = &cold.parts {
         let [code, runtime, function] =
             [parts.code, parts.runtime, parts.function].map(|part| part.as_millis());
-        text += &format!(
-            " (PullCode: {code}ms InitRuntime: {runtime}ms InitFunction: {function}ms)"
-        );
+        text +=
+            &format!(" (PullCode: {code}ms InitRuntime: {runtime}ms InitFunction: {function}ms)");
     }
     text += &format!(" Memory: {}MB", cold.memory_mb);
     if 0 < cold.memory_bytes {
