@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -48,10 +49,13 @@ class Server:
             [self.program, "serve", *listen, *self.flags], env=self.environment, stdin=subprocess.DEVNULL,
             stdout=log, stderr=log)
         until = time.monotonic() + 60
-        while not credentials.exists():
+        gateway = not any("triggers" in flag for flag in self.flags)
+        while not (credentials.exists() if gateway else "is ready" in self.log()):
             if self.process.poll() is not None or until < time.monotonic():
                 sys.exit("the server does not come up:\n" + self.log())
             time.sleep(0.01)
+        if not gateway:
+            return
         pairs = dict(line.split("=", 1) for line in credentials.read_text().splitlines())
         self.environment.update(pairs)
         self.address = pairs["HANSHU_ENDPOINT"].removeprefix("http://")
@@ -208,9 +212,15 @@ def durability(server, events=10_000, kills=5):
 
 
 def timers(program, database, seconds=120):
-    key = {"HANSHU_CLUSTER__MASTER_KEY": "ab" * 32}
-    flags = ["--sandbox", "process", "--database", database]
-    servers = [Server(program, flags, key) for _ in range(2)]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    cluster = {"HANSHU_CLUSTER__MASTER_KEY": "ab" * 32, "HANSHU_CLUSTER__TOKEN": "t" * 40,
+               "HANSHU_CLUSTER__CONTROLLER": f"http://127.0.0.1:{port}"}
+    flags = ["--sandbox", "process", "--database", database, "--roles"]
+    one = {**cluster, "HANSHU_CLUSTER__LISTEN": f"127.0.0.1:{port}"}
+    servers = [Server(program, [*flags, "gateway,controller,invoker"], one)]
+    servers += [Server(program, [*flags, "triggers"], cluster) for _ in range(2)]
     trigger = '[[functions.clock.triggers]]\ntype = "timer"\ncron = "* * * * * * *"\n'
     servers[0].deploy("clock", trigger)
     time.sleep(seconds + 5)

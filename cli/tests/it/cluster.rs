@@ -1,6 +1,7 @@
 //! The four roles as processes of their own, on one PostgreSQL and one Redis.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
@@ -8,7 +9,7 @@ use reqwest::Method;
 use crate::world::{PATIENCE, PYTHON, World, send, service};
 
 /// A new, empty database on that server; its URL.
-pub(crate) fn fresh_database(server: &str) -> String {
+fn fresh_database(server: &str) -> String {
     let name = format!("hanshu_{}_{}", std::process::id(), fastname());
     let made =
         Command::new("psql").args([server, "-qc", &format!("CREATE DATABASE {name}")]).status();
@@ -26,18 +27,24 @@ fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A gateway, and the other roles behind it.
-struct Cluster {
-    gateway: World,
+/// A gateway, and the other roles behind it: two processes with timers, two with sandboxes.
+pub(crate) struct Cluster {
+    pub(crate) gateway: World,
     _controller: World,
-    _triggers: World,
+    _triggers: [World; 2],
     invokers: Vec<World>,
 }
 
+/// A Redis database of one's own: clusters of other stories must not claim our events.
+fn fresh_redis(server: &str) -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    format!("{server}/{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
 impl Cluster {
-    fn start(backend: &str) -> Option<Self> {
+    pub(crate) fn start(backend: &str) -> Option<Self> {
         let database = fresh_database(&service("TEST_POSTGRES_URL")?);
-        let redis = format!("{}/1", service("TEST_REDIS_URL")?);
+        let redis = fresh_redis(&service("TEST_REDIS_URL")?);
         let master = "cd".repeat(32);
         let controller_port = free_port();
         let controller_url = format!("http://127.0.0.1:{controller_port}");
@@ -66,7 +73,7 @@ impl Cluster {
         };
         let controller = role("controller", controller_port);
         let invokers = vec![role("invoker", free_port()), role("invoker", free_port())];
-        let triggers = role("triggers", free_port());
+        let triggers = [role("triggers", free_port()), role("triggers", free_port())];
         let gateway = role("gateway", free_port());
         let until = Instant::now() + PATIENCE;
         let ready = || gateway.hanshu(&["list"]).code == 0;
@@ -77,7 +84,7 @@ impl Cluster {
         Some(Self { gateway, _controller: controller, _triggers: triggers, invokers })
     }
 
-    async fn ready(&self) {
+    pub(crate) async fn ready(&self) {
         let until = Instant::now() + PATIENCE;
         loop {
             let answer = send(self.gateway.api(Method::GET, "/readyz")).await;

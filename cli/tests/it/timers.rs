@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::world::{PYTHON, World, service};
+use crate::cluster::Cluster;
+use crate::world::{PYTHON, World};
 
 const CODE: &str =
     "def main_handler(event, context):\n    print('tick', event['Time'])\n    return event\n";
@@ -66,16 +67,12 @@ async fn next_ticks_are_told_in_the_timer_s_zone() {
 }
 
 #[tokio::test]
-async fn two_processes_on_one_database_queue_each_tick_once() {
-    let Some(database) = service("TEST_POSTGRES_URL") else { return };
-    let schema = crate::cluster::fresh_database(&database);
-    let shared = ["--sandbox", "process", "--database", schema.as_str()];
-    let key = ("HANSHU_CLUSTER__MASTER_KEY", "ab".repeat(32));
-    let environment = [(key.0, key.1.as_str())];
-    let one = World::start_with(&shared, &environment);
-    let _two = World::start_with(&shared, &environment);
-    one.deploy("clock", &settings(true), &[("index.py", CODE)]);
-    let log = one.log_of("clock", |log| 10 <= ticks(log).len());
+async fn two_processes_with_timers_queue_each_tick_once() {
+    let Some(cluster) = Cluster::start("process") else { return };
+    cluster.ready().await;
+    let gateway = &cluster.gateway;
+    gateway.deploy("clock", &settings(true), &[("index.py", CODE)]);
+    let log = gateway.log_of("clock", |log| 10 <= ticks(log).len());
     let mut seen = ticks(&log);
     let count = seen.len();
     seen.sort_unstable();
