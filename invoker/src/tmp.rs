@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -182,7 +182,12 @@ fn probe(shared: &Shared) -> Result<PathBuf, String> {
     if !Uid::effective().is_root() {
         return Err("only root may mount file systems".into());
     }
-    make(shared).map_err(|error| error.to_string())
+    // What a sandbox writes is nobody else's on this host: others get no further than here.
+    let private = || {
+        fs::create_dir_all(&shared.dir)?;
+        fs::set_permissions(&shared.dir, fs::Permissions::from_mode(0o700))
+    };
+    private().and_then(|()| make(shared)).map_err(|error| error.to_string())
 }
 
 /// Makes and mounts one.
@@ -198,7 +203,7 @@ fn make(shared: &Shared) -> io::Result<PathBuf> {
 fn fill(host: &Host, folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let image = folder.with_extension(IMAGE);
-    let file = fs::OpenOptions::new().write(true).create_new(true).open(&image)?;
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&image)?;
     file.set_len(TMP_BYTES + OVERHEAD_BYTES)?;
     drop(file);
     let options = "lazy_itable_init=1,nodiscard,root_owner=0:0";
