@@ -126,4 +126,7 @@ async fn roles_in_processes_of_their_own_answer_like_one() {
         let answer = cluster.gateway.invoke("echo", "{}").await;
         assert_eq!(answer.status.as_u16(), 200, "{answer:?}");
     }
+    // It comes back, and takes what it left behind with it when it stops.
+    dead.start_server();
+    assert_eq!(dead.stop(), 0);
 }
