@@ -12,7 +12,7 @@ use hanshu_gateway::internal::{Balancer, Peers, RemoteImages, RemotePackages};
 use hanshu_invoker::{Invoker, Ports};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
@@ -39,6 +39,15 @@ pub struct Platform {
     backend_tasks: TaskTracker,
     listeners: Listeners,
     credentials: Option<PathBuf>,
+    signals: Signals,
+}
+
+/// What tells the process to stop. Heard from the very start: one that comes before everything
+/// runs is heeded as soon as it does.
+#[derive(Debug)]
+struct Signals {
+    term: Signal,
+    int: Signal,
 }
 
 /// Where it listens; bound before anything runs.
@@ -65,6 +74,7 @@ impl Platform {
     /// # Errors
     /// [`Error`], in one sentence; nothing is left running then.
     pub async fn start(config: Config) -> Result<Self, Error> {
+        let signals = Signals::listen()?;
         let roles = config.roles()?;
         let folder = DataFolder::open(&config.data)?;
         let listeners = Listeners::bind(&config, roles).await?;
@@ -86,6 +96,7 @@ impl Platform {
             backend_tasks,
             listeners,
             credentials: None,
+            signals,
         };
         match platform.run_parts(roles, clock).await {
             Ok(()) => Ok(platform),
@@ -286,14 +297,11 @@ impl Platform {
     ///
     /// # Errors
     /// [`Error::Broken`]: a part ended that must not.
-    pub async fn run(self) -> Result<(), Error> {
-        let listen = |kind| signal(kind).map_err(|error| Error::Broken(error.to_string()));
-        let (mut term, mut int) =
-            (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    pub async fn run(mut self) -> Result<(), Error> {
         let broken = self.lifecycle.broken.clone();
         let was_broken = tokio::select! {
-            _ = term.recv() => false,
-            _ = int.recv() => false,
+            _ = self.signals.term.recv() => false,
+            _ = self.signals.int.recv() => false,
             () = broken.cancelled() => true,
         };
         info!("Stopping: no new work");
@@ -333,6 +341,13 @@ impl Platform {
 impl std::fmt::Debug for Platform {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Platform").field("listeners", &self.listeners).finish_non_exhaustive()
+    }
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Error> {
+        let listen = |kind| signal(kind).map_err(|error| Error::Broken(error.to_string()));
+        Ok(Self { term: listen(SignalKind::terminate())?, int: listen(SignalKind::interrupt())? })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What follows an attempt: pure. Issue 3 §D and scf.md §4.
+//! What follows an attempt: pure. SCF retries likewise (scf.md §4).
 
 use std::time::Duration;
 

@@ -57,3 +57,9 @@ fn folders(of: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(of).unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| path.is_dir()).collect()
 }
+
+#[test]
+fn the_go_example_has_the_library_that_init_gives() {
+    let copy = std::fs::read_to_string(root().join("examples/hello-go/scf/scf.go")).unwrap();
+    assert_eq!(copy, hanshu_runtimes::GO_LIBRARY);
+}

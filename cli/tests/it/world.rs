@@ -19,6 +19,8 @@ pub(crate) const BACKENDS: [&str; 2] = ["process", "docker"];
 /// A running server with its data folder.
 pub(crate) struct World {
     server: Option<Child>,
+    /// How long the log was when the server was started.
+    logged_before: usize,
     flags: Vec<String>,
     environment: Vec<(String, String)>,
     pub(crate) data: TempDir,
@@ -61,6 +63,7 @@ impl World {
     pub(crate) fn start_in(data: TempDir, flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut world = Self {
             server: None,
+            logged_before: 0,
             flags: flags.iter().map(ToString::to_string).collect(),
             environment: environment.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
             data,
@@ -78,6 +81,7 @@ impl World {
     pub(crate) fn start_server(&mut self) {
         assert!(self.server.is_none(), "it runs already");
         let _ = std::fs::remove_file(self.data.path().join("credentials.env"));
+        self.logged_before = self.log().len();
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
         let mut command = Command::new(HANSHU);
@@ -104,7 +108,7 @@ impl World {
         let other = |roles: &String| roles != "all" && !roles.contains("gateway");
         let roles = self.flags.iter().skip_while(|flag| *flag != "--roles").nth(1);
         if roles.is_some_and(other) {
-            self.log().contains("is ready")
+            self.log().get(self.logged_before..).is_some_and(|log| log.contains("is ready"))
         } else {
             self.read_credentials()
         }
