@@ -150,7 +150,7 @@ impl Pool {
                 }
                 Ok(Err(_)) => return Err(Turned::of(unavailable("the pool is gone"))),
                 Err(_) => {
-                    self.feed(Input::Expired { waiter: place.waiter });
+                    self.feed(Input::Expired { lane, waiter: place.waiter });
                     patience = Instant::now() + ASK_AGAIN;
                 }
             }
@@ -234,7 +234,7 @@ impl Pool {
             self.node.spawn(Arc::clone(self).tick_while_somebody_waits());
         }
         self.perform(effects);
-        Err(PlaceInLine { pool: Arc::clone(self), waiter, reply, answered: false })
+        Err(PlaceInLine { pool: Arc::clone(self), lane, waiter, reply, answered: false })
     }
 
     /// What happened, decided and done.
@@ -406,6 +406,7 @@ pub(crate) fn unavailable(reason: &str) -> Verdict {
 #[derive(Debug)]
 struct PlaceInLine {
     pool: Arc<Pool>,
+    lane: LaneId,
     waiter: WaiterId,
     reply: oneshot::Receiver<Reply>,
     answered: bool,
@@ -414,7 +415,7 @@ struct PlaceInLine {
 impl Drop for PlaceInLine {
     fn drop(&mut self) {
         if !self.answered {
-            self.pool.feed(Input::Abandoned { waiter: self.waiter });
+            self.pool.feed(Input::Abandoned { lane: self.lane, waiter: self.waiter });
             self.pool.lock().line.remove(&self.waiter);
         }
     }

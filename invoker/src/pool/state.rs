@@ -5,6 +5,7 @@
 //! concurrency is one. Whatever races the real world has, they reach this file as some order of
 //! [`Input`]s; `state/tests.rs` plays thousands of orders.
 
+mod climb;
 mod lane;
 mod words;
 
@@ -25,9 +26,20 @@ pub(crate) struct State {
     sandboxes: BTreeMap<SandboxKey, Sandbox>,
     next_key: u64,
     busy: u32,
+    starting: usize,
     waiting: usize,
+    /// Since when somebody has been in line without a break.
+    line_since: Option<Instant>,
     stopping: bool,
 }
+
+/// A line that has stood for so long because the function is at its concurrency is a standing one:
+/// to be long would make it slow and serve nobody more.
+const STANDING: Duration = Duration::from_secs(1);
+/// A standing line is no longer than what is served in this time, or than two events for each that
+/// runs, if that is more.
+const STANDING_WORTH: Duration = Duration::from_millis(500);
+const STANDING_EVENTS: u32 = 2;
 
 #[derive(Clone, Copy, Debug)]
 struct Sandbox {
@@ -55,7 +67,9 @@ impl State {
             sandboxes: BTreeMap::new(),
             next_key: 0,
             busy: 0,
+            starting: 0,
             waiting: 0,
+            line_since: None,
             stopping: false,
         }
     }
@@ -65,12 +79,8 @@ impl State {
         let mut todo = Actions::new();
         match input {
             Input::Requested { lane, waiter } => self.requested(now, lane, waiter, &mut todo),
-            Input::Abandoned { waiter } => {
-                if let Some(lane) = self.leave_line(waiter) {
-                    self.forget_if_empty(lane);
-                }
-            }
-            Input::Expired { waiter } => self.expired(waiter, &mut todo),
+            Input::Abandoned { lane, waiter } => self.leave_line(lane, waiter),
+            Input::Expired { lane, waiter } => self.expired(lane, waiter, &mut todo),
             Input::Started { key, took } => self.started(now, key, took, &mut todo),
             Input::StartFailed { key } => self.start_failed(now, key, &mut todo),
             Input::Blocked { key } => self.blocked(key, &mut todo),
@@ -132,26 +142,45 @@ impl State {
         let free = self.has_free_run();
         let lane = self.lanes.entry(id).or_default();
         if free
-            && lane.waiters.is_empty()
+            && lane.waiting() == 0
             && let Some((key, _)) = lane.idle.pop()
         {
             self.grant(now, key, waiter, todo);
             return;
         }
-        if self.rules.waiting_max <= self.waiting {
+        let service = lane.service;
+        if self.line_is_full(now, service) {
             let waiting = u32::try_from(self.waiting).unwrap_or(u32::MAX);
             todo.push(Action::Refuse { waiter, why: Why::LineFull { waiting } });
             self.forget_if_empty(id);
             return;
         }
-        lane.waiters.push_back((waiter, now));
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.join(waiter, now);
+        }
         self.waiting += 1;
+        self.line_since.get_or_insert(now);
         self.start_where_needed(now, id, todo);
     }
 
-    fn expired(&mut self, waiter: WaiterId, todo: &mut Actions) {
-        let Some((id, place)) = self.place_in_line(waiter) else { return };
+    /// Whether one more would be too many, for a lane whose events take `service` on average.
+    fn line_is_full(&self, now: Instant, service: Option<Duration>) -> bool {
+        if self.rules.waiting_max <= self.waiting {
+            return true;
+        }
+        let stood = self.line_since.map(|since| now.saturating_duration_since(since));
+        let (Some(service), Some(stood)) = (service, stood) else { return false };
+        if stood < STANDING || self.has_free_run() {
+            return false;
+        }
+        let worth = STANDING_WORTH.max(service * STANDING_EVENTS) * self.busy.max(1);
+        let waiting = u32::try_from(self.waiting).unwrap_or(u32::MAX);
+        worth <= service.saturating_mul(waiting)
+    }
+
+    fn expired(&mut self, id: LaneId, waiter: WaiterId, todo: &mut Actions) {
         let Some(lane) = self.lanes.get(&id) else { return };
+        let Some(place) = lane.place(waiter) else { return };
         let under_way = lane.starting.saturating_sub(lane.blocked);
         if place < under_way && self.has_free_run() {
             return;
@@ -163,9 +192,8 @@ impl State {
         } else {
             Why::TooSlow { busy: self.busy }
         };
-        self.leave_line(waiter);
         todo.push(Action::Refuse { waiter, why });
-        self.forget_if_empty(id);
+        self.leave_line(id, waiter);
     }
 
     fn started(&mut self, now: Instant, key: SandboxKey, took: Duration, todo: &mut Actions) {
@@ -182,12 +210,11 @@ impl State {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         // Nobody else can serve them: the next start would most likely fail alike.
         let hopeless = lane.starting == 0 && lane.busy == 0 && lane.idle.is_empty();
-        let answered = if hopeless { lane.waiters.len() } else { 1 };
-        for _ in 0..answered {
-            if let Some((waiter, _)) = lane.waiters.pop_front() {
-                self.waiting -= 1;
-                todo.push(Action::Refuse { waiter, why: Why::StartFailed });
-            }
+        let answered = if hopeless { lane.waiting() } else { 1 };
+        let told: SmallVec<[_; 2]> = (0..answered).filter_map(|_| lane.next()).collect();
+        self.left_line(told.len());
+        for waiter in told {
+            todo.push(Action::Refuse { waiter, why: Why::StartFailed });
         }
         self.start_where_needed(now, id, todo);
         self.forget_if_empty(id);
@@ -205,7 +232,7 @@ impl State {
             Phase::Blocked => {}
             Phase::Idle | Phase::Busy | Phase::Lent | Phase::Stopping => return,
         }
-        if lane.waiters.len() < lane.starting {
+        if lane.waiting() < lane.starting {
             self.start_over(key);
             self.sandboxes.remove(&key);
             todo.push(Action::Cancel { key });
@@ -228,6 +255,7 @@ impl State {
         let Some(id) = self.no_longer_used(key) else { return };
         if let (Some(granted), Some(lane)) = (granted, self.lanes.get_mut(&id)) {
             lane.service = average(lane.service, now.saturating_duration_since(granted));
+            lane.climb.served();
         }
         if healthy {
             self.settle(now, key, now, todo);
@@ -291,11 +319,13 @@ impl State {
         let lanes: Vec<_> = self.lanes.keys().copied().collect();
         for id in lanes {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            self.waiting -= lane.waiters.len();
-            for (waiter, _) in lane.waiters.drain(..) {
+            let told: Vec<_> = std::iter::from_fn(|| lane.next()).collect();
+            let idle = std::mem::take(&mut lane.idle);
+            self.left_line(told.len());
+            for waiter in told {
                 todo.push(Action::Refuse { waiter, why: Why::Stopping });
             }
-            for (key, _) in std::mem::take(&mut lane.idle) {
+            for (key, _) in idle {
                 self.stop(key, todo);
             }
             self.forget_if_empty(id);
@@ -322,7 +352,7 @@ impl State {
     fn settle(&mut self, now: Instant, key: SandboxKey, since: Instant, todo: &mut Actions) {
         let Some(id) = self.sandboxes.get(&key).map(|sandbox| sandbox.lane) else { return };
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        let unwanted = self.stopping || (lane.retired && lane.waiters.is_empty());
+        let unwanted = self.stopping || (lane.retired && lane.waiting() == 0);
         if unwanted {
             self.stop(key, todo);
         } else {
@@ -341,16 +371,12 @@ impl State {
     fn serve(&mut self, now: Instant, todo: &mut Actions) {
         while 0 < self.waiting && self.has_free_run() {
             let servable = self.lanes.iter().filter(|(_, lane)| !lane.idle.is_empty());
-            let oldest = servable
-                .filter_map(|(id, lane)| lane.waiters.front().map(|(_, since)| (*since, *id)))
-                .min();
+            let oldest =
+                servable.filter_map(|(id, lane)| lane.oldest().map(|since| (since, *id))).min();
             let Some((_, id)) = oldest else { return };
             let Some(lane) = self.lanes.get_mut(&id) else { return };
-            let (Some((waiter, _)), Some((key, _))) = (lane.waiters.pop_front(), lane.idle.pop())
-            else {
-                return;
-            };
-            self.waiting -= 1;
+            let (Some(waiter), Some((key, _))) = (lane.next(), lane.idle.pop()) else { return };
+            self.left_line(1);
             self.grant(now, key, waiter, todo);
         }
     }
@@ -368,26 +394,29 @@ impl State {
         todo.push(Action::Grant { waiter, key });
     }
 
-    /// Starts sandboxes for those who have waited long enough, one for each at most.
+    /// Starts sandboxes for those who have waited long enough, one for each at most. What it costs
+    /// does not grow with the line.
     fn start_where_needed(&mut self, now: Instant, id: LaneId, todo: &mut Actions) {
-        loop {
-            let all_starting: usize = self.lanes.values().map(|lane| lane.starting).sum();
-            let Some(lane) = self.lanes.get_mut(&id) else { return };
-            let sandboxes = lane.starting + lane.busy + lane.idle.len();
-            let limit = self.rules.concurrency.map_or(usize::MAX, |limit| limit as usize);
-            let enough = lane.needed(now, self.rules.target_wait) <= lane.starting
-                || self.rules.starts_max <= all_starting
-                || limit <= sandboxes;
-            // Without a free run, another sandbox would only stand beside the others.
-            if enough || self.stopping || !self.has_free_run() {
-                return;
-            }
+        // Without a free run, another sandbox would only stand beside the others.
+        if self.waiting == 0 || self.stopping || !self.has_free_run() {
+            return;
+        }
+        let Rules { concurrency, starts_max, target_wait, .. } = self.rules;
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let sandboxes = lane.starting + lane.busy + lane.idle.len();
+        let limit = concurrency.map_or(usize::MAX, |limit| limit as usize);
+        let free = limit.saturating_sub(sandboxes).min(starts_max.saturating_sub(self.starting));
+        if free == 0 {
+            return;
+        }
+        let needed = lane.needed(now, target_wait, starts_max);
+        let wanted = free.min(needed.saturating_sub(lane.starting));
+        lane.starting += wanted;
+        self.starting += wanted;
+        for _ in 0..wanted {
             let key = SandboxKey(self.next_key);
             self.next_key += 1;
             self.sandboxes.insert(key, Sandbox { lane: id, phase: Phase::Starting, granted: None });
-            if let Some(lane) = self.lanes.get_mut(&id) {
-                lane.starting += 1;
-            }
             todo.push(Action::Start { key, lane: id });
         }
     }
@@ -409,6 +438,7 @@ impl State {
             Phase::Idle | Phase::Busy | Phase::Lent | Phase::Stopping => return None,
         }
         lane.starting -= 1;
+        self.starting -= 1;
         Some(sandbox.lane)
     }
 
@@ -430,23 +460,24 @@ impl State {
         self.rules.concurrency.is_none_or(|limit| self.busy < limit)
     }
 
-    fn place_in_line(&self, waiter: WaiterId) -> Option<(LaneId, usize)> {
-        self.lanes.iter().find_map(|(id, lane)| {
-            Some((*id, lane.waiters.iter().position(|(other, _)| *other == waiter)?))
-        })
+    fn leave_line(&mut self, id: LaneId, waiter: WaiterId) {
+        if self.lanes.get_mut(&id).is_some_and(|lane| lane.leave(waiter)) {
+            self.left_line(1);
+            self.forget_if_empty(id);
+        }
     }
 
-    fn leave_line(&mut self, waiter: WaiterId) -> Option<LaneId> {
-        let (id, place) = self.place_in_line(waiter)?;
-        self.lanes.get_mut(&id)?.waiters.remove(place);
-        self.waiting -= 1;
-        Some(id)
+    fn left_line(&mut self, count: usize) {
+        self.waiting -= count;
+        if self.waiting == 0 {
+            self.line_since = None;
+        }
     }
 
     fn forget_if_empty(&mut self, id: LaneId) {
         if let Some(lane) = self.lanes.get(&id)
             && lane.retired | self.stopping
-            && lane.waiters.is_empty()
+            && lane.waiting() == 0
             && lane.idle.is_empty()
             && lane.starting + lane.busy == 0
         {

@@ -134,7 +134,7 @@ fn concurrency_is_one_for_all_lanes_and_the_longest_wait_goes_first() {
     request(&mut state, now, 10);
     let waiting = Input::Requested { lane: other, waiter: WaiterId(11) };
     assert_eq!(state.on(now, waiting), no_actions(), "a start would be of no use");
-    let expired = state.on(now, Input::Expired { waiter: WaiterId(11) });
+    let expired = state.on(now, Input::Expired { lane: other, waiter: WaiterId(11) });
     assert_eq!(expired.as_slice(), [refuse(11, Why::Concurrency { limit: 1 })]);
 }
 
@@ -144,11 +144,11 @@ fn who_waits_for_a_start_under_way_is_not_sent_away() {
     let mut state = State::new(RULES);
     request(&mut state, now, 0);
     request(&mut state, now, 1);
-    assert_eq!(state.on(now, Input::Expired { waiter: WaiterId(0) }), no_actions());
-    let second = state.on(now, Input::Expired { waiter: WaiterId(1) });
+    assert_eq!(state.on(now, Input::Expired { lane: LANE, waiter: WaiterId(0) }), no_actions());
+    let second = state.on(now, Input::Expired { lane: LANE, waiter: WaiterId(1) });
     assert_eq!(second.as_slice(), [refuse(1, Why::TooSlow { busy: 0 })]);
     state.on(now, Input::Blocked { key: SandboxKey(0) });
-    let blocked = state.on(now, Input::Expired { waiter: WaiterId(0) });
+    let blocked = state.on(now, Input::Expired { lane: LANE, waiter: WaiterId(0) });
     assert_eq!(blocked.as_slice(), [refuse(0, Why::NoRoom)]);
     let unwanted = state.on(now, Input::Blocked { key: SandboxKey(0) });
     assert_eq!(unwanted.as_slice(), [Action::Cancel { key: SandboxKey(0) }]);
@@ -170,7 +170,7 @@ fn a_cancelled_waiter_gets_nothing_and_its_sandbox_stays_warm() {
     let now = Instant::now();
     let mut state = State::new(RULES);
     request(&mut state, now, 0);
-    state.on(now, Input::Abandoned { waiter: WaiterId(0) });
+    state.on(now, Input::Abandoned { lane: LANE, waiter: WaiterId(0) });
     assert_eq!(started(&mut state, now, 0), no_actions());
     assert_eq!(request(&mut state, now, 1).as_slice(), [grant(1, 0)]);
 }

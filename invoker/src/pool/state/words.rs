@@ -20,12 +20,12 @@ pub(crate) struct WaiterId(pub(crate) u64);
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Input {
-    /// Somebody wants a sandbox.
+    /// Somebody wants a sandbox. The ids of waiters only grow.
     Requested { lane: LaneId, waiter: WaiterId },
     /// Somebody in line went away.
-    Abandoned { waiter: WaiterId },
+    Abandoned { lane: LaneId, waiter: WaiterId },
     /// Somebody's time in line is over. May be said again while a start is under way for them.
-    Expired { waiter: WaiterId },
+    Expired { lane: LaneId, waiter: WaiterId },
     /// A sandbox came up; how long that took.
     Started { key: SandboxKey, took: Duration },
     /// A sandbox did not come up.

@@ -91,8 +91,8 @@ impl World {
         self.sandboxes.get_mut(&key).unwrap().1 = life;
     }
 
-    fn pick_waiter(&self, index: usize) -> Option<WaiterId> {
-        let line: Vec<_> = self.line.keys().copied().collect();
+    fn pick_waiter(&self, index: usize) -> Option<(WaiterId, LaneId)> {
+        let line: Vec<_> = self.line.iter().map(|(waiter, lane)| (*waiter, *lane)).collect();
         (!line.is_empty()).then(|| line[index % line.len()])
     }
 
@@ -106,11 +106,13 @@ impl World {
                 self.line.insert(waiter, lane);
                 Some(Input::Requested { lane, waiter })
             }
-            Step::Abandon(index) => self.pick_waiter(index).map(|waiter| {
+            Step::Abandon(index) => self.pick_waiter(index).map(|(waiter, lane)| {
                 self.line.remove(&waiter);
-                Input::Abandoned { waiter }
+                Input::Abandoned { lane, waiter }
             }),
-            Step::Expire(index) => self.pick_waiter(index).map(|waiter| Input::Expired { waiter }),
+            Step::Expire(index) => {
+                self.pick_waiter(index).map(|(waiter, lane)| Input::Expired { lane, waiter })
+            }
             Step::StartEnds(index, good) => self.pick(index, &starting).map(|key| {
                 if good {
                     self.set(key, Life::Idle);

@@ -1,0 +1,133 @@
+//! Whether another sandbox would do more work, or only share the processor with the others: found
+//! by counting what is done before and after a start, while a line stands.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Events that take longer are too few to count between two starts; for them the line's length
+/// decides alone.
+const SHORT: Duration = Duration::from_millis(25);
+/// Counting takes so long at least, and so many times the time of an event.
+const COUNT_FOR: Duration = Duration::from_millis(100);
+const COUNT_EVENTS: u32 = 10;
+/// A step was worth it that brought this part of what it would have brought with a processor for
+/// each sandbox.
+const WORTH: f64 = 1.0 / 3.0;
+/// A peak is believed when it was seen so often in a row.
+const LOOKS: u32 = 2;
+/// After a peak was found, and after each further one at the same place: the next try.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
+
+/// A lane's way up, from one sandbox to as many as serve best.
+#[derive(Debug, Default)]
+pub(super) struct Climb {
+    served: u64,
+    mark: Option<Mark>,
+    before: Option<Rate>,
+    /// Looks in a row that saw no gain.
+    doubts: u32,
+    peak: Option<Peak>,
+}
+
+/// Where counting began.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    at: Instant,
+    served: u64,
+    sandboxes: usize,
+}
+
+/// What so many sandboxes did in a second.
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    sandboxes: usize,
+    per_s: f64,
+}
+
+/// More sandboxes were of no use.
+#[derive(Clone, Copy, Debug)]
+struct Peak {
+    sandboxes: usize,
+    service: Duration,
+    until: Instant,
+    pause: Duration,
+}
+
+impl Climb {
+    /// Whether events of this length are counted at all.
+    pub(super) fn measures(service: Duration) -> bool {
+        service <= SHORT
+    }
+
+    /// An event gave its sandbox back.
+    pub(super) fn served(&mut self) {
+        self.served += 1;
+    }
+
+    /// Whether another step up may be made from `up` sandboxes. Asked again and again while
+    /// there is a line (since `line_since`) and no start is under way: it takes some time to tell.
+    pub(super) fn goes_on(
+        &mut self,
+        now: Instant,
+        up: usize,
+        line_since: Option<Instant>,
+        service: Duration,
+    ) -> bool {
+        if self.peak.is_some_and(|peak| peak.holds(now, up, service)) {
+            return false;
+        }
+        let Some(per_s) = self.rate(now, up, line_since, service) else { return false };
+        let step = self.before.filter(|before| before.sandboxes < up && 0.0 < before.per_s);
+        let worth = step.is_none_or(|before| {
+            let ideal = up as f64 / before.sandboxes as f64 - 1.0;
+            1.0 + ideal * WORTH <= per_s / before.per_s
+        });
+        if worth {
+            self.doubts = 0;
+            self.before = Some(Rate { sandboxes: up, per_s });
+            return true;
+        }
+        self.mark = None;
+        self.doubts += 1;
+        if LOOKS <= self.doubts {
+            self.doubts = 0;
+            self.before = None;
+            let again = self.peak.filter(|peak| peak.is_of(service));
+            let pause = again.map_or(PAUSE.0, |peak| (peak.pause * 2).min(PAUSE.1));
+            self.peak = Some(Peak { sandboxes: up, service, until: now + pause, pause });
+        }
+        false
+    }
+
+    /// What is done in a second by `up` sandboxes; `None` before enough was counted. Only while a
+    /// line stands is it what they can do.
+    fn rate(
+        &mut self,
+        now: Instant,
+        up: usize,
+        line_since: Option<Instant>,
+        service: Duration,
+    ) -> Option<f64> {
+        let line_since = line_since?;
+        let fits = |mark: &Mark| mark.sandboxes == up && line_since <= mark.at;
+        let Some(mark) = self.mark.filter(fits) else {
+            self.mark = Some(Mark { at: now, served: self.served, sandboxes: up });
+            return None;
+        };
+        let counted = now.saturating_duration_since(mark.at);
+        let enough = COUNT_FOR.max(service * COUNT_EVENTS) <= counted;
+        enough.then(|| (self.served - mark.served) as f64 / counted.as_secs_f64())
+    }
+}
+
+impl Peak {
+    fn holds(&self, now: Instant, up: usize, service: Duration) -> bool {
+        now < self.until && self.sandboxes <= up && self.is_of(service)
+    }
+
+    /// Whether the events are still of the kind that it was found with.
+    fn is_of(&self, service: Duration) -> bool {
+        service <= self.service * 2 && self.service <= service * 2
+    }
+}
