@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hanshu_core::ports::JournalError;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::entry::Entry;
@@ -19,7 +19,7 @@ const ENTRIES_MAX: usize = 16_384;
 const BYTES_MAX: usize = 32 * 1024 * 1024;
 /// A batch is written when its first entry is so old …
 const BATCH_WAIT: Duration = Duration::from_millis(20);
-/// … or when it holds so much.
+/// … or when so much waits.
 const BATCH_BYTES: usize = 256 * 1024;
 /// The longest wait for everything handed over to be written.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(10);
@@ -64,6 +64,8 @@ enum Message {
 #[derive(Debug, Default)]
 struct Counts {
     bytes_waiting: AtomicUsize,
+    /// Says that the writer should not gather any longer.
+    hurry: Notify,
     dropped_lines: AtomicU64,
     dropped_records: AtomicU64,
 }
@@ -84,7 +86,11 @@ impl Ring {
             self.counts.lose(&entry);
             return;
         }
-        if let Err(error) = self.sender.try_send(Message::Entry(entry)) {
+        let sent = self.sender.try_send(Message::Entry(entry));
+        if waiting - bytes < BATCH_BYTES && BATCH_BYTES <= waiting {
+            self.counts.hurry.notify_one();
+        }
+        if let Err(error) = sent {
             self.counts.bytes_waiting.fetch_sub(bytes, Ordering::Relaxed);
             let (mpsc::error::TrySendError::Full(message)
             | mpsc::error::TrySendError::Closed(message)) = error;
@@ -100,6 +106,7 @@ impl Ring {
             let (answer, written) = oneshot::channel();
             let gone = |_| JournalError("its writer has ended".into());
             self.sender.send(Message::Flush(answer)).await.map_err(|_| gone(()))?;
+            self.counts.hurry.notify_one();
             written.await.map_err(|_| gone(()))?
         };
         let late = |_| JournalError(format!("no flush within {} s", FLUSH_DEADLINE.as_secs()));
@@ -147,10 +154,14 @@ impl JournalWriter {
         }
     }
 
-    /// Gathers for a moment, writes, and answers who waits for it.
+    /// Gathers for a moment, writes, and answers who waits for it. While it gathers it does not
+    /// listen: an entry that comes then costs its sender no wake-up of this task.
     async fn write_batch(&mut self, first: Message, was_failing: &mut bool) {
-        let deadline = Instant::now() + BATCH_WAIT;
         let (mut batch, mut bytes, mut flushes) = (Vec::new(), 0, Vec::new());
+        let much_waits = BATCH_BYTES <= self.counts.bytes_waiting.load(Ordering::Relaxed);
+        if matches!(first, Message::Entry(_)) && !much_waits {
+            let _ = timeout(BATCH_WAIT, self.counts.hurry.notified()).await;
+        }
         let mut next = Some(first);
         while let Some(message) = next {
             match message {
@@ -163,7 +174,7 @@ impl JournalWriter {
             if BATCH_BYTES <= bytes || !flushes.is_empty() {
                 break;
             }
-            next = timeout_at(deadline, self.receiver.recv()).await.unwrap_or(None);
+            next = self.receiver.try_recv().ok();
         }
         let written = self.write(batch, bytes).await;
         match (&written, *was_failing) {
