@@ -17,7 +17,7 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Place;
-use crate::backend::{Backend, Network, Sandbox, SandboxSpec, StartError};
+use crate::backend::{Backend, Network, Sandbox, SandboxSpec, StartError, Whose};
 use crate::config::Options;
 use crate::control::{Control, End, Leash, send_json};
 use crate::exchange::{ConnError, DataConn, Frame};
@@ -173,11 +173,12 @@ impl Launcher {
         Ok(SandboxSpec {
             instance: id,
             node: self.node.clone(),
-            function: revision.function.clone(),
-            version: revision.version,
-            revision: revision.digest.clone(),
+            whose: Whose::Function {
+                function: revision.function.clone(),
+                version: revision.version,
+                code_dir,
+            },
             family,
-            code_dir,
             memory_mb: config.memory_mb,
             cpu_milli: self.options.cpu_milli,
             network: match config.network {

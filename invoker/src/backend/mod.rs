@@ -9,10 +9,10 @@ mod guarantee;
 pub(crate) mod process;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use hanshu_core::{Digest, ErrorKind, Family, FunctionId, InstanceId, NodeId, Qualifier};
+use hanshu_core::{ErrorKind, Family, FunctionId, InstanceId, NodeId, Qualifier};
 
 pub use guarantee::{Guarantee, Held};
 
@@ -27,7 +27,7 @@ pub trait Backend: Send + Sync + fmt::Debug {
     fn default_network(&self, family: Family) -> Network;
 
     /// Runs `/var/runtime/hanshu shim` as process 1 of a new sandbox with the mounts of
-    /// `PROTOCOL.md` (`spec.run_dir` read-only at `/run/hanshu`, `spec.code_dir` read-only at
+    /// `PROTOCOL.md` (`spec.run_dir` read-only at `/run/hanshu`, the function's code read-only at
     /// `/var/user`, a `/tmp`), standard output and error to `/run/hanshu/out`, standard input from
     /// `/dev/null`. Returns as soon as it was started; whether it answers is the caller's to see.
     ///
@@ -37,6 +37,14 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`StartError`]; nothing of it is the function's fault save `Unsupported`.
     async fn start(&self, spec: &SandboxSpec) -> Result<Box<dyn Sandbox>, StartError>;
+
+    /// Whether it can start stem cells here: sandboxes that are [`Whose::Nobody`]'s at first.
+    ///
+    /// # Errors
+    /// Why it cannot; for people.
+    fn stem_cells(&self) -> Result<(), String> {
+        Err(format!("{} sandboxes start with their code in place", self.name()))
+    }
 
     /// Removes what an earlier process of this node left behind (containers, cgroups, mounts);
     /// returns how many sandboxes that were. Called once, before the first start.
@@ -62,6 +70,15 @@ pub trait Sandbox: Send + Sync + fmt::Debug {
     /// everything of it except `run_dir`. Called once, in a task that nobody drops half-way.
     /// Problems are logged, not returned: there is nothing a caller could do.
     async fn stop(&self);
+
+    /// Shows a stem cell its function's code: from here on `code_dir` is read-only at `/var/user`.
+    /// Called at most once, before any code of a user runs in it.
+    ///
+    /// # Errors
+    /// [`StartError`]; the stem cell is of no use then.
+    async fn give_code(&self, code_dir: &Path) -> Result<(), StartError> {
+        Err(StartError::Unsupported(format!("no place for `{}`", code_dir.display())))
+    }
 
     /// Returns when process 1 has ended. May never return where that cannot be known: then a
     /// sandbox that does not come up is given up after a time limit only.
@@ -101,16 +118,10 @@ pub struct SandboxSpec {
     pub instance: InstanceId,
     /// Whose it is: the label by which leftovers are found.
     pub node: NodeId,
-    /// For labels.
-    pub function: FunctionId,
-    /// For labels.
-    pub version: Qualifier,
-    /// The revision, for labels.
-    pub revision: Digest,
+    /// For whom it is started.
+    pub whose: Whose,
     /// Which image or interpreter.
     pub family: Family,
-    /// The unpacked package; `/var/user`.
-    pub code_dir: PathBuf,
     /// MiB: the limit of the whole sandbox, without swap.
     pub memory_mb: u32,
     /// Thousandths of one core.
@@ -126,6 +137,22 @@ pub struct SandboxSpec {
     /// Holds `control.sock`, `data.sock` and the FIFO `out`, all owned by `uid`;
     /// `/run/hanshu`.
     pub run_dir: PathBuf,
+}
+
+/// For whom a sandbox is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// For a function.
+    Function {
+        /// For labels.
+        function: FunctionId,
+        /// For labels.
+        version: Qualifier,
+        /// The unpacked package; `/var/user`.
+        code_dir: PathBuf,
+    },
+    /// For nobody yet: a stem cell. Its code comes with [`Sandbox::give_code`].
+    Nobody,
 }
 
 /// What a sandbox may reach.

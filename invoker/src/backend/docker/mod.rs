@@ -8,6 +8,7 @@ mod firewall;
 mod guarantees;
 mod network;
 mod sandbox;
+mod slots;
 mod spec;
 mod sweep;
 
@@ -27,14 +28,16 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::backend::{Backend, Guarantee, Network, Sandbox, SandboxSpec, StartError};
+use crate::backend::{Backend, Guarantee, Network, Sandbox, SandboxSpec, StartError, Whose};
 use crate::cgroup::{Group, Hierarchy};
 use crate::host::Host;
 use crate::images;
-use crate::tmp::{Tmp, TmpPool};
+use crate::tmp::TmpPool;
 pub(crate) use engine::{Engine, EngineError};
 use network::Bridge;
 use sandbox::DockerSandbox;
+use slots::Slots;
+use spec::Places;
 pub(crate) use spec::{LABEL, filter as of_node};
 
 /// Starts at once for each core: with more, every one takes longer and none is ready earlier.
@@ -74,6 +77,8 @@ struct Shared {
     options: DockerOptions,
     engine: Arc<Engine>,
     tmp: TmpPool,
+    /// Where stem cells get their code, or why there can be none.
+    slots: Result<Slots, String>,
     /// Names of the containers that are somebody's. All others of this node are strays.
     live: Mutex<HashSet<String>>,
     /// Whether the first sweep was; from then on, each return of the engine sweeps.
@@ -90,13 +95,15 @@ impl DockerBackend {
         let engine = Arc::new(Engine::new(options.engine.as_deref()));
         engine.client().await?;
         let (tmp_dir, tracker) = (options.dir.join("tmp"), tasks.clone());
+        let slots_dir = options.dir.join("stems");
         let asked = Arc::clone(&engine);
-        let (host, tmp) = tasks
+        let (host, tmp, slots) = tasks
             .spawn_blocking(move || {
                 // The engine sees it at the same path, or is far.
                 let made = fs::create_dir_all(&tmp_dir);
                 let host = made.ok().and_then(|()| asked.host(&tmp_dir)).ok_or(FAR);
-                (host.clone(), TmpPool::open(&tmp_dir, host, tracker))
+                let slots = Slots::open(&slots_dir, &host);
+                (host.clone(), TmpPool::open(&tmp_dir, host, tracker), slots)
             })
             .await
             .map_err(|error| StartError::failed("prepare /tmp", error))?;
@@ -108,6 +115,7 @@ impl DockerBackend {
                 options,
                 engine,
                 tmp,
+                slots,
                 live: Mutex::default(),
                 swept: AtomicBool::new(false),
                 images: Arc::default(),
@@ -141,14 +149,14 @@ impl DockerBackend {
         &self,
         docker: &Docker,
         spec: &SandboxSpec,
-        tmp: &Tmp,
+        places: Places<'_>,
     ) -> Result<Option<Group>, EngineError> {
         let engine = &self.shared.engine;
         let network = match spec.network {
             Network::None => spec::NO_NETWORK,
             Network::Bridge => self.bridge.ensure(engine, docker).await?,
         };
-        let body = spec::container(&self.shared.options, spec, network, tmp);
+        let body = spec::container(&self.shared.options, spec, network, places);
         let name = spec::name(spec.instance);
         let options = CreateContainerOptions { name: Some(name.clone()), ..Default::default() };
         engine.ask("create a container", docker.create_container(Some(options), body)).await?;
@@ -170,6 +178,21 @@ impl DockerBackend {
     }
 }
 
+impl DockerBackend {
+    /// Where a stem cell's code will be; none for others.
+    fn slot(&self, spec: &SandboxSpec) -> Result<Option<PathBuf>, StartError> {
+        match (&spec.whose, &self.shared.slots) {
+            (Whose::Function { .. }, _) => Ok(None),
+            (Whose::Nobody, Ok(slots)) => {
+                let made = slots.make(spec.instance);
+                made.map(Some)
+                    .map_err(|error| StartError::failed("make a stem cell's folder", error))
+            }
+            (Whose::Nobody, Err(reason)) => Err(StartError::Unsupported(reason.clone())),
+        }
+    }
+}
+
 #[async_trait]
 impl Backend for DockerBackend {
     fn name(&self) -> &'static str {
@@ -187,16 +210,24 @@ impl Backend for DockerBackend {
         let docker = self.client().await?;
         let tmp = self.shared.tmp.take(spec.uid).await;
         let tmp = tmp.map_err(|error| StartError::failed("make /tmp", error))?;
+        let slot = match self.slot(spec) {
+            Ok(slot) => slot,
+            Err(error) => {
+                self.shared.tmp.give_back(tmp).await;
+                return Err(error);
+            }
+        };
         let name = spec::name(spec.instance);
         self.shared.live().insert(name.clone());
-        let started = self.start_in(&docker, spec, &tmp).await;
+        let places = Places { tmp: &tmp, slot: slot.as_deref() };
+        let started = self.start_in(&docker, spec, places).await;
         let group = started.as_ref().ok().and_then(Option::as_ref).is_some();
         tracing::debug!(instance = %spec.instance, group, "Started a container");
         let (group, error) = match started {
             Ok(group) => (group, None),
             Err(error) => (None, Some(error)),
         };
-        let sandbox = DockerSandbox::new(name, group, tmp, Arc::clone(&self.shared));
+        let sandbox = DockerSandbox::new(name, group, (tmp, slot), Arc::clone(&self.shared));
         match error {
             None => Ok(Box::new(sandbox)),
             Some(error) => {
@@ -204,6 +235,13 @@ impl Backend for DockerBackend {
                 Err(self.shared.explained(error, spec.family))
             }
         }
+    }
+
+    fn stem_cells(&self) -> Result<(), String> {
+        if self.groups.is_none() {
+            return Err("control groups are out of reach".into());
+        }
+        self.shared.slots.as_ref().map(|_| ()).map_err(Clone::clone)
     }
 
     async fn sweep(&self) -> Result<u32, StartError> {
@@ -233,7 +271,12 @@ impl Backend for DockerBackend {
         }
         self.bridge.clear_firewall().await;
         let shared = Arc::clone(&self.shared);
-        let closed = tokio::task::spawn_blocking(move || shared.tmp.close());
+        let closed = tokio::task::spawn_blocking(move || {
+            shared.tmp.close();
+            if let Ok(slots) = &shared.slots {
+                slots.clear();
+            }
+        });
         let _ = closed.await;
     }
 }

@@ -1,6 +1,7 @@
 //! A container, from its start to its removal.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -8,8 +9,9 @@ use bollard::errors::Error as ClientError;
 use bollard::query_parameters::{RemoveContainerOptions, WaitContainerOptions};
 use futures_util::StreamExt as _;
 
+use super::slots::Slots;
 use super::{EngineError, Shared};
-use crate::backend::Sandbox;
+use crate::backend::{Sandbox, StartError};
 use crate::cgroup::Group;
 use crate::tmp::Tmp;
 
@@ -17,12 +19,19 @@ pub(super) struct DockerSandbox {
     name: String,
     group: Option<Group>,
     tmp: Mutex<Option<Tmp>>,
+    /// Where a stem cell's code is mounted.
+    slot: Option<PathBuf>,
     shared: Arc<Shared>,
 }
 
 impl DockerSandbox {
-    pub(super) fn new(name: String, group: Option<Group>, tmp: Tmp, shared: Arc<Shared>) -> Self {
-        Self { name, group, tmp: Mutex::new(Some(tmp)), shared }
+    pub(super) fn new(
+        name: String,
+        group: Option<Group>,
+        (tmp, slot): (Tmp, Option<PathBuf>),
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self { name, group, tmp: Mutex::new(Some(tmp)), slot, shared }
     }
 
     async fn remove(&self) -> Result<(), EngineError> {
@@ -46,11 +55,23 @@ impl Sandbox for DockerSandbox {
             let container = &self.name;
             tracing::warn!(%error, container, "Could not remove a container; the next sweep will");
         }
+        if let Some(slot) = &self.slot {
+            Slots::remove(slot);
+        }
         let tmp = self.tmp.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(tmp) = tmp {
             self.shared.tmp.give_back(tmp).await;
         }
         self.shared.live().remove(&self.name);
+    }
+
+    async fn give_code(&self, code_dir: &Path) -> Result<(), StartError> {
+        let (Some(slot), Ok(slots)) = (&self.slot, &self.shared.slots) else {
+            return Err(StartError::Unsupported("this sandbox has its code already".into()));
+        };
+        slots
+            .fill(slot, code_dir)
+            .map_err(|error| StartError::failed("show a stem cell its code", error))
     }
 
     async fn ended(&self) {

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions,
+    MountBindOptionsPropagationEnum, MountType, ResourcesUlimits,
 };
 use hanshu_core::{InstanceId, NodeId};
 use hanshu_runtimes::wire::SHIM_ENV;
 
 use super::DockerOptions;
-use crate::backend::SandboxSpec;
+use crate::backend::{SandboxSpec, Whose};
 use crate::images;
 use crate::tmp::{MEMORY_TMP_BYTES, Tmp};
 
@@ -22,6 +23,18 @@ pub(super) const NO_NETWORK: &str = "none";
 const OOM_SCORE_ADJ: i64 = 500;
 /// Docker's unit: 1,024 are one core's worth when cores are scarce.
 const SHARES_PER_CORE: i64 = 1024;
+
+/// Where the code is.
+const CODE_DIR: &str = "/var/user";
+
+/// Folders of the host that are made for one container.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places<'a> {
+    /// `/tmp`.
+    pub(super) tmp: &'a Tmp,
+    /// For a stem cell: where its code will be mounted.
+    pub(super) slot: Option<&'a Path>,
+}
 
 /// A container's name.
 pub(super) fn name(instance: InstanceId) -> String {
@@ -38,14 +51,18 @@ pub(super) fn container(
     options: &DockerOptions,
     spec: &SandboxSpec,
     network: &str,
-    tmp: &Tmp,
+    places: Places<'_>,
 ) -> ContainerCreateBody {
-    let labels = [
-        (LABEL, spec.node.to_string()),
-        ("hanshu.function", spec.function.to_string()),
-        ("hanshu.version", spec.version.to_string()),
-        ("hanshu.instance", spec.instance.to_string()),
-    ];
+    let mut labels =
+        vec![(LABEL, spec.node.to_string()), ("hanshu.instance", spec.instance.to_string())];
+    match &spec.whose {
+        Whose::Function { function, version, .. } => {
+            labels.push(("hanshu.function", function.to_string()));
+            labels.push(("hanshu.version", version.to_string()));
+        }
+        // Labels last as long as the container does, so that this one never gets its function's.
+        Whose::Nobody => labels.push(("hanshu.stem", "true".into())),
+    }
     ContainerCreateBody {
         image: Some(images::reference(spec.family)),
         hostname: Some("hanshu".into()),
@@ -54,21 +71,26 @@ pub(super) fn container(
         entrypoint: Some(vec!["/var/runtime/hanshu".into()]),
         cmd: Some(["shim", "--dir", "/run/hanshu"].map(str::to_owned).to_vec()),
         env: Some(vec![format!("{}={}", SHIM_ENV.0, SHIM_ENV.1)]),
-        labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).into()),
-        host_config: Some(host(options, spec, network, tmp)),
+        labels: Some(labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+        host_config: Some(host(options, spec, network, places)),
         ..Default::default()
     }
 }
 
-fn host(options: &DockerOptions, spec: &SandboxSpec, network: &str, tmp: &Tmp) -> HostConfig {
+fn host(
+    options: &DockerOptions,
+    spec: &SandboxSpec,
+    network: &str,
+    places: Places<'_>,
+) -> HostConfig {
     let memory = i64::from(spec.memory_mb) * 1024 * 1024;
     let mut mounts = vec![
         bind(&spec.run_dir, "/run/hanshu", true),
-        bind(&spec.code_dir, "/var/user", true),
         bind(&options.runtime_dir, "/var/runtime", true),
     ];
+    mounts.extend(code(&spec.whose, places.slot));
     let mut tmpfs = None;
-    match tmp {
+    match places.tmp {
         Tmp::Folder(folder) => mounts.push(bind(folder, "/tmp", false)),
         Tmp::Memory => {
             let how = format!("rw,nosuid,nodev,exec,mode=1777,size={MEMORY_TMP_BYTES}");
@@ -95,6 +117,20 @@ fn host(options: &DockerOptions, spec: &SandboxSpec, network: &str, tmp: &Tmp) -
     }
 }
 
+/// What is seen at `/var/user`: the code, or what is mounted on a stem cell's slot from now on.
+fn code(whose: &Whose, slot: Option<&Path>) -> Option<Mount> {
+    match whose {
+        Whose::Function { code_dir, .. } => Some(bind(code_dir, CODE_DIR, true)),
+        Whose::Nobody => slot.map(|slot| Mount {
+            bind_options: Some(MountBindOptions {
+                propagation: Some(MountBindOptionsPropagationEnum::RSLAVE),
+                ..Default::default()
+            }),
+            ..bind(slot, CODE_DIR, true)
+        }),
+    }
+}
+
 fn bind(source: &Path, target: &str, read_only: bool) -> Mount {
     Mount {
         typ: Some(MountType::BIND),
@@ -112,24 +148,33 @@ fn ulimit(name: &str, value: u64) -> ResourcesUlimits {
 
 #[cfg(test)]
 mod tests {
-    use hanshu_core::{Digest, Family, FunctionId};
+    use hanshu_core::{Family, FunctionId};
 
     use super::*;
     use crate::backend::Network;
 
-    fn made(tmp: &Tmp) -> HostConfig {
-        let node: NodeId = "n1".parse().unwrap();
-        let spec = SandboxSpec {
-            instance: InstanceId::new(),
-            node: node.clone(),
+    fn of_hello() -> Whose {
+        Whose::Function {
             function: FunctionId {
                 namespace: "default".parse().unwrap(),
                 name: "hello".parse().unwrap(),
             },
             version: "$LATEST".parse().unwrap(),
-            revision: Digest::from_bytes([7; 32]),
-            family: Family::Python,
             code_dir: "/data/code/x".into(),
+        }
+    }
+
+    fn made(tmp: &Tmp) -> HostConfig {
+        of(of_hello(), Places { tmp, slot: None }).host_config.unwrap()
+    }
+
+    fn of(whose: Whose, places: Places<'_>) -> ContainerCreateBody {
+        let node: NodeId = "n1".parse().unwrap();
+        let spec = SandboxSpec {
+            instance: InstanceId::new(),
+            node: node.clone(),
+            whose,
+            family: Family::Python,
             memory_mb: 128,
             cpu_milli: 500,
             network: Network::None,
@@ -144,10 +189,33 @@ mod tests {
             dir: "/data/docker".into(),
             runtime_dir: "/data/runtime/z".into(),
         };
-        let body = container(&options, &spec, NO_NETWORK, tmp);
+        let body = container(&options, &spec, NO_NETWORK, places);
         assert_eq!(body.user.as_deref(), Some("700001:700001"));
-        assert_eq!(body.labels.unwrap()[LABEL], "n1");
-        body.host_config.unwrap()
+        assert_eq!(body.labels.as_ref().unwrap()[LABEL], "n1");
+        body
+    }
+
+    #[test]
+    fn a_stem_cell_differs_in_its_labels_and_where_its_code_comes_from() {
+        let tmp = Tmp::Folder("/data/tmp/1".into());
+        let slot = Path::new("/data/slots/shared/x");
+        let mut stem = of(Whose::Nobody, Places { tmp: &tmp, slot: Some(slot) });
+        let mut plain = of(of_hello(), Places { tmp: &tmp, slot: None });
+        let code_of = |body: &mut ContainerCreateBody| {
+            let mounts = body.host_config.as_mut().unwrap().mounts.as_mut().unwrap();
+            let at = mounts.iter().position(|one| one.target.as_deref() == Some(CODE_DIR));
+            mounts.remove(at.unwrap())
+        };
+        let (its, other) = (code_of(&mut stem), code_of(&mut plain));
+        assert_eq!(its.source.as_deref(), slot.to_str());
+        assert_eq!((its.read_only, other.read_only), (Some(true), Some(true)));
+        assert!(!stem.labels.take().unwrap().contains_key("hanshu.function"));
+        plain.labels = None;
+        // Each has folders of its own.
+        let run = |body: &mut ContainerCreateBody| body.host_config.as_mut().unwrap().mounts = None;
+        run(&mut stem);
+        run(&mut plain);
+        assert_eq!(stem, plain);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use hanshu_runtimes::confine::{self, Bind, Plan, Privileges};
 use nix::unistd::{Gid, Uid};
 
 use super::{Parts, ProcessOptions};
-use crate::backend::{Network, SandboxSpec};
+use crate::backend::{Network, SandboxSpec, Whose};
 use crate::tmp::{MEMORY_TMP_BYTES, Tmp};
 
 /// Where no group bounds memory, each process may have this much more than the function: stacks
@@ -19,11 +19,13 @@ const TRIAL: &str = "/usr/bin/true";
 
 /// The plan of a sandbox.
 pub(super) fn of(options: &ProcessOptions, spec: &SandboxSpec, parts: &Parts) -> Plan {
-    let mut binds = vec![
-        bind(&spec.run_dir, "/run/hanshu"),
-        bind(&spec.code_dir, "/var/user"),
-        bind(&options.runtime_dir, "/var/runtime"),
-    ];
+    let mut binds =
+        vec![bind(&spec.run_dir, "/run/hanshu"), bind(&options.runtime_dir, "/var/runtime")];
+    match &spec.whose {
+        Whose::Function { code_dir, .. } => binds.push(bind(code_dir, "/var/user")),
+        // `Backend::stem_cells` says that there are none.
+        Whose::Nobody => {}
+    }
     binds.extend(options.shown.iter().map(|path| bind(path, path)));
     let view = parts.group.as_ref().and_then(|group| group.memory_view());
     binds.extend(view.map(|(source, target)| Bind { source, target }));

@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use hanshu_core::{Digest, Family, FunctionId, InstanceId, NodeId};
-use hanshu_invoker::{Backend, Network, Sandbox, SandboxSpec};
+use hanshu_core::{Family, FunctionId, InstanceId, NodeId};
+use hanshu_invoker::{Backend, Network, Sandbox, SandboxSpec, Whose};
 use hanshu_runtimes::wire::{Adapter, Exited, HEADER_LEN, Header, Init, Kind, Start};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -95,14 +95,15 @@ impl Node {
         SandboxSpec {
             instance,
             node: self.id.clone(),
-            function: FunctionId {
-                namespace: "default".parse().unwrap(),
-                name: "hello".parse().unwrap(),
+            whose: Whose::Function {
+                function: FunctionId {
+                    namespace: "default".parse().unwrap(),
+                    name: "hello".parse().unwrap(),
+                },
+                version: "$LATEST".parse().unwrap(),
+                code_dir: self.dir.path().join("code"),
             },
-            version: "$LATEST".parse().unwrap(),
-            revision: Digest::from_bytes([7; 32]),
             family,
-            code_dir: self.dir.path().join("code"),
             memory_mb: 128,
             cpu_milli: 1000,
             network,
