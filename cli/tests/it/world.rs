@@ -1,5 +1,6 @@
 //! A server of one's own: the built program, an own data folder, free ports.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ pub(crate) struct World {
     logged_before: usize,
     flags: Vec<String>,
     environment: Vec<(String, String)>,
+    /// Whom it runs as, if not as us.
+    user: Option<u32>,
     pub(crate) data: TempDir,
     http: reqwest::Client,
     pub(crate) endpoint: String,
@@ -61,20 +64,40 @@ impl World {
 
     /// A server with its data in this folder.
     pub(crate) fn start_in(data: TempDir, flags: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut world = Self {
+        let mut world = Self::new(data, flags, environment);
+        world.start_server();
+        world
+    }
+
+    /// A server that this user runs, who may read nothing of ours. We are root.
+    pub(crate) fn start_as(user: u32, flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut world = Self::new(tempfile::tempdir().unwrap(), flags, environment);
+        std::os::unix::fs::chown(world.data.path(), Some(user), Some(user)).unwrap();
+        std::fs::copy(HANSHU, world.own_program()).unwrap();
+        world.user = Some(user);
+        world.start_server();
+        world
+    }
+
+    fn new(data: TempDir, flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self {
             server: None,
             logged_before: 0,
             flags: flags.iter().map(ToString::to_string).collect(),
             environment: environment.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+            user: None,
             data,
             http: reqwest::Client::builder().no_proxy().timeout(PATIENCE * 3).build().unwrap(),
             endpoint: String::new(),
             http_endpoint: String::new(),
             id: String::new(),
             key: String::new(),
-        };
-        world.start_server();
-        world
+        }
+    }
+
+    /// The program where a user finds it who may not look into our folders.
+    fn own_program(&self) -> PathBuf {
+        self.data.path().join("program")
     }
 
     /// Starts the server (again).
@@ -84,7 +107,11 @@ impl World {
         self.logged_before = self.log().len();
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
-        let mut command = Command::new(HANSHU);
+        let program = self.user.map_or_else(|| PathBuf::from(HANSHU), |_| self.own_program());
+        let mut command = Command::new(program);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user).current_dir("/");
+        }
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--data"])
             .arg(self.data.path())
