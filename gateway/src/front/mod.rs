@@ -104,6 +104,11 @@ async fn serve_connection<A: Answer>(
     if stream.set_nodelay(true).is_err() {
         return;
     }
+    // Who has said nothing is owed nothing when we stop: hyper would wait for a first request.
+    let spoken = tokio::time::timeout(options.header_read_timeout, stream.readable());
+    if !matches!(stop.run_until_cancelled(spoken).await, Some(Ok(Ok(())))) {
+        return;
+    }
     let io = TokioIo::new(ClientIo::new(stream, options.write_timeout));
     let service = service_fn(move |request| {
         let answer = answer.clone();

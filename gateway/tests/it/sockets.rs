@@ -119,8 +119,11 @@ async fn stopping_ends_idle_connections_and_lets_running_calls_end() {
     busy.write_all(text.as_bytes()).await.unwrap();
     timeout(PATIENCE, world.echo.began.notified()).await.unwrap();
 
+    let mut silent = TcpStream::connect(address).await.unwrap();
+
     drop(stop);
     assert_eq!(read_all(&mut idle).await, "");
+    assert_eq!(read_all(&mut silent).await, "", "who never said a word holds nothing up");
     world.echo.release.notify_one();
     assert!(read_all(&mut busy).await.ends_with("\r\n\r\n\"released\""));
 }
