@@ -29,6 +29,9 @@ use crate::uids::Uids;
 
 /// After the data connection has ended: how long the shim may take to say why.
 const LAST_WORDS_WAIT: Duration = Duration::from_millis(100);
+/// Bytes of a failure's message, of its type, of its stack: more than our bootstraps let through,
+/// which count 65,536 characters and cut in the middle.
+const FAILURE_TEXT_BYTES_MAX: usize = 4 * 65_536 + 256;
 
 /// What starting needs.
 #[derive(Clone)]
@@ -293,7 +296,7 @@ async fn load(data: std::os::unix::net::UnixListener, start: &Start) -> Result<L
     send_json(&mut stream, Kind::Init, &start.init).await?;
     let std = stream.into_std()?;
     let twin = std.try_clone()?;
-    let mut conn = DataConn::new(UnixStream::from_std(std)?);
+    let mut conn = DataConn::new(std)?;
     let Frame { header, body } = conn.read_frame().await?;
     match header.kind {
         Kind::Ready => Ok(Loaded { conn, twin, begun }),
@@ -376,14 +379,38 @@ pub(crate) fn out_of_memory(memory_mb: u32) -> Failure {
     Failure::seen(StatusCode::MemoryLimitReached, format!("Task memory exceeded {memory_mb} MB"))
 }
 
-/// A runtime's failure as callers see it.
+/// A runtime's failure as callers see it. It is kept and shown, so its texts are bounded, and it
+/// cannot say what is the platform's to say.
 pub(crate) fn failure_of(failure: wire::Failure) -> Failure {
     Failure {
-        // A code that we do not have is the runtime's mistake, and so the user code's.
-        status_code: StatusCode::try_from(failure.status_code).unwrap_or(StatusCode::UserException),
+        status_code: code_of(failure.status_code),
         error_code: failure.error_code,
-        error_message: failure.error_message,
-        error_type: failure.error_type,
-        stack_trace: failure.stack_trace,
+        error_message: bounded(failure.error_message),
+        error_type: failure.error_type.map(bounded),
+        stack_trace: failure.stack_trace.map(bounded),
     }
+}
+
+/// What a runtime may say of its function. Any other code, a success or an error of the platform,
+/// is the runtime's mistake, and so the user code's.
+fn code_of(number: u16) -> StatusCode {
+    match number {
+        wire::status::ANSWER_TOO_LARGE => StatusCode::ResponseTooLarge,
+        wire::status::OUT_OF_MEMORY => StatusCode::MemoryLimitReached,
+        wire::status::HANDLER_NOT_FOUND => StatusCode::HandlerNotFound,
+        wire::status::PROCESS_EXITED => StatusCode::ProcessExit,
+        wire::status::CODE_ERROR => StatusCode::UserCodeError,
+        wire::status::INIT_TIMED_OUT => StatusCode::InitTimeout,
+        _ => StatusCode::UserException,
+    }
+}
+
+/// A failure's text, or as much of its beginning as is kept.
+fn bounded(mut text: String) -> String {
+    let end = (0..=FAILURE_TEXT_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at));
+    if FAILURE_TEXT_BYTES_MAX < text.len() {
+        text.truncate(end.unwrap_or(0));
+        text.push_str("\n… cut");
+    }
+    text
 }

@@ -106,9 +106,10 @@ impl End {
     }
 }
 
-/// JSON text is UTF-8; should it not be, a settle must still go through.
+/// JSON text is UTF-8 without NUL, which PostgreSQL refuses. A runtime that was taken over may
+/// answer anything, and a settle must still go through: else its event would run again for ever.
 fn text(json: &Bytes) -> String {
-    String::from_utf8_lossy(json).into_owned()
+    String::from_utf8_lossy(json).replace('\0', "\u{fffd}")
 }
 
 impl TryFrom<StoredState> for AsyncState {

@@ -83,7 +83,13 @@ impl Entry {
                 let lines = batch.lines.iter().map(|line| line.len() + OF_A_LINE);
                 OF_AN_ENTRY + lines.sum::<usize>()
             }
-            Self::Record(_) => 2 * OF_AN_ENTRY,
+            Self::Record(record) => {
+                let failure = record.error.as_ref();
+                let texts = failure.map(|it| [&it.error_type, &it.stack_trace]);
+                let texts = texts.into_iter().flatten().flatten().map(String::len);
+                let message = failure.map_or(0, |it| it.error_message.len());
+                2 * OF_AN_ENTRY + message + texts.sum::<usize>()
+            }
         }
     }
 
