@@ -8,6 +8,9 @@ mod go;
 mod manifest;
 mod output;
 mod package;
+#[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod replay;
 mod settings;
 
 use std::process::ExitCode;

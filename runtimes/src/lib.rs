@@ -5,6 +5,9 @@
 
 pub mod confine;
 pub mod files;
+#[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod replay;
 pub mod shim;
 pub mod wire;
 

@@ -5,6 +5,9 @@ mod error;
 mod journal;
 mod packages;
 mod redis;
+#[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod replay;
 mod segments;
 mod sql;
 mod stored;
@@ -12,6 +15,8 @@ mod wake;
 
 pub use error::Error;
 pub use journal::{Dropped, JournalWriter};
+#[cfg(any(test, fuzzing))]
+pub use packages::package;
 pub use packages::{FolderPackages, UnpackLimits, unpack};
 pub use redis::{RedisOptions, RedisQueue};
 pub use segments::{SegmentJournal, SegmentOptions};

@@ -13,6 +13,9 @@ mod error;
 pub mod http;
 mod intake;
 mod metrics;
+#[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod replay;
 mod retry;
 mod schedule;
 mod sources;
@@ -30,6 +33,8 @@ pub use error::Error;
 pub use http::route::{Lookup, RouteMatch, RouteTable};
 pub use intake::{Accepted, Answered, Call, Intake, IntakeOptions, check_json};
 pub use retry::{Decision, RetryPolicy, Standing};
+#[cfg(any(test, fuzzing))]
+pub use schedule::cron;
 pub use schedule::{CronError, Schedule};
 pub use sources::redis::RedisSources;
 pub use sources::state::{SourceState, SourceStates};

@@ -6,6 +6,8 @@
 //! whenever the clocks on the wall match, twice in the doubled hour and never in the skipped one.
 
 mod days;
+#[cfg(any(test, fuzzing))]
+mod properties;
 mod text;
 
 use std::time::Duration;
@@ -15,6 +17,8 @@ use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 
 use days::Days;
+#[cfg(any(test, fuzzing))]
+pub use properties::cron;
 pub use text::CronError;
 
 /// When a timer ticks. Ticks are whole seconds of the years 1970 to 2099.

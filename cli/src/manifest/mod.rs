@@ -4,6 +4,8 @@
 mod expand;
 mod file;
 mod locate;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties;
 
 use std::path::{Path, PathBuf};
 

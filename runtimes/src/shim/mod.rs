@@ -12,6 +12,8 @@ mod go;
 mod link;
 mod oom;
 mod processes;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod shell;
 mod signals;
 mod watch;

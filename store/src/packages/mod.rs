@@ -4,6 +4,8 @@
 //! its digest's name is whole, and what a crash left is removed at the next start.
 
 mod plan;
+#[cfg(any(test, fuzzing))]
+mod properties;
 mod unpack;
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -21,6 +23,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 pub use plan::UnpackLimits;
+#[cfg(any(test, fuzzing))]
+pub use properties::package;
 pub use unpack::unpack;
 
 /// What is younger than this is kept in any case: its deploy may still be on the way.

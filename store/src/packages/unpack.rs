@@ -44,7 +44,10 @@ pub fn unpack(zip: &Bytes, into: &Path, limits: UnpackLimits) -> Result<(), Pack
 }
 
 /// Checks everything that the zip's directory says, reading no content.
-fn plan(zip: &Bytes, limits: UnpackLimits) -> Result<(Plan, Vec<Planned>), PackageError> {
+pub(super) fn plan(
+    zip: &Bytes,
+    limits: UnpackLimits,
+) -> Result<(Plan, Vec<Planned>), PackageError> {
     if zip.is_empty() {
         return Err(PackageError::Refused("the zip has 0 bytes".into()));
     }

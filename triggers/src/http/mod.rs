@@ -6,4 +6,6 @@ pub mod cors;
 pub mod event;
 mod hop;
 pub(crate) mod pattern;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 pub mod route;

@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use super::encode::id;
 
 /// How deep values may lie in each other.
-const DEPTH_MAX: usize = 32;
+pub(super) const DEPTH_MAX: usize = 32;
 /// How many values a message may have.
-const VALUES_MAX: usize = 100_000;
+pub(super) const VALUES_MAX: usize = 100_000;
 /// How many types may be defined on a connection.
 const TYPES_MAX: usize = 1_000;
 

@@ -4,6 +4,8 @@
 mod decode;
 mod encode;
 mod messages;
+#[cfg(any(test, fuzzing))]
+pub(super) mod properties;
 mod rpc;
 
 use std::collections::BTreeMap;

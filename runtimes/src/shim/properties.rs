@@ -1,0 +1,93 @@
+//! What holds of every stream of frames, whoever wrote it: the fuzzer's target `frames`, and a test
+//! on its corpus.
+
+#![allow(
+    clippy::expect_used,
+    reason = "what does not hold must be seen; this is no part of the program"
+)]
+
+use std::fmt::Debug;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::frames::{self, Frame};
+pub use super::go::properties::gob;
+use crate::wire::{BODY_BYTES_MAX, Exited, Failure, HEADER_LEN, Hello, Init, Kind, Start};
+
+/// Reads `stream` to its end. Every frame read is the bytes that it was read from, and holds no
+/// more memory than the protocol allows; a body that was understood survives being written.
+///
+/// # Panics
+/// Something does not hold.
+pub fn frames(stream: &[u8]) {
+    let mut rest = stream;
+    loop {
+        let before = rest;
+        match frames::read(&mut rest) {
+            Ok(Some(frame)) => {
+                let (taken, left) = before.split_at(before.len() - rest.len());
+                assert_eq!(left, rest);
+                frame_is(&frame, taken);
+                body_survives(&frame);
+            }
+            Ok(None) => {
+                assert!(before.len() < HEADER_LEN, "a header is no end");
+                return;
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+fn frame_is(frame: &Frame, bytes: &[u8]) {
+    assert!(frame.body.len() <= BODY_BYTES_MAX && frame.body.capacity() <= BODY_BYTES_MAX);
+    assert_eq!(frame.head.is_some(), frame.header.kind == Kind::Invoke);
+    let mut written = frame.header.encode().to_vec();
+    if let Some(head) = &frame.head {
+        assert_eq!(head.request_id().as_bytes(), head.request_id);
+        written.extend(head.encode());
+    }
+    written.extend(&frame.body);
+    assert_eq!(written, bytes);
+    if frame.head.is_none() {
+        let mut written = Vec::new();
+        frames::write(&mut written, &frame.header, &frame.body).expect("a vector takes all bytes");
+        assert_eq!(written, bytes);
+    }
+}
+
+fn body_survives(frame: &Frame) {
+    match frame.header.kind {
+        Kind::Hello => json_survives::<Hello>(frame),
+        Kind::Start => json_survives::<Start>(frame),
+        Kind::Exited => json_survives::<Exited>(frame),
+        Kind::Init => json_survives::<Init>(frame),
+        Kind::InitFailed | Kind::Failed => json_survives::<Failure>(frame),
+        Kind::Kill | Kind::Term | Kind::Ready | Kind::Invoke | Kind::Result => {}
+    }
+}
+
+fn json_survives<T: Serialize + DeserializeOwned + Debug + PartialEq>(frame: &Frame) {
+    let Ok(read) = frame.json::<T>() else { return };
+    let mut bytes = Vec::new();
+    frames::write_json(&mut bytes, frame.header.kind, &read).expect("what was read can be written");
+    let again = frames::read(&mut bytes.as_slice()).expect("what was written can be read");
+    assert_eq!(again.and_then(|frame| frame.json::<T>().ok()), Some(read));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replay::replay;
+
+    #[test]
+    fn what_holds_of_frames_holds_of_the_corpus() {
+        replay("frames", frames);
+    }
+
+    #[test]
+    fn what_holds_of_gob_holds_of_the_corpus() {
+        replay("gob", gob);
+    }
+}
