@@ -1,0 +1,4 @@
+'use strict';
+
+/** Answers with the event. */
+exports.main_handler = async (event) => event;

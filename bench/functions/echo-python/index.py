@@ -1,0 +1,5 @@
+"""Answers with the event."""
+
+
+def main_handler(event, context):
+    return event

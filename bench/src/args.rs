@@ -1,0 +1,56 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  make bench                                  # every row, about 15 minutes
+  make bench ROWS=\"sync_1 overload\"           # rows whose names have these words
+  make bench ARGS=\"--quick\"                   # every row, about 3 minutes: fewer and shorter
+  cargo run --release -p hanshu-bench -- sync_python --repeats 5 --seconds 5
+  cargo run --release -p hanshu-bench -- --list
+
+Exit status: 0 when everything was measured, reached or not; 1 when a figure could not be had;
+2 for a command line that is wrong.";
+
+/// Measures hanshu against the ceilings of the machine, in one run, in turns.
+#[derive(Debug, Parser)]
+#[command(name = "hanshu-bench", version, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) part: Option<Part>,
+    /// Rows whose names have these words, such as `sync_1`; all rows where none are given
+    pub(crate) rows: Vec<String>,
+    /// Say which rows there are, and end
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Turns of ours and the ceiling
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) repeats: u32,
+    /// Seconds of each timed piece of load
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) seconds: u64,
+    /// One turn of one second, and fewer samples: to see that everything works
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// The program under test
+    #[arg(long, default_value = "target/release/hanshu")]
+    pub(crate) hanshu: PathBuf,
+    /// Where the figures are written as JSON
+    #[arg(long, default_value = "target/bench")]
+    pub(crate) out: PathBuf,
+}
+
+/// What this program starts itself as; nothing for people.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Part {
+    #[command(hide = true)]
+    Front {
+        #[arg(long)]
+        socket: PathBuf,
+    },
+    #[command(hide = true)]
+    Hello,
+}
