@@ -79,8 +79,8 @@ impl State {
         let mut todo = Actions::new();
         match input {
             Input::Requested { lane, waiter } => self.requested(now, lane, waiter, &mut todo),
-            Input::Abandoned { lane, waiter } => self.leave_line(lane, waiter),
-            Input::Expired { lane, waiter } => self.expired(lane, waiter, &mut todo),
+            Input::Abandoned { lane, waiter } => self.leave_line(now, lane, waiter),
+            Input::Expired { lane, waiter } => self.expired(now, lane, waiter, &mut todo),
             Input::Started { key, took } => self.started(now, key, took, &mut todo),
             Input::StartFailed { key } => self.start_failed(now, key, &mut todo),
             Input::Blocked { key } => self.blocked(key, &mut todo),
@@ -91,7 +91,7 @@ impl State {
             Input::Died { key } | Input::Evicted { key } => self.stop_idle(key, &mut todo),
             Input::Stopped { key } => self.stopped(key),
             Input::Retired { lane } => self.retired(lane, &mut todo),
-            Input::Shutdown => self.shutdown(&mut todo),
+            Input::Shutdown => self.shutdown(now, &mut todo),
             Input::Tick => self.tick(now, &mut todo),
         }
         todo
@@ -178,7 +178,7 @@ impl State {
         worth <= service.saturating_mul(waiting)
     }
 
-    fn expired(&mut self, id: LaneId, waiter: WaiterId, todo: &mut Actions) {
+    fn expired(&mut self, now: Instant, id: LaneId, waiter: WaiterId, todo: &mut Actions) {
         let Some(lane) = self.lanes.get(&id) else { return };
         let Some(place) = lane.place(waiter) else { return };
         let under_way = lane.starting.saturating_sub(lane.blocked);
@@ -193,7 +193,7 @@ impl State {
             Why::TooSlow { busy: self.busy }
         };
         todo.push(Action::Refuse { waiter, why });
-        self.leave_line(id, waiter);
+        self.leave_line(now, id, waiter);
     }
 
     fn started(&mut self, now: Instant, key: SandboxKey, took: Duration, todo: &mut Actions) {
@@ -211,7 +211,7 @@ impl State {
         // Nobody else can serve them: the next start would most likely fail alike.
         let hopeless = lane.starting == 0 && lane.busy == 0 && lane.idle.is_empty();
         let answered = if hopeless { lane.waiting() } else { 1 };
-        let told: SmallVec<[_; 2]> = (0..answered).filter_map(|_| lane.next()).collect();
+        let told: SmallVec<[_; 2]> = (0..answered).filter_map(|_| lane.next(now)).collect();
         self.left_line(told.len());
         for waiter in told {
             todo.push(Action::Refuse { waiter, why: Why::StartFailed });
@@ -314,12 +314,12 @@ impl State {
         self.forget_if_empty(id);
     }
 
-    fn shutdown(&mut self, todo: &mut Actions) {
+    fn shutdown(&mut self, now: Instant, todo: &mut Actions) {
         self.stopping = true;
         let lanes: Vec<_> = self.lanes.keys().copied().collect();
         for id in lanes {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            let told: Vec<_> = std::iter::from_fn(|| lane.next()).collect();
+            let told: Vec<_> = std::iter::from_fn(|| lane.next(now)).collect();
             let idle = std::mem::take(&mut lane.idle);
             self.left_line(told.len());
             for waiter in told {
@@ -375,7 +375,7 @@ impl State {
                 servable.filter_map(|(id, lane)| lane.oldest().map(|since| (since, *id))).min();
             let Some((_, id)) = oldest else { return };
             let Some(lane) = self.lanes.get_mut(&id) else { return };
-            let (Some(waiter), Some((key, _))) = (lane.next(), lane.idle.pop()) else { return };
+            let (Some(waiter), Some((key, _))) = (lane.next(now), lane.idle.pop()) else { return };
             self.left_line(1);
             self.grant(now, key, waiter, todo);
         }
@@ -460,8 +460,8 @@ impl State {
         self.rules.concurrency.is_none_or(|limit| self.busy < limit)
     }
 
-    fn leave_line(&mut self, id: LaneId, waiter: WaiterId) {
-        if self.lanes.get_mut(&id).is_some_and(|lane| lane.leave(waiter)) {
+    fn leave_line(&mut self, now: Instant, id: LaneId, waiter: WaiterId) {
+        if self.lanes.get_mut(&id).is_some_and(|lane| lane.leave(now, waiter)) {
             self.left_line(1);
             self.forget_if_empty(id);
         }

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Events that take longer are too few to count between two starts; for them the line's length
-/// decides alone.
+/// Events that take longer are too few to count between two starts; what they tell is how long
+/// they took.
 const SHORT: Duration = Duration::from_millis(25);
 /// Counting takes so long at least, and so many times the time of an event.
 const COUNT_FOR: Duration = Duration::from_millis(100);
 const COUNT_EVENTS: u32 = 10;
+/// Of long events, so many that ended since the last start tell how long they take now.
+const TELL: u64 = 4;
 /// A step was worth it that brought this part of what it would have brought with a processor for
 /// each sandbox.
 const WORTH: f64 = 1.0 / 3.0;
@@ -27,7 +29,33 @@ pub(super) struct Climb {
     before: Option<Rate>,
     /// Looks in a row that saw no gain.
     doubts: u32,
+    /// Whether the last step was worth it.
+    rising: bool,
     peak: Option<Peak>,
+}
+
+/// What there is to see.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    pub(super) now: Instant,
+    /// Sandboxes that are up.
+    pub(super) up: usize,
+    /// Since when there has been a line.
+    pub(super) line_since: Instant,
+    /// How long an event keeps its sandbox, on average.
+    pub(super) service: Duration,
+    /// Nobody waits longer for long events to tell.
+    pub(super) patience: Duration,
+}
+
+/// What was seen since the last start.
+enum Seen {
+    /// Events done in a second.
+    Rate(f64),
+    /// Not enough yet.
+    TooLittle,
+    /// Not enough, and it takes too long.
+    Nothing,
 }
 
 /// Where counting began.
@@ -55,9 +83,9 @@ struct Peak {
 }
 
 impl Climb {
-    /// Whether events of this length are counted at all.
-    pub(super) fn measures(service: Duration) -> bool {
-        service <= SHORT
+    /// How many starts the next step may have: one, and when that was worth it, `most`.
+    pub(super) fn step(&self, most: usize) -> usize {
+        if self.rising { most } else { 1 }
     }
 
     /// An event gave its sandbox back.
@@ -65,19 +93,18 @@ impl Climb {
         self.served += 1;
     }
 
-    /// Whether another step up may be made from `up` sandboxes. Asked again and again while
-    /// there is a line (since `line_since`) and no start is under way: it takes some time to tell.
-    pub(super) fn goes_on(
-        &mut self,
-        now: Instant,
-        up: usize,
-        line_since: Option<Instant>,
-        service: Duration,
-    ) -> bool {
+    /// Whether another step up may be made. Asked again and again while there is a line and no
+    /// start is under way: it takes some time to tell.
+    pub(super) fn goes_on(&mut self, look: Look) -> bool {
+        let Look { now, up, service, .. } = look;
         if self.peak.is_some_and(|peak| peak.holds(now, up, service)) {
             return false;
         }
-        let Some(per_s) = self.rate(now, up, line_since, service) else { return false };
+        let per_s = match self.rate(look) {
+            Seen::Rate(per_s) => per_s,
+            Seen::Nothing => return true,
+            Seen::TooLittle => return false,
+        };
         let step = self.before.filter(|before| before.sandboxes < up && 0.0 < before.per_s);
         let worth = step.is_none_or(|before| {
             let ideal = up as f64 / before.sandboxes as f64 - 1.0;
@@ -85,13 +112,16 @@ impl Climb {
         });
         if worth {
             self.doubts = 0;
+            self.rising = step.is_some();
             self.before = Some(Rate { sandboxes: up, per_s });
             return true;
         }
+        // Looked at once more.
         self.mark = None;
         self.doubts += 1;
         if LOOKS <= self.doubts {
             self.doubts = 0;
+            self.rising = false;
             self.before = None;
             let again = self.peak.filter(|peak| peak.is_of(service));
             let pause = again.map_or(PAUSE.0, |peak| (peak.pause * 2).min(PAUSE.1));
@@ -100,24 +130,32 @@ impl Climb {
         false
     }
 
-    /// What is done in a second by `up` sandboxes; `None` before enough was counted. Only while a
-    /// line stands is it what they can do.
-    fn rate(
-        &mut self,
-        now: Instant,
-        up: usize,
-        line_since: Option<Instant>,
-        service: Duration,
-    ) -> Option<f64> {
-        let line_since = line_since?;
+    /// What is done in a second. Only while a line stands is it what the sandboxes can do. Long
+    /// events are not counted: while there is a line all sandboxes are in use, so what they do
+    /// follows from how long an event takes.
+    fn rate(&mut self, look: Look) -> Seen {
+        let Look { now, up, line_since, service, patience } = look;
         let fits = |mark: &Mark| mark.sandboxes == up && line_since <= mark.at;
         let Some(mark) = self.mark.filter(fits) else {
             self.mark = Some(Mark { at: now, served: self.served, sandboxes: up });
-            return None;
+            return Seen::TooLittle;
         };
+        let served = self.served - mark.served;
         let counted = now.saturating_duration_since(mark.at);
-        let enough = COUNT_FOR.max(service * COUNT_EVENTS) <= counted;
-        enough.then(|| (self.served - mark.served) as f64 / counted.as_secs_f64())
+        if SHORT < service {
+            return if TELL.max(up as u64) <= served {
+                Seen::Rate(up as f64 / service.as_secs_f64())
+            } else if patience <= counted {
+                Seen::Nothing
+            } else {
+                Seen::TooLittle
+            };
+        }
+        if COUNT_FOR.max(service * COUNT_EVENTS) <= counted {
+            Seen::Rate(served as f64 / counted.as_secs_f64())
+        } else {
+            Seen::TooLittle
+        }
     }
 }
 

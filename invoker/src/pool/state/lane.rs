@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::climb::Climb;
+use super::climb::{Climb, Look};
 use super::words::{SandboxKey, WaiterId};
 
-/// A line that has been there so long, and moves, is worth a try with one more sandbox, in times
-/// of a cold start: what the start costs is won back if the line stays.
+/// A line that moves, but stands for so many times a cold start, is worth a try with one more
+/// sandbox: what the start costs is won back if the line stays.
 const STOOD_STARTS: u32 = 2;
+/// Longer than so many cold starts nobody waits for a step's gain to be seen.
+const LOOK_STARTS: u32 = 4;
+/// A line does not move when nobody was granted a sandbox for so many times an event's time, and
+/// for a cold start's.
+const STUCK_EVENTS: u32 = 4;
 
 #[derive(Debug, Default)]
 pub(super) struct Lane {
@@ -18,8 +23,11 @@ pub(super) struct Lane {
     pub(super) idle: Vec<(SandboxKey, Instant)>,
     /// Oldest first, so in order of the ids, too.
     waiters: VecDeque<(WaiterId, Instant)>,
-    /// Since when somebody has been in line without a break.
+    /// Since when there has been a line, but for moments: callers who are answered together are
+    /// back together, too.
     line_since: Option<Instant>,
+    /// When somebody last left the line.
+    line_over: Option<Instant>,
     pub(super) starting: usize,
     pub(super) blocked: usize,
     pub(super) busy: usize,
@@ -47,14 +55,18 @@ impl Lane {
 
     /// Puts a caller at the end of the line. Ids only grow.
     pub(super) fn join(&mut self, waiter: WaiterId, now: Instant) {
-        self.line_since.get_or_insert(now);
+        if self.waiters.is_empty() {
+            let moment = self.service.unwrap_or_default() / 2;
+            let stood = self.line_over.is_some_and(|over| now <= over + moment);
+            self.line_since = self.line_since.filter(|_| stood).or(Some(now));
+        }
         self.waiters.push_back((waiter, now));
     }
 
     /// Takes the one out of the line who has waited longest.
-    pub(super) fn next(&mut self) -> Option<WaiterId> {
+    pub(super) fn next(&mut self, now: Instant) -> Option<WaiterId> {
         let (waiter, _) = self.waiters.pop_front()?;
-        self.line_moved();
+        self.line_over = Some(now);
         Some(waiter)
     }
 
@@ -64,17 +76,11 @@ impl Lane {
     }
 
     /// Takes a caller out of the line; `false` if it was not there.
-    pub(super) fn leave(&mut self, waiter: WaiterId) -> bool {
+    pub(super) fn leave(&mut self, now: Instant, waiter: WaiterId) -> bool {
         let Some(place) = self.place(waiter) else { return false };
         self.waiters.remove(place);
-        self.line_moved();
+        self.line_over = Some(now);
         true
-    }
-
-    fn line_moved(&mut self) {
-        if self.waiters.is_empty() {
-            self.line_since = None;
-        }
     }
 
     /// How many starts its waiters justify, of which `most` may be under way.
@@ -83,44 +89,41 @@ impl Lane {
             // Nobody will ever come back: one at once; how many more, the first one will show.
             return self.waiters.len().min(1);
         }
-        let patience = self.cold_start.map_or(target_wait, |cold| cold.min(target_wait));
-        let served = |since: &Instant| self.last_start.map_or(*since, |start| start.max(*since));
-        let long = |(_, since): &&(WaiterId, Instant)| {
-            patience <= now.saturating_duration_since(served(since))
+        let cold_start = self.cold_start.unwrap_or(target_wait);
+        let waited = |since: &Instant| {
+            let since = self.last_start.map_or(*since, |start| start.max(*since));
+            now.saturating_duration_since(since)
         };
+        let long = |(_, since): &&(WaiterId, Instant)| cold_start.min(target_wait) <= waited(since);
         // The line is in order of arrival.
         let long = self.waiters.iter().take(most).take_while(long).count();
-        if long == 0 { 0 } else { long.min(self.helpful(now, target_wait)) }
-    }
-
-    /// How many more sandboxes would help the line. Waits alone do not tell: on a machine that is
-    /// short of processor, starts make them longer.
-    fn helpful(&mut self, now: Instant, target_wait: Duration) -> usize {
-        let Some(service) = self.service else { return usize::MAX };
-        let cold_start = self.cold_start.unwrap_or(target_wait);
-        let since =
-            |at: Option<Instant>| at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        if cold_start <= since(self.last_grant) {
+        let Some(service) = self.service else { return long };
+        let stood =
+            self.line_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let stuck = self.last_grant.map_or(Duration::ZERO, |last| waited(&last));
+        if 0 < long && cold_start.max(service * STUCK_EVENTS) <= stuck {
             // The line does not move: its events take longer than those before.
-            return usize::MAX;
+            return long;
         }
-        let sandboxes = u32::try_from(self.busy + self.starting).unwrap_or(u32::MAX).max(1);
-        let waiters = u32::try_from(self.waiters.len()).unwrap_or(u32::MAX);
-        let line = service.saturating_mul(waiters) / sandboxes;
-        let some = if cold_start <= line {
-            usize::MAX
-        } else if cold_start * STOOD_STARTS <= since(self.line_since.max(self.last_start)) {
-            1
+        let more = if 0 < long && cold_start <= self.line(service) {
+            long
+        } else if cold_start * STOOD_STARTS <= stood {
+            self.climb.step(most).min(self.waiters.len())
         } else {
             return 0;
         };
-        if !Climb::measures(service) {
-            return if some == 1 { 0 } else { some };
-        }
         // One step at a time, so that each can be measured.
         let up = self.busy + self.idle.len();
-        let on = self.starting == 0 && self.climb.goes_on(now, up, self.line_since, service);
-        if on { some } else { 0 }
+        let Some(line_since) = self.line_since.filter(|_| self.starting == 0) else { return 0 };
+        let look = Look { now, up, line_since, service, patience: cold_start * LOOK_STARTS };
+        if self.climb.goes_on(look) { more } else { 0 }
+    }
+
+    /// How long the line would take without another sandbox. Waits alone do not tell: on a machine
+    /// that is short of processor, starts make them longer.
+    fn line(&self, service: Duration) -> Duration {
+        let sandboxes = u32::try_from(self.busy + self.starting).unwrap_or(u32::MAX).max(1);
+        service.saturating_mul(u32::try_from(self.waiters.len()).unwrap_or(u32::MAX)) / sandboxes
     }
 }
 

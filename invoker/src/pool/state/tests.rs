@@ -1,6 +1,7 @@
 //! Rules one by one.
 
 mod lives;
+mod load;
 
 use super::*;
 
@@ -123,6 +124,34 @@ fn a_full_line_refuses_at_once() {
     }
     let refused = request(&mut state, now, 5);
     assert_eq!(refused.as_slice(), [refuse(5, Why::LineFull { waiting: 5 })]);
+}
+
+#[test]
+fn a_line_that_stands_at_the_functions_concurrency_is_a_short_one() {
+    let mut now = Instant::now();
+    let mut state = warm(Rules { waiting_max: 1000, ..RULES }, now, 1);
+    state.rules.concurrency = Some(1);
+    request(&mut state, now, 10);
+    // Ten milliseconds each: half a second's worth is fifty.
+    for waiter in 11..111 {
+        assert_eq!(request(&mut state, now, waiter), no_actions(), "a burst is let in");
+    }
+    for waiter in 11..111 {
+        now += Duration::from_millis(10);
+        assert_eq!(released(&mut state, now, 0).as_slice(), [grant(waiter, 0)]);
+        let next = request(&mut state, now, waiter + 100);
+        let stands = 100 <= waiter - 10;
+        assert_eq!(next.len(), usize::from(stands), "{waiter}");
+    }
+    for waiter in 111..161 {
+        now += Duration::from_millis(10);
+        assert_eq!(released(&mut state, now, 0).as_slice(), [grant(waiter, 0)]);
+    }
+    // Fifty-one of a hair under ten milliseconds fit.
+    assert_eq!(request(&mut state, now, 300), no_actions(), "so short a line takes more");
+    assert_eq!(request(&mut state, now, 301), no_actions());
+    let full = request(&mut state, now, 302);
+    assert_eq!(full.as_slice(), [refuse(302, Why::LineFull { waiting: 51 })]);
 }
 
 #[test]
