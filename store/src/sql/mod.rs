@@ -9,6 +9,8 @@ pub(crate) mod journal;
 mod keys;
 pub(crate) mod nodes;
 pub(crate) mod queue;
+mod queue_bulk;
+mod queue_bulk_text;
 mod queue_text;
 mod queue_write;
 mod queue_writer;
@@ -207,6 +209,7 @@ pub fn statements(dialect: Dialect) -> Vec<&'static str> {
     let mut all = tables.concat();
     all.extend(journal::statements(dialect));
     all.extend(queue_text::statements(dialect));
+    all.extend(queue_bulk_text::statements(dialect));
     all.push(dialect.now());
     all
 }

@@ -3,13 +3,11 @@
 
 use super::dialect::Dialect;
 
-/// Makes room for some events and numbers them: gives the last one's number, or no row if there
-/// is not room for all. The caller sees to it that they are no more than the limit.
+/// Makes room for an event and numbers it; no row if there is no room.
 pub(super) const ADMIT: &str = "
-INSERT INTO queues (name, waiting, accepted) VALUES ($1, $3, $3)
-ON CONFLICT (name)
-DO UPDATE SET waiting = queues.waiting + $3, accepted = queues.accepted + $3
-  WHERE queues.waiting + $3 <= $2
+INSERT INTO queues (name, waiting, accepted) VALUES ($1, 1, 1)
+ON CONFLICT (name) DO UPDATE SET waiting = queues.waiting + 1, accepted = queues.accepted + 1
+  WHERE queues.waiting < $2
 RETURNING accepted";
 
 /// How many wait.

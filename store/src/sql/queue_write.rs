@@ -47,21 +47,13 @@ pub(super) enum How {
 /// request id, version, revision, origin, accepted, expires, due, seq, claims, ran, payload
 type Row = (String, String, String, String, i64, i64, i64, i64, i64, i64, Vec<u8>);
 
-/// Keeps an event. `number` is its place, if room was made for it already.
+/// Keeps an event.
 ///
 /// # Errors
 /// [`QueueError::Full`], after which nothing has changed; else the transaction is to be dropped.
-pub(super) async fn push(
-    tx: &mut AnyConnection,
-    event: &NewEvent,
-    number: Option<i64>,
-) -> Result<Pushed, QueueError> {
+pub(super) async fn push(tx: &mut AnyConnection, event: &NewEvent) -> Result<Pushed, QueueError> {
     let name = event.queue.to_string();
-    let number = match number {
-        Some(number) => Some(number),
-        None => admit(tx, &name, event.max_waiting, 1).await?,
-    };
-    let Some(seq) = number else {
+    let Some(seq) = admit(tx, &name, event.max_waiting).await? else {
         if let Some(tick) = &event.tick
             && is_queued(tx, tick).await?
         {
@@ -101,20 +93,17 @@ pub(super) async fn push(
     Ok(Pushed::Accepted)
 }
 
-/// Makes room for `count` events at once; gives the first one's number, or nothing if there is
-/// not room for all of them.
-pub(super) async fn admit(
+/// Makes room for an event and gives its number, or nothing if there is no room.
+async fn admit(
     tx: &mut AnyConnection,
     queue: &str,
     max_waiting: u32,
-    count: i64,
 ) -> Result<Option<i64>, Error> {
-    if i64::from(max_waiting) < count {
+    if max_waiting == 0 {
         return Ok(None);
     }
-    let admit = query_scalar(text::ADMIT).bind(queue).bind(i64::from(max_waiting)).bind(count);
-    let last: Option<i64> = admit.fetch_optional(tx).await?;
-    Ok(last.map(|last| last - count + 1))
+    let admit = query_scalar(text::ADMIT).bind(queue).bind(i64::from(max_waiting));
+    Ok(admit.fetch_optional(tx).await?)
 }
 
 async fn is_queued(tx: &mut AnyConnection, tick: &Tick) -> Result<bool, Error> {

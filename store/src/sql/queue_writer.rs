@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use hanshu_core::Clock;
 use hanshu_core::ports::{Claim, NewEvent, Pushed, QueueError, QueueName};
-use sqlx::AnyConnection;
+use sqlx::{Any, AnyConnection, Transaction};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::Db;
+use super::queue_bulk::{self, Ending, Together};
 use super::queue_write::{self, How, Settle, Take};
 use crate::error::Error;
 use crate::wake::Wake;
@@ -71,16 +72,14 @@ impl<W, T> Job<W, T> {
 }
 
 impl Command {
-    /// Does the work. A refusal is its outcome; a failure is the transaction's.
-    async fn carry_out(
-        &mut self,
-        tx: &mut AnyConnection,
-        db: &Db,
-        number: Option<i64>,
-    ) -> Result<(), QueueError> {
+    /// Does the work, unless it is done. A refusal is its outcome; a failure is the transaction's.
+    async fn carry_out(&mut self, tx: &mut AnyConnection, db: &Db) -> Result<(), QueueError> {
         match self {
+            Self::Push(Job { outcome: Some(_), .. })
+            | Self::Take(Job { outcome: Some(_), .. })
+            | Self::Settle(Job { outcome: Some(_), .. }) => {}
             Self::Push(job) => {
-                job.outcome = Some(refusal(queue_write::push(tx, &job.work, number).await)?);
+                job.outcome = Some(refusal(queue_write::push(tx, &job.work).await)?);
             }
             Self::Take(job) => {
                 let taken = queue_write::take(tx, db.dialect(), &job.work).await;
@@ -134,11 +133,36 @@ impl Command {
         }
     }
 
-    /// For a push: into which queue, and the limit there.
-    fn room(&self) -> Option<(&QueueName, u32)> {
+    fn event(&self) -> Option<&NewEvent> {
         match self {
-            Self::Push(job) => Some((&job.work.queue, job.work.max_waiting)),
+            Self::Push(job) => Some(&job.work),
             Self::Take(_) | Self::Settle(_) => None,
+        }
+    }
+
+    fn push(&mut self) -> Option<&mut Job<NewEvent, Pushed>> {
+        match self {
+            Self::Push(job) => Some(job),
+            Self::Take(_) | Self::Settle(_) => None,
+        }
+    }
+
+    fn ending(&self) -> Option<Ending<'_>> {
+        let Self::Settle(job) = self else { return None };
+        let Settle { key, claim, how } = &job.work;
+        match how {
+            How::End { end, now, line } => {
+                Some(Ending { key, claim: *claim, end, now: *now, line })
+            }
+            How::Extend(_) | How::Retry { .. } => None,
+        }
+    }
+
+    fn ended(&mut self) {
+        if let Self::Settle(job) = self
+            && matches!(job.work.how, How::End { .. })
+        {
+            job.outcome = Some(Ok(()));
         }
     }
 }
@@ -202,39 +226,64 @@ impl Writer {
         }
     }
 
+    /// Carries out a group in one transaction: what is alike together, if nothing stands in the
+    /// way; else one by one.
     async fn transact(&self, group: &mut [Command]) -> Result<(), QueueError> {
         self.db
             .within(async {
-                let mut tx = self.db.begin().await?;
-                let mut rest = group;
-                while !rest.is_empty() {
-                    let (run, others) = rest.split_at_mut(run_of(rest));
-                    self.carry_out_run(&mut tx, run).await?;
-                    rest = others;
+                if 1 < group.len() {
+                    let mut tx = self.db.begin().await?;
+                    if self.carry_out_alike(&mut tx, group).await? {
+                        return self.carry_out_rest(tx, group).await;
+                    }
+                    tx.rollback().await.map_err(Error::from)?;
+                    group.iter_mut().for_each(Command::undo);
                 }
-                tx.commit().await.map_err(Error::from)?;
-                Ok(())
+                self.carry_out_rest(self.db.begin().await?, group).await
             })
             .await
     }
 
-    /// Makes room for a run of pushes in one step, if there is room for all; else for each alone.
-    async fn carry_out_run(
+    /// Ends and pushes, each kind in a few statements. Whether that can be; where it cannot, the
+    /// transaction and all outcomes are void.
+    async fn carry_out_alike(
         &self,
         tx: &mut AnyConnection,
-        run: &mut [Command],
-    ) -> Result<(), QueueError> {
-        let count = i64::try_from(run.len()).unwrap_or(i64::MAX);
-        let first = match run.first().and_then(Command::room) {
-            Some((queue, max)) if 1 < count => {
-                queue_write::admit(tx, &queue.to_string(), max, count).await?
+        group: &mut [Command],
+    ) -> Result<bool, QueueError> {
+        let dialect = self.db.dialect();
+        let endings: Vec<_> = group.iter().filter_map(Command::ending).collect();
+        if 1 < endings.len() {
+            match queue_bulk::end(tx, dialect, &endings).await? {
+                Together::Done(()) => group.iter_mut().for_each(Command::ended),
+                Together::NotSo => return Ok(false),
             }
-            Some(_) | None => None,
-        };
-        for (n, command) in (0..).zip(run) {
-            command.carry_out(tx, &self.db, first.map(|first| first + n)).await?;
         }
-        Ok(())
+        let events: Vec<_> = group.iter().filter_map(Command::event).collect();
+        if events.len() < 2 {
+            return Ok(true);
+        }
+        match queue_bulk::push(tx, dialect, &events).await? {
+            Together::Done(outcomes) => {
+                let pushes = group.iter_mut().filter_map(Command::push);
+                for (job, outcome) in pushes.zip(outcomes) {
+                    job.outcome = outcome.map(Ok);
+                }
+                Ok(true)
+            }
+            Together::NotSo => Ok(false),
+        }
+    }
+
+    async fn carry_out_rest(
+        &self,
+        mut tx: Transaction<'static, Any>,
+        group: &mut [Command],
+    ) -> Result<(), QueueError> {
+        for command in group {
+            command.carry_out(&mut tx, &self.db).await?;
+        }
+        Ok(tx.commit().await.map_err(Error::from)?)
     }
 
     /// Answers everybody after the commit. Events claimed for somebody who is gone go back.
@@ -275,12 +324,6 @@ impl Writer {
             }
         }
     }
-}
-
-/// How many at the start are pushes into one queue; 1 if the first is something else.
-fn run_of(group: &[Command]) -> usize {
-    let Some(room) = group.first().and_then(Command::room) else { return 1 };
-    group.iter().take_while(|command| command.room() == Some(room)).count()
 }
 
 /// Tells a command's own refusal from a failure of the transaction.
