@@ -1,0 +1,11 @@
+//! Answers, as the invoker reads them from a sandbox.
+
+#![no_main]
+
+/// Two bodies of 6 MB that a header may announce.
+const FIXED_BYTES: usize = 13 * 1024 * 1024;
+const BYTES_PER_BYTE: usize = 16;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    hanshu_fuzz::within(FIXED_BYTES, BYTES_PER_BYTE, input, hanshu_invoker::exchange);
+});

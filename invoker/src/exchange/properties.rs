@@ -1,0 +1,160 @@
+//! What holds of every answer that a sandbox may send: the fuzzer's target `exchange`.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what does not hold must be seen; this is no part of the program"
+)]
+
+use std::io::Write as _;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use hanshu_core::{Origin, RequestId};
+use hanshu_runtimes::wire::{BODY_BYTES_MAX, HEADER_LEN, Header, Kind, Malformed};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::yield_now;
+
+use super::{ConnError, DataConn, Exchange, Fault};
+
+/// Fits into a socket's buffer, so that nobody waits for anybody.
+const SENT_BYTES_MAX: usize = 64 * 1024;
+/// What the first byte of a script is counted in: the cut may be far into what is sent.
+const CUT_BYTES: usize = 97;
+/// Frames up to this many bytes are read in one piece with what follows them.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// A frame, as far as the other side can tell.
+type Told = (Header, Vec<u8>);
+
+thread_local! {
+    static RUNTIME: Runtime =
+        Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+}
+
+/// `script` is where to pause, then all that a sandbox sends, in two pieces, before it hangs up.
+/// The frames that are read are those that were sent, wherever the pause fell and although
+/// the reading was broken off at it; and an event is answered by its own whole answer only.
+///
+/// # Panics
+/// Something does not hold.
+pub fn exchange(script: &[u8]) {
+    let Some((cut, sent)) = script.split_first() else { return };
+    let sent = &sent[..sent.len().min(SENT_BYTES_MAX)];
+    RUNTIME.with(|runtime| {
+        runtime.block_on(async {
+            frames_are_read(usize::from(*cut) * CUT_BYTES, sent).await;
+            an_event_is_answered(sent).await;
+        });
+    });
+}
+
+/// The frames of a stream, one after the other, and how it ends.
+fn told(mut sent: &[u8]) -> (Vec<Told>, Option<Malformed>) {
+    let mut frames = Vec::new();
+    while let Some((bytes, rest)) = sent.split_first_chunk::<HEADER_LEN>() {
+        let header = match Header::decode(bytes) {
+            Ok(header) if header.kind != Kind::Invoke => header,
+            Ok(header) => {
+                let error = Malformed::HeadLength { kind: header.kind, found: header.head_len };
+                return (frames, Some(error));
+            }
+            Err(error) => return (frames, Some(error)),
+        };
+        let Some((body, rest)) = rest.split_at_checked(header.body_len()) else { break };
+        frames.push((header, body.to_vec()));
+        sent = rest;
+    }
+    (frames, None)
+}
+
+fn pair() -> (DataConn, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().expect("two sockets can be had");
+    ours.set_nonblocking(true).expect("a socket need not block");
+    (DataConn::new(ours).expect("there is a runtime"), theirs)
+}
+
+async fn frames_are_read(cut: usize, sent: &[u8]) {
+    let (first, second) = sent.split_at(cut.min(sent.len()));
+    let (mut conn, mut theirs) = pair();
+    let mut read = Vec::new();
+    let mut end = None;
+    theirs.write_all(first).expect("there is room");
+    // The second look comes after the reactor's turn; what it begins is broken off.
+    for _ in 0..2 {
+        yield_now().await;
+        while let Some(frame) = conn.read_frame().now_or_never() {
+            match frame {
+                Ok(frame) => read.push((frame.header, frame.body.to_vec())),
+                Err(error) => {
+                    end = Some(error);
+                    break;
+                }
+            }
+        }
+    }
+    // It may have hung up on us for what it was told.
+    let _ = theirs.write_all(second);
+    theirs.shutdown(Shutdown::Write).expect("there is a connection");
+    while end.is_none() {
+        match conn.read_frame().await {
+            Ok(frame) => {
+                assert!(frame.body.len() <= BODY_BYTES_MAX);
+                read.push((frame.header, frame.body.to_vec()));
+            }
+            Err(error) => end = Some(error),
+        }
+    }
+    let (frames, malformed) = told(sent);
+    assert_eq!(read, frames);
+    match (end, malformed) {
+        (Some(ConnError::Ended), None) => {}
+        (Some(ConnError::Malformed(said)), Some(expected)) => assert_eq!(said, expected),
+        (end, malformed) => panic!("{end:?} instead of {malformed:?}"),
+    }
+}
+
+async fn an_event_is_answered(sent: &[u8]) {
+    let (mut conn, mut theirs) = pair();
+    let event = Bytes::from_static(b"{}");
+    let mut exchange = Exchange::new(RequestId::new(), &Origin::Direct, 1_000, event)
+        .expect("an event of two bytes");
+    let mut sent = sent.to_vec();
+    if let Some(name) = sent.get_mut(8..16) {
+        name.copy_from_slice(&exchange.event.to_le_bytes());
+    }
+    theirs.write_all(&sent).expect("there is room");
+    theirs.shutdown(Shutdown::Write).expect("there is a connection");
+    let answered = exchange.drive(&mut conn).await;
+    let (frames, _) = told(&sent);
+    let first = frames.first().filter(|(header, _)| header.event == exchange.event);
+    match (answered, first) {
+        (Ok(answer), Some((header, body))) => {
+            assert_eq!(answer.last, header.is_last());
+            match answer.result {
+                Ok(result) => assert_eq!((header.kind, &result[..]), (Kind::Result, &body[..])),
+                Err(_) => assert_eq!(header.kind, Kind::Failed),
+            }
+            let surplus = HEADER_LEN + body.len() < sent.len();
+            assert!(!surplus || PIECE_BYTES <= HEADER_LEN + body.len(), "a surplus is missed");
+        }
+        (Err(Fault::NotAnAnswer(kind)), Some((header, _))) => assert_eq!(kind, header.kind),
+        (Err(Fault::Surplus), Some((_, body))) => assert!(HEADER_LEN + body.len() < sent.len()),
+        (Err(Fault::Failure(_)), Some((header, _))) => assert_eq!(header.kind, Kind::Failed),
+        (Err(Fault::Conn(_)), None) => {}
+        (answered, first) => panic!("{answered:?} to {first:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replay::replay;
+
+    #[test]
+    fn what_holds_of_answers_holds_of_the_corpus() {
+        replay("exchange", exchange);
+    }
+}
