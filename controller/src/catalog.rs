@@ -87,6 +87,12 @@ impl Snapshot {
         codes.into_iter().collect()
     }
 
+    /// Every live revision of every function.
+    pub fn live(&self) -> impl Iterator<Item = &Arc<Revision>> {
+        let all = self.functions.values().flat_map(HashMap::values);
+        all.flat_map(|live| live.latest.iter().chain(live.versions.values()))
+    }
+
     /// Digests of every live revision of every function: pools of others are retired.
     pub fn revisions(&self) -> HashMap<FunctionId, Vec<Digest>> {
         let all = self.functions.values().flat_map(HashMap::values);

@@ -140,6 +140,9 @@ pub struct ColdStart {
     pub memory_mb: u32,
     /// Bytes in use when it was ready; 0 where unknown.
     pub memory_bytes: u64,
+    /// Whether a stem cell became the sandbox; else it was started for the function.
+    #[serde(default)]
+    pub from_stem: bool,
 }
 
 /// The parts of a cold start, one after the other.

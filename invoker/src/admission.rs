@@ -59,6 +59,27 @@ impl Room {
         Err(Shortage::Full { memory_mb: self.memory_mb, sandboxes: self.used })
     }
 
+    /// Takes more memory for a slot that has `from` MiB, or says why not.
+    pub(crate) fn grow(&mut self, from: u64, to: u64) -> Result<(), Shortage> {
+        if self.memory_mb < to {
+            return Err(Shortage::TooLarge { memory_mb: self.memory_mb });
+        }
+        let others_mb = self.used_mb.saturating_sub(from);
+        if others_mb + to <= self.memory_mb {
+            self.used_mb = others_mb + to;
+            return Ok(());
+        }
+        if others_mb.saturating_sub(self.leaving_mb) + to <= self.memory_mb {
+            return Err(Shortage::Leaving);
+        }
+        Err(Shortage::Full { memory_mb: self.memory_mb, sandboxes: self.used })
+    }
+
+    /// MiB that would have to become free for `mb` more, beside what is leaving.
+    pub(crate) fn missing(&self, mb: u64) -> u64 {
+        (self.used_mb.saturating_sub(self.leaving_mb) + mb).saturating_sub(self.memory_mb)
+    }
+
     fn leave(&mut self, mb: u64) {
         self.leaving_mb += mb;
         self.leaving += 1;
@@ -103,6 +124,11 @@ impl Admission {
         Ok(Place { admission: Arc::clone(self), mb, leaving: false })
     }
 
+    /// MiB that would have to become free for `mb` more, beside what is leaving.
+    pub(crate) fn missing(&self, mb: u64) -> u64 {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner).missing(mb)
+    }
+
     /// Waits until somebody gave room back. May wake for nothing and may miss one: callers look
     /// again after a while in any case.
     pub(crate) async fn freed(&self) {
@@ -111,6 +137,19 @@ impl Admission {
 }
 
 impl Place {
+    /// Makes it one of `mb` MiB, or says why that cannot be; then it stays as it is.
+    pub(crate) fn grow(&mut self, mb: u64) -> Result<(), Shortage> {
+        let mut room = self.admission.room.lock().unwrap_or_else(PoisonError::into_inner);
+        room.grow(self.mb, mb)?;
+        self.mb = mb;
+        Ok(())
+    }
+
+    /// MiB.
+    pub(crate) fn mb(&self) -> u64 {
+        self.mb
+    }
+
     /// Says that the sandbox is being stopped, so that nobody else has to go for the same need.
     pub(crate) fn leave(&mut self) {
         if !self.leaving {
@@ -148,6 +187,23 @@ mod tests {
         assert!(matches!(admission.enter(64), Err(Shortage::Full { .. })), "three slots");
         drop(small);
         assert!(admission.enter(256).is_ok());
+    }
+
+    #[test]
+    fn a_small_place_grows_when_there_is_memory_and_keeps_its_slot() {
+        let admission = Admission::new(Room::new(256, 2));
+        let mut small = admission.enter(16).unwrap();
+        let mut large = admission.enter(192).unwrap();
+        assert!(matches!(small.grow(128), Err(Shortage::Full { .. })));
+        assert_eq!(admission.missing(128 - small.mb()), 64);
+        large.leave();
+        assert_eq!(small.grow(128), Err(Shortage::Leaving));
+        drop(large);
+        assert_eq!(small.grow(128), Ok(()));
+        let other = admission.enter(128).unwrap();
+        assert!(admission.enter(1).is_err());
+        drop((small, other));
+        assert!(admission.enter(256).is_ok(), "what grew was given back whole");
     }
 
     #[test]

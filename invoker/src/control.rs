@@ -45,7 +45,23 @@ impl Control {
     pub(crate) fn new(stream: UnixStream) -> io::Result<(Self, StdStream)> {
         let std = stream.into_std()?;
         let twin = std.try_clone()?;
-        Ok((Self { conn: DataConn::new(UnixStream::from_std(std)?) }, twin))
+        Ok((Self { conn: DataConn::new(std)? }, twin))
+    }
+
+    /// Sends the shim a frame with a JSON body.
+    pub(crate) async fn send_json(
+        &mut self,
+        kind: Kind,
+        body: &impl Serialize,
+    ) -> Result<(), ConnError> {
+        let body = serde_json::to_vec(body).map_err(io::Error::other)?;
+        let header = Header::new(kind, 0, body.len()).map_err(io::Error::other)?.encode();
+        self.conn.write_parts([&header, &body, &[]], &mut 0).await
+    }
+
+    /// Whether the shim is there and has nothing to say.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.conn.is_fresh()
     }
 
     /// The shim's next frame. May be dropped and called again.

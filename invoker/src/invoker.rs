@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hanshu_core::ports::{Invoke, Journal, PackageStore};
-use hanshu_core::{Clock, Digest, FunctionId, Invocation, Mode, NodeId, Outcome};
+use hanshu_core::{Clock, Digest, FunctionId, Invocation, Mode, NodeId, Outcome, Revision};
 use tokio::runtime::Handle;
 use tokio::time;
 
@@ -22,6 +22,7 @@ use crate::pools::Pools;
 use crate::run_dir;
 use crate::running::{Running, Subject, turned_away};
 use crate::uids::Uids;
+use crate::stems::{self, Stems};
 
 /// Between the end of the grace and the end of waiting: what is left has been killed by then.
 const CUT_OFF_WAIT: Duration = Duration::from_secs(15);
@@ -81,7 +82,14 @@ impl Invoker {
         let launcher = Launcher {
             options: Arc::new(options),
             backend,
+        let refused = backend.stem_cells();
+        if 0 < options.stem_cells_min
+            && let Err(reason) = &refused
+        {
+            tracing::debug!(reason, "There will be no stem cells");
+        }
             packages,
+            stems: Arc::new(Stems::new(&options, refused.is_err())),
             outlet: Outlet { journal, clock },
             node,
             uids,
@@ -92,6 +100,9 @@ impl Invoker {
         let pools = Pools::new(Arc::clone(&node));
         Arc::new(Self { node, pools, stopping: AtomicBool::new(false) })
     }
+        node.spawn(stems::run(Arc::clone(&node)));
+        let watched = Arc::clone(&node);
+        let watch = node.general.spawn(async move { watch::run(&watched).await });
 
     /// Removes what an earlier process of this node left behind: sandboxes and run folders;
     /// returns how many sandboxes.
@@ -120,6 +131,13 @@ impl Invoker {
     pub fn sandboxes(&self) -> Sandboxes {
         self.node.sandboxes()
     }
+    /// These are the revisions that may be called: stem cells of their kinds are worth having.
+    pub fn expect<'a>(&self, revisions: impl Iterator<Item = &'a Arc<Revision>>) {
+        let launcher = &self.node.launcher;
+        let suited = revisions.filter(|revision| stems::Kind::suits(&revision.config));
+        launcher.stems.expect(suited.map(|revision| launcher.kind(revision)));
+    }
+
 
     /// Stops: no new events, running ones get `grace`, then every sandbox is removed. Returns
     /// after `grace` and some seconds at the latest.
@@ -148,7 +166,7 @@ impl Invoker {
             for pool in self.node.pools() {
                 pool.shut();
             }
-            if self.sandboxes() == Sandboxes::default() {
+            if self.sandboxes() == Sandboxes::default() && self.node.launcher.stems.is_empty() {
                 break;
             }
             time::sleep(LOOK_AGAIN).await;

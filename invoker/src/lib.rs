@@ -28,6 +28,7 @@ mod uids;
 pub use backend::docker::{DockerBackend, DockerOptions};
 pub use backend::process::{ProcessBackend, ProcessOptions};
 pub use backend::{Backend, Guarantee, Held, Network, Sandbox, SandboxSpec, StartError, Whose};
+mod stems;
 pub use config::Options;
 pub use images::{DockerImages, ProcessImages, image_reference};
 pub use invoker::{Invoker, Ports, Sandboxes};

@@ -1,8 +1,6 @@
 //! What is counted. The names are kept stable: `docs/operations.md` explains them.
 
-use std::time::Duration;
-
-use hanshu_core::{Outcome, Verdict};
+use hanshu_core::{ColdStart, Outcome, Verdict};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use crate::Sandboxes;
@@ -16,9 +14,11 @@ pub(crate) struct Metrics {
     seconds: Histogram,
     start_seconds: Histogram,
     start_failures: Counter,
+    started: [Counter; 2],
     log_bytes_cut: Counter,
     sandboxes: [Gauge; 4],
     waiting: Gauge,
+    stem_cells: Gauge,
 }
 
 impl Metrics {
@@ -34,10 +34,13 @@ impl Metrics {
             cold: counter!("hanshu_cold_invocations_total"),
             seconds: histogram!("hanshu_invocation_seconds"),
             start_seconds: histogram!("hanshu_sandbox_start_seconds"),
+            started: ["fresh", "stem"]
+                .map(|kind| counter!("hanshu_cold_starts_total", "kind" => kind)),
             start_failures: counter!("hanshu_sandbox_start_failures_total"),
             log_bytes_cut: counter!("hanshu_log_bytes_cut_total"),
             sandboxes: ["starting", "idle", "busy", "stopping"].map(state),
             waiting: gauge!("hanshu_invocations_waiting"),
+            stem_cells: gauge!("hanshu_stem_cells"),
         }
     }
 
@@ -53,8 +56,10 @@ impl Metrics {
         self.seconds.record(outcome.report.duration.as_secs_f64());
     }
 
-    pub(crate) fn started(&self, took: Duration) {
-        self.start_seconds.record(took.as_secs_f64());
+    pub(crate) fn started(&self, start: &ColdStart) {
+        self.start_seconds.record(start.total.as_secs_f64());
+        let [fresh, stem] = &self.started;
+        if start.from_stem { stem.increment(1) } else { fresh.increment(1) }
     }
 
     pub(crate) fn start_failed(&self) {
@@ -65,6 +70,10 @@ impl Metrics {
         if 0 < bytes {
             self.log_bytes_cut.increment(bytes);
         }
+    }
+
+    pub(crate) fn stem_cells(&self, ready: usize) {
+        self.stem_cells.set(f64::from(u32::try_from(ready).unwrap_or(u32::MAX)));
     }
 
     pub(crate) fn sandboxes(&self, sandboxes: Sandboxes) {

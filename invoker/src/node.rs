@@ -123,3 +123,21 @@ impl Node {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+    /// Makes room for a start that lacks `missing_mb` MiB: stem cells go if that is enough, else
+    /// the sandbox that has been idle longest, else whatever stem cells there are. `false`: nothing
+    /// can go.
+    pub(crate) fn make_room(&self, missing_mb: u64) -> bool {
+        let stems = &self.launcher.stems;
+        let mut given = stems.give_way(missing_mb).unwrap_or_default();
+        if given.is_empty() && !self.evict_least_recently_used() {
+            given = stems.give_up();
+            if given.is_empty() {
+                return false;
+            }
+        }
+        for stem in given {
+            self.spawn(stem.discard());
+        }
+        true
+    }
+

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hanshu_core::{Family, FunctionConfig, Revision};
+use hanshu_core::{Family, Revision};
 use hanshu_runtimes::wire::{Adapter, Init, Start};
 
 use crate::config::Options;
+use crate::stems::Kind;
 
 /// Where the function's code is inside a sandbox.
 const CODE_DIR: &str = "/var/user";
@@ -33,7 +34,28 @@ pub(crate) fn start_of(revision: &Revision, options: &Options) -> Start {
         user_env: config.env.clone(),
         port: PORT,
     };
-    Start { argv: argv_of(config, options), env: env_of(revision, options), init }
+    let argv = argv_of(family, config.memory_mb, &config.handler, options);
+    Start { argv, env: env_of(revision, options), init }
+}
+
+/// What the shim of a stem cell is told: the same, without a function. What is missing comes with
+/// a late `INIT`.
+pub(crate) fn start_of_stem(kind: &Kind, options: &Options) -> Start {
+    let init = Init {
+        adapter: adapter_of(kind.family),
+        cwd: CODE_DIR.into(),
+        handler: String::new(),
+        function_name: String::new(),
+        function_version: String::new(),
+        namespace: String::new(),
+        memory_mb: kind.memory_mb,
+        timeout_ms: 0,
+        init_timeout_ms: 0,
+        user_env: BTreeMap::new(),
+        port: PORT,
+    };
+    let argv = argv_of(kind.family, kind.memory_mb, "", options);
+    Start { argv, env: usual_env(), init }
 }
 
 /// Whole milliseconds, as the wire has them.
@@ -50,11 +72,11 @@ fn adapter_of(family: Family) -> Adapter {
     }
 }
 
-fn argv_of(config: &FunctionConfig, options: &Options) -> Vec<String> {
+fn argv_of(family: Family, memory_mb: u32, handler: &str, options: &Options) -> Vec<String> {
     let in_code = |file: &str| format!("{CODE_DIR}/{file}");
-    let heap = format!("--max-old-space-size={}", config.memory_mb);
+    let heap = format!("--max-old-space-size={memory_mb}");
     let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
-    match config.runtime.family() {
+    match family {
         // The bootstrap's first lines say what each flag is for.
         Family::Python => words(&[
             &options.python,
@@ -67,15 +89,14 @@ fn argv_of(config: &FunctionConfig, options: &Options) -> Vec<String> {
             "/var/runtime/python/bootstrap.py",
         ]),
         Family::Nodejs => words(&[&options.node, &heap, "/var/runtime/node/bootstrap.cjs"]),
-        Family::Go | Family::Shell => vec![in_code(&config.handler)],
+        Family::Go | Family::Shell => vec![in_code(handler)],
         Family::Custom => vec![in_code("bootstrap")],
     }
 }
 
-/// The runtime's whole environment. The function's own variables win over the usual ones and not
-/// over those that say who it is.
-fn env_of(revision: &Revision, options: &Options) -> BTreeMap<String, String> {
-    let config = &revision.config;
+/// What every function's environment has, unless the function says otherwise. Interpreters that
+/// were started with it need not be told of it again.
+fn usual_env() -> BTreeMap<String, String> {
     let usual = [
         ("PATH", PATH),
         ("PWD", CODE_DIR),
@@ -92,6 +113,13 @@ fn env_of(revision: &Revision, options: &Options) -> BTreeMap<String, String> {
         ("NODE_PATH", "/var/user:/var/user/node_modules:/opt:/opt/node_modules"),
         ("LD_LIBRARY_PATH", "/var/user:/var/user/lib:/opt/lib"),
     ];
+    usual.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// The runtime's whole environment. The function's own variables win over the usual ones and not
+/// over those that say who it is.
+fn env_of(revision: &Revision, options: &Options) -> BTreeMap<String, String> {
+    let config = &revision.config;
     let name = revision.function.name.to_string();
     let version = revision.version.to_string();
     let port = PORT.to_string();
@@ -113,8 +141,7 @@ fn env_of(revision: &Revision, options: &Options) -> BTreeMap<String, String> {
         ("FUNCTION_MEMORY_SIZE", config.memory_mb.to_string()),
         ("USER_CODE_ROOT", "/var/user/".to_owned()),
     ];
-    let mut env: BTreeMap<String, String> =
-        usual.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let mut env = usual_env();
     env.extend(config.env.clone());
     env.extend(own.into_iter().map(|(name, value)| (name.to_owned(), value)));
     env

@@ -243,6 +243,19 @@ function leave(reason) {
 // --- The user's code -----------------------------------------------------------------------------
 
 /**
+ * Makes a process that was started before its function was known the function's own. The code
+ * folder was mounted since, over the one that the process began in.
+ */
+function settle(start) {
+  if (start.env === undefined) return;
+  for (const key of Object.keys(process.env)) {
+    if (!(key in start.env)) delete process.env[key];
+  }
+  Object.assign(process.env, start.env);
+  process.chdir(start.cwd);
+}
+
+/**
  * The function that `name` names, bound to what it is exported from: `index.main_handler`,
  * `src/index.main`, `index.api.main`. Throws a `Failure`: 437 when file or function is missing,
  * 443 when the file cannot be loaded.
@@ -345,6 +358,7 @@ class Runtime {
     if (frame[4] !== KIND.INIT) leave(`frame of kind ${frame[4]} before INIT`);
     const start = JSON.parse(frame.toString('utf8', HEADER_BYTES, frameBytes(frame)));
     this.line.onFrame = () => leave('a frame before READY');
+    settle(start);
     try {
       this.handler = await loadHandler(start.handler, process.cwd());
     } catch (error) {

@@ -235,6 +235,19 @@ def open_user_path():
     sys.argv[:] = [""]
 
 
+def settle(start):
+    """Makes a process that was started before its function was known the function's own.
+
+    The code folder was mounted since, over the one that the process began in.
+    """
+    environ = start.get("env")
+    if environ is not None:
+        for key in [key for key in os.environ if key not in environ]:
+            del os.environ[key]
+        os.environ.update(environ)
+        os.chdir(start["cwd"])
+
+
 def load_handler(name):
     """The function that `name` names: `index.main_handler`, `src/index.main`, `package.index.main`.
 
@@ -415,6 +428,8 @@ def initialise(line):
     if kind != KIND_INIT or head_length != 0:
         leave(70, f"frame of kind {kind} before INIT")
     start = loads(line.body(HEADER.size, length, have))
+    settle(start)
+    open_user_path()
     try:
         handler = load_handler(start["handler"])
     except Failure as failure:
@@ -490,7 +505,6 @@ def main():
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", write_through=True)
     builtins.exit = builtins.quit = sys.exit
     sys.meta_path.insert(0, LoggingHook())
-    open_user_path()
     handler, start = initialise(line)
     serve(line, handler, start)
 

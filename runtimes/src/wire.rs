@@ -347,6 +347,16 @@ pub struct Start {
     pub init: Init,
 }
 
+/// The body of an `INIT` for a runtime that was started before its function was known.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LateInit<'a> {
+    /// What every `INIT` says.
+    #[serde(flatten)]
+    pub init: &'a Init,
+    /// The runtime's whole environment from here on.
+    pub env: &'a BTreeMap<String, String>,
+}
+
 /// The body of an `EXITED`: how the runtime's process ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -80,6 +80,7 @@ impl Feed {
                     }
                     live.iter().for_each(|(function, keep)| invoker.retire(function, keep));
                     known = live.into_keys().collect();
+                    invoker.expect(snapshot.live());
                 }
                 let next = tokio::time::timeout(FEED_INTERVAL, snapshots.changed());
                 if stop.run_until_cancelled(next).await.is_none() {

@@ -9,13 +9,23 @@ use tokio::time::{self, Instant};
 use super::state::{Input, SandboxKey};
 use super::{Pool, unavailable};
 use crate::admission::{Place, Shortage};
-use crate::launch::{Launched, StartFailure};
+use crate::launch::{Launched, StartFailure, Stem, Unfit};
+use crate::node::Node;
+use crate::stems::Kind;
 
 /// A start that waits for room looks again after this, whether or not it was woken.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// So long a start counts as one of those that the node may run at once: the time that costs
 /// processor. A function that takes longer to load does not keep others from starting.
 const HEAVY_PART: Duration = Duration::from_secs(2);
+
+/// What a start begins with.
+enum Basis {
+    /// Room, and nothing in it.
+    Place(Place),
+    /// A stem cell, with room for the function.
+    Stem(Stem),
+}
 
 /// Sees to it that a start ends in the pool's books, whatever becomes of its task.
 struct Unfinished {
@@ -29,19 +39,23 @@ impl Pool {
     pub(super) async fn start(self: Arc<Self>, key: SandboxKey, revision: Arc<Revision>) {
         let mut start =
             Unfinished { pool: Arc::clone(&self), key, begun: Instant::now(), told: false };
-        let place = match self.room(key, &revision).await {
-            Ok(Some(place)) => place,
+        let under_way = self.node.launcher.stems.start_begins();
+        let basis = match self.room(key, &revision).await {
+            Ok(Some(basis)) => basis,
             Ok(None) => {
                 start.told = true;
                 return;
             }
             Err(verdict) => return start.fail(verdict),
         };
-        match self.launch(&revision, place).await {
+        let launched = self.launch(&revision, basis).await;
+        drop(under_way);
+        match launched {
             Ok(Launched { instance, conn, mut control }) => {
                 start.told = true;
                 let instance = Arc::new(instance);
-                self.node.metrics.started(instance.init);
+                self.node.rounds.add(&instance);
+                self.node.metrics.started(&instance.cold_start);
                 self.feed_started(key, Arc::clone(&instance), conn);
                 let pool = self;
                 let node = Arc::clone(&pool.node);
@@ -62,8 +76,17 @@ impl Pool {
     async fn launch(
         &self,
         revision: &Arc<Revision>,
-        place: Place,
+        basis: Basis,
     ) -> Result<Launched, StartFailure> {
+        let place = match basis {
+            Basis::Place(place) => place,
+            // So little work that it needs no turn.
+            Basis::Stem(stem) => match self.node.launcher.specialise(stem, revision).await {
+                Ok(launched) => return Ok(launched),
+                Err(Unfit::Failed(failure)) => return Err(failure),
+                Err(Unfit::Lost(place)) => place,
+            },
+        };
         // Never closed.
         let permit = self.node.starts.acquire().await.ok();
         let mut launch = std::pin::pin!(self.node.launcher.launch(revision, place));
@@ -77,20 +100,34 @@ impl Pool {
     }
 
     /// Waits for room on the node, making idle sandboxes of any function go; `None` when the
-    /// start is not wanted any more.
+    /// start is not wanted any more. A stem cell has some room already.
     async fn room(
         self: &Arc<Self>,
         key: SandboxKey,
         revision: &Revision,
-    ) -> Result<Option<Place>, Verdict> {
+    ) -> Result<Option<Basis>, Verdict> {
+        let Node { launcher, admission, .. } = &*self.node;
         let mb = u64::from(revision.config.memory_mb);
+        let suits = Kind::suits(&revision.config);
+        let mut stem = suits.then(|| launcher.stems.take(launcher.kind(revision))).flatten();
         loop {
-            match self.node.admission.enter(mb) {
-                Ok(place) => {
+            let tried = match stem.take() {
+                None => admission.enter(mb).map(Basis::Place),
+                Some(mut its) => match its.place().grow(mb) {
+                    Ok(()) => Ok(Basis::Stem(its)),
+                    Err(shortage) => {
+                        stem = Some(its);
+                        Err(shortage)
+                    }
+                },
+            };
+            match tried {
+                Ok(basis) => {
                     self.feed(Input::Unblocked { key });
                     return Ok(Some(place));
                 }
                 Err(Shortage::TooLarge { memory_mb }) => {
+                    stem.into_iter().for_each(|stem| launcher.stems.put_back(stem));
                     return Err(Verdict::Refused(Refusal::Capacity {
                         reason: format!(
                             "the function needs {mb} MB and the node has {memory_mb} MB for all"
@@ -99,15 +136,17 @@ impl Pool {
                 }
                 Err(Shortage::Leaving) => {}
                 Err(Shortage::Full { memory_mb, sandboxes }) => {
-                    if !self.node.evict_least_recently_used() {
+                    let has = stem.as_mut().map_or(0, |stem| stem.place().mb());
+                    if !self.node.make_room(admission.missing(mb - has.min(mb))) {
                         tracing::debug!(memory_mb, sandboxes, "A start waits for room");
                     }
                 }
             }
             if self.feed(Input::Blocked { key }).cancelled {
+                stem.into_iter().for_each(|stem| launcher.stems.put_back(stem));
                 return Ok(None);
             }
-            let _ = time::timeout(LOOK_AGAIN, self.node.admission.freed()).await;
+            let _ = time::timeout(LOOK_AGAIN, admission.freed()).await;
         }
     }
 }

@@ -67,6 +67,9 @@ fn init_report(id: RequestId, time: Timestamp, cold: &ColdStart) -> LogLine {
     if 0 < cold.memory_bytes {
         text += &format!(" MemUsage: {}MB", megabytes(cold.memory_bytes));
     }
+    if cold.from_stem {
+        text += " Sandbox: stem";
+    }
     platform(id, time, text)
 }
 
@@ -184,6 +187,7 @@ mod tests {
             parts: Some(ColdStartParts { code: ms(0), runtime: ms(80), function: ms(40) }),
             memory_mb: 128,
             memory_bytes: 21_076_378,
+            from_stem: false,
         });
         let Entry::Log(mut loading) = batch(&["loaded"], true) else { unreachable!() };
         loading.cold_start = cold_start;

@@ -1,0 +1,116 @@
+//! Whose fault it is that a sandbox did not come up, and how failures are told.
+
+use hanshu_core::{Failure, Family, InstanceId, Refusal, Revision, StatusCode, Verdict};
+use hanshu_runtimes::wire::{self, Exited};
+
+use super::talk::Hitch;
+use crate::backend::{Sandbox, StartError};
+use crate::control::End;
+use crate::instance::ran_out_of_memory;
+
+/// Bytes of a failure's message, of its type, of its stack: more than our bootstraps let through,
+/// which count 65,536 characters and cut in the middle.
+const FAILURE_TEXT_BYTES_MAX: usize = 4 * 65_536 + 256;
+
+pub(super) fn refused(reason: String) -> Verdict {
+    Verdict::Refused(Refusal::Sandbox { reason })
+}
+
+pub(super) fn start_error(error: &StartError, instance: InstanceId) -> Verdict {
+    let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    tracing::warn!(%error, source, %instance, "Could not start a sandbox");
+    refused(error.to_string())
+}
+
+/// Whose fault it is that a runtime did not come up.
+pub(super) fn verdict_of(
+    hitch: Hitch,
+    revision: &Revision,
+    sandbox: &dyn Sandbox,
+    instance: InstanceId,
+) -> Verdict {
+    let config = &revision.config;
+    match hitch {
+        Hitch::InitFailed(failure) => Verdict::Failed(failure_of(failure)),
+        Hitch::TimedOut => Verdict::Failed(Failure::seen(
+            StatusCode::InitTimeout,
+            format!("Initialization timed out after {} seconds", config.init_timeout.as_secs()),
+        )),
+        Hitch::Ended(end) if ran_out_of_memory(end.as_ref(), sandbox) => {
+            Verdict::Failed(out_of_memory(config.memory_mb))
+        }
+        Hitch::Ended(Some(End::Exited(exited))) => could_not_load(&exited, config.runtime.family()),
+        Hitch::Ended(Some(End::Lost) | None) => {
+            tracing::warn!(%instance, "A sandbox ended before it was ready");
+            refused("it ended before it was ready".into())
+        }
+        Hitch::Broken(reason) => {
+            tracing::warn!(%instance, reason, "A sandbox did not come up");
+            refused(reason)
+        }
+    }
+}
+
+fn could_not_load(exited: &Exited, family: Family) -> Verdict {
+    match (&exited.error, family) {
+        // The interpreter is the node's business.
+        (Some(error), Family::Python | Family::Nodejs) => refused(error.clone()),
+        (Some(error), Family::Go | Family::Shell | Family::Custom) => {
+            Verdict::Failed(Failure::seen(StatusCode::HandlerNotFound, error.clone()))
+        }
+        (None, _) => Verdict::Failed(Failure::seen(
+            StatusCode::UserCodeError,
+            format!("The process ended while the function was loaded ({})", ending(exited)),
+        )),
+    }
+}
+
+/// `exit status 3` or `signal 11`.
+pub(crate) fn ending(exited: &Exited) -> String {
+    match (exited.signal, exited.code) {
+        (Some(signal), _) => format!("signal {signal}"),
+        (None, Some(code)) => format!("exit status {code}"),
+        (None, None) => "reason unknown".into(),
+    }
+}
+
+/// SCF's failure for want of memory.
+pub(crate) fn out_of_memory(memory_mb: u32) -> Failure {
+    Failure::seen(StatusCode::MemoryLimitReached, format!("Task memory exceeded {memory_mb} MB"))
+}
+
+/// A runtime's failure as callers see it. It is kept and shown, so its texts are bounded, and it
+/// cannot say what is the platform's to say.
+pub(crate) fn failure_of(failure: wire::Failure) -> Failure {
+    Failure {
+        status_code: code_of(failure.status_code),
+        error_code: failure.error_code,
+        error_message: bounded(failure.error_message),
+        error_type: failure.error_type.map(bounded),
+        stack_trace: failure.stack_trace.map(bounded),
+    }
+}
+
+/// What a runtime may say of its function. Any other code, a success or an error of the platform,
+/// is the runtime's mistake, and so the user code's.
+fn code_of(number: u16) -> StatusCode {
+    match number {
+        wire::status::ANSWER_TOO_LARGE => StatusCode::ResponseTooLarge,
+        wire::status::OUT_OF_MEMORY => StatusCode::MemoryLimitReached,
+        wire::status::HANDLER_NOT_FOUND => StatusCode::HandlerNotFound,
+        wire::status::PROCESS_EXITED => StatusCode::ProcessExit,
+        wire::status::CODE_ERROR => StatusCode::UserCodeError,
+        wire::status::INIT_TIMED_OUT => StatusCode::InitTimeout,
+        _ => StatusCode::UserException,
+    }
+}
+
+/// A failure's text, or as much of its beginning as is kept.
+fn bounded(mut text: String) -> String {
+    let end = (0..=FAILURE_TEXT_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at));
+    if FAILURE_TEXT_BYTES_MAX < text.len() {
+        text.truncate(end.unwrap_or(0));
+        text.push_str("\n… cut");
+    }
+    text
+}

@@ -1,0 +1,303 @@
+//! The stem cells of a node: how many of which kind, who takes one, and who makes new ones.
+//!
+//! Nothing here is touched by a warm call. A cold one takes a stem cell if there is one of its
+//! kind; the keeper makes another when no start is under way, so that it costs none its processor.
+
+mod keeper;
+mod plan;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hanshu_core::{Family, FunctionConfig};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::backend::Network;
+use crate::config::Options;
+use crate::launch::Stem;
+pub(crate) use keeper::run;
+use plan::{Bounds, Demand, Shelf};
+
+/// The part of the node's memory that stem cells may have: one in so many.
+const MEMORY_PART: u64 = 8;
+/// For so long after a start had to wait for room, stem cells may have idle sandboxes stopped, as
+/// the next start would.
+const PRESSURE: Duration = Duration::from_secs(60);
+
+/// What cannot be changed once a sandbox is started: a stem cell serves functions of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Kind {
+    pub(crate) family: Family,
+    pub(crate) network: Network,
+    /// MiB: the limit, and for Node.js on the command line.
+    pub(crate) memory_mb: u32,
+}
+
+/// The stem cells of a node.
+#[derive(Debug)]
+pub(crate) struct Stems {
+    bounds: Bounds,
+    shelves: Mutex<Shelves>,
+    /// Starts of functions' sandboxes under way.
+    starts: AtomicUsize,
+    /// Told when there may be something to make.
+    changed: Notify,
+}
+
+/// A start of a function's sandbox.
+#[derive(Debug)]
+pub(crate) struct UnderWay(Arc<Stems>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.starts.fetch_sub(1, Ordering::AcqRel);
+        self.0.changed.notify_one();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shelves {
+    by_kind: HashMap<Kind, Stock>,
+    /// Found dead, to be removed.
+    dead: Vec<Stem>,
+    /// When a start last had to wait for room.
+    short: Option<Instant>,
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Stock {
+    demand: Demand,
+    /// The last was made last.
+    ready: Vec<Stem>,
+    coming: usize,
+}
+
+/// Whom a function's variables keep from a stem cell: they are read when the interpreter, the C
+/// library or the dynamic linker starts, which it has.
+const READ_AT_START: [&str; 10] = [
+    "LD_", "LC_", "LANG", "TZ", "PYTHON", "NODE_", "MALLOC_", "GLIBC_", "UV_", "OPENSSL_",
+];
+
+impl Kind {
+    /// Whether there can be stem cells for this function: a runtime of ours that takes its
+    /// function late, and no variable that it would have to know earlier.
+    pub(crate) fn suits(config: &FunctionConfig) -> bool {
+        let late = match config.runtime.family() {
+            Family::Python | Family::Nodejs => true,
+            Family::Go | Family::Shell | Family::Custom => false,
+        };
+        let early = |name: &String| READ_AT_START.iter().any(|start| name.starts_with(start));
+        late && !config.env.keys().any(early)
+    }
+
+    /// MiB that a stem cell is counted with: what one was seen to use, and some more.
+    pub(crate) fn stem_mb(self) -> u64 {
+        let used = match self.family {
+            Family::Nodejs => 48,
+            Family::Python | Family::Go | Family::Shell | Family::Custom => 16,
+        };
+        used.min(u64::from(self.memory_mb))
+    }
+}
+
+impl Stems {
+    /// None yet, and none ever where the backend has `refused`.
+    pub(crate) fn new(options: &Options, refused: bool) -> Self {
+        let count = |set| usize::try_from(set).unwrap_or(usize::MAX);
+        let bounds = Bounds {
+            min: if refused { 0 } else { count(options.stem_cells_min) },
+            max: count(options.stem_cells_max),
+            memory_mb: options.memory_mb() / MEMORY_PART,
+        };
+        Self { bounds, shelves: Mutex::default(), starts: AtomicUsize::new(0), changed: Notify::new() }
+    }
+
+    /// Whether there may be any.
+    pub(crate) fn are_on(&self) -> bool {
+        0 < self.bounds.min && 0 < self.bounds.max
+    }
+
+    /// A stem cell for a cold start of this kind, which is counted whether or not there is one.
+    pub(crate) fn take(&self, kind: Kind) -> Option<Stem> {
+        if !self.are_on() {
+            return None;
+        }
+        let mut shelves = self.lock();
+        if shelves.closed {
+            return None;
+        }
+        let Shelves { by_kind, dead, .. } = &mut *shelves;
+        let stock = by_kind.entry(kind).or_default();
+        stock.demand.note(Instant::now());
+        let taken = loop {
+            match stock.ready.pop() {
+                Some(stem) if !stem.is_alive() => dead.push(stem),
+                other => break other,
+            }
+        };
+        drop(shelves);
+        self.changed.notify_one();
+        taken
+    }
+
+    /// Takes back a stem cell whose start is not wanted any more.
+    pub(crate) fn put_back(&self, stem: Stem) {
+        let mut shelves = self.lock();
+        if shelves.closed {
+            shelves.dead.push(stem);
+        } else {
+            shelves.by_kind.entry(stem.kind()).or_default().ready.push(stem);
+        }
+    }
+
+    /// These are the kinds that functions are of.
+    pub(crate) fn expect(&self, kinds: impl IntoIterator<Item = Kind>) {
+        if !self.are_on() {
+            return;
+        }
+        let mut shelves = self.lock();
+        for stock in shelves.by_kind.values_mut() {
+            stock.demand.expected = false;
+        }
+        for kind in kinds {
+            shelves.by_kind.entry(kind).or_default().demand.expected = true;
+        }
+        drop(shelves);
+        self.changed.notify_one();
+    }
+
+    /// A start begins; it ends when what is given back is dropped. Until then the processor is
+    /// for it.
+    pub(crate) fn start_begins(self: &Arc<Self>) -> UnderWay {
+        self.starts.fetch_add(1, Ordering::AcqRel);
+        UnderWay(Arc::clone(self))
+    }
+
+    fn is_start_under_way(&self) -> bool {
+        0 < self.starts.load(Ordering::Acquire)
+    }
+
+    /// A start waits for room: gives up stem cells if that makes room for `missing_mb` MiB, or
+    /// all of them. `None`: they would not.
+    pub(crate) fn give_way(&self, missing_mb: u64) -> Option<Vec<Stem>> {
+        let mut shelves = self.lock();
+        shelves.short = Some(Instant::now());
+        let ready = shelves.by_kind.values().flat_map(|stock| &stock.ready);
+        let all: u64 = ready.map(|stem| stem.kind().stem_mb()).sum();
+        if all == 0 || all < missing_mb {
+            return None;
+        }
+        let (mut given, mut mb) = (Vec::new(), 0);
+        for stock in shelves.by_kind.values_mut() {
+            while mb < missing_mb.max(1)
+                && let Some(stem) = stock.ready.pop()
+            {
+                mb += stem.kind().stem_mb();
+                given.push(stem);
+            }
+        }
+        Some(given)
+    }
+
+    /// All that are ready, for a start that finds no other room.
+    pub(crate) fn give_up(&self) -> Vec<Stem> {
+        self.lock().by_kind.values_mut().flat_map(|stock| stock.ready.drain(..)).collect()
+    }
+
+    /// How many are ready.
+    pub(crate) fn ready(&self) -> usize {
+        self.lock().by_kind.values().map(|stock| stock.ready.len()).sum()
+    }
+
+    /// Whether none is left, nor being made.
+    pub(crate) fn is_empty(&self) -> bool {
+        let shelves = self.lock();
+        let left = |stock: &Stock| stock.coming + stock.ready.len();
+        shelves.dead.is_empty() && shelves.by_kind.values().map(left).sum::<usize>() == 0
+    }
+
+    /// The kind that lacks one, which is from here on being made.
+    fn begin(&self) -> Option<Kind> {
+        let now = Instant::now();
+        let mut shelves = self.lock();
+        if shelves.closed {
+            return None;
+        }
+        shelves.by_kind.retain(|_, stock| {
+            !stock.demand.is_over(now) || 0 < stock.coming + stock.ready.len()
+        });
+        let all: Vec<_> = shelves.by_kind.iter().map(|(kind, stock)| stock.shelf(*kind)).collect();
+        let kind = plan::next(&all, now, &self.bounds)?;
+        shelves.by_kind.entry(kind).or_default().coming += 1;
+        Some(kind)
+    }
+
+    /// What `begin` began has ended. Gives back what comes too late.
+    fn end(&self, kind: Kind, made: Option<Stem>) -> Option<Stem> {
+        let mut shelves = self.lock();
+        let closed = shelves.closed;
+        let stock = shelves.by_kind.entry(kind).or_default();
+        stock.coming = stock.coming.saturating_sub(1);
+        if closed {
+            return made;
+        }
+        stock.ready.extend(made);
+        None
+    }
+
+    /// Those that have died, and those that are more than enough.
+    fn useless(&self) -> Vec<Stem> {
+        let now = Instant::now();
+        let mut shelves = self.lock();
+        let Shelves { by_kind, dead, .. } = &mut *shelves;
+        let mut useless = std::mem::take(dead);
+        for stock in by_kind.values_mut() {
+            useless.extend(stock.ready.extract_if(.., |stem| !stem.is_alive()));
+            // The demand goes up and down: one too many is none too many.
+            let enough = match stock.demand.wanted(now, &self.bounds) {
+                0 => 0,
+                wanted => wanted + 1,
+            };
+            while enough < stock.ready.len() {
+                useless.extend(stock.ready.pop());
+            }
+        }
+        useless
+    }
+
+    /// Whether starts have had to wait for room lately.
+    fn is_short_of_room(&self) -> bool {
+        self.lock().short.is_some_and(|at| at.elapsed() < PRESSURE)
+    }
+
+    /// Still so.
+    fn stays_short_of_room(&self) {
+        self.lock().short = Some(Instant::now());
+    }
+
+    /// From here on there are none.
+    fn close(&self) -> Vec<Stem> {
+        let mut shelves = self.lock();
+        shelves.closed = true;
+        let Shelves { by_kind, dead, .. } = &mut *shelves;
+        let mut all = std::mem::take(dead);
+        all.extend(by_kind.values_mut().flat_map(|stock| stock.ready.drain(..)));
+        all
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shelves> {
+        // A panic elsewhere leaves shelves that are still true.
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stock {
+    fn shelf(&self, kind: Kind) -> Shelf<Kind> {
+        let stems = self.ready.len() + self.coming;
+        Shelf { kind, demand: self.demand, stems, memory_mb: kind.stem_mb() }
+    }
+}
