@@ -106,7 +106,8 @@ fn check_ticks(world: &World, runs: &[Run], ticking: (Moment, Moment), counts: &
     }
     counts.ticks = ticks.len();
     for (at, ids) in ticks.iter().filter(|(_, ids)| 1 < ids.len()) {
-        let text = format!("{}: the tick of {at} was queued {} times", name(world.index), ids.len());
+        let text =
+            format!("{}: the tick of {at} was queued {} times", name(world.index), ids.len());
         world.chronicle.wrong(text);
     }
     let away = world.chronicle.spans(world.index, &[Trial::Server]);
@@ -148,7 +149,10 @@ mod tests {
         assert!(!excused(t5, &[(t20, t22)], &[]));
         assert!(excused(at(21), &[(t20, t22)], &[]));
         assert!(excused(at(19), &[(t20, t22)], &[]), "it died with the push on its way");
-        assert!(!excused(t60, &[(t20, t22)], &[(at(58), at(62))]), "the store's absence is waited out");
+        assert!(
+            !excused(t60, &[(t20, t22)], &[(at(58), at(62))]),
+            "the store's absence is waited out"
+        );
         assert!(excused(t5, &[(t20, t22)], &[(at(4), at(6))]), "the push could not be made before");
     }
 }

@@ -21,6 +21,22 @@ pub(crate) enum Trial {
     Disk,
 }
 
+/// A connection breaks at once when its server dies.
+const BREAK_AFTERMATH: Duration = Duration::from_secs(1);
+
+impl Trial {
+    const ALL: [Self; 5] = [Self::Server, Self::Sandbox, Self::Engine, Self::Store, Self::Disk];
+
+    /// So long after it refusals and failures may still come of it. A sandbox's end is noticed at
+    /// once; a start has 30 s, and the engine and the store are asked again every few seconds.
+    fn aftermath(self) -> Duration {
+        match self {
+            Self::Sandbox => Duration::from_secs(3),
+            Self::Server | Self::Engine | Self::Store | Self::Disk => Duration::from_secs(20),
+        }
+    }
+}
+
 /// A trial's number, to end it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TrialId(usize);
@@ -104,16 +120,19 @@ impl Chronicle {
             .collect()
     }
 
-    /// Whether such a trial of this server, or what is left of it for `aftermath`, touches the
-    /// time from `since` to now.
-    pub(crate) fn explains(
-        &self,
-        world: usize,
-        trials: &[Trial],
-        since: Instant,
-        aftermath: Duration,
-    ) -> bool {
-        self.spans(world, trials).iter().any(|(_, until)| since <= *until + aftermath)
+    /// Whether a trial of this server explains trouble of a call that was sent then.
+    pub(crate) fn explains(&self, world: usize, since: Instant) -> bool {
+        let touches = |trial: Trial| {
+            let aftermath = trial.aftermath();
+            self.spans(world, &[trial]).iter().any(|(_, until)| since <= *until + aftermath)
+        };
+        Trial::ALL.into_iter().any(touches)
+    }
+
+    /// Whether the server's end explains that a connection broke.
+    pub(crate) fn explains_break(&self, world: usize, since: Instant) -> bool {
+        let ends = self.spans(world, &[Trial::Server]);
+        ends.iter().any(|(_, until)| since <= *until + BREAK_AFTERMATH)
     }
 
     /// What was wrong: how many, and the first.

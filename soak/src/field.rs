@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::chronicle::{Chronicle, Trial};
 use crate::functions;
 use crate::plan::{Blow, Fault, SERVICES, WORLDS, name};
-use crate::services::{Disk, Engine, Postgres, Redis, Server, ServerOptions};
+use crate::services::{Disk, Engine, Postgres, Redis, Server, ServerOptions, cgroup};
 
 /// Room in a data folder's disk, MiB: the program, packages, a journal of 32 MiB, the database.
 const DISK_MB: u64 = 2_048;
@@ -31,6 +31,8 @@ pub(crate) struct Site {
 /// All of it.
 #[derive(Debug)]
 pub(crate) struct Field {
+    /// The control group of all sandboxes.
+    pub(crate) cgroup: String,
     pub(crate) engine: Mutex<Engine>,
     redis: Mutex<Redis>,
     postgres: Mutex<Postgres>,
@@ -49,7 +51,7 @@ impl Field {
         chronicle: Arc<Chronicle>,
     ) -> anyhow::Result<Self> {
         let engine = async {
-            let engine = Engine::start(&work.join("engine")).await?;
+            let engine = Engine::start(work).await?;
             engine.load(&work.join("images.tar")).await.map(|()| engine)
         };
         let (redis_dir, postgres_dir) = (work.join("redis"), work.join("postgres"));
@@ -62,7 +64,8 @@ impl Field {
         }
         let (engine, redis, postgres) =
             (Mutex::new(engine), Mutex::new(redis), Mutex::new(postgres));
-        Ok(Self { engine, redis, postgres, sites, chronicle })
+        let cgroup = cgroup(work);
+        Ok(Self { cgroup, engine, redis, postgres, sites, chronicle })
     }
 
     /// Deals all blows, each at its time; returns when the last is over.

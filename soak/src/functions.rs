@@ -67,17 +67,29 @@ pub(crate) fn write(folder: &Path, world: usize) -> std::io::Result<()> {
     let mut toml = String::new();
     for (name, more) in [
         (SYNC, "concurrency = 6\ntimeout_s = 10\n"),
-        (QUEUED, "concurrency = 4\ntimeout_s = 10\nasync = { max_attempts = 100, retry_delay_s = 0 }\n"),
+        (
+            QUEUED,
+            "concurrency = 4\ntimeout_s = 10\nasync = { max_attempts = 100, retry_delay_s = 0 }\n",
+        ),
         (WEB, "concurrency = 4\ntimeout_s = 10\n"),
-        (CLOCK, "concurrency = 2\ntimeout_s = 10\nasync = { max_attempts = 100, retry_delay_s = 0 }\n"),
+        (
+            CLOCK,
+            "concurrency = 2\ntimeout_s = 10\nasync = { max_attempts = 100, retry_delay_s = 0 }\n",
+        ),
     ] {
-        toml += &format!("[functions.{name}]\nruntime = \"python\"\nhandler = \"index.main_handler\"\nmemory_mb = 256\n{more}");
-        toml += &format!("env = {{ COLLECTOR = \"{HOST}\", PORT = \"{PORT}\", WORLD = \"{world}\" }}\n");
+        toml += &format!(
+            "[functions.{name}]\nruntime = \"python\"\nhandler = \"index.main_handler\"\nmemory_mb = 256\n{more}"
+        );
+        toml += &format!(
+            "env = {{ COLLECTOR = \"{HOST}\", PORT = \"{PORT}\", WORLD = \"{world}\" }}\n"
+        );
     }
     toml += &format!(
         "[[functions.{WEB}.triggers]]\ntype = \"http\"\npath = \"/soak/{{name}}\"\nmethods = [\"POST\"]\nauth = \"none\"\n"
     );
-    toml += &format!("[[functions.{CLOCK}.triggers]]\ntype = \"timer\"\nname = \"second\"\ncron = \"* * * * * * *\"\n");
+    toml += &format!(
+        "[[functions.{CLOCK}.triggers]]\ntype = \"timer\"\nname = \"second\"\ncron = \"* * * * * * *\"\n"
+    );
     fs::write(folder.join("hanshu.toml"), toml)
 }
 

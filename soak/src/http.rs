@@ -31,7 +31,7 @@ pub(crate) struct Answer {
 #[derive(Debug)]
 pub(crate) enum Trouble {
     /// Nobody listens, or the connection ended before a whole answer.
-    Broken(String),
+    Broken(#[expect(dead_code, reason = "for who reads the line of events")] String),
     /// There was none in [`PATIENCE`].
     Late,
     /// What came is not one answer.

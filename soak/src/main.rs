@@ -87,9 +87,10 @@ fn main() -> ExitCode {
 /// Gets from the user's Docker engine what the cage has no network for, then goes in.
 fn run(mut options: Options) -> anyhow::Result<u8> {
     cage::check_root()?;
-    options.hanshu = options.hanshu.canonicalize().with_context(|| {
-        format!("{}: build it first: make release", options.hanshu.display())
-    })?;
+    options.hanshu = options
+        .hanshu
+        .canonicalize()
+        .with_context(|| format!("{}: build it first: make release", options.hanshu.display()))?;
     options.seed = options.seed.or_else(|| Some(rand::random_range(0..1_000_000)));
     let work = tempfile::Builder::new().prefix("hanshu-soak-").tempdir()?.keep();
     let prepared = in_runtime(images(&options.hanshu, &work));

@@ -48,8 +48,6 @@ pub(crate) const SERVICES: usize = 1;
 const QUIET: Duration = Duration::from_secs(3);
 /// Longest time that something stays away, milliseconds.
 const LASTS_MS: std::ops::Range<u64> = 50..4_000;
-/// Between two killed sandboxes, milliseconds.
-const LIGHT_GAP_MS: std::ops::Range<u64> = 1_000..5_000;
 /// From this length on servers are killed in the first half only, so that the second half shows
 /// whether a server's memory grows.
 const LONG: Duration = Duration::from_secs(300);
@@ -70,9 +68,10 @@ pub(crate) fn plan(seed: u64, length: Duration) -> Vec<Blow> {
         Fault::StopPostgres,
     ];
     heavy.extend(worlds.flat_map(|world| [Fault::KillServer { world }, Fault::FillDisk { world }]));
-    // Each once in a minute; in longer runs there are lulls.
-    let heavy_gap_ms = if length < LONG { 3_000..8_000 } else { 4_000..24_000 };
-    let mut blows = track(&mut rng, length, &light, LIGHT_GAP_MS);
+    // Each once in a minute; in longer runs there are lulls, in which nothing excuses anything.
+    let (light_gap_ms, heavy_gap_ms) =
+        if length < LONG { (1_000..5_000, 3_000..8_000) } else { (2_000..14_000, 2_000..40_000) };
+    let mut blows = track(&mut rng, length, &light, light_gap_ms);
     blows.extend(track(&mut rng, length, &heavy, heavy_gap_ms));
     if LONG <= length {
         let kills = |blow: &Blow| matches!(blow.fault, Fault::KillServer { .. });

@@ -26,6 +26,8 @@ pub(crate) struct Report {
     /// Of each server: when it was new, and at the end.
     pub(crate) descriptors: Vec<(u64, u64)>,
     pub(crate) samples: Vec<Sample>,
+    /// Containers that a killed engine created and forgot before it started them.
+    pub(crate) unstarted: usize,
     /// How long the end of what was accepted took.
     pub(crate) drained: Duration,
 }
@@ -62,7 +64,12 @@ pub(crate) fn print(outline: &Outline, report: &Report, chronicle: &Chronicle) {
     let _ = writeln!(
         text,
         "\n{:<10} {:>8} {:>13} {:>8} {:>6} {:>21} {:>16}",
-        "server", "accepted", "of these twice", "runs", "ticks", "ticks while it was away",
+        "server",
+        "accepted",
+        "of these twice",
+        "runs",
+        "ticks",
+        "ticks while it was away",
         "descriptors"
     );
     for (world, counts) in report.counts.iter().enumerate() {
@@ -76,6 +83,13 @@ pub(crate) fn print(outline: &Outline, report: &Report, chronicle: &Chronicle) {
         );
     }
     let _ = writeln!(text, "\nWhat was accepted had ended {:?} after the load.", report.drained);
+    if report.unstarted != 0 {
+        let count = report.unstarted;
+        let _ = writeln!(
+            text,
+            "{count} containers were forgotten by a killed dockerd before it started them."
+        );
+    }
     let _ = writeln!(text, "\n{}", table(&report.samples));
     if wrong == 0 {
         let _ = writeln!(text, "All is well: seed {}, {:?}.", outline.seed, outline.length);

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chronicle::Chronicle;
 use crate::field::Field;
-use crate::services::CGROUP;
 
 /// Rows of the table.
 const ROWS: usize = 12;
@@ -66,7 +65,13 @@ pub(crate) async fn look(field: &Field, at: Duration) -> Sample {
         Err(_) => None,
     };
     let containers = containers.map(|listed| listed.lines().count() as u64);
-    Sample { at, servers, groups: groups().len() as u64, mounts: mounts().len() as u64, containers }
+    Sample {
+        at,
+        servers,
+        groups: groups(&field.cgroup).len() as u64,
+        mounts: mounts().len() as u64,
+        containers,
+    }
 }
 
 /// A process' memory, descriptors and threads; zeroes if it is gone.
@@ -81,14 +86,20 @@ pub(crate) fn of_process(pid: u32) -> Held {
     Held { rss_mb: number("VmRSS:") / 1024, descriptors, threads: number("Threads:"), files: 0 }
 }
 
-/// Control groups of containers, in every hierarchy.
-pub(crate) fn groups() -> Vec<String> {
-    let Ok(hierarchies) = fs::read_dir("/sys/fs/cgroup") else { return Vec::new() };
-    let mut roots = vec![Path::new("/sys/fs/cgroup").join(CGROUP)];
-    roots.extend(hierarchies.flatten().map(|each| each.path().join(CGROUP)));
-    let below = roots.iter().filter_map(|root| fs::read_dir(root).ok()).flatten().flatten();
+/// Control groups below this one, in every hierarchy.
+pub(crate) fn groups(parent: &str) -> Vec<String> {
+    let below = roots(parent);
+    let below = below.iter().filter_map(|root| fs::read_dir(root).ok()).flatten().flatten();
     let folders = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     folders.map(|entry| entry.path().display().to_string()).collect()
+}
+
+/// This control group in every hierarchy, whether there or not.
+pub(crate) fn roots(group: &str) -> Vec<PathBuf> {
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    let mut roots = vec![Path::new("/sys/fs/cgroup").join(group)];
+    roots.extend(hierarchies.map(|each| each.path().join(group)));
+    roots
 }
 
 /// Everything that is mounted in the cage.

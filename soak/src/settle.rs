@@ -6,6 +6,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -14,7 +16,7 @@ use crate::functions::CLOCK;
 use crate::http::{Line, Pace, request};
 use crate::load::{Said, World, ask_state};
 use crate::plan::name;
-use crate::samples::{groups, mounts, of_process};
+use crate::samples::{groups, mounts, of_process, roots};
 use crate::services::run;
 
 /// Longest wait until queues are empty: a hold has 30 s, and several servers' worth of work.
@@ -60,9 +62,9 @@ async fn drained(world: &World) -> Result<(), String> {
     let until = Instant::now() + DRAIN_PATIENCE;
     loop {
         let said = get(world, "/v1/queues").await;
-        let list: Value = said.as_ref().map_or(Value::Null, |text| {
-            serde_json::from_str(text).unwrap_or_default()
-        });
+        let list: Value = said
+            .as_ref()
+            .map_or(Value::Null, |text| serde_json::from_str(text).unwrap_or_default());
         let number = |queue: &Value, what: &str| queue[what].as_u64().unwrap_or(1);
         let empty = list["queues"].as_array().is_some_and(|queues| {
             queues.iter().all(|queue| number(queue, "waiting") + number(queue, "running") == 0)
@@ -175,12 +177,39 @@ pub(crate) async fn stop(
     Ok(())
 }
 
-/// What is left of both servers together, when both have stopped.
-pub(crate) async fn leftovers(field: &Field) -> anyhow::Result<Vec<String>> {
+/// A dockerd that is killed between creating a container and starting it forgets it: `runc init`
+/// waits for ever, known to nobody. Only the engine could know better; it is ended here, and said.
+pub(crate) fn unstarted(field: &Field) -> Vec<String> {
+    let mut ended = Vec::new();
+    for group in groups(&field.cgroup) {
+        let pids = fs::read_to_string(Path::new(&group).join("cgroup.procs")).unwrap_or_default();
+        let command = |pid: &str| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let waits = |pid: &str| command(pid).ends_with(b"runc\0init\0");
+        if pids.is_empty() || !pids.lines().all(waits) {
+            continue;
+        }
+        for pid in pids.lines().filter_map(|pid| pid.parse().ok()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        ended.extend(group.rsplit('/').next().map(str::to_owned));
+    }
+    ended.sort();
+    ended.dedup();
+    ended
+}
+
+/// What is left of both servers together, when both have stopped, but for what belongs to these
+/// containers.
+pub(crate) async fn leftovers(field: &Field, unstarted: &[String]) -> anyhow::Result<Vec<String>> {
     let engine = field.engine.lock().await;
     let containers = engine.docker(&["ps", "-aq"]).await?;
     let mut left: Vec<_> = containers.lines().map(|id| format!("container {id}")).collect();
-    left.extend(groups().into_iter().map(|group| format!("cgroup {group}")));
+    for group in groups(&field.cgroup) {
+        let pids = fs::read_to_string(Path::new(&group).join("cgroup.procs")).unwrap_or_default();
+        let of = |pid: &str| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let commands: Vec<_> = pids.lines().map(|pid| of(pid).replace('\0', " ")).collect();
+        left.push(format!("cgroup {group} {commands:?}"));
+    }
     let loops = run("losetup", &["-n", "-O", "BACK-FILE"]).await?;
     let data = field.sites.iter().map(|site| site.data.display().to_string());
     for data in data {
@@ -189,7 +218,18 @@ pub(crate) async fn leftovers(field: &Field) -> anyhow::Result<Vec<String>> {
     let commands = run("ps", &["-eo", "pid,args"]).await?;
     let shims = commands.lines().filter(|line| line.contains("containerd-shim"));
     left.extend(shims.map(|line| format!("process {line}")));
+    left.retain(|each| !unstarted.iter().any(|id| each.contains(id)));
     Ok(left)
+}
+
+/// Removes the soak's own control groups, as far as they are empty.
+pub(crate) fn remove_groups(cgroup: &str) {
+    for group in groups(cgroup) {
+        let _ = fs::remove_dir(group);
+    }
+    for root in roots(cgroup) {
+        let _ = fs::remove_dir(root);
+    }
 }
 
 /// Sockets, and what lies in the folders for sandboxes.

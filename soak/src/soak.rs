@@ -16,13 +16,16 @@ use crate::field::{Field, LAST_BLOW};
 use crate::ledger::Ledger;
 use crate::load::{World, start};
 use crate::plan::{WORLDS, name, plan};
-use crate::report::{Report, Outline, print, progress};
+use crate::report::{Outline, Report, print, progress};
 use crate::samples::{Sample, grown, of_process, watch};
+use crate::services::cgroup;
 use crate::settle::{self, GHOST_WATCH};
 use crate::{Options, collector};
 
 /// Timers know their triggers so soon after a deploy.
 const TIMERS_KNOWN: Duration = Duration::from_secs(3);
+/// A tick that could not be queued is tried again within 5 s: the last ones get so long.
+const LAST_TICKS: Duration = Duration::from_secs(8);
 /// The longest wait for the calls that clients are at.
 const LAST_CALL: Duration = Duration::from_secs(120);
 /// From this length on it is checked whether anything grows.
@@ -51,6 +54,7 @@ pub(crate) async fn soak(options: Options) -> anyhow::Result<u8> {
             Report::default()
         }
     };
+    settle::remove_groups(&cgroup(&work));
     let well = chronicle.wrongs().0 == 0;
     print(&Outline { seed, length: options.length }, &report, &chronicle);
     if well || !options.keep {
@@ -87,6 +91,7 @@ async fn in_order(
     progress("both servers are up");
     let loaded = load(&field, &worlds, options.length, seed).await?;
     progress("the load is over; waiting for the end of what was accepted");
+    sleep(LAST_TICKS).await;
     let begun = Instant::now();
     for (world, site) in worlds.iter().zip(&field.sites) {
         settle::settle(world, site).await;
@@ -103,7 +108,11 @@ async fn in_order(
     for world in &worlds {
         settle::stop(world, &field, &before).await.with_context(|| name(world.index))?;
     }
-    for each in settle::leftovers(&field).await? {
+    let unstarted = settle::unstarted(&field);
+    for each in &unstarted {
+        chronicle.note(format!("the engine forgot a container that it never started: {each}"));
+    }
+    for each in settle::leftovers(&field, &unstarted).await? {
         chronicle.wrong(format!("left over: {each}"));
     }
     if LONG <= options.length {
@@ -111,8 +120,11 @@ async fn in_order(
     }
     let tallies = worlds.iter().map(|world| world.ledger.tally()).collect();
     let field = Arc::into_inner(field).context("somebody still uses the field")?;
-    field.tear_down().await?;
-    Ok(Report { tallies, counts, descriptors, samples: loaded.samples, drained })
+    if let Err(error) = field.tear_down().await {
+        chronicle.wrong(format!("the end: {error:#}"));
+    }
+    let (samples, unstarted) = (loaded.samples, unstarted.len());
+    Ok(Report { tallies, counts, descriptors, samples, drained, unstarted })
 }
 
 /// All clients and all blows, for so long.

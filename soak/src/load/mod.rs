@@ -14,21 +14,13 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::chronicle::{Chronicle, Trial};
+use crate::chronicle::Chronicle;
 use crate::functions::Ask;
 use crate::http::{Answer, Trouble, request};
 use crate::ledger::{Ledger, Way};
 use crate::services::Access;
 
 pub(crate) use states::{Said, ask_state};
-
-/// So long after a trial refusals and failures may still come of it: a start has 30 s, the line
-/// 10 s, and the engine is asked again every few seconds.
-const AFTERMATH: Duration = Duration::from_secs(20);
-/// A connection breaks at once when its server dies.
-const BREAK_AFTERMATH: Duration = Duration::from_secs(1);
-const ALL: [Trial; 5] =
-    [Trial::Server, Trial::Sandbox, Trial::Engine, Trial::Store, Trial::Disk];
 
 /// One server under load.
 #[derive(Clone, Debug)]
@@ -113,8 +105,8 @@ impl World {
     }
 
     /// Whether what befell the server since then explains trouble.
-    fn explained(&self, trials: &[Trial], since: Instant) -> bool {
-        self.chronicle.explains(self.index, trials, since, AFTERMATH)
+    fn explained(&self, since: Instant) -> bool {
+        self.chronicle.explains(self.index, since)
     }
 
     /// What came of a call that should run once and be answered with `ask`'s answer.
@@ -146,14 +138,17 @@ impl World {
                     self.wrong(&format!("{} was refused with 429 and ran", what()));
                 }
             }
-            (503, "platform") if self.explained(&ALL, *at) => {}
-            (500 | 502 | 504, "function") if self.explained(&ALL, *at) => {}
+            (503, "platform") if self.explained(*at) => {}
+            (500 | 502 | 504, "function") if self.explained(*at) => {}
             (status, fault) => {
                 let body = String::from_utf8_lossy(&answer.body);
                 let body: String = body.chars().take(300).collect();
                 let id = &answer.request_id;
                 let took = at.elapsed();
-                self.wrong(&format!("{} ({id}): {status}, fault {fault}, after {took:?}: {body}", what()));
+                self.wrong(&format!(
+                    "{} ({id}): {status}, fault {fault}, after {took:?}: {body}",
+                    what()
+                ));
             }
         }
     }
@@ -164,8 +159,7 @@ impl World {
         match trouble {
             Trouble::Broken(_) => {
                 self.count(way, "broken");
-                let server = [Trial::Server];
-                if !self.chronicle.explains(self.index, &server, at, BREAK_AFTERMATH) {
+                if !self.chronicle.explains_break(self.index, at) {
                     self.wrong(&what);
                 }
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::{AFTERMATH, ALL, Client, World};
+use super::{Client, World};
 use crate::http::{Line, Pace, Trouble, request};
 
 /// Between two rounds over all open events.
@@ -65,14 +65,11 @@ impl Client {
                 }
                 let since = std::time::Instant::now();
                 let said = ask_state(&self.world, &mut line, &request_id).await;
-                let explained = || {
-                    self.world.chronicle.explains(self.world.index, &ALL, since, AFTERMATH)
-                };
                 match said {
                     Said::Lost if lost.insert(request_id.clone()) => {
                         self.world.wrong(&format!("the accepted event {request_id} is unknown"));
                     }
-                    Said::Nothing(what) if !explained() => {
+                    Said::Nothing(what) if !self.world.explained(since) => {
                         self.world.wrong(&format!("the state of {request_id}: {what}"));
                     }
                     Said::Ended | Said::Open | Said::Lost | Said::Nothing(_) => {}

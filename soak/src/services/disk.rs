@@ -1,14 +1,17 @@
 //! A small file system in a file, mounted: the data folder's disk.
 
 use std::fs::File;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::run;
 
 const MIB: u64 = 1024 * 1024;
-/// What is written at a time to fill it, bytes.
-const BLOCK: usize = 1024 * 1024;
+/// What is taken at a time to fill it, bytes: first, and last.
+const STEP_MAX: i64 = 64 * 1024 * 1024;
+const STEP_MIN: i64 = 4_096;
 
 #[derive(Debug)]
 pub(crate) struct Disk {
@@ -38,28 +41,26 @@ impl Disk {
         self.mount.join("ballast")
     }
 
-    /// Writes until there is no room.
+    /// Takes all room that there is, without writing to it.
     ///
     /// # Errors
     /// Another error than that there is no room.
     pub(crate) async fn fill(&self) -> anyhow::Result<()> {
         let ballast = self.ballast();
-        let filled = tokio::task::spawn_blocking(move || -> std::io::Result<()> {
-            let mut file = File::create(ballast)?;
-            let mut size = BLOCK;
-            let block = vec![0; BLOCK];
-            while 512 < size {
-                match file.write_all(block.get(..size).unwrap_or_default()) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == std::io::ErrorKind::StorageFull => size /= 4,
-                    Err(error) => return Err(error),
+        let filled = tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
+            let file = File::create(ballast)?;
+            let (mut length, mut size) = (0, STEP_MAX);
+            while STEP_MIN <= size {
+                match fallocate(&file, FallocateFlags::empty(), length, size) {
+                    Ok(()) => length += size,
+                    Err(Errno::ENOSPC) => size /= 4,
+                    Err(Errno::EINTR) => {}
+                    Err(error) => return Err(error.into()),
                 }
             }
-            // What was not given room yet may find none now.
-            let _ = file.sync_all();
             Ok(())
         });
-        Ok(filled.await??)
+        filled.await?
     }
 
     /// Gives the room back.

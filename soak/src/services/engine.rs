@@ -10,21 +10,27 @@ use tokio::time::timeout;
 
 use super::{PATIENCE, kill_now, log, run, signal, until};
 
-/// The control group that all its containers are in.
-pub(crate) const CGROUP: &str = "hanshu-soak";
+/// The control group that all containers of one soak are in.
+pub(crate) fn cgroup(work: &Path) -> String {
+    work.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
 
 #[derive(Debug)]
 pub(crate) struct Engine {
     dir: PathBuf,
+    cgroup: String,
     daemon: Option<Child>,
 }
 
 impl Engine {
+    /// Under the soak's folder.
+    ///
     /// # Errors
     /// It does not start.
-    pub(crate) async fn start(dir: &Path) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(dir)?;
-        let mut engine = Self { dir: dir.to_owned(), daemon: None };
+    pub(crate) async fn start(work: &Path) -> anyhow::Result<Self> {
+        let dir = work.join("engine");
+        std::fs::create_dir_all(&dir)?;
+        let mut engine = Self { dir, cgroup: cgroup(work), daemon: None };
         engine.start_again().await?;
         Ok(engine)
     }
@@ -42,7 +48,7 @@ impl Engine {
         let pid_file = self.dir.join("pid");
         let _ = std::fs::remove_file(&pid_file);
         let child = Command::new("dockerd")
-            .args(["--bridge", "none", "--cgroup-parent", &format!("/{CGROUP}")])
+            .args(["--bridge", "none", "--cgroup-parent", &format!("/{}", self.cgroup)])
             .args(["--shutdown-timeout", "3", "--host"])
             .arg(self.url())
             .arg("--data-root")

@@ -20,7 +20,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 pub(crate) use disk::Disk;
-pub(crate) use engine::{CGROUP, Engine, save};
+pub(crate) use engine::{Engine, cgroup, save};
 pub(crate) use postgres::Postgres;
 pub(crate) use redis::Redis;
 pub(crate) use server::{Access, Server, ServerOptions, make_image};

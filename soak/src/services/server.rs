@@ -101,10 +101,6 @@ impl Server {
         self.options.data.join("credentials.env")
     }
 
-    pub(crate) fn options(&self) -> &ServerOptions {
-        &self.options
-    }
-
     /// How it is spoken to.
     ///
     /// # Errors
