@@ -1,6 +1,6 @@
 # The two commands of the README, and a few more. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help up test build release check compose-images
+.PHONY: help up test build release check compose-images soak
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -24,3 +24,6 @@ check: ## Formatting, lints and tidiness, without services
 
 compose-images: ## The base image and the .env that docker-compose.yml needs
 	@scripts/compose-prepare
+
+soak: ## Load and bad luck from a seed, 10 minutes: SOAK=1h SEED=7
+	@SOAK=$(SOAK) SEED=$(SEED) KEEP=$(KEEP) scripts/soak

@@ -93,6 +93,10 @@ fn run(mut options: Options) -> anyhow::Result<u8> {
         .with_context(|| format!("{}: build it first: make release", options.hanshu.display()))?;
     options.seed = options.seed.or_else(|| Some(rand::random_range(0..1_000_000)));
     let work = tempfile::Builder::new().prefix("hanshu-soak-").tempdir()?.keep();
+    // A copy: whoever builds meanwhile does not change what is soaked.
+    let program = work.join("hanshu");
+    std::fs::copy(&options.hanshu, &program).context("a copy of the program")?;
+    options.hanshu = program;
     let prepared = in_runtime(images(&options.hanshu, &work));
     if let Err(error) = prepared {
         let _ = std::fs::remove_dir_all(&work);

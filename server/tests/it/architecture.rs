@@ -28,6 +28,17 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("hanshu-cli", &["hanshu-core", "hanshu-server", "hanshu-gateway", "hanshu-runtimes"]),
     ("hanshu-bench", &[]),
+    (
+        "hanshu-instructions",
+        &[
+            "hanshu-core",
+            "hanshu-controller",
+            "hanshu-invoker",
+            "hanshu-runtimes",
+            "hanshu-triggers",
+        ],
+    ),
+    ("hanshu-soak", &[]),
     ("xtask", &[]),
 ];
 
@@ -48,7 +59,7 @@ const KNOWN_BY: &[(&str, &[&str])] = &[
     ("cron", &["hanshu-triggers"]),
     ("figment", &["hanshu-server"]),
     ("tracing-subscriber", &["hanshu-server"]),
-    ("clap", &["hanshu-cli"]),
+    ("clap", &["hanshu-cli", "hanshu-soak"]),
 ];
 
 /// Package, dependency: for everything but tests.
