@@ -1,19 +1,22 @@
 //! The connection to the Docker engine, which may go away and come back.
 //!
 //! Each request has a connection of its own (the client keeps none), so that none can be broken;
-//! what is kept is the version of the API that was agreed on.
+//! what is kept is the version of the API that was agreed on. While the engine is known to be away
+//! nobody waits for it: requests fail at once, with the reason, and a task looks for it.
 
 use std::future::Future;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bollard::errors::Error as ClientError;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
-use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::backend::StartError;
 use crate::host::Host;
@@ -26,13 +29,33 @@ const CLIENT_TIMEOUT_S: u64 = 600;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
 /// The slowest request of a start, on a busy machine, takes a second or two.
 const ASK_TIMEOUT: Duration = Duration::from_secs(20);
+/// An engine that has not answered a request for so long is asked whether it is there at all.
+const DOUBT_AFTER: Duration = Duration::from_secs(3);
+/// Between two looks for an engine that is away: the first, and the longest pause.
+const LOOK_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// The engine.
 #[derive(Debug)]
 pub(crate) struct Engine {
     address: String,
-    /// `None` before the first request and after it was found away.
-    client: Mutex<Option<Docker>>,
+    link: Mutex<Link>,
+    /// Held while it is looked for by a request: the others wait for what comes of it.
+    looking: tokio::sync::Mutex<()>,
+    tasks: TaskTracker,
+    /// Cancelled when nobody is to look for it any more.
+    closing: CancellationToken,
+    me: Weak<Self>,
+}
+
+/// What is known of the engine.
+#[derive(Debug)]
+enum Link {
+    /// Nothing yet.
+    Unknown,
+    /// It answers; `fresh` until somebody was told that it was found again.
+    There { docker: Docker, fresh: bool },
+    /// It does not, for this reason; a task looks for it.
+    Away(String),
 }
 
 /// What came of a request.
@@ -50,8 +73,21 @@ pub(crate) enum EngineError {
 }
 
 impl Engine {
-    pub(super) fn new(address: Option<&str>) -> Self {
-        Self { address: address.unwrap_or(SOCKET).to_owned(), client: Mutex::new(None) }
+    /// Looks for a lost engine in `tasks`, until [`Engine::close`].
+    pub(super) fn new(address: Option<&str>, tasks: TaskTracker) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            address: address.unwrap_or(SOCKET).to_owned(),
+            link: Mutex::new(Link::Unknown),
+            looking: tokio::sync::Mutex::default(),
+            tasks,
+            closing: CancellationToken::new(),
+            me: Weak::clone(me),
+        })
+    }
+
+    /// Nobody needs the engine any more: no task looks for it from here on.
+    pub(super) fn close(&self) {
+        self.closing.cancel();
     }
 
     /// Whether it is on this machine, as far as its address says.
@@ -71,15 +107,51 @@ impl Engine {
         self.address.strip_prefix("unix://").map(Path::new)
     }
 
-    /// A client, and whether the engine was just found (again).
+    /// A client, and whether the engine was just found (again). At once, but for the first look.
+    ///
+    /// # Errors
+    /// [`EngineError::Away`], at once where that is known.
     pub(crate) async fn client(&self) -> Result<(Docker, bool), EngineError> {
-        let mut known = self.client.lock().await;
-        if let Some(docker) = known.as_ref() {
-            return Ok((docker.clone(), false));
+        if let Some(known) = self.known()? {
+            return Ok(known);
         }
-        let docker = self.connect().await?;
-        *known = Some(docker.clone());
-        Ok((docker, true))
+        let _looking = self.looking.lock().await;
+        if let Some(known) = self.known()? {
+            return Ok(known);
+        }
+        match self.connect().await {
+            Ok(docker) => {
+                *self.link() = Link::There { docker: docker.clone(), fresh: false };
+                Ok((docker, true))
+            }
+            Err(error) => Err(self.lost(error)),
+        }
+    }
+
+    fn known(&self) -> Result<Option<(Docker, bool)>, EngineError> {
+        match &mut *self.link() {
+            Link::Unknown => Ok(None),
+            Link::There { docker, fresh } => Ok(Some((docker.clone(), std::mem::take(fresh)))),
+            Link::Away(reason) => {
+                Err(EngineError::Away { address: self.address.clone(), reason: reason.clone() })
+            }
+        }
+    }
+
+    fn link(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes it that the engine is away, and has it looked for. Returns the error.
+    fn lost(&self, error: EngineError) -> EngineError {
+        let EngineError::Away { reason, .. } = &error else { return error };
+        let before = std::mem::replace(&mut *self.link(), Link::Away(reason.clone()));
+        if !matches!(before, Link::Away(_)) {
+            let looked_for = look_for(Weak::clone(&self.me));
+            let closing = self.closing.clone();
+            self.tasks.spawn(async move { closing.run_until_cancelled(looked_for).await });
+        }
+        error
     }
 
     async fn connect(&self) -> Result<Docker, EngineError> {
@@ -102,13 +174,14 @@ impl Engine {
         what: &'static str,
         request: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, EngineError> {
-        let error = match timeout(ASK_TIMEOUT, request).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => error,
-            Err(_) => {
-                self.lose().await;
-                return Err(self.silent(ASK_TIMEOUT));
-            }
+        let answer = tokio::select! {
+            biased;
+            answer = request => answer,
+            waited = self.silence() => return Err(self.lost(self.silent(waited))),
+        };
+        let error = match answer {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
         };
         match error {
             ClientError::DockerResponseServerError { status_code: 404, message } => {
@@ -118,17 +191,22 @@ impl Engine {
             | ClientError::HyperLegacyError { .. }
             | ClientError::HyperResponseError { .. }
             | ClientError::RequestTimeoutError
-            | ClientError::IOError { .. } => {
-                self.lose().await;
-                Err(self.away(&error))
-            }
+            | ClientError::IOError { .. } => Err(self.lost(self.away(&error))),
             source => Err(EngineError::Failed { what, source }),
         }
     }
 
-    /// From here on, the next request is a first one.
-    async fn lose(&self) {
-        *self.client.lock().await = None;
+    /// Returns when a request has waited too long: soon where the engine answers nothing at all,
+    /// late where it is only slow.
+    async fn silence(&self) -> Duration {
+        sleep(DOUBT_AFTER).await;
+        match self.connect().await {
+            Ok(_) => {
+                sleep(ASK_TIMEOUT.saturating_sub(DOUBT_AFTER)).await;
+                ASK_TIMEOUT
+            }
+            Err(_) => DOUBT_AFTER + HELLO_TIMEOUT,
+        }
     }
 
     fn away(&self, error: &ClientError) -> EngineError {
@@ -143,6 +221,20 @@ impl Engine {
     fn silent(&self, waited: Duration) -> EngineError {
         let reason = format!("no answer within {} s", waited.as_secs());
         EngineError::Away { address: self.address.clone(), reason }
+    }
+}
+
+/// Looks for an engine that is away until it answers, or until nobody wants it any more.
+async fn look_for(engine: Weak<Engine>) {
+    let mut pause = LOOK_PAUSE.0;
+    loop {
+        sleep(pause).await;
+        let Some(engine) = engine.upgrade() else { return };
+        if let Ok(docker) = engine.connect().await {
+            *engine.link() = Link::There { docker, fresh: true };
+            return;
+        }
+        pause = (pause * 2).min(LOOK_PAUSE.1);
     }
 }
 
@@ -161,17 +253,24 @@ impl From<EngineError> for StartError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use hanshu_core::ErrorKind;
     use tokio::net::UnixListener;
+    use tokio::time::Instant;
 
+    use super::super::fake::{FakeEngine, VERSION};
     use super::*;
+
+    fn engine(address: &str) -> Arc<Engine> {
+        Engine::new(Some(address), TaskTracker::new())
+    }
 
     #[tokio::test]
     async fn an_engine_that_is_not_there_is_unavailable_with_its_address() {
         let dir = tempfile::tempdir().unwrap();
         let address = format!("unix://{}/none.sock", dir.path().display());
-        let engine = Engine::new(Some(&address));
-        let error = StartError::from(engine.client().await.unwrap_err());
+        let error = StartError::from(engine(&address).client().await.unwrap_err());
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.to_string().contains(&address), "{error}");
     }
@@ -181,8 +280,57 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("silent.sock");
         let _listener = UnixListener::bind(&path).unwrap();
-        let engine = Engine::new(Some(&format!("unix://{}", path.display())));
+        let engine = engine(&format!("unix://{}", path.display()));
         let error = engine.client().await.unwrap_err();
         assert!(error.to_string().ends_with("no answer within 3 s"), "{error}");
+        let again = Instant::now();
+        let error = engine.client().await.unwrap_err();
+        assert!(error.to_string().ends_with("no answer within 3 s"), "{error}");
+        assert_eq!(again.elapsed(), Duration::ZERO, "nobody waits for what is known");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_falls_silent_is_away_for_all_until_it_answers_again() {
+        let silent = Arc::new(AtomicBool::new(false));
+        let its = Arc::clone(&silent);
+        let fake = FakeEngine::new(move |_, path| match path {
+            _ if its.load(Ordering::Relaxed) => None,
+            "/version" => Some((200, VERSION.to_owned())),
+            _ => Some((200, "[]".to_owned())),
+        });
+        let engine = engine(&fake.address);
+        let (docker, fresh) = engine.client().await.unwrap();
+        assert!(fresh);
+        silent.store(true, Ordering::Relaxed);
+        let begun = Instant::now();
+        let error = engine.ask("list containers", docker.list_containers(None)).await.unwrap_err();
+        assert!(error.to_string().ends_with("no answer within 6 s"), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(7), "{:?}", begun.elapsed());
+        let begun = Instant::now();
+        for _ in 0..100 {
+            engine.client().await.unwrap_err();
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        sleep(Duration::from_secs(60)).await;
+        silent.store(false, Ordering::Relaxed);
+        sleep(Duration::from_secs(6)).await;
+        let (docker, fresh) = engine.client().await.unwrap();
+        assert!(fresh, "who comes first is told that it is back");
+        assert!(!engine.client().await.unwrap().1);
+        engine.ask("list containers", docker.list_containers(None)).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_is_only_slow_is_waited_for() {
+        let fake = FakeEngine::new(|_, path| match path {
+            "/version" => Some((200, VERSION.to_owned())),
+            _ => None,
+        });
+        let engine = engine(&fake.address);
+        let (docker, _) = engine.client().await.unwrap();
+        let begun = Instant::now();
+        let error = engine.ask("list containers", docker.list_containers(None)).await.unwrap_err();
+        assert!(error.to_string().ends_with("no answer within 20 s"), "{error}");
+        assert!(ASK_TIMEOUT <= begun.elapsed());
     }
 }

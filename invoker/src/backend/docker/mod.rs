@@ -4,6 +4,8 @@
 //! and for nothing else. What is asked often goes through the container's control group.
 
 mod engine;
+#[cfg(test)]
+mod fake;
 mod firewall;
 mod guarantees;
 mod network;
@@ -81,6 +83,7 @@ struct Shared {
     slots: Result<Slots, String>,
     /// Names of the containers that are somebody's. All others of this node are strays.
     live: Mutex<HashSet<String>>,
+    sweeper: sweep::Sweeper,
     /// Whether the first sweep was; from then on, each return of the engine sweeps.
     swept: AtomicBool,
     images: Arc<images::ImageStates>,
@@ -92,7 +95,7 @@ impl DockerBackend {
     /// # Errors
     /// [`StartError::Unavailable`] where none answers, within some seconds.
     pub async fn connect(options: DockerOptions, tasks: TaskTracker) -> Result<Self, StartError> {
-        let engine = Arc::new(Engine::new(options.engine.as_deref()));
+        let engine = Engine::new(options.engine.as_deref(), tasks.clone());
         engine.client().await?;
         let (tmp_dir, tracker) = (options.dir.join("tmp"), tasks.clone());
         let slots_dir = options.dir.join("stems");
@@ -107,7 +110,7 @@ impl DockerBackend {
             })
             .await
             .map_err(|error| StartError::failed("prepare /tmp", error))?;
-        let bridge = Bridge::new(&options.node, host.clone(), tasks);
+        let bridge = Bridge::new(&options.node, host.clone(), tasks.clone());
         let hierarchy = host.clone().ok().and_then(|host| Hierarchy::find(&host));
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
@@ -117,6 +120,7 @@ impl DockerBackend {
                 tmp,
                 slots,
                 live: Mutex::default(),
+                sweeper: sweep::Sweeper::new(tasks),
                 swept: AtomicBool::new(false),
                 images: Arc::default(),
             }),
@@ -140,7 +144,7 @@ impl DockerBackend {
         if fresh && self.shared.swept.load(Ordering::Acquire) {
             tracing::info!("The Docker engine is back");
             self.bridge.forget().await;
-            sweep::containers(&docker, &self.shared).await?;
+            sweep::again(&self.shared);
         }
         Ok(docker)
     }
@@ -247,10 +251,13 @@ impl Backend for DockerBackend {
     async fn sweep(&self) -> Result<u32, StartError> {
         let docker = self.client().await?;
         let swept = sweep::containers(&docker, &self.shared).await?;
+        if 0 < swept.left {
+            sweep::again(&self.shared);
+        }
         sweep::networks(&docker, &self.shared).await?;
         self.bridge.clear_firewall().await;
         self.shared.swept.store(true, Ordering::Release);
-        Ok(swept)
+        Ok(swept.found)
     }
 
     fn guarantees(&self) -> Vec<Guarantee> {
@@ -264,6 +271,8 @@ impl Backend for DockerBackend {
     }
 
     async fn close(&self) {
+        self.shared.sweeper.close();
+        self.shared.engine.close();
         if let Ok((docker, _)) = self.shared.engine.client().await
             && let Err(error) = sweep::networks(&docker, &self.shared).await
         {

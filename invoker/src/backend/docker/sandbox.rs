@@ -10,7 +10,7 @@ use bollard::query_parameters::{RemoveContainerOptions, WaitContainerOptions};
 use futures_util::StreamExt as _;
 
 use super::slots::Slots;
-use super::{EngineError, Shared};
+use super::{EngineError, Shared, sweep};
 use crate::backend::{Sandbox, StartError};
 use crate::cgroup::Group;
 use crate::tmp::Tmp;
@@ -51,9 +51,10 @@ impl Sandbox for DockerSandbox {
     async fn stop(&self) {
         // What is frozen does not die.
         self.thaw();
-        if let Err(error) = self.remove().await {
+        let removed = self.remove().await;
+        if let Err(error) = &removed {
             let container = &self.name;
-            tracing::warn!(%error, container, "Could not remove a container; the next sweep will");
+            tracing::warn!(%error, container, "Could not remove a container yet; a sweep will");
         }
         if let Some(slot) = &self.slot {
             Slots::remove(slot);
@@ -63,6 +64,9 @@ impl Sandbox for DockerSandbox {
             self.shared.tmp.give_back(tmp).await;
         }
         self.shared.live().remove(&self.name);
+        if removed.is_err() {
+            sweep::again(&self.shared);
+        }
     }
 
     async fn give_code(&self, code_dir: &Path) -> Result<(), StartError> {

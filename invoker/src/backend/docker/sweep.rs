@@ -1,5 +1,10 @@
 //! Removes what carries this node's label and is nobody's: what a killed server left, and what
-//! could not be removed while the engine was away.
+//! could not be removed while the engine was away, or gave up half-way. What is left is tried again
+//! until it is gone, in a task of its own.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bollard::Docker;
 use bollard::query_parameters::{
@@ -7,14 +12,82 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::{EngineError, Shared, spec};
 
 /// Containers removed at once.
 const AT_ONCE: usize = 4;
 
-/// Removes strays; returns how many there were.
-pub(super) async fn containers(docker: &Docker, shared: &Shared) -> Result<u32, EngineError> {
+/// Before the next try at what is left: the first, and the longest pause.
+const AGAIN_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// What came of a look for strays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Swept {
+    /// How many there were.
+    pub(super) found: u32,
+    /// How many of them could not be removed.
+    pub(super) left: u32,
+}
+
+/// Tries again, one task at a time, until nothing is left.
+#[derive(Debug)]
+pub(super) struct Sweeper {
+    tasks: TaskTracker,
+    closing: CancellationToken,
+    /// How often a sweep was asked for since the last one that left nothing.
+    wanted: AtomicU32,
+}
+
+impl Sweeper {
+    pub(super) fn new(tasks: TaskTracker) -> Self {
+        Self { tasks, closing: CancellationToken::new(), wanted: AtomicU32::new(0) }
+    }
+
+    /// No more tries.
+    pub(super) fn close(&self) {
+        self.closing.cancel();
+    }
+}
+
+/// Something is left, or may be: it is looked for soon, and until it is gone.
+pub(super) fn again(shared: &Arc<Shared>) {
+    let sweeper = &shared.sweeper;
+    if 0 < sweeper.wanted.fetch_add(1, Ordering::AcqRel) {
+        return;
+    }
+    let (sweeping, closing) = (until_clean(Arc::downgrade(shared)), sweeper.closing.clone());
+    sweeper.tasks.spawn(async move { closing.run_until_cancelled(sweeping).await });
+}
+
+async fn until_clean(shared: Weak<Shared>) {
+    let mut pause = AGAIN_PAUSE.0;
+    loop {
+        sleep(pause).await;
+        let Some(shared) = shared.upgrade() else { return };
+        let wanted = &shared.sweeper.wanted;
+        let seen = wanted.load(Ordering::Acquire);
+        let swept = match shared.engine.client().await {
+            Ok((docker, _)) => containers(&docker, &shared).await,
+            Err(error) => Err(error),
+        };
+        let clean = matches!(swept, Ok(Swept { left: 0, .. }));
+        // Whoever asked meanwhile may have asked for what this look has not seen.
+        if clean && wanted.compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            return;
+        }
+        pause = (pause * 2).min(AGAIN_PAUSE.1);
+    }
+}
+
+/// Tries to remove every stray, once.
+///
+/// # Errors
+/// The engine is away.
+pub(super) async fn containers(docker: &Docker, shared: &Shared) -> Result<Swept, EngineError> {
     let options = ListContainersOptions {
         all: true,
         filters: Some(spec::filter(&shared.options.node)),
@@ -28,7 +101,8 @@ pub(super) async fn containers(docker: &Docker, shared: &Shared) -> Result<u32, 
         let strays = found.into_iter().filter(|one| !one.names.iter().flatten().any(is_live));
         strays.filter_map(|one| one.id).collect()
     };
-    let count = u32::try_from(strays.len()).unwrap_or(u32::MAX);
+    let found = u32::try_from(strays.len()).unwrap_or(u32::MAX);
+    let mut left = 0;
     let mut removals = stream::iter(strays)
         .map(|id| async move {
             let options = RemoveContainerOptions { force: true, v: true, link: false };
@@ -41,11 +115,12 @@ pub(super) async fn containers(docker: &Docker, shared: &Shared) -> Result<u32, 
             Ok(()) | Err(EngineError::NotFound { .. }) => {}
             Err(away @ EngineError::Away { .. }) => return Err(away),
             Err(error @ EngineError::Failed { .. }) => {
+                left += 1;
                 tracing::warn!(%error, "Could not remove a container that was left behind");
             }
         }
     }
-    Ok(count)
+    Ok(Swept { found, left })
 }
 
 /// Removes this node's networks that no container uses.
@@ -60,4 +135,94 @@ pub(super) async fn networks(docker: &Docker, shared: &Shared) -> Result<(), Eng
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicBool;
+
+    use hanshu_core::NodeId;
+    use tokio::time::Instant;
+
+    use super::super::fake::{FakeEngine, VERSION};
+    use super::super::{DockerOptions, Engine};
+    use super::*;
+    use crate::tmp::TmpPool;
+
+    /// What the engine has, and how often it refuses to remove it.
+    struct Stubborn {
+        container: AtomicBool,
+        refusals: Mutex<u32>,
+    }
+
+    fn shared(stubborn: &Arc<Stubborn>) -> (Arc<Shared>, FakeEngine) {
+        let its = Arc::clone(stubborn);
+        let fake = FakeEngine::new(move |method, path| match (method, path) {
+            (_, "/version") => Some((200, VERSION.to_owned())),
+            ("GET", "/containers/json") if its.container.load(Ordering::Relaxed) => {
+                Some((200, r#"[{"Id":"one","Names":["/hanshu-one"],"State":"dead"}]"#.to_owned()))
+            }
+            ("DELETE", "/containers/one") => {
+                let mut refusals = its.refusals.lock().unwrap();
+                if 0 < *refusals {
+                    *refusals -= 1;
+                    return Some((500, r#"{"message":"device or resource busy"}"#.to_owned()));
+                }
+                its.container.store(false, Ordering::Relaxed);
+                Some((204, String::new()))
+            }
+            _ => Some((200, "[]".to_owned())),
+        });
+        let tasks = TaskTracker::new();
+        let dir = std::env::temp_dir();
+        let options = DockerOptions {
+            node: NodeId::new(),
+            engine: Some(fake.address.clone()),
+            dir: dir.clone(),
+            runtime_dir: dir.clone(),
+        };
+        let shared = Shared {
+            options,
+            engine: Engine::new(Some(&fake.address), tasks.clone()),
+            tmp: TmpPool::open(&dir, Err("it is a test"), tasks.clone()),
+            slots: Err("it is a test".into()),
+            live: Default::default(),
+            sweeper: Sweeper::new(tasks),
+            swept: AtomicBool::new(true),
+            images: Arc::default(),
+        };
+        (Arc::new(shared), fake)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_engine_does_not_remove_is_tried_again_until_it_is_gone() {
+        let stubborn =
+            Arc::new(Stubborn { container: AtomicBool::new(true), refusals: Mutex::new(4) });
+        let (shared, _fake) = shared(&stubborn);
+        let (docker, _) = shared.engine.client().await.unwrap();
+        let swept = containers(&docker, &shared).await.unwrap();
+        assert_eq!(swept, Swept { found: 1, left: 1 });
+        let begun = Instant::now();
+        again(&shared);
+        again(&shared);
+        shared.sweeper.tasks.close();
+        shared.sweeper.tasks.wait().await;
+        assert!(!stubborn.container.load(Ordering::Relaxed));
+        // 1 + 2 + 4 + 8 seconds: one task, however many ask.
+        assert_eq!(begun.elapsed().as_secs(), 15);
+        assert_eq!(shared.sweeper.wanted.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_somebodys_is_left_alone() {
+        let stubborn =
+            Arc::new(Stubborn { container: AtomicBool::new(true), refusals: Mutex::new(0) });
+        let (shared, _fake) = shared(&stubborn);
+        shared.live().insert("hanshu-one".to_owned());
+        let (docker, _) = shared.engine.client().await.unwrap();
+        let swept = containers(&docker, &shared).await.unwrap();
+        assert_eq!(swept, Swept { found: 0, left: 0 });
+        assert!(stubborn.container.load(Ordering::Relaxed));
+    }
 }
