@@ -99,6 +99,12 @@ impl Arena {
         self.world.deploy(name, &format!("{PYTHON}{settings}\n"), &[("index.py", code)]);
     }
 
+    /// The node's id, by which everything of it is called.
+    pub(crate) fn node(&self) -> String {
+        let text = fs::read_to_string(self.world.data.path().join("node")).unwrap();
+        text.trim().to_owned()
+    }
+
     /// Attacks, while the neighbour is called without a pause. Prints what it felt.
     pub(crate) async fn attack<T>(&self, what: &str, attack: impl Future<Output = T>) -> T {
         let _turn = TURN.lock().await;
@@ -155,8 +161,7 @@ impl Arena {
 
     /// Stops the server in order and finds nothing of it.
     pub(crate) fn end(mut self) {
-        let node = fs::read_to_string(self.world.data.path().join("node")).unwrap();
-        let traces = Traces::of(&self, node.trim());
+        let traces = Traces::of(&self, &self.node());
         assert_eq!(self.world.stop(), 0, "{}", self.world.log());
         let until = Instant::now() + GONE_WAIT;
         loop {
@@ -228,7 +233,14 @@ impl Traces {
             let label = format!("label=hanshu={}", self.node);
             for (what, list) in [("container", ["ps", "-aq"]), ("network", ["network", "ls"])] {
                 let found = run("docker", &[&list[..], &["--filter", &label]].concat());
-                look(what, found.lines().filter(|line| !line.starts_with("NETWORK")).map(Into::into).collect());
+                look(
+                    what,
+                    found
+                        .lines()
+                        .filter(|line| !line.starts_with("NETWORK"))
+                        .map(Into::into)
+                        .collect(),
+                );
             }
         }
         left

@@ -1,1 +1,184 @@
-//! x
+//! A function that took the connection from its bootstrap and speaks for itself: frames that are
+//! wrong, too many, too slow, or another event's.
+
+use serde_json::json;
+
+use crate::arena::fault;
+use crate::{Arena, Column};
+
+const WIRE: &str = include_str!("functions/wire.py");
+/// The runtime broke the protocol.
+const BROKEN: (u16, i64) = (500, 443);
+/// The runtime went away.
+const GONE: (u16, i64) = (500, 439);
+/// The function did not answer in time.
+const LATE: (u16, i64) = (504, 433);
+const FINE: (u16, i64) = (200, 0);
+/// No order: time for an answer that comes late.
+const PAUSE: &str = "";
+
+/// Deploys the function and sends it these orders, one after the other.
+async fn check(title: &str, orders: &[(&str, (u16, i64))]) {
+    for column in Column::all() {
+        let arena = Arena::start(column).await;
+        arena.python("wire", "timeout_s = 1\nmemory_mb = 256", WIRE);
+        arena
+            .attack(title, async {
+                for (order, expected) in orders {
+                    if *order == PAUSE {
+                        tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+                        continue;
+                    }
+                    let answer = arena.world.invoke("wire", json!({"do": order}).to_string()).await;
+                    assert_eq!(fault(&answer), *expected, "{column:?}, {order}: {answer:?}");
+                }
+            })
+            .await;
+        let answer = arena.world.invoke("wire", r#"{"do": "honest"}"#).await;
+        assert_eq!(answer.json(), "honest", "{column:?}: the next one is well");
+        arena.end();
+    }
+}
+
+#[tokio::test]
+async fn a_frame_of_a_wrong_length_or_kind_ends_its_sandbox() {
+    let orders = [
+        ("endless-length", BROKEN),
+        ("one-byte-over", BROKEN),
+        ("a-head", BROKEN),
+        ("unknown-kind", BROKEN),
+        ("kind-kill", BROKEN),
+        ("kind-invoke", BROKEN),
+        ("ready-again", BROKEN),
+        ("noise", BROKEN),
+        ("failure-unreadable", BROKEN),
+        ("hang-up", GONE),
+        ("half-a-frame", GONE),
+    ];
+    check("wrong frames", &orders).await;
+}
+
+#[tokio::test]
+async fn an_answer_for_another_request_is_nobody_s_answer() {
+    check("another's answer", &[("honest", FINE), ("earlier", BROKEN), ("foreign", BROKEN)]).await;
+}
+
+/// Where both come at once, neither is believed; a second one that comes during the next event is
+/// not that one's; one that comes while none runs is nobody's.
+#[tokio::test]
+async fn an_answer_sent_twice_is_never_another_event_s() {
+    let orders = [
+        ("twice", BROKEN),
+        ("twice-later", FINE),
+        ("honest", BROKEN),
+        ("twice-later", FINE),
+        (PAUSE, FINE),
+        ("honest", FINE),
+        ("flood", BROKEN),
+    ];
+    check("two answers", &orders).await;
+}
+
+#[tokio::test]
+async fn who_writes_or_reads_slowly_ends_at_the_deadline() {
+    for column in Column::all() {
+        let arena = Arena::start(column).await;
+        arena.python("wire", "timeout_s = 1\nmemory_mb = 256", WIRE);
+        let large = json!({"do": "honest", "ballast": "x".repeat(6_000_000)}).to_string();
+        arena
+            .attack("slow frames", async {
+                let answer = arena.world.invoke("wire", r#"{"do": "write-slowly"}"#).await;
+                assert_eq!(fault(&answer), LATE, "{column:?}: {answer:?}");
+                let answer = arena.world.invoke("wire", r#"{"do": "read-no-more"}"#).await;
+                assert_eq!(fault(&answer), FINE, "{column:?}: {answer:?}");
+                let answer = arena.world.invoke("wire", large).await;
+                assert_eq!(fault(&answer), LATE, "{column:?}: {answer:?}");
+            })
+            .await;
+        arena.end();
+    }
+}
+
+#[tokio::test]
+async fn a_bootstrap_that_is_never_ready_ends_at_the_limit_of_loading() {
+    for column in Column::all() {
+        let arena = Arena::start(column).await;
+        arena.python("wire", "init_timeout_s = 3\nenv.LOAD = \"slowly\"", WIRE);
+        let attack = arena.world.invoke("wire", r#"{"do": "honest"}"#);
+        let answer = arena.attack("slow loading", attack).await;
+        assert_eq!(fault(&answer), (500, 446), "{column:?}: {answer:?}");
+        arena.end();
+    }
+}
+
+/// Files that are sent along with an answer never arrive: the server's own would run out.
+#[tokio::test]
+async fn descriptors_cannot_be_pushed_into_the_server() {
+    for column in Column::all() {
+        let arena = Arena::start(column).await;
+        arena.python("wire", "", WIRE);
+        let files =
+            || std::fs::read_dir(format!("/proc/{}/fd", arena.world.pid())).unwrap().count();
+        let attack = async {
+            let mut before = 0;
+            for round in 0..20 {
+                let answer = arena.world.invoke("wire", r#"{"do": "descriptors"}"#).await;
+                assert_eq!(fault(&answer), FINE, "{column:?}: {answer:?}");
+                if round == 0 {
+                    before = files();
+                }
+            }
+            (before, files())
+        };
+        let (before, after) = arena.attack("pushed descriptors", attack).await;
+        assert!(after < before + 100, "{column:?}: {before} became {after}");
+        arena.end();
+    }
+}
+
+/// A failure's code is the function's word about itself: neither a success nor the platform's word.
+#[tokio::test]
+async fn a_forged_failure_is_the_function_s_own() {
+    for column in Column::all() {
+        let arena = Arena::start(column).await;
+        arena.python("wire", "memory_mb = 256", WIRE);
+        arena
+            .attack("forged failures", async {
+                for code in [200, 432, 433, 435, 445, 449, 500, 65_535] {
+                    let event = json!({"do": "failure-code", "code": code}).to_string();
+                    let answer = arena.world.invoke("wire", event).await;
+                    assert_eq!(fault(&answer), (500, 430), "{column:?}, {code}: {answer:?}");
+                }
+                for _ in 0..20 {
+                    let answer = arena.world.invoke("wire", r#"{"do": "failure-huge"}"#).await;
+                    assert_eq!(fault(&answer), (500, 430), "{column:?}");
+                    assert!(answer.body.len() < 1_000_000, "{}", answer.body.len());
+                }
+            })
+            .await;
+        arena.end();
+    }
+}
+
+/// What is not JSON goes back to whoever called, as it is; a queued event ends all the same.
+#[tokio::test]
+async fn an_answer_that_is_no_json_ends_its_event() {
+    for column in Column::all() {
+        let arena = Arena::start(column).await;
+        arena.python("wire", "", WIRE);
+        let attack = async {
+            let answer = arena.world.invoke("wire", r#"{"do": "not-json"}"#).await;
+            let id = arena.world.accept("wire", r#"{"do": "not-json"}"#).await;
+            (answer, arena.world.end_of(&id).await)
+        };
+        let (answer, ended) = arena.attack("no JSON", attack).await;
+        assert_eq!(
+            (answer.status.as_u16(), &answer.body[..]),
+            (200, &b"\0\xff{"[..]),
+            "{column:?}"
+        );
+        assert_eq!(ended["state"], "succeeded", "{column:?}: {ended}");
+        assert_eq!(ended["attempts"].as_array().unwrap().len(), 1, "{column:?}: {ended}");
+        arena.end();
+    }
+}

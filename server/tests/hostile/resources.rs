@@ -58,7 +58,7 @@ async fn a_full_tmp_is_the_function_s_own_and_nothing_else_can_be_written_to() {
         let attack = arena.world.invoke("disk", r#"{"where": "elsewhere"}"#);
         let answer = arena.attack("disk: elsewhere", attack).await;
         assert_eq!(fault(&answer), (200, 0), "{column:?}: {answer:?}");
-        assert_eq!(answer.json(), serde_json::json!({}), "{column:?}");
+        assert_eq!(answer.json(), serde_json::json!([]), "{column:?}");
         arena.end();
     }
 }

@@ -1,24 +1,30 @@
-"""Fills /tmp, or finds whatever else can be written to."""
+"""Fills /tmp, or whatever else takes a byte."""
 import os
+
+BLOCK = os.urandom(1024 * 1024)
+# One mount each below, which takes all or nothing; of /tmp and the kernel's files others tell.
+ASIDE = ("/tmp", "/proc", "/sys")
+MOUNTS = ("/usr", "/var/user", "/var/runtime")
 
 
 def fill(path):
-    block = os.urandom(1024 * 1024)
     with open(path, "wb", buffering=0) as file:
         while True:
-            file.write(block)
+            file.write(BLOCK)
 
 
 def elsewhere():
-    """Folders outside of /tmp in which a file can be made, and how much that file can hold."""
-    found = {}
+    """Folders beside /tmp that keep what is written to a file in them."""
+    found = []
     for folder, folders, _ in os.walk("/"):
-        folders[:] = [name for name in folders if os.path.join(folder, name) not in ("/tmp", "/proc")]
+        folders[:] = [name for name in folders if os.path.join(folder, name) not in ASIDE]
+        if folder in MOUNTS:
+            folders.clear()
+        path = os.path.join(folder, "hostile")
         try:
-            path = os.path.join(folder, "hostile")
-            open(path, "wb").close()
-            os.remove(path)
-            found[folder] = "writable"
+            with open(path, "wb", buffering=0) as file:
+                file.write(BLOCK)
+            found.append(folder)
         except OSError:
             pass
     return found
