@@ -8,7 +8,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::sethostname;
+use nix::unistd::{sethostname, setsid};
 
 use crate::wire::SHIM_ENV;
 
@@ -21,6 +21,9 @@ pub(super) fn become_shim(plan: &Plan) -> Result<u8, StepError> {
         fs::write(group, "0").during(format_args!("join {}", group.display()))?;
     }
     limits::go_first_when_memory_ends();
+    // Where no group shares the processors out, the kernel does so among sessions (sched(7), "The
+    // autogroup feature"). Refused only to who leads a group, which we do not.
+    let _ = setsid();
     sethostname(&plan.hostname).during("set the host name")?;
     umask(Mode::from_bits_truncate(0o022));
     root::enter(plan)?;
