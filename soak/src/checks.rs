@@ -140,7 +140,94 @@ fn excused(due: Instant, away: &[(Instant, Instant)], stores: &[(Instant, Instan
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::chronicle::Chronicle;
+    use crate::ledger::Ledger;
+    use crate::services::Access;
+
+    /// What is found wrong with a ledger that was filled like this.
+    fn found(fill: impl Fn(&Ledger)) -> Vec<String> {
+        let (ledger, chronicle) = (Arc::new(Ledger::default()), Arc::new(Chronicle::new()));
+        fill(&ledger);
+        let world =
+            World { index: 0, access: Access::default(), ledger, chronicle: chronicle.clone() };
+        let now = Moment::now();
+        check(&world, (now, now));
+        let (_, wrongs) = chronicle.wrongs();
+        // Without the time.
+        wrongs.iter().filter_map(|w| w.split(" s embedded: ").nth(1)).map(str::to_owned).collect()
+    }
+
+    fn run(ledger: &Ledger, run: &str, way: Way, what: &str) {
+        assert!(ledger.begins(run, way, what, "id"));
+        assert!(ledger.ends(run));
+    }
+
+    #[test]
+    fn an_event_that_ran_once_and_ended_is_fine_and_may_run_twice_before_its_end() {
+        let wrong = found(|ledger| {
+            ledger.accepted(1, "one");
+            run(ledger, "a", Way::Queued, "1");
+            run(ledger, "b", Way::Queued, "1");
+            ledger.said_ended("one", "succeeded");
+            run(ledger, "c", Way::Sync, "2");
+        });
+        assert_eq!(wrong, Vec::<String>::new());
+    }
+
+    #[test]
+    fn lost_ghostly_and_double_runs_are_found() {
+        let lost = found(|ledger| ledger.accepted(1, "one"));
+        assert_eq!(lost, ["the accepted event 1 (one) never ended"]);
+        let idle = found(|ledger| {
+            ledger.accepted(1, "one");
+            ledger.begins("a", Way::Queued, "1", "one");
+            ledger.said_ended("one", "succeeded");
+        });
+        assert_eq!(idle, ["event 1 (one) succeeded, and never ran to its end"]);
+        let ghost = found(|ledger| {
+            ledger.accepted(1, "one");
+            run(ledger, "a", Way::Queued, "1");
+            ledger.said_ended("one", "succeeded");
+            run(ledger, "b", Way::Queued, "1");
+        });
+        assert!(matches!(&ghost[..], [one] if one.contains("after its state said")), "{ghost:?}");
+        let double = found(|ledger| {
+            run(ledger, "a", Way::Sync, "1");
+            run(ledger, "b", Way::Sync, "1");
+            run(ledger, "c", Way::Never, "2");
+        });
+        assert_eq!(double.len(), 2, "{double:?}");
+    }
+
+    #[test]
+    fn a_tick_that_was_queued_twice_and_one_that_was_not_are_found() {
+        let twice = found(|ledger| {
+            for id in ["x", "y"] {
+                ledger.begins(id, Way::Tick, "2026-01-01T00:00:00Z", id);
+            }
+        });
+        assert_eq!(twice, ["the tick of 2026-01-01T00:00:00Z was queued 2 times"]);
+        let again = found(|ledger| {
+            for run in ["x", "y"] {
+                ledger.begins(run, Way::Tick, "2026-01-01T00:00:00Z", "same");
+            }
+        });
+        assert_eq!(again, Vec::<String>::new(), "one tick's event may run twice");
+        let now = Moment::now();
+        let later = Moment {
+            instant: now.instant + Duration::from_secs(3),
+            timestamp: now.timestamp + Duration::from_secs(3),
+        };
+        let chronicle = Arc::new(Chronicle::new());
+        let ledger = Arc::new(Ledger::default());
+        let world =
+            World { index: 0, access: Access::default(), ledger, chronicle: chronicle.clone() };
+        check(&world, (now, later));
+        assert_eq!(chronicle.wrongs().0, 2, "{:?}", chronicle.wrongs());
+    }
 
     #[test]
     fn a_missed_tick_is_excused_by_a_server_that_was_away_and_by_nothing_else() {

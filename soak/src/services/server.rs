@@ -34,7 +34,7 @@ pub(crate) struct Server {
 }
 
 /// How it is spoken to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Access {
     pub(crate) api: String,
     pub(crate) web: String,
