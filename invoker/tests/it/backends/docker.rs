@@ -111,17 +111,29 @@ async fn an_engine_that_went_away_is_used_again_when_it_is_back() {
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains("does not answer"), "{error}");
     assert!(since.elapsed().as_secs() < 5);
-    // It cannot be removed now; the sweep after the engine's return does it.
+    // It cannot be removed now; a sweep after the engine's return does it.
     left.sandbox.stop().await;
     assert_eq!(containers(&node), 1);
 
     let relaying = relay(socket.clone());
+    until("what was left is swept", async || containers(&node) == 0).await;
     let again = node.start(&backend, node.spec(Family::Shell, Network::None)).await;
     assert_eq!(containers(&node), 1);
     again.sandbox.stop().await;
     assert_eq!(containers(&node), 0);
     backend.close().await;
     take_away(&relaying, &socket);
+}
+
+/// Looks every tenth of a second, for half a minute at most.
+async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    for _ in 0..300 {
+        if so().await {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("in vain: {what}");
 }
 
 fn take_away(relaying: &JoinHandle<()>, socket: &Path) {
