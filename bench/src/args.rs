@@ -53,4 +53,6 @@ pub(crate) enum Part {
     },
     #[command(hide = true)]
     Hello,
+    #[command(hide = true)]
+    Byte { socket: PathBuf },
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -27,7 +27,6 @@ pub(crate) struct Client {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) took: Duration,
 }
@@ -93,7 +92,7 @@ impl Client {
             let (head, body) = self.sender.send_request(request).await?.into_parts();
             let body = body.collect().await?.to_bytes();
             let took = begun.elapsed();
-            anyhow::Ok(Answer { status: head.status, headers: head.headers, body, took })
+            anyhow::Ok(Answer { status: head.status, body, took })
         };
         tokio::time::timeout(PATIENCE, exchange)
             .await

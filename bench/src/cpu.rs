@@ -78,7 +78,7 @@ fn group(id: &str, controller: &str) -> PathBuf {
     [V1, controller, "docker", id].iter().collect()
 }
 
-/// Resident memory in MB: now, and the most since the start or the last `forget_peak`.
+/// Resident memory in MB: now, and the most since its start.
 ///
 /// # Errors
 /// Where the process is gone.
@@ -90,12 +90,4 @@ pub(crate) fn memory_mb(pid: u32) -> anyhow::Result<(f64, f64)> {
         Ok(kb.trim().trim_end_matches("kB").trim().parse::<f64>()? / 1024.0)
     };
     Ok((field("VmRSS:")?, field("VmHWM:")?))
-}
-
-/// Lets the peak of the process' memory start at what it has now.
-///
-/// # Errors
-/// Where the kernel refuses.
-pub(crate) fn forget_peak(pid: u32) -> anyhow::Result<()> {
-    fs::write(format!("/proc/{pid}/clear_refs"), "5").context("clear_refs")
 }

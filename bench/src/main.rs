@@ -6,6 +6,7 @@ mod client;
 mod cpu;
 mod docker;
 mod metrics;
+mod oha;
 mod report;
 mod rows;
 mod run;
@@ -31,6 +32,7 @@ fn main() -> anyhow::Result<ExitCode> {
         match &args.part {
             Some(Part::Front { socket }) => ceiling::front::serve(socket).await?,
             Some(Part::Hello) => ceiling::hello::serve().await?,
+            Some(Part::Byte { socket }) => ceiling::say_byte(socket)?,
             None => return suite::run(&args).await,
         }
         Ok(ExitCode::SUCCESS)

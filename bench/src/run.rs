@@ -56,3 +56,9 @@ impl Run {
 pub(crate) fn sources() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
+
+/// The time of day, for what a timer is due at and for the report's date.
+#[expect(clippy::disallowed_methods, reason = "no test reads it")]
+pub(crate) fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}

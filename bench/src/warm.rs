@@ -6,7 +6,7 @@ use crate::ceiling::{Language, Workers};
 use crate::client::Client;
 use crate::cpu::{self, Side};
 use crate::metrics::Metrics;
-use crate::report::{Line, Target, median};
+use crate::report::{Line, Target};
 use crate::run::Run;
 use crate::server::Server;
 use crate::wrk::{self, Request, Seen, as_f64};
@@ -136,10 +136,4 @@ fn dropped(row: &'static str, metrics: &Metrics) -> anyhow::Result<Line> {
 /// The tail over the middle, of each sample.
 pub(crate) fn tail(sample: &Sample) -> f64 {
     sample.p99_us / sample.p50_us
-}
-
-/// The middle of what was seen of ours, for other rows' formulas.
-#[must_use]
-pub(crate) fn middle(samples: &[Sample], of: fn(&Sample) -> f64) -> Option<f64> {
-    median(&samples.iter().map(of).collect::<Vec<_>>())
 }

@@ -1,5 +1,20 @@
 //! The rows of the table, each a scenario of its own.
 
+mod accept;
+mod beside;
+mod bodies;
+mod burst;
+mod cold;
+mod drain;
+mod frozen;
+mod functions;
+mod go;
+mod hello;
+mod http;
+mod hundred;
+mod idle;
+mod many;
+mod overload;
 mod sync;
 
 use std::pin::Pin;
@@ -26,6 +41,9 @@ macro_rules! row {
 #[rustfmt::skip]
 pub(crate) fn all() -> Vec<Row> {
     use crate::ceiling::Language::{Node, Python};
+    const KB10: (usize, u32) = (10 << 10, 16);
+    const MB1: (usize, u32) = (1 << 20, 4);
+    const MB6: (usize, u32) = (6 << 20, 4);
     vec![
         row!("sync_python_1", "warm native calls, Python in Docker, 100 B, 1 connection", |row, run| sync::run(row, run, Python, 1)),
         row!("sync_python_16", "the same, 16 connections", |row, run| sync::run(row, run, Python, 16)),
@@ -33,6 +51,34 @@ pub(crate) fn all() -> Vec<Row> {
         row!("sync_node_1", "warm native calls, Node in Docker, 100 B, 1 connection", |row, run| sync::run(row, run, Node, 1)),
         row!("sync_node_16", "the same, 16 connections", |row, run| sync::run(row, run, Node, 16)),
         row!("sync_node_64", "the same, 64 connections", |row, run| sync::run(row, run, Node, 64)),
+        row!("hello", "a warm call against a bare axum hello", hello::run),
+        row!("http_python_1", "through an HTTP trigger, its key checked, 1 connection", |row, run| http::run(row, run, Python, 1)),
+        row!("http_python_16", "the same, 16 connections", |row, run| http::run(row, run, Python, 16)),
+        row!("http_node_16", "the same, Node", |row, run| http::run(row, run, Node, 16)),
+        row!("go_1", "Go over scf-go-lib's messages, warm, 1 connection", |row, run| go::run(row, run, 1)),
+        row!("go_16", "the same, 16 connections", |row, run| go::run(row, run, 16)),
+        row!("body_python_10k", "10 KB events, both ways, Python", |row, run| bodies::run(row, run, Python, KB10)),
+        row!("body_python_1m", "1 MB events, both ways, Python", |row, run| bodies::run(row, run, Python, MB1)),
+        row!("body_python_6m", "6 MB events, both ways, Python", |row, run| bodies::run(row, run, Python, MB6)),
+        row!("body_node_10k", "10 KB events, both ways, Node", |row, run| bodies::run(row, run, Node, KB10)),
+        row!("body_node_1m", "1 MB events, both ways, Node", |row, run| bodies::run(row, run, Node, MB1)),
+        row!("body_node_6m", "6 MB events, both ways, Node", |row, run| bodies::run(row, run, Node, MB6)),
+        row!("beside_6m", "a small function beside a stream of 6 MB calls", beside::run),
+        row!("frozen", "calls that find their sandbox frozen", frozen::run),
+        row!("cold_stem_python", "cold with a stem cell ready, Python", |row, run| cold::stem(row, run, Python, 25.0)),
+        row!("cold_stem_node", "cold with a stem cell ready, Node", |row, run| cold::stem(row, run, Node, 60.0)),
+        row!("cold_docker_python", "cold without stem cells, Docker, Python", |row, run| cold::docker(row, run, Python)),
+        row!("cold_docker_node", "cold without stem cells, Docker, Node", |row, run| cold::docker(row, run, Node)),
+        row!("cold_process_python", "cold, process sandboxes, Python", |row, run| cold::process(row, run, Python, 30.0)),
+        row!("cold_process_node", "cold, process sandboxes, Node", |row, run| cold::process(row, run, Node, 80.0)),
+        row!("burst", "200 calls at once to a cold function of concurrency 20", burst::run),
+        row!("hundred", "100 functions in turn with memory for 20", hundred::run),
+        row!("overload", "2,000 calls/s offered to a function that does 400", overload::run),
+        row!("accept_sqlite", "asynchronous calls accepted, 1 KB, embedded queue", accept::sqlite),
+        row!("accept_redis", "asynchronous calls accepted, 1 KB, Redis", accept::redis),
+        row!("drain", "queued events run, against synchronous calls", drain::run),
+        row!("many", "10,000 functions and timers", many::run),
+        row!("idle", "a server that has nothing to do", idle::run),
     ]
 }
 

@@ -1,0 +1,153 @@
+//! The parts: each is set up as it would be on a node with some life, then run.
+
+use std::hint::black_box;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use bytes::Bytes;
+use hanshu_controller::{Access, CachedCatalog, MasterKey};
+use hanshu_core::ports::Catalog as _;
+use hanshu_core::{
+    FunctionId, FunctionName, HttpAuth, Namespace, Qualifier, RequestId, SystemClock, Trigger,
+    TriggerId, TriggerSpec,
+};
+use hanshu_invoker::measured::{Decisions, Exchanges};
+use hanshu_runtimes::wire::{
+    HEADER_LEN, Header, INVOKE_HEAD_LEN, InvokeHead, Kind, Origin, REQUEST_ID_LEN,
+};
+use hanshu_triggers::{Lookup, RouteTable, check_json};
+
+use crate::registry::Registered;
+
+type Running = Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
+/// A part's name, and what runs it so many rounds.
+pub(crate) type Part = (&'static str, fn(u32) -> Running);
+
+/// All of them, as `bench/instructions.toml` names them.
+pub(crate) const ALL: &[Part] = &[
+    ("catalog_lookup", |rounds| Box::pin(catalog_lookup(rounds))),
+    ("exchange", |rounds| Box::pin(exchange(rounds))),
+    ("frame_decode", |rounds| Box::pin(frame_decode(rounds))),
+    ("frame_encode", |rounds| Box::pin(frame_encode(rounds))),
+    ("json_check", |rounds| Box::pin(json_check(rounds))),
+    ("key_check", |rounds| Box::pin(key_check(rounds))),
+    ("pool_decision", |rounds| Box::pin(pool_decision(rounds))),
+    ("route_match", |rounds| Box::pin(route_match(rounds))),
+];
+
+/// Functions of the catalog.
+const FUNCTIONS: usize = 1_000;
+/// HTTP triggers of the route table.
+const TRIGGERS: usize = 100;
+/// Idle sandboxes of the pool.
+const SANDBOXES: u32 = 4;
+/// 100 bytes, as of a usual event.
+const EVENT: &[u8] = br#"{"order": 12345, "who": "somebody", "items": [1, 2.5, null, true], "note": "a \"quoted\" text \u00e9"}"#;
+
+/// Which revision a name means.
+async fn catalog_lookup(rounds: u32) -> anyhow::Result<()> {
+    let names: Vec<FunctionName> =
+        (0..FUNCTIONS).map(|n| format!("function-{n}").parse()).collect::<Result<_, _>>()?;
+    let catalog = CachedCatalog::new(Arc::new(Registered::functions(&names)?));
+    catalog.refresh().await?;
+    let namespace = Namespace::default();
+    for name in names.iter().cycle().take(usize::try_from(rounds)?) {
+        let found = catalog.resolve(black_box(&namespace), black_box(name), Qualifier::Latest)?;
+        ensure!(found.function.name == *name, "another function was found");
+    }
+    Ok(())
+}
+
+/// An event to a sandbox and its answer back, both sides' work, over a socket.
+async fn exchange(rounds: u32) -> anyhow::Result<()> {
+    let mut exchanges = Exchanges::connect()?;
+    let event = Bytes::from_static(EVENT);
+    for _ in 0..rounds {
+        exchanges.turn(black_box(&event)).await?;
+    }
+    Ok(())
+}
+
+/// The header and the head of an event, read.
+async fn frame_decode(rounds: u32) -> anyhow::Result<()> {
+    let (header, head) = frame(1)?;
+    for _ in 0..rounds {
+        black_box(Header::decode(black_box(&header))?);
+        black_box(InvokeHead::decode(black_box(&head))?);
+    }
+    Ok(())
+}
+
+/// The header and the head of an event, written.
+async fn frame_encode(rounds: u32) -> anyhow::Result<()> {
+    for event in 0..u64::from(rounds) {
+        black_box(frame(black_box(event))?);
+    }
+    Ok(())
+}
+
+fn frame(event: u64) -> anyhow::Result<([u8; HEADER_LEN], [u8; INVOKE_HEAD_LEN])> {
+    let header = Header::new(Kind::Invoke, event, EVENT.len())?.encode();
+    let request_id = [b'a'; REQUEST_ID_LEN];
+    let head = InvokeHead { remaining_ms: 3_000, origin: Origin::Direct, request_id }.encode();
+    Ok((header, head))
+}
+
+/// The syntax of an event.
+async fn json_check(rounds: u32) -> anyhow::Result<()> {
+    for _ in 0..rounds {
+        check_json(black_box(EVENT))?;
+    }
+    Ok(())
+}
+
+/// Whether a caller's secret is the right one, with a few keys in memory.
+async fn key_check(rounds: u32) -> anyhow::Result<()> {
+    let registry = Registered::default();
+    let access = Access::new(MasterKey::generate());
+    let mut keys = Vec::new();
+    for _ in 0..4 {
+        keys.push(access.create(&registry, &SystemClock, None).await?);
+    }
+    for key in keys.iter().cycle().take(usize::try_from(rounds)?) {
+        let who = access.authenticate(black_box(&key.id), black_box(key.secret.expose()));
+        ensure!(who.is_some(), "a right key is refused");
+    }
+    Ok(())
+}
+
+/// A sandbox is granted and given back.
+async fn pool_decision(rounds: u32) -> anyhow::Result<()> {
+    let mut decisions = Decisions::of_pool(SANDBOXES);
+    for _ in 0..rounds {
+        ensure!(black_box(decisions.turn()), "no sandbox was granted");
+    }
+    Ok(())
+}
+
+/// Which HTTP trigger a request is for.
+async fn route_match(rounds: u32) -> anyhow::Result<()> {
+    let triggers: Vec<_> = (0..TRIGGERS).map(trigger).collect::<Result<_, _>>()?;
+    let table = RouteTable::compile(&triggers);
+    let paths: Vec<_> =
+        (0..TRIGGERS).map(|n| format!("/shop-{n}/orders/{}", RequestId::new())).collect();
+    for path in paths.iter().cycle().take(usize::try_from(rounds)?) {
+        let found = black_box(table.find(black_box("POST"), black_box(path)));
+        ensure!(matches!(found, Lookup::Found(_)), "`{path}` is not found");
+    }
+    Ok(())
+}
+
+fn trigger(number: usize) -> anyhow::Result<Trigger> {
+    let function =
+        FunctionId { namespace: Namespace::default(), name: format!("function-{number}").parse()? };
+    let spec = TriggerSpec::Http {
+        path: format!("/shop-{number}/orders/{{order}}"),
+        methods: vec!["GET".to_owned(), "POST".to_owned()],
+        auth: HttpAuth::None,
+        key: None,
+    };
+    let name = "http".parse().context("a trigger's name")?;
+    Ok(Trigger { id: TriggerId { function, name }, spec, enabled: true })
+}

@@ -1,0 +1,153 @@
+//! A container's cold start by Docker's API alone: create, start, first byte.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use bollard::Docker;
+use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
+use bollard::query_parameters::{
+    CreateContainerOptions, RemoveContainerOptionsBuilder, StartContainerOptions,
+};
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixListener;
+
+use super::{LABEL, Language};
+use crate::docker;
+use crate::run::{Run, sources};
+
+/// Until the first byte must be there.
+const PATIENCE: Duration = Duration::from_secs(60);
+const MEMORY_BYTES: i64 = 128 << 20;
+
+/// What says the first byte.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Program {
+    /// This program: Docker's own time.
+    Byte,
+    /// The ceiling's worker: Docker's time and the interpreter's start.
+    Worker(Language),
+}
+
+/// The engine, and what containers need of the host.
+#[derive(Debug)]
+pub(crate) struct BareDocker {
+    engine: Docker,
+    image: String,
+    myself: PathBuf,
+}
+
+impl BareDocker {
+    /// For containers of the image that functions of this language run in.
+    ///
+    /// # Errors
+    /// Where no engine answers, or the image is not there yet.
+    pub(crate) fn new(language: Language) -> anyhow::Result<Self> {
+        Ok(Self {
+            engine: Docker::connect_with_unix_defaults()?,
+            image: docker::image(language.family())?,
+            myself: std::env::current_exe()?,
+        })
+    }
+
+    /// Starts a container and gives the time until its first byte, and what removes it.
+    ///
+    /// # Errors
+    /// Where the engine refuses, or no byte comes.
+    pub(crate) async fn start(&self, run: &Run, program: Program) -> anyhow::Result<Started<'_>> {
+        let folder = tempfile::Builder::new().prefix("d-").tempdir_in(run.dir())?;
+        let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+        open(folder.path(), 0o755)?;
+        open(run.dir(), 0o755)?;
+        let socket = folder.path().join("s");
+        let listener = UnixListener::bind(&socket)?;
+        open(&socket, 0o777)?;
+        let body = self.container(folder.path(), program)?;
+        let begun = Instant::now();
+        let options = None::<CreateContainerOptions>;
+        let id = self.engine.create_container(options, body).await?.id;
+        let mut started = Started { docker: self, id, took: Duration::ZERO, _folder: folder };
+        self.engine.start_container(&started.id, None::<StartContainerOptions>).await?;
+        let first = async {
+            let (mut line, _) = listener.accept().await?;
+            line.read_u8().await
+        };
+        tokio::time::timeout(PATIENCE, first).await.context("no first byte")??;
+        started.took = begun.elapsed();
+        Ok(started)
+    }
+
+    fn container(&self, folder: &Path, program: Program) -> anyhow::Result<ContainerCreateBody> {
+        let workers = sources().join("workers");
+        let mut binds = vec![
+            format!("{}:/run/bench:ro", folder.display()),
+            format!("{}:/bench:ro", workers.display()),
+        ];
+        let mut command: Vec<String> = match program {
+            Program::Byte => {
+                binds.push(format!("{}:/byte:ro", self.myself.display()));
+                vec!["/byte".into(), "byte".into()]
+            }
+            Program::Worker(language) => {
+                language.command().iter().map(|&word| word.to_owned()).collect()
+            }
+        };
+        command.push("/run/bench/s".into());
+        let host = HostConfig {
+            network_mode: Some("bridge".into()),
+            binds: Some(binds),
+            memory: Some(MEMORY_BYTES),
+            memory_swap: Some(MEMORY_BYTES),
+            cpu_shares: Some(1024),
+            pids_limit: Some(1024),
+            readonly_rootfs: Some(true),
+            cap_drop: Some(vec!["ALL".into()]),
+            security_opt: Some(vec!["no-new-privileges:true".into()]),
+            ipc_mode: Some("none".into()),
+            log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
+            ..Default::default()
+        };
+        let label = (LABEL.to_owned(), std::process::id().to_string());
+        Ok(ContainerCreateBody {
+            image: Some(self.image.clone()),
+            user: Some("65534:65534".into()),
+            entrypoint: Some(command),
+            labels: Some([label].into()),
+            host_config: Some(host),
+            ..Default::default()
+        })
+    }
+}
+
+/// A container that runs. What fails before `remove` is removed after the row, by its label.
+#[derive(Debug)]
+pub(crate) struct Started<'a> {
+    docker: &'a BareDocker,
+    id: String,
+    pub(crate) took: Duration,
+    _folder: TempDir,
+}
+
+impl Started<'_> {
+    /// # Errors
+    /// Where the engine refuses.
+    pub(crate) async fn remove(self) -> anyhow::Result<()> {
+        let options = RemoveContainerOptionsBuilder::default().force(true).build();
+        Ok(self.docker.engine.remove_container(&self.id, Some(options)).await?)
+    }
+}
+
+/// What [`Program::Byte`] does: says one byte and waits for the end.
+///
+/// # Errors
+/// Where nobody listens.
+pub(crate) fn say_byte(socket: &Path) -> anyhow::Result<()> {
+    use std::io::{Read as _, Write as _};
+    let mut line = std::os::unix::net::UnixStream::connect(socket)?;
+    line.write_all(&[0])?;
+    line.read_to_end(&mut Vec::new())?;
+    Ok(())
+}

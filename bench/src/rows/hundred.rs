@@ -1,0 +1,80 @@
+//! 100 functions called in turn on a node that has memory for 20.
+
+use crate::ceiling::Language;
+use crate::client::Client;
+use crate::report::{Line, Target, median, percentile};
+use crate::run::{Run, sources};
+use crate::server::{Server, Settings};
+
+use super::functions;
+
+const FUNCTIONS: usize = 100;
+const ROOM: usize = 20;
+const MEMORY_MB: usize = 128;
+/// Of the room, what nobody may be evicted for: an eighth may be stem cells', one is held.
+const SURE_ROOM: usize = 16;
+/// Longer than both turns: a sandbox in use must not be evicted meanwhile.
+const HELD_S: u64 = 60;
+
+pub(super) async fn run(row: &'static str, run: &Run) -> anyhow::Result<Vec<Line>> {
+    let memory = ROOM * MEMORY_MB;
+    let server =
+        Server::start(run, Settings::docker().with("HANSHU_POOL__MEMORY_MB", memory)).await?;
+    server.deploy(&sources().join("functions/sleep-python")).await?;
+    let code = ("echo-python", Language::Python);
+    functions::deploy(run, &server, code, ("turn", FUNCTIONS), "").await?;
+    let mut holder = server.client().await?;
+    let held_s = if run.measure.quick { HELD_S / 2 } else { HELD_S };
+    let event = format!("{{\"sleep\":{held_s}}}");
+    let calls = async {
+        let mut client = server.client().await?;
+        let mut early = f64::NAN;
+        for index in 0..FUNCTIONS {
+            call(&mut client, index).await?;
+            if index + 1 == SURE_ROOM {
+                // The held one is busy, so all idle ones are of this turn.
+                early = f64::from(u32::try_from(SURE_ROOM)?) - idle(&server).await?;
+            }
+        }
+        let mut times = Vec::new();
+        for index in 0..if run.measure.quick { FUNCTIONS / 3 } else { FUNCTIONS } {
+            times.push(call(&mut client, index).await?);
+        }
+        anyhow::Ok((early, times))
+    };
+    let began = std::time::Instant::now();
+    let timed = async { calls.await.map(|seen| (seen, began.elapsed())) };
+    let (held, timed) = tokio::join!(holder.invoke("held", &event), timed);
+    let ((early, times), took) = timed?;
+    let held = held.and_then(crate::client::Answer::fine);
+    let through = held.is_ok() && took.as_secs() < held_s;
+    let p99 = percentile(&times, 0.99).unwrap_or(f64::NAN);
+    let metrics = server.metrics().await?;
+    Ok(vec![
+        Line::new(row, "p50", "ms")
+            .ours(median(&times).into_iter().collect::<Vec<_>>())
+            .target(Target::AtMost(40.0))
+            .note(format!("{} sandboxes were started in all", metrics.started())),
+        Line::new(row, "p99", "ms").ours([p99]),
+        Line::new(row, "evicted while there was room", "")
+            .ours([early])
+            .target(Target::AtMost(0.0))
+            .note(format!("after the first {SURE_ROOM} functions")),
+        Line::new(row, "call in use all the while answered", "")
+            .ours([if held.is_ok() { 1.0 } else { 0.0 }])
+            .target(Target::AtLeast(1.0))
+            .note(match held {
+                Ok(_) if through => String::new(),
+                Ok(_) => format!("the turns took {took:?}, longer than the call's {held_s} s"),
+                Err(error) => format!("{error:#}"),
+            }),
+    ])
+}
+
+async fn idle(server: &Server) -> anyhow::Result<f64> {
+    Ok(server.metrics().await?.one("hanshu_sandboxes{state=\"idle\"}"))
+}
+
+async fn call(client: &mut Client, index: usize) -> anyhow::Result<f64> {
+    Ok(client.invoke(&format!("turn-{index}"), "{}").await?.fine()?.took_ms())
+}

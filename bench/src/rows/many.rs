@@ -1,0 +1,150 @@
+//! 10,000 functions and as many timers, all due in the same second.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use http::Method;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::sync::EVENT;
+use crate::client::Client;
+use crate::report::{Line, Target, percentile};
+use crate::run::{Run, now, sources};
+use crate::server::{Server, Settings};
+use crate::wrk;
+
+const NAME: &str = "echo-python";
+/// Deploys at once.
+const CLIENTS: usize = 8;
+/// Functions that are deployed to learn how long all take.
+const TRIED: usize = 400;
+/// What is measured between the last deploy and the second of the ticks, and some rest.
+const MARGIN: Duration = Duration::from_secs(12);
+/// How late the last tick may be and still be seen.
+const LOOKED_AT: Duration = Duration::from_secs(30);
+const QUEUED: &str = "hanshu_timer_ticks_total{how=\"queued\"}";
+
+pub(super) async fn run(row: &'static str, run: &Run) -> anyhow::Result<Vec<Line>> {
+    let all = run.samples(10_000, 2_000);
+    let settings = Settings::docker().with("HANSHU_GRACE_S", 0);
+    let mut crowded = Server::start(run, settings.clone()).await?;
+    let alone = Server::start(run, settings).await?;
+    for server in [&crowded, &alone] {
+        server.deploy(&sources().join("functions/echo-python")).await?;
+        Client::once(&server.call(NAME, EVENT)?).await?;
+    }
+    let begun = Instant::now();
+    deploy(&crowded, 0..TRIED, "0 0 0 1 1 * 2099").await?;
+    let each = begun.elapsed() / u32::try_from(TRIED)?;
+    // Twice the load's time: its pieces have a second of their own to warm up, and wrk starts.
+    let load = Duration::from_secs(run.measure.seconds + 2) * run.measure.repeats * 2;
+    let whole = (each * u32::try_from(all)?).mul_f64(1.5) + load + MARGIN;
+    let due = Timestamp::from_second(now().as_second() + i64::try_from(whole.as_secs())?)?;
+    deploy(&crowded, 0..all, &due.strftime("%S %M %H %d %m * %Y").to_string()).await?;
+    let deployed = begun.elapsed();
+    crowded.restart().await?;
+    let start = crowded.ready_after.as_secs_f64();
+    let mut lines = vec![
+        Line::new(row, "start", "s")
+            .ours([start])
+            .target(Target::AtMost(1.0))
+            .note(format!("{all} functions and timers, deployed in {deployed:.0?}")),
+        warm(row, run, &crowded, &alone).await?,
+    ];
+    lines.extend(ticks(row, &crowded, due, all).await?);
+    Ok(lines)
+}
+
+/// The middle of calls of one function, among many and alone.
+async fn warm(
+    row: &'static str,
+    run: &Run,
+    crowded: &Server,
+    alone: &Server,
+) -> anyhow::Result<Line> {
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    for server in [crowded, alone] {
+        Client::once(&server.call(NAME, EVENT)?).await?;
+    }
+    for _ in 0..run.measure.repeats {
+        for (server, times) in [(crowded, &mut ours), (alone, &mut bare)] {
+            let request = server.call(NAME, EVENT)?;
+            wrk::run(run.dir(), &request, 1, 1).await?.faultless()?;
+            let seen = wrk::run(run.dir(), &request, 1, run.measure.seconds).await?;
+            times.push(seen.faultless()?.p50);
+        }
+    }
+    Ok(Line::new(row, "warm p50 among many / alone", "us")
+        .ours(ours)
+        .ceiling(bare)
+        .target(Target::RatioAtMost(1.05)))
+}
+
+async fn deploy(server: &Server, which: std::ops::Range<usize>, cron: &str) -> anyhow::Result<()> {
+    let view = server.client().await?.get(&format!("/v1/functions/{NAME}")).await?;
+    let view: Value = serde_json::from_slice(&view)?;
+    let code = view.get("code").and_then(Value::as_str).context("the function's code")?;
+    let body = json!({
+        "runtime": "python", "handler": "index.main_handler", "code": code,
+        "triggers": [{ "type": "timer", "cron": cron }],
+    });
+    let body = Bytes::from(serde_json::to_vec(&body)?);
+    let workers = (0..CLIENTS).map(|worker| {
+        let (body, which) = (body.clone(), which.clone());
+        async move {
+            let mut client = server.client().await?;
+            for index in which.filter(|index| index % CLIENTS == worker) {
+                let path = format!("/v1/functions/many-{index}");
+                client.send(Method::PUT, &path, &[], body.clone()).await?.fine()?;
+            }
+            anyhow::Ok(())
+        }
+    });
+    try_join_all(workers).await.map(drop)
+}
+
+/// Waits for the second in which all are due, and sees when each was queued.
+async fn ticks(
+    row: &'static str,
+    server: &Server,
+    due: Timestamp,
+    all: usize,
+) -> anyhow::Result<Vec<Line>> {
+    let left = due.duration_since(now());
+    ensure!(!left.is_negative(), "deploys took too long: the ticks' second is over");
+    tokio::time::sleep(left.unsigned_abs()).await;
+    let all = wrk::as_f64(u64::try_from(all)?);
+    let mut client = server.client().await?;
+    let mut late = Vec::new();
+    while wrk::as_f64(u64::try_from(late.len())?) < all {
+        let text = client.get("/metrics").await?;
+        let metrics = crate::metrics::Metrics::read(&String::from_utf8_lossy(&text));
+        let after = now().duration_since(due).as_secs_f64();
+        while wrk::as_f64(u64::try_from(late.len())?) < metrics.one(QUEUED).min(all) {
+            late.push(after);
+        }
+        ensure!(after < LOOKED_AT.as_secs_f64(), "{} of {all} ticks were queued", late.len());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let metrics = server.metrics().await?;
+    let (queued, ticks) = (metrics.one(QUEUED), metrics.sum("hanshu_timer_ticks_total"));
+    let last = late.last().copied().unwrap_or(f64::NAN);
+    let p99 = percentile(&late, 0.99).unwrap_or(f64::NAN);
+    Ok(vec![
+        Line::new(row, "ticks queued late (p99)", "s")
+            .ours([p99])
+            .target(Target::AtMost(1.0))
+            .note(format!("the last one after {last:.2} s")),
+        Line::new(row, "ticks not queued just once", "")
+            .ours([(queued - all).abs() + (ticks - queued)])
+            .target(Target::AtMost(0.0))
+            .note(format!(
+                "{queued} of {all} queued, {} duplicate, late or refused",
+                ticks - queued
+            )),
+    ])
+}
