@@ -1,6 +1,6 @@
 # The two commands of the README, and a few more. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help up test build release check compose-images soak
+.PHONY: help up test build release check bench compose-images soak
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -16,6 +16,9 @@ build: ## The quick build: target/quick/hanshu
 
 release: ## The build to install: target/release/hanshu
 	cargo build --locked --release -p hanshu-cli
+
+bench: ## Every promised figure against its ceiling, about 15 minutes; ROWS="sync_1 overload", ARGS=--quick
+	@scripts/bench
 
 check: ## Formatting, lints and tidiness, without services
 	cargo fmt --check
