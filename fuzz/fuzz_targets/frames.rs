@@ -7,5 +7,10 @@ const FIXED_BYTES: usize = 13 * 1024 * 1024;
 const BYTES_PER_BYTE: usize = 16;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    hanshu_fuzz::within(FIXED_BYTES, BYTES_PER_BYTE, input, hanshu_runtimes::shim::properties::frames);
+    hanshu_fuzz::within(
+        FIXED_BYTES,
+        BYTES_PER_BYTE,
+        input,
+        hanshu_runtimes::shim::properties::frames,
+    );
 });

@@ -7,5 +7,10 @@ const FIXED_BYTES: usize = 1024 * 1024;
 const BYTES_PER_BYTE: usize = 256;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    hanshu_fuzz::within(FIXED_BYTES, BYTES_PER_BYTE, input, hanshu_triggers::http::properties::http_event);
+    hanshu_fuzz::within(
+        FIXED_BYTES,
+        BYTES_PER_BYTE,
+        input,
+        hanshu_triggers::http::properties::http_event,
+    );
 });
