@@ -129,6 +129,11 @@ impl Admission {
         self.room.lock().unwrap_or_else(PoisonError::into_inner).missing(mb)
     }
 
+    /// There may be room now for who waits.
+    pub(crate) fn look_again(&self) {
+        self.freed.notify_waiters();
+    }
+
     /// Waits until somebody gave room back. May wake for nothing and may miss one: callers look
     /// again after a while in any case.
     pub(crate) async fn freed(&self) {

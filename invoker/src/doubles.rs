@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -18,10 +18,10 @@ use hanshu_core::{
     AsyncPolicy, Digest, Family, FunctionConfig, FunctionId, InvocationRecord, LogBatch, Qualifier,
     RequestId, Revision, Timestamp,
 };
-use hanshu_runtimes::wire::{Exited, Failure, Header, Hello, Kind, Start};
+use hanshu_runtimes::wire::{Exited, Failure, Header, Hello, Init, Kind, Start};
 use serde_json::{Value, json};
 
-use crate::backend::{Backend, Network, Sandbox, SandboxSpec, StartError};
+use crate::backend::{Backend, Network, Sandbox, SandboxSpec, StartError, Whose};
 
 pub(crate) fn revision(name: &str) -> Revision {
     Revision {
@@ -56,6 +56,13 @@ pub(crate) struct Counts {
     pub(crate) swept: AtomicU32,
     /// Refuse to start.
     pub(crate) broken: AtomicBool,
+    /// Of those started: stem cells.
+    pub(crate) stems: AtomicU32,
+    /// Stem cells that were given code.
+    pub(crate) given: AtomicU32,
+    /// Refuse to make stem cells, or to give them code.
+    pub(crate) no_stems: AtomicBool,
+    pub(crate) no_code: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -88,10 +95,17 @@ impl Backend for FakeBackend {
             return Err(StartError::Unavailable("the engine does not answer".into()));
         }
         self.0.started.fetch_add(1, Ordering::Relaxed);
+        if spec.whose == Whose::Nobody {
+            self.0.stems.fetch_add(1, Ordering::Relaxed);
+        }
         let inside = Arc::new(Inside::default());
         let (run_dir, its) = (spec.run_dir.clone(), Arc::clone(&inside));
         thread::spawn(move || drop(shim(run_dir, &its)));
         Ok(Box::new(FakeSandbox { counts: Arc::clone(&self.0), inside }))
+    }
+
+    fn stem_cells(&self) -> Result<(), String> {
+        if self.0.no_stems.load(Ordering::Relaxed) { Err("none".into()) } else { Ok(()) }
     }
 
     async fn sweep(&self) -> Result<u32, StartError> {
@@ -105,6 +119,14 @@ impl Sandbox for FakeSandbox {
     async fn stop(&self) {
         self.inside.kill();
         self.counts.stopped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    async fn give_code(&self, _: &Path) -> Result<(), StartError> {
+        if self.counts.no_code.load(Ordering::Relaxed) {
+            return Err(StartError::Unsupported("no code".into()));
+        }
+        self.counts.given.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     fn freeze(&self) -> bool {
@@ -182,10 +204,14 @@ fn shim(run_dir: PathBuf, inside: &Arc<Inside>) -> Io<()> {
         let _ = receive(&its_control);
         its.kill();
     });
-    let (header, _) = receive(&data)?;
+    let (header, body) = receive(&data)?;
     assert_eq!(header.kind, Kind::Init);
+    let init: Init = serde_json::from_slice(&body).unwrap();
+    let late: Value = serde_json::from_slice(&body).unwrap();
+    let env = if late["env"].is_object() { late["env"].clone() } else { json!(start.env) };
+    assert_eq!(env["SCF_FUNCTIONNAME"], init.function_name, "the environment of {init:?}");
     let exited = |code| Exited { code: Some(code), ..Exited::default() };
-    match start.init.handler.as_str() {
+    match init.handler.as_str() {
         "init_fails" => {
             writeln!(&out, "loading")?;
             return send_json(&data, Kind::InitFailed, 0, &Failure::new(437, "no such handler"));

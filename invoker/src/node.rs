@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hanshu_core::FunctionId;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Sandboxes;
 use crate::admission::Admission;
-use crate::launch::Launcher;
+use crate::launch::{Launcher, Stem};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::pool::state::Counts;
@@ -112,19 +113,28 @@ impl Node {
         let idle = pools.iter().flat_map(|pool| {
             pool.idle().into_iter().map(move |(key, since, _)| (since, key, pool))
         });
-        let Some((_, key, pool)) = idle.min_by_key(|(since, key, _)| (*since, *key)) else {
+        self.evict_idle_since(Instant::now())
+    }
+
+    /// The same, if that one has been idle since `before` or earlier.
+    pub(crate) fn evict_idle_since(&self, before: Instant) -> bool {
+        let oldest = idle.min_by_key(|(since, key, _)| (*since, *key));
+        let Some((_, key, pool)) = oldest.filter(|(since, ..)| *since <= before) else {
             return false;
         };
         pool.evict(key);
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<FunctionId, Arc<Pool>>> {
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes back a stem cell that a start has no use for.
+    pub(crate) fn put_back(&self, stem: Option<Stem>) {
+        if let Some(late) = stem.and_then(|stem| self.launcher.stems.put_back(stem)) {
+            self.spawn(late.discard());
+        }
     }
-}
-    /// Makes room for a start that lacks `missing_mb` MiB: stem cells go if that is enough, else
-    /// the sandbox that has been idle longest, else whatever stem cells there are. `false`: nothing
+
+    /// Makes room for a start that lacks `missing_mb` MiB: stem cells go if that is enough (those
+    /// that are being made are waited for), else the sandbox that has been idle longest, else whatever stem cells there are. `false`: nothing
     /// can go.
     pub(crate) fn make_room(&self, missing_mb: u64) -> bool {
         let stems = &self.launcher.stems;
@@ -133,6 +143,9 @@ impl Node {
             given = stems.give_up();
             if given.is_empty() {
                 return false;
+        if given.is_empty() && stems.will_give(missing_mb) {
+            return true;
+        }
             }
         }
         for stem in given {

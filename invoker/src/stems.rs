@@ -6,7 +6,7 @@
 mod keeper;
 mod plan;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,6 +26,10 @@ const MEMORY_PART: u64 = 8;
 /// For so long after a start had to wait for room, stem cells may have idle sandboxes stopped, as
 /// the next start would.
 const PRESSURE: Duration = Duration::from_secs(60);
+
+/// So many cold starts must have gone by a sandbox, idle all the while, before it is stopped for a
+/// stem cell: the next event is then likelier another's than its own.
+const PASSED_BY: usize = 3;
 
 /// What cannot be changed once a sandbox is started: a stem cell serves functions of its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +69,8 @@ struct Shelves {
     dead: Vec<Stem>,
     /// When a start last had to wait for room.
     short: Option<Instant>,
+    /// The last cold starts, of any kind.
+    starts: VecDeque<Instant>,
     closed: bool,
 }
 
@@ -126,32 +132,31 @@ impl Stems {
         if !self.are_on() {
             return None;
         }
+        let now = Instant::now();
         let mut shelves = self.lock();
-        if shelves.closed {
-            return None;
-        }
-        let Shelves { by_kind, dead, .. } = &mut *shelves;
-        let stock = by_kind.entry(kind).or_default();
-        stock.demand.note(Instant::now());
-        let taken = loop {
-            match stock.ready.pop() {
-                Some(stem) if !stem.is_alive() => dead.push(stem),
-                other => break other,
-            }
-        };
+        shelves.starts.truncate(PASSED_BY - 1);
+        shelves.starts.push_front(now);
+        shelves.by_kind.entry(kind).or_default().demand.note(now);
+        let taken = shelves.take(kind);
         drop(shelves);
         self.changed.notify_one();
         taken
     }
 
-    /// Takes back a stem cell whose start is not wanted any more.
-    pub(crate) fn put_back(&self, stem: Stem) {
+    /// The same for a start that waits for room, and was counted.
+    pub(crate) fn take_late(&self, kind: Kind) -> Option<Stem> {
+        self.lock().take(kind)
+    }
+
+    /// Takes back a stem cell whose start is not wanted any more; gives it back, to be discarded,
+    /// when there are none any more.
+    pub(crate) fn put_back(&self, stem: Stem) -> Option<Stem> {
         let mut shelves = self.lock();
         if shelves.closed {
-            shelves.dead.push(stem);
-        } else {
-            shelves.by_kind.entry(stem.kind()).or_default().ready.push(stem);
+            return Some(stem);
         }
+        shelves.by_kind.entry(stem.kind()).or_default().ready.push(stem);
+        None
     }
 
     /// These are the kinds that functions are of.
@@ -191,7 +196,7 @@ impl Stems {
         if all == 0 || all < missing_mb {
             return None;
         }
-        let (mut given, mut mb) = (Vec::new(), 0);
+        let (mut given, mut mb) = (Vec::new(), 0_u64);
         for stock in shelves.by_kind.values_mut() {
             while mb < missing_mb.max(1)
                 && let Some(stem) = stock.ready.pop()
@@ -201,6 +206,13 @@ impl Stems {
             }
         }
         Some(given)
+    }
+
+    /// Whether those that are being made will be enough, once they are ready and taken or given up.
+    pub(crate) fn will_give(&self, missing_mb: u64) -> bool {
+        let shelves = self.lock();
+        let coming = |(kind, stock): (&Kind, &Stock)| kind.stem_mb() * stock.coming as u64;
+        missing_mb <= shelves.by_kind.iter().map(coming).sum()
     }
 
     /// All that are ready, for a start that finds no other room.
@@ -269,9 +281,12 @@ impl Stems {
         useless
     }
 
-    /// Whether starts have had to wait for room lately.
-    fn is_short_of_room(&self) -> bool {
-        self.lock().short.is_some_and(|at| at.elapsed() < PRESSURE)
+    /// Where starts have had to wait for room lately: since when a sandbox must be idle to be
+    /// stopped for a stem cell.
+    fn may_replace(&self) -> Option<Instant> {
+        let shelves = self.lock();
+        let short = shelves.short.is_some_and(|at| at.elapsed() < PRESSURE);
+        shelves.starts.get(PASSED_BY - 1).filter(|_| short).copied()
     }
 
     /// Still so.
@@ -292,6 +307,18 @@ impl Stems {
     fn lock(&self) -> MutexGuard<'_, Shelves> {
         // A panic elsewhere leaves shelves that are still true.
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shelves {
+    fn take(&mut self, kind: Kind) -> Option<Stem> {
+        let stock = self.by_kind.get_mut(&kind)?;
+        loop {
+            match stock.ready.pop() {
+                Some(stem) if !stem.is_alive() => self.dead.push(stem),
+                other => return other,
+            }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Stories of the whole invoker over real sockets, with a runtime that does as it is told.
 
 mod life;
+mod stems;
 
 use std::sync::atomic::Ordering;
 use std::sync::{LazyLock, Mutex};
@@ -33,6 +34,7 @@ fn world(change: impl FnOnce(&mut Options)) -> World {
     let run_dir = tempfile::tempdir().unwrap();
     let mut options =
         Options { run_dir: run_dir.path().join("run"), freeze_after_ms: 0, ..Options::default() };
+    options.stem_cells_min = 0;
     change(&mut options);
     let (backend, journal) = (FakeBackend::default(), Arc::new(FakeJournal::default()));
     let ports = Ports {

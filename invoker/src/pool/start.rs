@@ -109,8 +109,10 @@ impl Pool {
         let Node { launcher, admission, .. } = &*self.node;
         let mb = u64::from(revision.config.memory_mb);
         let suits = Kind::suits(&revision.config);
-        let mut stem = suits.then(|| launcher.stems.take(launcher.kind(revision))).flatten();
+        let kind = launcher.kind(revision);
+        let mut stem = suits.then(|| launcher.stems.take(kind)).flatten();
         loop {
+            stem = stem.or_else(|| suits.then(|| launcher.stems.take_late(kind)).flatten());
             let tried = match stem.take() {
                 None => admission.enter(mb).map(Basis::Place),
                 Some(mut its) => match its.place().grow(mb) {
@@ -127,7 +129,7 @@ impl Pool {
                     return Ok(Some(place));
                 }
                 Err(Shortage::TooLarge { memory_mb }) => {
-                    stem.into_iter().for_each(|stem| launcher.stems.put_back(stem));
+                    self.node.put_back(stem);
                     return Err(Verdict::Refused(Refusal::Capacity {
                         reason: format!(
                             "the function needs {mb} MB and the node has {memory_mb} MB for all"
@@ -143,7 +145,7 @@ impl Pool {
                 }
             }
             if self.feed(Input::Blocked { key }).cancelled {
-                stem.into_iter().for_each(|stem| launcher.stems.put_back(stem));
+                self.node.put_back(stem);
                 return Ok(None);
             }
             let _ = time::timeout(LOOK_AGAIN, admission.freed()).await;

@@ -68,10 +68,12 @@ async fn make(node: &Arc<Node>, kind: Kind) {
     if let Some(late) = stems.end(kind, made.ok()) {
         late.discard().await;
     }
+    // A start may have waited for this one.
+    node.admission.look_again();
 }
 
-/// Room for one. Idle sandboxes go for it only where the next start would have them go anyway:
-/// then that start finds a stem cell and need not wait for their end.
+/// Room for one. An idle sandbox goes for it only where the next start would most likely have it
+/// go anyway: that start then finds a stem cell, and need not wait for an end.
 async fn room(node: &Arc<Node>, kind: Kind) -> Option<Place> {
     let stems = &node.launcher.stems;
     let mut evicted = false;
@@ -84,13 +86,14 @@ async fn room(node: &Arc<Node>, kind: Kind) -> Option<Place> {
                 return Some(place);
             }
             Err(Shortage::Leaving) => {}
-            Err(Shortage::Full { .. }) if !evicted && stems.is_short_of_room() => {
-                evicted = node.evict_least_recently_used();
+            Err(Shortage::Full { .. }) => {
+                let before = stems.may_replace().filter(|_| !evicted)?;
+                evicted = node.evict_idle_since(before);
                 if !evicted {
                     return None;
                 }
             }
-            Err(Shortage::Full { .. } | Shortage::TooLarge { .. }) => return None,
+            Err(Shortage::TooLarge { .. }) => return None,
         }
         let freed = time::timeout(LOOK_AGAIN, node.admission.freed());
         let _ = node.stop.run_until_cancelled(freed).await?;
