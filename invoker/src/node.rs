@@ -109,15 +109,15 @@ impl Node {
 
     /// Stops the sandbox that has been idle longest, of whatever function; `false` if none is.
     pub(crate) fn evict_least_recently_used(&self) -> bool {
-        let pools = self.pools();
-        let idle = pools.iter().flat_map(|pool| {
-            pool.idle().into_iter().map(move |(key, since, _)| (since, key, pool))
-        });
         self.evict_idle_since(Instant::now())
     }
 
     /// The same, if that one has been idle since `before` or earlier.
     pub(crate) fn evict_idle_since(&self, before: Instant) -> bool {
+        let pools = self.pools();
+        let idle = pools.iter().flat_map(|pool| {
+            pool.idle().into_iter().map(move |(key, since, _)| (since, key, pool))
+        });
         let oldest = idle.min_by_key(|(since, key, _)| (*since, *key));
         let Some((_, key, pool)) = oldest.filter(|(since, ..)| *since <= before) else {
             return false;
@@ -139,13 +139,13 @@ impl Node {
     pub(crate) fn make_room(&self, missing_mb: u64) -> bool {
         let stems = &self.launcher.stems;
         let mut given = stems.give_way(missing_mb).unwrap_or_default();
+        if given.is_empty() && stems.will_give(missing_mb) {
+            return true;
+        }
         if given.is_empty() && !self.evict_least_recently_used() {
             given = stems.give_up();
             if given.is_empty() {
                 return false;
-        if given.is_empty() && stems.will_give(missing_mb) {
-            return true;
-        }
             }
         }
         for stem in given {
@@ -154,3 +154,7 @@ impl Node {
         true
     }
 
+    fn lock(&self) -> MutexGuard<'_, HashMap<FunctionId, Arc<Pool>>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -54,7 +54,6 @@ impl Pool {
             Ok(Launched { instance, conn, mut control }) => {
                 start.told = true;
                 let instance = Arc::new(instance);
-                self.node.rounds.add(&instance);
                 self.node.metrics.started(&instance.cold_start);
                 self.feed_started(key, Arc::clone(&instance), conn);
                 let pool = self;
@@ -126,7 +125,7 @@ impl Pool {
             match tried {
                 Ok(basis) => {
                     self.feed(Input::Unblocked { key });
-                    return Ok(Some(place));
+                    return Ok(Some(basis));
                 }
                 Err(Shortage::TooLarge { memory_mb }) => {
                     self.node.put_back(stem);
