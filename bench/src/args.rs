@@ -11,6 +11,7 @@ Examples:
   make bench ARGS=\"--quick\"                   # every row, about 3 minutes: fewer and shorter
   cargo run --release -p hanshu-bench -- sync_python --repeats 5 --seconds 5
   cargo run --release -p hanshu-bench -- --list
+  make bench ARGS=\"--write-promises\"        # and docs/promises.md gets the figures
 
 Exit status: 0 when everything was measured, reached or not; 1 when a figure could not be had;
 2 for a command line that is wrong.";
@@ -35,6 +36,9 @@ pub(crate) struct Args {
     /// One turn of one second, and fewer samples: to see that everything works
     #[arg(long)]
     pub(crate) quick: bool,
+    /// Put the figures into docs/promises.md
+    #[arg(long)]
+    pub(crate) write_promises: bool,
     /// The program under test
     #[arg(long, default_value = "target/release/hanshu")]
     pub(crate) hanshu: PathBuf,

@@ -7,6 +7,7 @@ mod cpu;
 mod docker;
 mod metrics;
 mod oha;
+mod promises;
 mod report;
 mod rows;
 mod run;

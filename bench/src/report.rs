@@ -192,7 +192,8 @@ pub(crate) fn table(lines: &[Line]) -> String {
     text
 }
 
-fn cells(line: &Line) -> [String; 8] {
+/// The columns of the table.
+pub(crate) fn cells(line: &Line) -> [String; 8] {
     let unit = |value: String| {
         if value == "-" || line.unit.is_empty() { value } else { format!("{value} {}", line.unit) }
     };

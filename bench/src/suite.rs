@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::args::Args;
 use crate::ceiling;
 use crate::docker;
+use crate::promises;
 use crate::report::{self, Line};
 use crate::rows::{self, Row};
 use crate::run::{self, Measure, Run};
@@ -51,6 +52,10 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     writeln!(out, "{machine}; {} s in all", began.elapsed().as_secs())?;
     let file = write_file(args, &machine, &lines)?;
     writeln!(out, "written to {file}")?;
+    if args.write_promises {
+        let file = run::sources().join("../docs/promises.md");
+        promises::write(&file, &lines, &run::now().strftime("%Y-%m-%d").to_string())?;
+    }
     let failed = lines.iter().any(|line| line.error.is_some());
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -69,7 +69,7 @@ pub(crate) async fn sample(
     request: &Request,
     connections: u32,
 ) -> anyhow::Result<Sample> {
-    wrk::run(run.dir(), request, connections, WARM_UP_S).await?.faultless()?;
+    wrk::run(run.dir(), request, connections, WARM_UP_S).await?.unbroken()?;
     let before = side.spent()?;
     let seen = wrk::run(run.dir(), request, connections, run.measure.seconds).await?.faultless()?;
     Ok(Sample::new(&seen, side.spent()?.saturating_sub(before)))
@@ -96,7 +96,7 @@ pub(crate) async fn in_turns(
     load: &Load,
 ) -> anyhow::Result<(Pairs, u32)> {
     Client::once(request).await?;
-    wrk::run(run.dir(), request, load.connections, WARM_UP_S).await?.faultless()?;
+    wrk::run(run.dir(), request, load.connections, WARM_UP_S).await?.unbroken()?;
     let most = Workers::tried_most(load.connections);
     let workers = Workers::start(run, load.language, most, load.memory_mb).await?;
     let best = workers.use_best(run, &load.event, load.connections).await?;

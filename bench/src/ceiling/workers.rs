@@ -128,7 +128,7 @@ impl Workers {
             for count in TRIED.into_iter().filter(|count| *count <= connections) {
                 self.limit(count).await?;
                 let request = self.request(event);
-                let seen = wrk::run(run.dir(), &request, connections, 1).await?.faultless()?;
+                let seen = wrk::run(run.dir(), &request, connections, 1).await?.unbroken()?;
                 if best.1 < seen.per_second() {
                     best = (count, seen.per_second());
                 }

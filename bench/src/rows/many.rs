@@ -72,7 +72,7 @@ async fn warm(
     for _ in 0..run.measure.repeats {
         for (server, times) in [(crowded, &mut ours), (alone, &mut bare)] {
             let request = server.call(NAME, EVENT)?;
-            wrk::run(run.dir(), &request, 1, 1).await?.faultless()?;
+            wrk::run(run.dir(), &request, 1, 1).await?.unbroken()?;
             let seen = wrk::run(run.dir(), &request, 1, run.measure.seconds).await?;
             times.push(seen.faultless()?.p50);
         }
