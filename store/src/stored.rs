@@ -158,3 +158,13 @@ fn state(text: &str) -> Option<InvocationState> {
     .into_iter()
     .find(|state| state.as_str() == text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_no_json_is_kept_as_text_that_every_database_takes() {
+        assert_eq!(text(&Bytes::from_static(b"\0\xff{")), "\u{fffd}\u{fffd}{");
+    }
+}

@@ -114,3 +114,29 @@ fn bounded(mut text: String) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(status_code: u16, message: String) -> Failure {
+        failure_of(wire::Failure::new(status_code, message))
+    }
+
+    #[test]
+    fn a_runtime_cannot_say_what_is_the_platforms_to_say() {
+        let code = |number| told(number, String::new()).status_code.number();
+        assert_eq!([200, 432, 433, 435, 445, 449, 500, 7].map(code), [430; 8]);
+        let its_own = [407, 430, 434, 437, 439, 443, 446];
+        assert_eq!(its_own.map(code), its_own);
+    }
+
+    #[test]
+    fn a_failures_text_is_kept_up_to_its_bound() {
+        let most = "x".repeat(FAILURE_TEXT_BYTES_MAX);
+        assert_eq!(told(430, most.clone()).error_message, most);
+        // Three bytes each, so that the bound is inside of one.
+        let cut = told(430, "\u{20ac}".repeat(FAILURE_TEXT_BYTES_MAX)).error_message;
+        assert!(cut.ends_with("\u{20ac}\n… cut") && cut.len() < FAILURE_TEXT_BYTES_MAX + 10);
+    }
+}

@@ -115,3 +115,44 @@ impl Entry {
 pub(crate) fn ended_at(record: &InvocationRecord) -> Timestamp {
     record.started_at.checked_add(record.duration).unwrap_or(record.started_at)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hanshu_core::{Failure, Namespace, Qualifier, StatusCode};
+
+    use super::*;
+
+    #[test]
+    fn a_failure_counts_with_all_that_it_says() {
+        let record = |error| {
+            Entry::Record(InvocationRecord {
+                request_id: RequestId::new(),
+                function: FunctionId {
+                    namespace: Namespace::default(),
+                    name: "hello".parse().unwrap(),
+                },
+                version: Qualifier::Latest,
+                trigger: None,
+                attempt: 1,
+                started_at: Timestamp::UNIX_EPOCH,
+                duration: Duration::ZERO,
+                status: StatusCode::UserException,
+                error,
+                cold: false,
+                init: None,
+                cold_start: None,
+                memory_mb: 128,
+                memory_bytes: 0,
+                node: None,
+                first: true,
+            })
+        };
+        let long = || "x".repeat(10_000);
+        let (error_type, stack_trace) = (Some(long()), Some(long()));
+        let seen = Failure::seen(StatusCode::UserException, long());
+        let failure = Failure { error_type, stack_trace, ..seen };
+        assert_eq!(record(Some(failure)).bytes(), record(None).bytes() + 30_000);
+    }
+}
