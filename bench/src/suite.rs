@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Args;
 use crate::ceiling;
@@ -40,12 +41,12 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let run = Run::new(program, measure)?;
     let began = Instant::now();
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
     let lines = tokio::select! {
         lines = measured(&run, &rows) => lines,
-        stop = tokio::signal::ctrl_c() => {
-            stop?;
-            bail!("stopped; what was started is removed");
-        }
+        _ = interrupted.recv() => bail!("stopped; what was started is removed"),
+        _ = terminated.recv() => bail!("stopped; what was started is removed"),
     };
     write!(out, "\n{}", report::table(&lines))?;
     let machine = machine();

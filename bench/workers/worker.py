@@ -36,4 +36,8 @@ while True:
     while have < 12 + length:
         have += line.recv_into(view[have:])
     answer = dumps(handler(loads(str(view[12 : 12 + length], "utf-8")))).encode()
-    line.sendall(head.pack(len(answer), event_id) + answer)
+    if len(answer) < 65536:
+        line.sendall(head.pack(len(answer), event_id) + answer)
+    else:
+        line.sendall(head.pack(len(answer), event_id))
+        line.sendall(answer)
