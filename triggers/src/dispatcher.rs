@@ -1,16 +1,19 @@
-//! One claimed event: from its claim to its settling. Its hold is renewed while it runs; a settle
-//! that fails is tried again for as long as the hold lasts.
+//! One claimed event: from its claim to its settling. It is prepared and settled on the general
+//! runtime and runs on the data plane. Its hold is renewed while it runs; a settle that fails is
+//! tried again for as long as the hold lasts.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use hanshu_core::ports::{
     Catalog, CatalogError, Claim, Ended, EventQueue, EventSource, Invoke, QueueError, Receipt,
 };
 use hanshu_core::{
-    AsyncPolicy, Attempt, Clock, Event, Failure, Invocation, Mode, NodeId, Outcome, Qualifier,
-    Refusal, Revision, StatusCode, Timestamp, Verdict,
+    AsyncPolicy, Attempt, Clock, Event, Failure, FunctionId, Invocation, Mode, NodeId, Outcome,
+    Qualifier, Refusal, Revision, StatusCode, Timestamp, Verdict,
 };
 use tokio::runtime::Handle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
@@ -49,29 +52,44 @@ impl fmt::Debug for Parts {
 /// How a claim ended for its function's share of the places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ran {
-    /// It ran, or needed no run.
-    Yes,
+    /// It ran for so long.
+    For(Duration),
     /// It was refused for want of a place: stay away from the function for so long.
     Throttled(Duration),
+    /// It was refused otherwise, or cut off.
+    No,
 }
 
 /// One claimed event, with what its settling needs.
-pub(crate) struct Dispatch {
+pub(crate) struct Held {
     pub(crate) parts: Parts,
     pub(crate) source: Arc<dyn EventSource>,
     pub(crate) claim: Claim,
     pub(crate) hold: Duration,
     /// When the claim was asked for: the hold is not longer than from then.
     pub(crate) claimed_at: Instant,
-    /// Refusals of the function in a row, for its pause.
-    pub(crate) strikes: u32,
     pub(crate) work: CancellationToken,
+}
+
+/// One that can be run: as soon as it has a place.
+pub(crate) struct Dispatch {
+    pub(crate) held: Held,
+    function: Arc<Revision>,
+}
+
+/// One that has run, or needs no run: what is left is to tell its queue.
+pub(crate) struct After {
+    held: Held,
+    attempt: Option<Attempt>,
+    settle: Settle,
 }
 
 /// What becomes of a claim.
 enum Settle {
     End(Ended),
     Retry(Timestamp),
+    /// Due again at once: it was not run, or not to its end.
+    GiveBack,
 }
 
 /// Between tries of a settle: doubles up to the second figure.
@@ -81,36 +99,29 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is left for giving events back when the server stops.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(2);
 
-impl Dispatch {
-    /// Runs the event and settles it.
-    pub(crate) async fn run(mut self) -> Ran {
+impl Held {
+    /// Finds out what it is to run; `Err` if it needs no run.
+    pub(crate) async fn prepare(self) -> Result<Dispatch, After> {
         let now = self.parts.clock.now();
         if self.claim.tries == 1 {
             let waited = Duration::try_from(now.duration_since(self.claim.accepted_at));
             metrics::event_waited(waited.unwrap_or_default());
         }
         if self.claim.expires_at <= now {
-            self.settle(None, Settle::End(Ended::Expired(None))).await;
-            return Ran::Yes;
+            let settle = Settle::End(Ended::Expired(None));
+            return Err(After { held: self, attempt: None, settle });
         }
-        let function = match self.resolve().await {
-            Ok(function) => function,
+        match self.resolve().await {
+            Ok(function) => Ok(Dispatch { held: self, function }),
             Err(CatalogError::Unavailable) => {
                 let reason = "the registry cannot be reached".to_owned();
-                return self.decide(&AsyncPolicy::default(), refused(reason, now)).await;
+                let outcome = refused(reason, now);
+                Err(self.decide(&AsyncPolicy::default(), outcome, 0).1)
             }
             Err(gone) => {
                 let failure = Failure::seen(StatusCode::FunctionNotFound, gone.to_string());
-                self.settle(None, Settle::End(Ended::Failed(failure))).await;
-                return Ran::Yes;
-            }
-        };
-        let policy = function.config.async_policy.clone();
-        match self.invoke(function).await {
-            Some(outcome) => self.decide(&policy, outcome).await,
-            None => {
-                self.give_back().await;
-                Ran::Yes
+                let settle = Settle::End(Ended::Failed(failure));
+                Err(After { held: self, attempt: None, settle })
             }
         }
     }
@@ -120,31 +131,6 @@ impl Dispatch {
         match &self.claim.revision {
             Some(revision) => catalog.pinned(function, self.claim.version, revision).await,
             None => catalog.resolve(&function.namespace, &function.name, Qualifier::Latest),
-        }
-    }
-
-    /// Runs on the data plane; `None` if the server's grace was over before the answer came.
-    async fn invoke(&mut self, function: Arc<Revision>) -> Option<Outcome> {
-        let invocation = Invocation {
-            request_id: self.claim.request_id,
-            function,
-            event: Event { origin: self.claim.origin.clone(), payload: self.claim.payload.clone() },
-            mode: Mode::Async { attempt: self.claim.attempt },
-        };
-        let mut running = spawn(&self.parts, invocation);
-        let every = self.hold / 3;
-        let mut renewal = interval_at(self.claimed_at + every, every);
-        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut ours = true;
-        let work = self.work.clone();
-        loop {
-            tokio::select! {
-                biased;
-                outcome = running.answer() => return Some(outcome),
-                () = work.cancelled() => return None,
-                // Dropped in the middle, a renewal may or may not have happened: both are fine.
-                _ = renewal.tick(), if ours => ours = self.renew().await,
-            }
         }
     }
 
@@ -165,7 +151,8 @@ impl Dispatch {
         true
     }
 
-    async fn decide(self, policy: &AsyncPolicy, outcome: Outcome) -> Ran {
+    /// What follows an outcome; `strikes` are the function's refusals in a row before this one.
+    fn decide(self, policy: &AsyncPolicy, outcome: Outcome, strikes: u32) -> (Ran, After) {
         let at = Standing {
             attempt: self.claim.attempt,
             tries: self.claim.tries,
@@ -176,10 +163,10 @@ impl Dispatch {
         let decision = self.parts.policy.decide(policy, &outcome.verdict, at);
         let ran = match &outcome.verdict {
             Verdict::Refused(refusal) if refusal.is_throttle() => {
-                let strikes = self.strikes + 1;
-                Ran::Throttled(self.parts.policy.pause(refusal, strikes, at.jitter))
+                Ran::Throttled(self.parts.policy.pause(refusal, strikes + 1, at.jitter))
             }
-            Verdict::Returned(_) | Verdict::Failed(_) | Verdict::Refused(_) => Ran::Yes,
+            Verdict::Refused(_) => Ran::No,
+            Verdict::Returned(_) | Verdict::Failed(_) => Ran::For(outcome.report.duration),
         };
         let attempt = Attempt {
             number: self.claim.attempt,
@@ -205,33 +192,7 @@ impl Dispatch {
             (_, _, Some(failure)) => (attempt, Settle::End(Ended::Failed(failure))),
             (_, _, None) => (attempt, Settle::Retry(at.now)),
         };
-        self.settle(attempt, settle).await;
-        ran
-    }
-
-    /// Settles, and tries again while the hold lasts. What cannot be settled is claimed again,
-    /// by whoever comes, when the hold is over.
-    async fn settle(&self, attempt: Option<Attempt>, settle: Settle) {
-        let until = self.claimed_at + self.hold;
-        let mut pause = SETTLE_PAUSE.0;
-        loop {
-            let error = match timeout(STORE_TIMEOUT, self.settle_once(&attempt, &settle)).await {
-                Ok(Ok(())) => return metrics::event_settled(how(&settle, attempt.is_some())),
-                Ok(Err(error @ QueueError::Stale(_))) => {
-                    warn!(%error, "An event's end came too late: it runs once more");
-                    return metrics::event_settled("lost");
-                }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "the queue did not answer in time".to_owned(),
-            };
-            if until <= Instant::now() + pause {
-                let request_id = self.claim.request_id;
-                warn!(error, %request_id, "An event's end could not be kept: it runs once more");
-                return metrics::event_settled("lost");
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(SETTLE_PAUSE.1);
-        }
+        (ran, After { held: self, attempt, settle })
     }
 
     async fn settle_once(
@@ -246,20 +207,108 @@ impl Dispatch {
         match settle {
             Settle::End(ended) => self.source.end(receipt, attempt.clone(), ended.clone()).await,
             Settle::Retry(due) => self.source.retry(receipt, *due, attempt.clone()).await,
+            Settle::GiveBack => self.source.retry(receipt, self.parts.clock.now(), None).await,
+        }
+    }
+}
+
+impl Dispatch {
+    /// Whose.
+    pub(crate) fn function(&self) -> &FunctionId {
+        &self.held.claim.queue.function
+    }
+
+    /// Runs it, on the caller's own task: to be called on the data plane. One that waited so long
+    /// for its place that its hold may soon be over is put back: it must not begin here after it
+    /// ended elsewhere.
+    pub(crate) async fn run(mut self, strikes: u32) -> (Ran, After) {
+        if self.held.claimed_at + self.held.hold / 2 < Instant::now() {
+            return (Ran::No, self.give_back());
+        }
+        let policy = self.function.config.async_policy.clone();
+        match self.invoke().await {
+            Some(outcome) => self.held.decide(&policy, outcome, strikes),
+            None => (Ran::No, self.give_back()),
         }
     }
 
-    /// The server stops: the event is due again at once, for another node or the next start. Where
-    /// even that fails, its hold runs out.
-    async fn give_back(self) {
-        let request_id = self.claim.request_id;
-        let settle = Settle::Retry(self.parts.clock.now());
-        let given_back = self.settle_once(&None, &settle);
-        match timeout(GIVE_BACK_TIMEOUT, given_back).await {
-            Ok(Ok(())) => warn!(%request_id, "A running event was cut off and put back"),
-            Ok(Err(_)) | Err(_) => {
-                warn!(%request_id, "A running event was cut off; it is due when its hold is over");
+    /// Not to be run here, or not now.
+    pub(crate) fn give_back(self) -> After {
+        After { held: self.held, attempt: None, settle: Settle::GiveBack }
+    }
+
+    /// `None` if the server's grace was over before the answer came.
+    async fn invoke(&mut self) -> Option<Outcome> {
+        let held = &mut self.held;
+        let invocation = Invocation {
+            request_id: held.claim.request_id,
+            function: self.function.clone(),
+            event: Event { origin: held.claim.origin.clone(), payload: held.claim.payload.clone() },
+            mode: Mode::Async { attempt: held.claim.attempt },
+        };
+        let invoke = held.parts.invoke.clone();
+        let running = AssertUnwindSafe(invoke.invoke(invocation)).catch_unwind();
+        tokio::pin!(running);
+        let every = held.hold / 3;
+        let mut renewal = interval_at(held.claimed_at + every, every);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ours = true;
+        let work = held.work.clone();
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut running => return Some(outcome.unwrap_or_else(|_| {
+                    warn!("An invocation was lost");
+                    lost(&*held.parts.clock)
+                })),
+                () = work.cancelled() => return None,
+                // Dropped in the middle, a renewal may or may not have happened: both are fine.
+                // What runs goes on meanwhile only when this is over; holds are long.
+                _ = renewal.tick(), if ours => ours = held.renew().await,
             }
+        }
+    }
+}
+
+impl After {
+    /// Tells the queue, and tries again while the hold lasts. What cannot be settled is claimed
+    /// again, by whoever comes, when the hold is over.
+    pub(crate) async fn keep(self) {
+        let Self { held, attempt, settle } = self;
+        if matches!(settle, Settle::GiveBack) {
+            return give_back(held).await;
+        }
+        let until = held.claimed_at + held.hold;
+        let mut pause = SETTLE_PAUSE.0;
+        loop {
+            let error = match timeout(STORE_TIMEOUT, held.settle_once(&attempt, &settle)).await {
+                Ok(Ok(())) => return metrics::event_settled(how(&settle, attempt.is_some())),
+                Ok(Err(error @ QueueError::Stale(_))) => {
+                    warn!(%error, "An event's end came too late: it runs once more");
+                    return metrics::event_settled("lost");
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "the queue did not answer in time".to_owned(),
+            };
+            if until <= Instant::now() + pause {
+                let request_id = held.claim.request_id;
+                warn!(error, %request_id, "An event's end could not be kept: it runs once more");
+                return metrics::event_settled("lost");
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(SETTLE_PAUSE.1);
+        }
+    }
+}
+
+/// The event is due again at once, for another node or the next start. Where even that fails, its
+/// hold runs out.
+async fn give_back(held: Held) {
+    let request_id = held.claim.request_id;
+    match timeout(GIVE_BACK_TIMEOUT, held.settle_once(&None, &Settle::GiveBack)).await {
+        Ok(Ok(())) => debug!(%request_id, "An event was put back"),
+        Ok(Err(_)) | Err(_) => {
+            warn!(%request_id, "An event could not be put back; it is due when its hold is over");
         }
     }
 }
@@ -286,7 +335,7 @@ impl Running {
             Ok(outcome) => outcome,
             Err(error) => {
                 warn!(%error, "An invocation was lost");
-                refused("the invocation was lost on its node".to_owned(), self.clock.now())
+                lost(&*self.clock)
             }
         }
     }
@@ -296,6 +345,10 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+fn lost(clock: &dyn Clock) -> Outcome {
+    refused("the invocation was lost on its node".to_owned(), clock.now())
 }
 
 fn refused(reason: String, started_at: Timestamp) -> Outcome {
@@ -317,6 +370,6 @@ fn how(settle: &Settle, attempted: bool) -> &'static str {
         Settle::End(Ended::Failed(_)) => "failed",
         Settle::End(Ended::Expired(_)) => "expired",
         Settle::Retry(_) if attempted => "retry",
-        Settle::Retry(_) => "refused",
+        Settle::Retry(_) | Settle::GiveBack => "refused",
     }
 }

@@ -1,20 +1,23 @@
-//! Works off all queues: free places first, then a claim of that many. A function never has more
-//! than its share of the places, so that a saturated one does not stand in another's way.
+//! Works off all queues: claims as many events as have a place, or are about to have one
+//! ([`crate::shares`]). A function never has more than its share of the places, so that a
+//! saturated one does not stand in another's way.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use hanshu_core::ports::QueueName;
 use hanshu_core::{FunctionId, Qualifier};
-use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::dispatcher::{Dispatch, Parts, Ran};
+use crate::dispatcher::{After, Dispatch, Held, Parts, Ran};
 use crate::metrics;
+use crate::shares::{Bounds, Shares};
 use crate::stop::Stop;
 
 /// Settings of the dispatchers.
@@ -24,6 +27,9 @@ pub struct DispatcherOptions {
     pub in_flight_max: usize,
     /// Of these, at most so many of one function; its own concurrency may be lower.
     pub per_function_max: usize,
+    /// Events that are claimed beside those: before they have a place, and while their end is on
+    /// its way to the queue.
+    pub ahead_max: usize,
     /// A claim's hold, renewed at a third of it while the event runs. After a crash an event is
     /// due again when it is over.
     pub hold: Duration,
@@ -38,25 +44,18 @@ pub struct DispatcherOptions {
 pub struct Dispatchers {
     parts: Parts,
     options: DispatcherOptions,
-    shares: Arc<Shares>,
-    running: TaskTracker,
 }
 
-/// Who holds how many places. Locked for a few reads and writes, never across a wait.
-#[derive(Debug, Default)]
-struct Shares {
-    functions: Mutex<HashMap<FunctionId, Share>>,
-    /// Told when a place is free again.
-    freed: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Share {
-    running: usize,
-    /// Refusals in a row for want of a place.
-    strikes: u32,
-    /// No claims before: the function was saturated a moment ago.
-    paused_until: Option<Instant>,
+/// What the tasks of the dispatchers share while they run.
+struct Work {
+    parts: Parts,
+    options: DispatcherOptions,
+    shares: Shares<Dispatch>,
+    tasks: TaskTracker,
+    /// The general runtime: queues are asked and told there.
+    general: Handle,
+    /// Cancelled when the grace is over.
+    cut_off: CancellationToken,
 }
 
 /// What one look at the queues led to.
@@ -65,6 +64,9 @@ enum Round {
     Claimed,
     /// Nothing can be claimed for so long, unless something changes.
     Idle(Duration),
+    /// Something is due, but no more of it can be run or is wanted: for so long a change of the
+    /// queues makes no difference.
+    Full(Duration),
 }
 
 /// A look at the queues, or a claim.
@@ -77,6 +79,7 @@ impl Default for DispatcherOptions {
         Self {
             in_flight_max: 128,
             per_function_max: 96,
+            ahead_max: 256,
             hold: Duration::from_secs(30),
             poll_interval: Duration::from_secs(1),
             queues_max: 256,
@@ -87,74 +90,124 @@ impl Default for DispatcherOptions {
 impl Dispatchers {
     /// Nothing runs yet.
     pub fn new(parts: Parts, options: DispatcherOptions) -> Self {
-        Self { parts, options, shares: Arc::default(), running: TaskTracker::new() }
+        Self { parts, options }
     }
 
     /// Claims and runs until `stop.intake`; then lets what runs end. What still runs at
-    /// `stop.work` is put back into its queue, due at once.
+    /// `stop.work` is put back into its queue, due at once. To be called on the general runtime.
     pub async fn run(self, stop: Stop) {
+        let Self { parts, options } = self;
+        let bounds = Bounds {
+            running: options.in_flight_max,
+            claimed: options.in_flight_max + options.ahead_max,
+            ahead: options.ahead_max - options.ahead_max / 4,
+        };
+        let (tasks, general) = (TaskTracker::new(), Handle::current());
+        let shares = Shares::new(bounds);
+        let work = Work { parts, options, shares, tasks, general, cut_off: stop.work.clone() };
+        let work = Arc::new(work);
         while !stop.intake.is_cancelled() {
+            let began = Instant::now();
             // Not raced against the stop: a claim that is dropped on the way waits out its hold.
-            let idle = match self.round(&stop).await {
-                Round::Claimed => continue,
-                Round::Idle(idle) => idle,
-            };
-            let change = async {
-                tokio::select! {
-                    () = self.parts.queue.changed(idle) => {}
-                    () = self.shares.freed.notified() => {}
-                }
-            };
-            stop.intake.run_until_cancelled(change).await;
+            let round = work.round().await;
+            stop.intake.run_until_cancelled(work.rest(round, began.elapsed())).await;
+            work.put_back(Work::STOCK_AGE_MAX.min(work.options.hold / 4));
+            work.start();
         }
-        self.running.close();
-        self.running.wait().await;
+        work.put_back(Duration::ZERO);
+        work.tasks.close();
+        work.tasks.wait().await;
+    }
+}
+
+impl Work {
+    /// What has been claimed for so long and still has no place is another node's to run.
+    const STOCK_AGE_MAX: Duration = Duration::from_secs(5);
+    /// After a look that found everything saturated; longer where a look takes long.
+    const FULL_PAUSE: Duration = Duration::from_millis(10);
+
+    /// Waits for something to do; the last look took so long.
+    async fn rest(&self, round: Round, took: Duration) {
+        let queue = &self.parts.queue;
+        match round {
+            Round::Claimed => {}
+            Round::Idle(idle) => queue.changed(idle).await,
+            Round::Full(idle) => {
+                let pause = Self::FULL_PAUSE.max(took * 4).min(idle);
+                let changed = async {
+                    sleep(pause).await;
+                    queue.changed(idle - pause).await;
+                };
+                tokio::select! {
+                    () = changed => {}
+                    () = self.shares.wanting.notified() => {}
+                }
+            }
+        }
     }
 
-    async fn round(&self, stop: &Stop) -> Round {
+    async fn round(self: &Arc<Self>) -> Round {
         let poll = self.options.poll_interval;
-        let free = self.options.in_flight_max.saturating_sub(self.shares.running());
-        metrics::events_running(self.options.in_flight_max - free);
+        metrics::events_running(self.shares.running());
+        let free = self.shares.free();
         if free == 0 {
-            return Round::Idle(poll);
+            return Round::Full(poll);
         }
         let ready = self.parts.queue.ready(self.options.queues_max);
         let ready = match timeout(STORE_TIMEOUT, ready).await {
             Ok(Ok(ready)) => ready,
             Ok(Err(error)) => {
                 warn!(%error, "The queues cannot be read");
+                sleep(AWAY_PAUSE).await;
                 return Round::Idle(AWAY_PAUSE);
             }
             Err(_) => {
                 warn!("The queues did not answer in time");
+                sleep(AWAY_PAUSE).await;
                 return Round::Idle(AWAY_PAUSE);
             }
         };
-        let mut left = ready.queues.len();
-        let (mut claimed, mut free) = (0, free);
-        for queue in &ready.queues {
-            // Each gets an equal part of what is free, and at least one place.
-            let part = free.div_ceil(left.max(1)).min(free);
-            left -= 1;
-            let room = self.room(&queue.function).min(part);
-            if room == 0 {
-                continue;
-            }
-            let got = self.claim(queue, room, stop).await;
-            claimed += got;
-            free -= got.min(free);
-        }
-        if 0 < claimed {
+        if self.claim_all(&ready.queues, free).await {
             return Round::Claimed;
         }
         let until_due = ready.next_due.map(|due| due.duration_since(self.parts.clock.now()));
         let until_due = until_due.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or(poll);
         let until_resumed = self.shares.until_resumed().unwrap_or(poll);
-        Round::Idle(poll.min(until_due).min(until_resumed).max(Duration::from_millis(1)))
+        let idle = poll.min(until_due).min(until_resumed).max(Duration::from_millis(1));
+        match ready.queues.is_empty() {
+            true => Round::Idle(idle),
+            false => Round::Full(idle),
+        }
     }
 
-    /// How many more of a function's events may run here.
-    fn room(&self, function: &FunctionId) -> usize {
+    /// Claims from all these queues, at most `free` events; whether there were any. Each gets an
+    /// equal part of what is free, and at least one.
+    async fn claim_all(self: &Arc<Self>, queues: &[QueueName], mut free: usize) -> bool {
+        let mut asked: HashMap<&FunctionId, usize> = HashMap::new();
+        let mut claims = Vec::new();
+        for (index, queue) in queues.iter().enumerate() {
+            let part = free.div_ceil(queues.len() - index).min(free);
+            let limit = self.limit(&queue.function);
+            // A function has a queue for each of its triggers.
+            let asked = asked.entry(&queue.function).or_default();
+            let wanted = self.shares.wanted(&queue.function, limit).saturating_sub(*asked);
+            let max = wanted.min(part);
+            if 0 < max {
+                *asked += max;
+                free -= max;
+                claims.push(self.claim(queue, limit, max));
+            }
+        }
+        // Side by side, so that one transaction may serve them all.
+        let claimed = stream::iter(claims).buffer_unordered(Self::CLAIMS_MAX);
+        claimed.fold(false, |any, got| async move { any || got }).await
+    }
+
+    /// Claims on their way at once.
+    const CLAIMS_MAX: usize = 64;
+
+    /// How many of a function's events may run here at once.
+    fn limit(&self, function: &FunctionId) -> usize {
         let (namespace, name) = (&function.namespace, &function.name);
         let limit = match self.parts.catalog.resolve(namespace, name, Qualifier::Latest) {
             Ok(latest) => latest.config.concurrency.map_or(usize::MAX, |n| {
@@ -164,122 +217,108 @@ impl Dispatchers {
             // Gone, most likely: its events end without a run.
             Err(_) => usize::MAX,
         };
-        self.shares.room(function, limit.min(self.options.per_function_max))
+        limit.min(self.options.per_function_max)
     }
 
-    async fn claim(&self, queue: &QueueName, room: usize, stop: &Stop) -> usize {
+    /// Claims from one queue; whether there was anything.
+    async fn claim(self: &Arc<Self>, queue: &QueueName, limit: usize, max: usize) -> bool {
         let source = self.parts.queue.source(queue);
         let claimed_at = Instant::now();
-        let claims = source.claim(room, self.options.hold, &self.parts.node);
+        let claims = source.claim(max, self.options.hold, &self.parts.node);
         let claims = match timeout(STORE_TIMEOUT, claims).await {
             Ok(Ok(claims)) => claims,
             Ok(Err(error)) => {
                 warn!(%error, %queue, "A queue cannot be claimed from");
-                return 0;
+                return false;
             }
             Err(_) => {
                 warn!(%queue, "A queue did not answer in time");
-                return 0;
+                return false;
             }
         };
-        let got = claims.len();
+        if claims.is_empty() {
+            return false;
+        }
+        let mut events = Vec::with_capacity(claims.len());
         for claim in claims {
-            let function = queue.function.clone();
-            let strikes = self.shares.enter(&function);
-            let dispatch = Dispatch {
+            let held = Held {
                 parts: self.parts.clone(),
                 source: source.clone(),
                 claim,
                 hold: self.options.hold,
                 claimed_at,
-                strikes,
-                work: stop.work.clone(),
+                work: self.cut_off.clone(),
             };
-            let place = Place { shares: self.shares.clone(), function };
-            self.running.spawn(async move {
-                let ran = dispatch.run().await;
-                place.shares.ran(&place.function, ran);
-            });
+            match held.prepare().await {
+                Ok(dispatch) => events.push(dispatch),
+                Err(after) => self.settle(after, None),
+            }
         }
-        got
+        self.shares.add(&queue.function, limit, claimed_at, events);
+        self.start();
+        true
+    }
+
+    /// Gives the free places to events that wait for one.
+    fn start(self: &Arc<Self>) {
+        while let Some((dispatch, strikes)) = self.shares.next() {
+            let work = self.clone();
+            let run = async move { work.work_off(dispatch, strikes).await };
+            self.tasks.spawn_on(run, &self.parts.data);
+        }
+    }
+
+    /// Runs an event, then others for as long as one waits for the place.
+    async fn work_off(self: Arc<Self>, dispatch: Dispatch, strikes: u32) {
+        let mut next = Some((dispatch, strikes));
+        while let Some((dispatch, strikes)) = next.take() {
+            let claimed = Claimed(self.clone());
+            let function = dispatch.function().clone();
+            let mut place = Place { work: self.clone(), function, ran: Ran::No };
+            let (ran, after) = dispatch.run(strikes).await;
+            place.ran = ran;
+            drop(place);
+            self.settle(after, Some(claimed));
+            next = self.shares.next();
+        }
+    }
+
+    /// Tells its queue what became of an event, in a task of its own: nobody waits for it.
+    fn settle(self: &Arc<Self>, after: After, claimed: Option<Claimed>) {
+        let keep = async move {
+            after.keep().await;
+            drop(claimed);
+        };
+        self.tasks.spawn_on(keep, &self.general);
+    }
+
+    /// Puts back what was claimed so long ago and has no place yet.
+    fn put_back(self: &Arc<Self>, age: Duration) {
+        for dispatch in self.shares.stale(age) {
+            self.settle(dispatch.give_back(), Some(Claimed(self.clone())));
+        }
     }
 }
 
 /// One place, given back when dropped: after a panic too.
 struct Place {
-    shares: Arc<Shares>,
+    work: Arc<Work>,
     function: FunctionId,
+    ran: Ran,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.shares.leave(&self.function);
+        self.work.shares.ran(&self.function, self.ran);
     }
 }
 
-impl Shares {
-    fn with<T>(&self, act: impl FnOnce(&mut HashMap<FunctionId, Share>) -> T) -> T {
-        act(&mut self.functions.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
-    }
+/// One of the events that may be claimed at once; given back when dropped.
+struct Claimed(Arc<Work>);
 
-    fn running(&self) -> usize {
-        self.with(|functions| functions.values().map(|share| share.running).sum())
-    }
-
-    fn room(&self, function: &FunctionId, limit: usize) -> usize {
-        self.with(|functions| {
-            let Some(share) = functions.get(function) else { return limit };
-            if share.paused_until.is_some_and(|until| Instant::now() < until) {
-                return 0;
-            }
-            // After a pause one event tries first.
-            let limit = if 0 < share.strikes { 1 } else { limit };
-            limit.saturating_sub(share.running)
-        })
-    }
-
-    /// Takes a place; returns the function's refusals in a row so far.
-    fn enter(&self, function: &FunctionId) -> u32 {
-        self.with(|functions| {
-            let share = functions.entry(function.clone()).or_default();
-            share.running += 1;
-            share.strikes
-        })
-    }
-
-    fn ran(&self, function: &FunctionId, ran: Ran) {
-        self.with(|functions| {
-            let Some(share) = functions.get_mut(function) else { return };
-            match ran {
-                Ran::Yes => {
-                    share.strikes = 0;
-                    share.paused_until = None;
-                }
-                Ran::Throttled(pause) => {
-                    share.strikes = share.strikes.saturating_add(1);
-                    share.paused_until = Some(Instant::now() + pause);
-                }
-            }
-        });
-    }
-
-    fn leave(&self, function: &FunctionId) {
-        self.with(|functions| {
-            let Some(share) = functions.get_mut(function) else { return };
-            share.running = share.running.saturating_sub(1);
-            if share.running == 0 && share.paused_until.is_none() {
-                functions.remove(function);
-            }
-        });
-        self.freed.notify_one();
-    }
-
-    fn until_resumed(&self) -> Option<Duration> {
-        let now = Instant::now();
-        self.with(|functions| {
-            let pauses = functions.values().filter_map(|share| share.paused_until);
-            pauses.filter(|until| now < *until).map(|until| until - now).min()
-        })
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        self.0.shares.settled();
     }
 }
 

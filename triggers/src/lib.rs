@@ -18,6 +18,7 @@ mod metrics;
 mod replay;
 mod retry;
 mod schedule;
+mod shares;
 mod sources;
 mod stop;
 mod timer;
