@@ -1,5 +1,8 @@
 //! Queues worked off under virtual time.
 
+#[path = "faults_tests.rs"]
+mod faults;
+
 use hanshu_core::ports::{Ended, EventQueue as _};
 use hanshu_core::{Failure, NodeId, Refusal, StatusCode, Verdict};
 use tokio::runtime::Handle;

@@ -1,0 +1,412 @@
+//! Faults at every call of the queue, from a seed, under virtual time: calls fail before or after
+//! they were done, are slow, are done long after their caller gave up, or are not answered.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hanshu_core::ports::{
+    Claim, Ended, EventQueue, EventSource, Invoke, NewEvent, Pushed, QueueError, QueueName,
+    QueueStats, Ready, Receipt,
+};
+use hanshu_core::{
+    AsyncState, Attempt, Clock as _, Digest, Event, Failure, Invocation, Namespace, NodeId, Origin,
+    Outcome, Qualifier, Refusal, Report, RequestId, StatusCode, Timestamp, Trigger, TriggerSpec,
+    Verdict,
+};
+use proptest::prelude::*;
+use tokio::runtime::{Builder, Handle};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
+
+use crate::dispatcher::Parts;
+use crate::dispatchers::{DispatcherOptions, Dispatchers};
+use crate::doubles::{Echo, FakeCatalog, FakeQueue, START, TokioClock, revision, trigger_id};
+use crate::intake::{Call, Intake, IntakeOptions};
+use crate::retry::RetryPolicy;
+use crate::stop::Stop;
+use crate::timer::{TimerOptions, Timers};
+use crate::watched::TriggersFeed;
+
+/// An adapter gives up a call that is not answered after this.
+const ADAPTER_DEADLINE: Duration = Duration::from_secs(12);
+
+/// What happens to a call.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    No,
+    /// It fails and nothing was done.
+    Before,
+    /// It was done, and is said to have failed.
+    After,
+    /// It takes so long.
+    Slow(Duration),
+    /// It is done after so long, whether or not anybody still waits.
+    Late(Duration),
+    /// It is not answered, and nothing is done.
+    Silent,
+}
+
+/// Where all chance comes from.
+struct Dice(Mutex<Chance>);
+
+struct Chance {
+    state: u64,
+    /// Of a hundred calls, so many meet a fault.
+    faults: u64,
+}
+
+impl Dice {
+    fn new(seed: u64, faults: u64) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Chance { state: seed | 1, faults })))
+    }
+
+    /// A number under `below`.
+    fn number(&self, below: u64) -> u64 {
+        let state = &mut self.0.lock().unwrap().state;
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        (*state >> 16) % below
+    }
+
+    fn no_more_faults(&self) {
+        self.0.lock().unwrap().faults = 0;
+    }
+
+    fn fault(&self) -> Fault {
+        let faults = self.0.lock().unwrap().faults;
+        if faults <= self.number(100) {
+            return Fault::No;
+        }
+        let ms = |most| Duration::from_millis(self.number(most));
+        match self.number(5) {
+            0 => Fault::Before,
+            1 => Fault::After,
+            2 => Fault::Slow(ms(15_000)),
+            3 => Fault::Late(ms(45_000)),
+            _ => Fault::Silent,
+        }
+    }
+
+    /// Does what the call does, as well as it goes.
+    async fn through<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T, QueueError>> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let failed = || Err(QueueError::Unavailable("a fault on purpose".into()));
+        match self.fault() {
+            Fault::No => call.await,
+            Fault::Before => failed(),
+            Fault::After => {
+                let _ = call.await;
+                failed()
+            }
+            Fault::Slow(time) => {
+                sleep(time).await;
+                call.await
+            }
+            Fault::Late(time) => {
+                let late = TaskTracker::new().spawn(async move {
+                    sleep(time).await;
+                    call.await
+                });
+                match timeout(ADAPTER_DEADLINE, late).await {
+                    Ok(done) => done.unwrap(),
+                    Err(_) => failed(),
+                }
+            }
+            Fault::Silent => {
+                sleep(ADAPTER_DEADLINE).await;
+                failed()
+            }
+        }
+    }
+}
+
+/// The queue in memory, behind faults.
+struct FlakyQueue {
+    inner: Arc<FakeQueue>,
+    dice: Arc<Dice>,
+}
+
+#[async_trait]
+impl EventQueue for FlakyQueue {
+    async fn push(&self, event: NewEvent) -> Result<Pushed, QueueError> {
+        let inner = self.inner.clone();
+        self.dice.through(async move { inner.push(event).await }).await
+    }
+
+    async fn ready(&self, max: usize) -> Result<Ready, QueueError> {
+        let inner = self.inner.clone();
+        self.dice.through(async move { inner.ready(max).await }).await
+    }
+
+    async fn changed(&self, at_most: Duration) {
+        self.inner.changed(at_most).await;
+    }
+
+    fn source(&self, queue: &QueueName) -> Arc<dyn EventSource> {
+        Arc::new(FlakySource { inner: self.inner.source(queue), dice: self.dice.clone() })
+    }
+
+    async fn state(&self, id: RequestId) -> Result<Option<AsyncState>, QueueError> {
+        self.inner.state(id).await
+    }
+
+    async fn stats(&self) -> Result<Vec<QueueStats>, QueueError> {
+        self.inner.stats().await
+    }
+
+    async fn collect(&self, ended_before: Timestamp) -> Result<u64, QueueError> {
+        self.inner.collect(ended_before).await
+    }
+
+    async fn pinned(&self) -> Result<Vec<Digest>, QueueError> {
+        self.inner.pinned().await
+    }
+
+    async fn doubts(&self) -> Vec<String> {
+        self.inner.doubts().await
+    }
+}
+
+struct FlakySource {
+    inner: Arc<dyn EventSource>,
+    dice: Arc<Dice>,
+}
+
+#[async_trait]
+impl EventSource for FlakySource {
+    async fn claim(
+        &self,
+        max: usize,
+        hold: Duration,
+        node: &NodeId,
+    ) -> Result<Vec<Claim>, QueueError> {
+        let (inner, node) = (self.inner.clone(), node.clone());
+        self.dice.through(async move { inner.claim(max, hold, &node).await }).await
+    }
+
+    async fn extend(&self, receipt: &Receipt, hold: Duration) -> Result<(), QueueError> {
+        let inner = self.inner.clone();
+        let receipt = Receipt { key: receipt.key.clone(), claim: receipt.claim };
+        self.dice.through(async move { inner.extend(&receipt, hold).await }).await
+    }
+
+    async fn end(
+        &self,
+        receipt: Receipt,
+        attempt: Option<Attempt>,
+        ended: Ended,
+    ) -> Result<(), QueueError> {
+        let inner = self.inner.clone();
+        self.dice.through(async move { inner.end(receipt, attempt, ended).await }).await
+    }
+
+    async fn retry(
+        &self,
+        receipt: Receipt,
+        due: Timestamp,
+        attempt: Option<Attempt>,
+    ) -> Result<(), QueueError> {
+        let inner = self.inner.clone();
+        self.dice.through(async move { inner.retry(receipt, due, attempt).await }).await
+    }
+}
+
+/// Runs events for up to 40 seconds, longer than a hold, and watches that none runs that has ended.
+struct Watcher {
+    queue: Arc<FakeQueue>,
+    dice: Arc<Dice>,
+    runs: Mutex<HashMap<RequestId, u32>>,
+    late: Mutex<Vec<RequestId>>,
+}
+
+#[async_trait]
+impl Invoke for Watcher {
+    async fn invoke(&self, invocation: Invocation) -> Outcome {
+        let id = invocation.request_id;
+        let has_ended = {
+            let kept = self.queue.kept.lock().unwrap();
+            kept.iter().any(|kept| kept.event.request_id == id && kept.ended.is_some())
+        };
+        if has_ended {
+            self.late.lock().unwrap().push(id);
+        }
+        *self.runs.lock().unwrap().entry(id).or_default() += 1;
+        let takes = match self.dice.number(4) {
+            0 => Duration::from_millis(self.dice.number(40_000)),
+            _ => Duration::from_millis(self.dice.number(200)),
+        };
+        sleep(takes).await;
+        let verdict = match self.dice.number(10) {
+            0 => Verdict::Failed(Failure::seen(StatusCode::UserException, "boom")),
+            1 => Verdict::Refused(Refusal::Unavailable { reason: "the node stops".into() }),
+            2 => Verdict::Refused(Refusal::Concurrency { limit: 1 }),
+            _ => Verdict::Returned(invocation.event.payload),
+        };
+        let report = Report {
+            started_at: START.parse().unwrap(),
+            duration: takes,
+            cold: false,
+            init: None,
+            memory_bytes: 0,
+            node: None,
+            log_tail: None,
+        };
+        Outcome { verdict, report }
+    }
+}
+
+fn call(function: &str) -> Call {
+    Call {
+        request_id: RequestId::new(),
+        namespace: Namespace::default(),
+        function: function.parse().unwrap(),
+        qualifier: Qualifier::Latest,
+        event: Event { origin: Origin::Direct, payload: Bytes::from_static(b"1") },
+        tail: false,
+    }
+}
+
+/// Two nodes, thirty events of two functions, five minutes of faults, then peace.
+async fn events_under_faults(seed: u64, faults: u64) {
+    let (clock, dice) = (TokioClock::new(), Dice::new(seed, faults));
+    let inner = FakeQueue::new(clock.clone());
+    let queue = Arc::new(FlakyQueue { inner: inner.clone(), dice: dice.clone() });
+    let catalog = FakeCatalog::of([revision("hello", None), revision("other", Some(1))]);
+    let watcher = Arc::new(Watcher {
+        queue: inner.clone(),
+        dice: dice.clone(),
+        runs: Mutex::default(),
+        late: Mutex::default(),
+    });
+    let (stop, mut nodes) = (Stop::default(), JoinSet::new());
+    for _ in 0..2 {
+        let parts = Parts {
+            queue: queue.clone(),
+            catalog: catalog.clone(),
+            invoke: watcher.clone(),
+            clock: clock.clone(),
+            node: NodeId::new(),
+            data: Handle::current(),
+            policy: RetryPolicy::default(),
+        };
+        let options = DispatcherOptions {
+            in_flight_max: 4,
+            per_function_max: 3,
+            ..DispatcherOptions::default()
+        };
+        nodes.spawn(Dispatchers::new(parts, options).run(stop.clone()));
+    }
+    let intake = Intake {
+        catalog,
+        invoke: Arc::new(Echo::new()),
+        queue: queue.clone(),
+        clock: clock.clone(),
+        general: Handle::current(),
+        options: IntakeOptions::default(),
+    };
+    let mut accepted = Vec::new();
+    for n in 0..30 {
+        let call = call(if n % 3 == 0 { "other" } else { "hello" });
+        let id = call.request_id;
+        let pushed = timeout(ADAPTER_DEADLINE * 4, intake.accept(call, None)).await;
+        if pushed.expect("every caller is answered").is_ok() {
+            accepted.push(id);
+        }
+    }
+    sleep(Duration::from_secs(300)).await;
+    dice.no_more_faults();
+    let ended = |id: &RequestId| {
+        let kept = inner.kept.lock().unwrap();
+        let found = kept.iter().find(|kept| kept.event.request_id == *id);
+        found.expect("an accepted event was lost").ended.clone()
+    };
+    let open = || accepted.iter().filter(|id| ended(id).is_none()).count();
+    // Retries are minutes apart, and holds have to run out.
+    for _ in 0..240 {
+        if open() == 0 {
+            break;
+        }
+        sleep(Duration::from_secs(30)).await;
+    }
+    assert_eq!(open(), 0, "of {} accepted events some never end", accepted.len());
+    stop.intake.cancel();
+    let all = async { while nodes.join_next().await.transpose().unwrap().is_some() {} };
+    timeout(Duration::from_secs(120), all).await.expect("a place was never given back");
+    assert_eq!(*watcher.late.lock().unwrap(), [], "ran after its state said ended");
+    for id in &accepted {
+        let ran = watcher.runs.lock().unwrap().get(id).copied().unwrap_or_default();
+        assert!(!matches!(ended(id), Some(Ended::Succeeded(_))) || 0 < ran, "ended without a run");
+    }
+}
+
+/// Two nodes, two timers, two minutes of faults, then peace. Few enough faults that no tick gets
+/// older than a minute.
+async fn ticks_under_faults(seed: u64, faults: u64) {
+    let (clock, dice) = (TokioClock::new(), Dice::new(seed, faults));
+    let inner = FakeQueue::new(clock.clone());
+    let intake = Arc::new(Intake {
+        catalog: FakeCatalog::of([revision("hello", None)]),
+        invoke: Arc::new(Echo::new()),
+        queue: Arc::new(FlakyQueue { inner: inner.clone(), dice: dice.clone() }),
+        clock: clock.clone(),
+        general: Handle::current(),
+        options: IntakeOptions::default(),
+    });
+    let (feed, view) = TriggersFeed::new();
+    let (stop, mut nodes) = (Stop::default(), JoinSet::new());
+    for _ in 0..2 {
+        let timers = Timers::new(intake.clone(), TimerOptions::default());
+        nodes.spawn(timers.run(view.clone(), stop.clone()));
+    }
+    let timer = |name, cron: &str| Trigger {
+        id: trigger_id(name),
+        spec: TriggerSpec::Timer { cron: cron.into(), timezone: None, argument: String::new() },
+        enabled: true,
+    };
+    feed.replace(vec![timer("often", "*/10 * * * * *"), timer("seldom", "*/15 * * * * *")]);
+    sleep(Duration::from_secs(120)).await;
+    dice.no_more_faults();
+    sleep(Duration::from_millis(120_500)).await;
+    stop.intake.cancel();
+    stop.work.cancel();
+    let all = async { while nodes.join_next().await.transpose().unwrap().is_some() {} };
+    timeout(Duration::from_secs(60), all).await.expect("the timers end when they are told to");
+    let start: Timestamp = START.parse().unwrap();
+    assert!(start < clock.now());
+    for (name, every) in [("often", 10), ("seldom", 15)] {
+        let kept = inner.kept.lock().unwrap();
+        let ticks = kept.iter().filter_map(|kept| kept.event.tick.as_ref());
+        let its = ticks.filter(|tick| tick.trigger == trigger_id(name));
+        let at: Vec<_> = its.map(|tick| tick.at.as_second() - start.as_second()).collect();
+        let all: Vec<_> = (1..=240 / every).map(|n| n * every).collect();
+        assert_eq!(at, all, "{name}: each tick once and in order");
+    }
+}
+
+fn in_no_time(life: impl Future<Output = ()>) {
+    Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(life);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Whatever the queue does, an accepted event is neither lost nor run after its end, every
+    /// caller is answered, and every place is given back.
+    #[test]
+    fn an_accepted_event_survives_every_fault_of_its_queue(seed: u64, faults in 0..60u64) {
+        in_no_time(events_under_faults(seed, faults));
+    }
+
+    /// Whatever the queue does, each tick is queued once.
+    #[test]
+    fn a_tick_is_queued_once_under_every_fault_of_its_queue(seed: u64, faults in 0..30u64) {
+        in_no_time(ticks_under_faults(seed, faults));
+    }
+}
