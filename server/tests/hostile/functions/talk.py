@@ -9,7 +9,7 @@ LIMIT = 6_291_456
 def main_handler(event, context):
     if event["do"] == "print":
         lines, end = 0, time.monotonic() + event["s"]
-        while time.monotonic() < end:
+        while time.monotonic() < end or lines < event["lines"]:
             written = os.write(1, BLOCK)
             lines += written // 10
         return lines
