@@ -1,6 +1,7 @@
 //! Whether there is room on the node for another sandbox: memory and slots. Pure, with a thin
 //! shell that hands out [`Place`]s.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -110,6 +111,8 @@ pub(crate) struct Place {
     admission: Arc<Admission>,
     mb: u64,
     leaving: bool,
+    /// Whether what it is for was started, as its backend says.
+    up: Arc<AtomicBool>,
 }
 
 impl Admission {
@@ -121,7 +124,7 @@ impl Admission {
     /// Room for one sandbox, or why there is none.
     pub(crate) fn enter(self: &Arc<Self>, mb: u64) -> Result<Place, Shortage> {
         self.room.lock().unwrap_or_else(PoisonError::into_inner).take(mb)?;
-        Ok(Place { admission: Arc::clone(self), mb, leaving: false })
+        Ok(Place { admission: Arc::clone(self), mb, leaving: false, up: Arc::default() })
     }
 
     /// MiB that would have to become free for `mb` more, beside what is leaving.
@@ -142,6 +145,16 @@ impl Admission {
 }
 
 impl Place {
+    /// Says that the backend has started the sandbox: what it still needs is the function's time.
+    pub(crate) fn is_up(&self) {
+        self.up.store(true, Ordering::Release);
+    }
+
+    /// Tells, from now on, whether the sandbox was started.
+    pub(crate) fn watch(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.up)
+    }
+
     /// Makes it one of `mb` MiB, or says why that cannot be; then it stays as it is.
     pub(crate) fn grow(&mut self, mb: u64) -> Result<(), Shortage> {
         let mut room = self.admission.room.lock().unwrap_or_else(PoisonError::into_inner);

@@ -125,6 +125,7 @@ impl Launcher {
             code_dir,
         };
         let raised = self.raise(self.kind(&revision), whose).await.map_err(failed)?;
+        place.is_up();
         let Raised { body, output, control, data } = raised;
         let log = Arc::new(Log::new(output, Arc::clone(&revision), self.outlet.clone()));
         let start = start_of(&revision, &self.options);

@@ -9,6 +9,7 @@ mod start;
 pub(crate) mod state;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ struct Inner {
     slots: HashMap<SandboxKey, Slot>,
     line: HashMap<WaiterId, oneshot::Sender<Reply>>,
     lanes: HashMap<LaneId, Arc<Revision>>,
+    /// Starts under way, and whether the backend has done its part.
+    starts: HashMap<SandboxKey, Arc<AtomicBool>>,
     next_waiter: u64,
     next_lane: u32,
     ticking: bool,
@@ -103,6 +106,7 @@ impl Pool {
             slots: HashMap::new(),
             line: HashMap::new(),
             lanes: HashMap::new(),
+            starts: HashMap::new(),
             next_waiter: 0,
             next_lane: 0,
             ticking: false,
@@ -150,11 +154,29 @@ impl Pool {
                 }
                 Ok(Err(_)) => return Err(Turned::of(unavailable("the pool is gone"))),
                 Err(_) => {
-                    self.feed(Input::Expired { lane, waiter: place.waiter });
+                    self.expire(lane, place.waiter);
                     patience = Instant::now() + ASK_AGAIN;
                 }
             }
         }
+    }
+
+    /// Somebody's time in line is over.
+    fn expire(self: &Arc<Self>, lane: LaneId, waiter: WaiterId) {
+        let loading: Vec<_> = {
+            let inner = self.lock();
+            let up = inner.starts.iter().filter(|(_, up)| up.load(Ordering::Acquire));
+            up.map(|(key, _)| *key).collect()
+        };
+        for key in loading {
+            self.feed(Input::Loading { key });
+        }
+        self.feed(Input::Expired { lane, waiter });
+    }
+
+    /// Remembers, until the start is over, where to see how far it is.
+    fn watch_start(&self, key: SandboxKey, up: Arc<AtomicBool>) {
+        self.lock().starts.insert(key, up);
     }
 
     /// How many sandboxes are in which state.
@@ -250,6 +272,7 @@ impl Pool {
     /// A start failed, for this reason.
     fn feed_failure(self: &Arc<Self>, key: SandboxKey, failure: StartFailure) {
         let mut inner = self.lock();
+        inner.starts.remove(&key);
         let actions = inner.state.on(Instant::now(), Input::StartFailed { key });
         let (effects, _) = self.effects(&mut inner, actions, Some(failure));
         drop(inner);
@@ -260,6 +283,7 @@ impl Pool {
     fn feed_started(self: &Arc<Self>, key: SandboxKey, instance: Arc<Instance>, conn: DataConn) {
         let took = instance.init;
         let mut inner = self.lock();
+        inner.starts.remove(&key);
         inner.slots.insert(key, Slot { instance, conn: Some(Box::new(conn)) });
         let actions = inner.state.on(Instant::now(), Input::Started { key, took });
         let (effects, _) = self.effects(&mut inner, actions, None);
@@ -358,6 +382,12 @@ impl Pool {
                     self.node.admission.memory_mb
                 ),
             },
+            Why::StartSlow => {
+                let backend = self.node.launcher.backend.name();
+                return Turned::of(unavailable(&format!(
+                    "no sandbox was started in time: the {backend} backend is slow or does not answer"
+                )));
+            }
             Why::TooSlow { busy } => Refusal::Capacity {
                 reason: format!("all {busy} sandboxes of the function stayed busy"),
             },

@@ -48,7 +48,7 @@ impl Pool {
             }
             Err(verdict) => return start.fail(verdict),
         };
-        let launched = self.launch(&revision, basis).await;
+        let launched = self.launch(key, &revision, basis).await;
         drop(under_way);
         match launched {
             Ok(Launched { instance, conn, mut control }) => {
@@ -73,19 +73,24 @@ impl Pool {
     }
 
     async fn launch(
-        &self,
+        self: &Arc<Self>,
+        key: SandboxKey,
         revision: &Arc<Revision>,
         basis: Basis,
     ) -> Result<Launched, StartFailure> {
         let place = match basis {
             Basis::Place(place) => place,
             // So little work that it needs no turn.
-            Basis::Stem(stem) => match self.node.launcher.specialise(stem, revision).await {
-                Ok(launched) => return Ok(launched),
-                Err(Unfit::Failed(failure)) => return Err(failure),
-                Err(Unfit::Lost(place)) => place,
-            },
+            Basis::Stem(stem) => {
+                self.feed(Input::Loading { key });
+                match self.node.launcher.specialise(stem, revision).await {
+                    Ok(launched) => return Ok(launched),
+                    Err(Unfit::Failed(failure)) => return Err(failure),
+                    Err(Unfit::Lost(place)) => place,
+                }
+            }
         };
+        self.watch_start(key, place.watch());
         // Never closed.
         let permit = self.node.starts.acquire().await.ok();
         let mut launch = std::pin::pin!(self.node.launcher.launch(revision, place));

@@ -7,6 +7,7 @@
 
 mod climb;
 mod lane;
+mod line;
 mod words;
 
 use std::collections::BTreeMap;
@@ -33,14 +34,6 @@ pub(crate) struct State {
     stopping: bool,
 }
 
-/// A line that has stood for so long because the function is at its concurrency is a standing one:
-/// to be long would make it slow and serve nobody more.
-const STANDING: Duration = Duration::from_secs(1);
-/// A standing line is no longer than what is served in this time, or than two events for each that
-/// runs, if that is more.
-const STANDING_WORTH: Duration = Duration::from_millis(500);
-const STANDING_EVENTS: u32 = 2;
-
 #[derive(Clone, Copy, Debug)]
 struct Sandbox {
     lane: LaneId,
@@ -53,6 +46,7 @@ struct Sandbox {
 enum Phase {
     Starting,
     Blocked,
+    Loading,
     Idle,
     Busy,
     Lent,
@@ -85,6 +79,7 @@ impl State {
             Input::StartFailed { key } => self.start_failed(now, key, &mut todo),
             Input::Blocked { key } => self.blocked(key, &mut todo),
             Input::Unblocked { key } => self.unblocked(key),
+            Input::Loading { key } => self.loading(key),
             Input::Released { key, healthy } => self.released(now, key, healthy, &mut todo),
             Input::Returned { key, idle_since } => self.returned(now, key, idle_since, &mut todo),
             Input::Borrowed { key } => self.borrowed(key, &mut todo),
@@ -105,7 +100,7 @@ impl State {
         };
         for sandbox in self.sandboxes.values() {
             match sandbox.phase {
-                Phase::Starting | Phase::Blocked => counts.starting += 1,
+                Phase::Starting | Phase::Blocked | Phase::Loading => counts.starting += 1,
                 Phase::Idle => counts.idle += 1,
                 Phase::Busy | Phase::Lent => counts.busy += 1,
                 Phase::Stopping => counts.stopping += 1,
@@ -163,39 +158,6 @@ impl State {
         self.start_where_needed(now, id, todo);
     }
 
-    /// Whether one more would be too many, for a lane whose events take `service` on average.
-    fn line_is_full(&self, now: Instant, service: Option<Duration>) -> bool {
-        if self.rules.waiting_max <= self.waiting {
-            return true;
-        }
-        let stood = self.line_since.map(|since| now.saturating_duration_since(since));
-        let (Some(service), Some(stood)) = (service, stood) else { return false };
-        if stood < STANDING || self.has_free_run() {
-            return false;
-        }
-        let worth = STANDING_WORTH.max(service * STANDING_EVENTS) * self.busy.max(1);
-        let waiting = u32::try_from(self.waiting).unwrap_or(u32::MAX);
-        worth <= service.saturating_mul(waiting)
-    }
-
-    fn expired(&mut self, now: Instant, id: LaneId, waiter: WaiterId, todo: &mut Actions) {
-        let Some(lane) = self.lanes.get(&id) else { return };
-        let Some(place) = lane.place(waiter) else { return };
-        let under_way = lane.starting.saturating_sub(lane.blocked);
-        if place < under_way && self.has_free_run() {
-            return;
-        }
-        let why = if !self.has_free_run() {
-            Why::Concurrency { limit: self.rules.concurrency.unwrap_or(u32::MAX) }
-        } else if 0 < lane.blocked {
-            Why::NoRoom
-        } else {
-            Why::TooSlow { busy: self.busy }
-        };
-        todo.push(Action::Refuse { waiter, why });
-        self.leave_line(now, id, waiter);
-    }
-
     fn started(&mut self, now: Instant, key: SandboxKey, took: Duration, todo: &mut Actions) {
         let Some(id) = self.start_over(key) else { return };
         let Some(lane) = self.lanes.get_mut(&id) else { return };
@@ -230,7 +192,7 @@ impl State {
                 lane.blocked += 1;
             }
             Phase::Blocked => {}
-            Phase::Idle | Phase::Busy | Phase::Lent | Phase::Stopping => return,
+            Phase::Loading | Phase::Idle | Phase::Busy | Phase::Lent | Phase::Stopping => return,
         }
         if lane.waiting() < lane.starting {
             self.start_over(key);
@@ -247,6 +209,16 @@ impl State {
         {
             sandbox.phase = Phase::Starting;
             lane.blocked -= 1;
+        }
+    }
+
+    fn loading(&mut self, key: SandboxKey) {
+        if let Some(sandbox) = self.sandboxes.get_mut(&key)
+            && sandbox.phase == Phase::Starting
+            && let Some(lane) = self.lanes.get_mut(&sandbox.lane)
+        {
+            sandbox.phase = Phase::Loading;
+            lane.loading += 1;
         }
     }
 
@@ -435,6 +407,7 @@ impl State {
         match sandbox.phase {
             Phase::Starting => {}
             Phase::Blocked => lane.blocked -= 1,
+            Phase::Loading => lane.loading -= 1,
             Phase::Idle | Phase::Busy | Phase::Lent | Phase::Stopping => return None,
         }
         lane.starting -= 1;
@@ -448,7 +421,11 @@ impl State {
         match sandbox.phase {
             Phase::Busy => self.busy -= 1,
             Phase::Lent => {}
-            Phase::Starting | Phase::Blocked | Phase::Idle | Phase::Stopping => return None,
+            Phase::Starting
+            | Phase::Blocked
+            | Phase::Loading
+            | Phase::Idle
+            | Phase::Stopping => return None,
         }
         if let Some(lane) = self.lanes.get_mut(&sandbox.lane) {
             lane.busy -= 1;
@@ -458,20 +435,6 @@ impl State {
 
     fn has_free_run(&self) -> bool {
         self.rules.concurrency.is_none_or(|limit| self.busy < limit)
-    }
-
-    fn leave_line(&mut self, now: Instant, id: LaneId, waiter: WaiterId) {
-        if self.lanes.get_mut(&id).is_some_and(|lane| lane.leave(now, waiter)) {
-            self.left_line(1);
-            self.forget_if_empty(id);
-        }
-    }
-
-    fn left_line(&mut self, count: usize) {
-        self.waiting -= count;
-        if self.waiting == 0 {
-            self.line_since = None;
-        }
     }
 
     fn forget_if_empty(&mut self, id: LaneId) {

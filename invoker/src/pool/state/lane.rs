@@ -30,6 +30,8 @@ pub(super) struct Lane {
     line_over: Option<Instant>,
     pub(super) starting: usize,
     pub(super) blocked: usize,
+    /// Of those that start, so many are up and load the user's code.
+    pub(super) loading: usize,
     pub(super) busy: usize,
     /// What a cold start took, on average.
     pub(super) cold_start: Option<Duration>,

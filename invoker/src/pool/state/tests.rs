@@ -168,17 +168,30 @@ fn concurrency_is_one_for_all_lanes_and_the_longest_wait_goes_first() {
 }
 
 #[test]
-fn who_waits_for_a_start_under_way_is_not_sent_away() {
+fn who_waits_for_code_that_is_being_loaded_is_not_sent_away() {
     let now = Instant::now();
     let mut state = State::new(RULES);
     request(&mut state, now, 0);
     request(&mut state, now, 1);
-    assert_eq!(state.on(now, Input::Expired { lane: LANE, waiter: WaiterId(0) }), no_actions());
+    state.on(now, Input::Loading { key: SandboxKey(0) });
+    let first = Input::Expired { lane: LANE, waiter: WaiterId(0) };
+    assert_eq!(state.on(now, first), no_actions());
     let second = state.on(now, Input::Expired { lane: LANE, waiter: WaiterId(1) });
     assert_eq!(second.as_slice(), [refuse(1, Why::TooSlow { busy: 0 })]);
+    assert_eq!(started(&mut state, now, 0).as_slice(), [grant(0, 0)]);
+}
+
+#[test]
+fn who_waits_for_a_backend_that_gets_nothing_up_is_told_so_in_time() {
+    let now = Instant::now();
+    let mut state = State::new(RULES);
+    request(&mut state, now, 0);
+    let first = state.on(now, Input::Expired { lane: LANE, waiter: WaiterId(0) });
+    assert_eq!(first.as_slice(), [refuse(0, Why::StartSlow)]);
+    request(&mut state, now, 1);
     state.on(now, Input::Blocked { key: SandboxKey(0) });
-    let blocked = state.on(now, Input::Expired { lane: LANE, waiter: WaiterId(0) });
-    assert_eq!(blocked.as_slice(), [refuse(0, Why::NoRoom)]);
+    let blocked = state.on(now, Input::Expired { lane: LANE, waiter: WaiterId(1) });
+    assert_eq!(blocked.as_slice(), [refuse(1, Why::NoRoom)]);
     let unwanted = state.on(now, Input::Blocked { key: SandboxKey(0) });
     assert_eq!(unwanted.as_slice(), [Action::Cancel { key: SandboxKey(0) }]);
 }

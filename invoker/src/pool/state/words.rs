@@ -24,7 +24,7 @@ pub(crate) enum Input {
     Requested { lane: LaneId, waiter: WaiterId },
     /// Somebody in line went away.
     Abandoned { lane: LaneId, waiter: WaiterId },
-    /// Somebody's time in line is over. May be said again while a start is under way for them.
+    /// Somebody's time in line is over. May be said again while code is being loaded for them.
     Expired { lane: LaneId, waiter: WaiterId },
     /// A sandbox came up; how long that took.
     Started { key: SandboxKey, took: Duration },
@@ -34,6 +34,8 @@ pub(crate) enum Input {
     Blocked { key: SandboxKey },
     /// A start found room.
     Unblocked { key: SandboxKey },
+    /// A sandbox is up and loads the user's code. May be said again.
+    Loading { key: SandboxKey },
     /// A sandbox was given back.
     Released { key: SandboxKey, healthy: bool },
     /// A sandbox was given back that only the platform used: it counts as idle since then.
@@ -80,6 +82,8 @@ pub(crate) enum Why {
     Concurrency { limit: u32 },
     /// A start waits for room on the node.
     NoRoom,
+    /// The backend did not get a sandbox up in time.
+    StartSlow,
     /// None became free or came up in time.
     TooSlow { busy: u32 },
     /// The start that it waited for failed.

@@ -16,6 +16,7 @@ enum Step {
     StartEnds(usize, bool),
     Block(usize),
     Unblock(usize),
+    Load(usize),
     Release(usize, bool),
     Borrow(usize),
     Return(usize),
@@ -35,6 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (index(), prop::bool::weighted(0.8)).prop_map(|(i, ok)| Step::StartEnds(i, ok)),
         1 => index().prop_map(Step::Block),
         1 => index().prop_map(Step::Unblock),
+        2 => index().prop_map(Step::Load),
         6 => (index(), prop::bool::weighted(0.8)).prop_map(|(i, ok)| Step::Release(i, ok)),
         2 => index().prop_map(Step::Borrow),
         2 => index().prop_map(Step::Return),
@@ -50,6 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
 enum Life {
     Starting,
     Blocked,
+    Loading,
     Idle,
     /// Given back, and not to be used again.
     Tainted,
@@ -99,6 +102,7 @@ impl World {
     /// What the step is to the pool; `None` where there is nothing to do it with.
     fn input_of(&mut self, step: Step) -> Option<Input> {
         let starting = [Life::Starting, Life::Blocked];
+        let under_way = [Life::Starting, Life::Blocked, Life::Loading];
         match step {
             Step::Request(lane) => {
                 let (waiter, lane) = (WaiterId(self.next_waiter), LaneId(lane));
@@ -113,7 +117,7 @@ impl World {
             Step::Expire(index) => {
                 self.pick_waiter(index).map(|(waiter, lane)| Input::Expired { lane, waiter })
             }
-            Step::StartEnds(index, good) => self.pick(index, &starting).map(|key| {
+            Step::StartEnds(index, good) => self.pick(index, &under_way).map(|key| {
                 if good {
                     self.set(key, Life::Idle);
                     return Input::Started { key, took: Duration::from_millis(50) };
@@ -128,6 +132,10 @@ impl World {
             Step::Unblock(index) => self.pick(index, &[Life::Blocked]).map(|key| {
                 self.set(key, Life::Starting);
                 Input::Unblocked { key }
+            }),
+            Step::Load(index) => self.pick(index, &[Life::Starting, Life::Loading]).map(|key| {
+                self.set(key, Life::Loading);
+                Input::Loading { key }
             }),
             Step::Release(index, healthy) => self.pick(index, &[Life::Busy]).map(|key| {
                 self.set(key, if healthy { Life::Idle } else { Life::Tainted });
@@ -176,7 +184,7 @@ impl World {
             && self.sandboxes.contains_key(&key)
         {
             let need = self.line.values().filter(|its| **its == lane).count();
-            let starts = self.count(lane, &[Life::Starting, Life::Blocked]);
+            let starts = self.count(lane, &[Life::Starting, Life::Blocked, Life::Loading]);
             assert!(starts <= need, "a start waits for room that nobody needs");
         }
     }
@@ -188,7 +196,7 @@ impl World {
                     let old = self.sandboxes.insert(key, (lane, Life::Starting));
                     assert_eq!(old, None, "a key was used twice");
                     let need = self.line.values().filter(|its| **its == lane).count();
-                    assert!(self.count(lane, &[Life::Starting, Life::Blocked]) <= need);
+                    assert!(self.count(lane, &[Life::Starting, Life::Blocked, Life::Loading]) <= need);
                     assert!(!self.shut, "started while stopping");
                 }
                 Action::Cancel { key } => {
@@ -229,7 +237,8 @@ impl World {
         let limit = rules.concurrency.map_or(usize::MAX, |limit| limit as usize);
         let busy = lives(Life::Busy);
         assert!(busy <= limit, "{busy} busy");
-        assert!(lives(Life::Starting) + lives(Life::Blocked) <= rules.starts_max);
+        let starting = lives(Life::Starting) + lives(Life::Blocked) + lives(Life::Loading);
+        assert!(starting <= rules.starts_max);
         assert!(self.line.len() <= rules.waiting_max);
         for lane in self.line.values() {
             let beside_idle = busy < limit && 0 < self.count(*lane, &[Life::Idle]);
@@ -241,7 +250,7 @@ impl World {
         assert_eq!(counts.idle as usize, lives(Life::Idle));
         assert_eq!(counts.busy as usize, busy + lives(Life::Lent));
         assert_eq!(counts.stopping as usize, lives(Life::Stopping));
-        assert_eq!(counts.starting as usize, lives(Life::Starting) + lives(Life::Blocked));
+        assert_eq!(counts.starting as usize, starting);
     }
 
     /// Lets everything that is under way end.
