@@ -14,6 +14,7 @@ use crate::control::{End, Leash};
 use crate::logs::Log;
 use crate::run_dir;
 use crate::uids::Uid;
+use crate::watch::Watch;
 
 /// Memory is sampled at most this often.
 const SAMPLE_INTERVAL_MS: u64 = 100;
@@ -45,6 +46,7 @@ pub(crate) struct Instance {
 /// What changes while a sandbox lives.
 #[derive(Debug)]
 pub(crate) struct Vitals {
+    pub(crate) watch: Watch,
     born: Instant,
     used: AtomicBool,
     frost: AtomicU8,
@@ -58,6 +60,7 @@ pub(crate) struct Vitals {
 impl Vitals {
     pub(crate) fn new() -> Self {
         Self {
+            watch: Watch::default(),
             born: Instant::now(),
             used: AtomicBool::new(false),
             frost: AtomicU8::new(WARM),

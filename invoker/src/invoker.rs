@@ -9,6 +9,7 @@ use hanshu_core::ports::{Invoke, Journal, PackageStore};
 use hanshu_core::{Clock, Digest, FunctionId, Invocation, Mode, NodeId, Outcome, Revision};
 use tokio::runtime::Handle;
 use tokio::time;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::Options;
 use crate::admission::{Admission, Room};
@@ -21,8 +22,9 @@ use crate::pool::{Lease, Turned, unavailable};
 use crate::pools::Pools;
 use crate::run_dir;
 use crate::running::{Running, Subject, turned_away};
-use crate::uids::Uids;
 use crate::stems::{self, Stems};
+use crate::uids::Uids;
+use crate::watch;
 
 /// Between the end of the grace and the end of waiting: what is left has been killed by then.
 const CUT_OFF_WAIT: Duration = Duration::from_secs(15);
@@ -33,6 +35,7 @@ pub struct Invoker {
     node: Arc<Node>,
     pools: Pools,
     stopping: AtomicBool,
+    _watch: AbortOnDropHandle<()>,
 }
 
 /// How many sandboxes are in which state, and callers in line.
@@ -79,17 +82,17 @@ impl Invoker {
         let Ports { backend, packages, journal, clock } = ports;
         let room = Room::new(options.memory_mb(), options.sandboxes_max);
         let uids = Uids::new(options.uid_first, options.sandboxes_max);
-        let launcher = Launcher {
-            options: Arc::new(options),
-            backend,
         let refused = backend.stem_cells();
         if 0 < options.stem_cells_min
             && let Err(reason) = &refused
         {
             tracing::debug!(reason, "There will be no stem cells");
         }
-            packages,
+        let launcher = Launcher {
             stems: Arc::new(Stems::new(&options, refused.is_err())),
+            options: Arc::new(options),
+            backend,
+            packages,
             outlet: Outlet { journal, clock },
             node,
             uids,
@@ -97,12 +100,13 @@ impl Invoker {
         };
         let node = Node::new(launcher, Admission::new(room), general);
         node.spawn(freezer::run(Arc::clone(&node)));
-        let pools = Pools::new(Arc::clone(&node));
-        Arc::new(Self { node, pools, stopping: AtomicBool::new(false) })
-    }
         node.spawn(stems::run(Arc::clone(&node)));
         let watched = Arc::clone(&node);
         let watch = node.general.spawn(async move { watch::run(&watched).await });
+        let pools = Pools::new(Arc::clone(&node));
+        let stopping = AtomicBool::new(false);
+        Arc::new(Self { node, pools, stopping, _watch: AbortOnDropHandle::new(watch) })
+    }
 
     /// Removes what an earlier process of this node left behind: sandboxes and run folders;
     /// returns how many sandboxes.
@@ -127,10 +131,6 @@ impl Invoker {
         self.pools.retire(function, keep);
     }
 
-    /// How many sandboxes are in which state.
-    pub fn sandboxes(&self) -> Sandboxes {
-        self.node.sandboxes()
-    }
     /// These are the revisions that may be called: stem cells of their kinds are worth having.
     pub fn expect<'a>(&self, revisions: impl Iterator<Item = &'a Arc<Revision>>) {
         let launcher = &self.node.launcher;
@@ -138,6 +138,10 @@ impl Invoker {
         launcher.stems.expect(suited.map(|revision| launcher.kind(revision)));
     }
 
+    /// How many sandboxes are in which state.
+    pub fn sandboxes(&self) -> Sandboxes {
+        self.node.sandboxes()
+    }
 
     /// Stops: no new events, running ones get `grace`, then every sandbox is removed. Returns
     /// after `grace` and some seconds at the latest.

@@ -15,20 +15,29 @@ mod instance;
 mod invoker;
 mod launch;
 mod logs;
+#[cfg(feature = "measured")]
+#[doc(hidden)]
+pub mod measured;
 mod metrics;
 mod node;
 mod pool;
 mod pools;
+#[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod replay;
 mod run_dir;
 mod running;
 mod runtime;
+mod stems;
 mod tmp;
 mod uids;
+mod watch;
 
 pub use backend::docker::{DockerBackend, DockerOptions};
 pub use backend::process::{ProcessBackend, ProcessOptions};
 pub use backend::{Backend, Guarantee, Held, Network, Sandbox, SandboxSpec, StartError, Whose};
-mod stems;
 pub use config::Options;
+#[cfg(any(test, fuzzing))]
+pub use exchange::exchange;
 pub use images::{DockerImages, ProcessImages, image_reference};
 pub use invoker::{Invoker, Ports, Sandboxes};

@@ -101,9 +101,8 @@ impl Exchanges {
     /// # Errors
     /// It was not answered so.
     pub async fn turn(&mut self, payload: &Bytes) -> io::Result<()> {
-        let mut exchange =
-            Exchange::new(RequestId::new(), &Origin::Direct, 1_000, payload.clone())
-                .map_err(io::Error::other)?;
+        let mut exchange = Exchange::new(RequestId::new(), &Origin::Direct, 1_000, payload.clone())
+            .map_err(io::Error::other)?;
         let mut driven = pin!(exchange.drive(&mut self.conn));
         // Sends the event, which fits into the socket.
         let early = driven.as_mut().now_or_never();

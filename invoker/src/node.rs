@@ -16,6 +16,7 @@ use crate::launch::{Launcher, Stem};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::pool::state::Counts;
+use crate::watch::Rounds;
 
 /// What all pools of a node share.
 pub(crate) struct Node {
@@ -27,6 +28,8 @@ pub(crate) struct Node {
     /// Where everything slow runs.
     pub(crate) general: Handle,
     pub(crate) tasks: TaskTracker,
+    /// The sandboxes whose events are watched.
+    pub(crate) rounds: Rounds,
     /// Cancelled when the maintenance is to end.
     pub(crate) stop: CancellationToken,
     /// By function, for what concerns all of them. Emptied at the end, which breaks the circle.
@@ -49,6 +52,7 @@ impl Node {
             metrics: Metrics::new(),
             general,
             tasks: TaskTracker::new(),
+            rounds: Rounds::default(),
             stop: CancellationToken::new(),
             pools: Mutex::default(),
         })

@@ -13,8 +13,7 @@ use hanshu_core::{
     Refusal, Report, RequestId, Revision, StatusCode, Timestamp, TriggerName, Verdict,
 };
 use hanshu_runtimes::wire::BODY_BYTES_MAX;
-use tokio::time::{self, Instant};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::time::Instant;
 
 use crate::control::End;
 use crate::exchange::{Answer, ConnError, Exchange, Fault};
@@ -24,8 +23,6 @@ use crate::node::Node;
 use crate::pool::{Lease, Turned};
 use crate::runtime::millis;
 
-/// An event that takes longer has its output read while it runs. Until then the pipe holds it.
-const FOLLOW_AFTER: Duration = Duration::from_millis(5);
 /// After the data connection has ended: how long the shim may take to say why.
 const LAST_WORDS_WAIT: Duration = Duration::from_millis(100);
 
@@ -152,26 +149,16 @@ impl Event {
         let Some(conn) = lease.begin() else {
             return Err((Missing::Fault(ConnError::Ended.into()), None));
         };
-        let mut timer = std::pin::pin!(time::sleep_until((*begun + FOLLOW_AFTER).min(*deadline)));
-        let mut follower = None;
-        let fault = loop {
-            tokio::select! {
-                biased;
-                answer = exchange.drive(conn) => match answer {
-                    Ok(answer) => return Ok(answer),
-                    Err(fault) => break fault,
-                },
-                () = &mut timer => {
-                    if *deadline <= Instant::now() {
-                        instance.leash.kill();
-                        return Err((Missing::TimedOut, None));
-                    }
-                    timer.as_mut().reset(*deadline);
-                    let instance = Arc::clone(&instance);
-                    follower.get_or_insert_with(|| {
-                        AbortOnDropHandle::new(node.spawn(async move { instance.log.follow().await }))
-                    });
-                }
+        let expiry = instance.vitals.watch.until(&node.rounds, *begun, *deadline);
+        let fault = tokio::select! {
+            biased;
+            answer = exchange.drive(conn) => match answer {
+                Ok(answer) => return Ok(answer),
+                Err(fault) => fault,
+            },
+            () = expiry => {
+                instance.leash.kill();
+                return Err((Missing::TimedOut, None));
             }
         };
         let end = match &fault {

@@ -5,6 +5,7 @@
 mod body;
 mod client_io;
 mod payload;
+mod timer;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -17,7 +18,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,7 @@ pub use body::Body;
 pub(crate) use payload::{PayloadError, read_payload};
 
 use client_io::ClientIo;
+use timer::ConnectionTimer;
 
 /// After a failed `accept` (out of descriptors, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -115,7 +117,7 @@ async fn serve_connection<A: Answer>(
         async move { Ok::<_, Infallible>(answer.answer(request, peer).await) }
     });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(ConnectionTimer::default())
         .header_read_timeout(options.header_read_timeout)
         .max_headers(options.headers_max)
         .serve_connection(io, service);

@@ -1,14 +1,15 @@
 //! A sandbox's data connection: one buffer, and one reactor at a time.
 
-use std::io::{self, ErrorKind, IoSlice};
-use std::os::fd::AsRawFd;
+use std::io::{self, ErrorKind, IoSlice, Write as _};
 use std::os::unix::net::UnixStream as StdStream;
+use std::task::{Context, Waker};
 
 use hanshu_runtimes::wire::{HEADER_LEN, Header, Malformed};
-use nix::errno::Errno;
-use nix::sys::socket::MsgFlags;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use rustix::buffer::spare_capacity;
+use rustix::io::{Errno, read};
+use rustix::net::{RecvFlags, recv};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Handle, Id};
 
 /// Holds a usual answer whole; larger bodies are read straight into their own memory.
@@ -17,9 +18,11 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// The connection over which events go. Whoever holds it, holds the sandbox.
 #[derive(Debug)]
 pub(crate) struct DataConn {
-    stream: Option<UnixStream>,
+    /// Watched for something to read only: the other side's reading would wake us once more for
+    /// each event.
+    stream: Option<AsyncFd<StdStream>>,
     /// The runtime whose reactor watches the stream.
-    reactor: Option<Id>,
+    reactor: Id,
     /// `buffer[..filled]` was read and not yet used.
     buffer: Box<[u8]>,
     filled: usize,
@@ -66,29 +69,33 @@ impl From<io::Error> for ConnError {
 }
 
 impl DataConn {
-    /// A connection that was accepted on the current runtime.
-    pub(crate) fn new(stream: UnixStream) -> Self {
-        Self {
-            stream: Some(stream),
-            reactor: Handle::try_current().ok().map(|handle| handle.id()),
+    /// A connection that does not block, watched by the current runtime.
+    ///
+    /// # Errors
+    /// There is no runtime, or it cannot watch the connection.
+    pub(crate) fn new(stream: StdStream) -> io::Result<Self> {
+        let reactor = Handle::try_current().map_err(io::Error::other)?.id();
+        Ok(Self {
+            stream: Some(watched(stream, Interest::READABLE)?),
+            reactor,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             filled: 0,
             large: None,
-        }
+        })
     }
 
     /// Moves the connection to the reactor of the runtime that the caller runs on, so that an
     /// answer wakes the caller without a hop between threads. Two system calls when it changes.
-    fn here(&mut self) -> io::Result<&mut UnixStream> {
+    fn here(&mut self) -> io::Result<&StdStream> {
         let here = Handle::try_current().map_err(io::Error::other)?.id();
-        if self.reactor != Some(here)
+        if self.reactor != here
             && let Some(stream) = self.stream.take()
         {
-            let std: StdStream = stream.into_std()?;
-            self.stream = Some(UnixStream::from_std(std)?);
-            self.reactor = Some(here);
+            self.stream = Some(watched(stream.into_inner(), Interest::READABLE)?);
+            self.reactor = here;
         }
-        self.stream.as_mut().ok_or_else(|| io::Error::from(ErrorKind::NotConnected))
+        let stream = self.stream.as_ref().ok_or_else(|| io::Error::from(ErrorKind::NotConnected));
+        stream.map(AsyncFd::get_ref)
     }
 
     /// Writes what is left of three parts after `sent` bytes, and counts along. May be dropped and
@@ -98,8 +105,9 @@ impl DataConn {
         parts: [&[u8]; 3],
         sent: &mut usize,
     ) -> Result<(), ConnError> {
-        let stream = self.here()?;
+        let mut stream = self.here()?;
         let total: usize = parts.iter().map(|part| part.len()).sum();
+        let mut room = None;
         while *sent < total {
             let mut skip = *sent;
             let slices = parts.map(|part| {
@@ -107,9 +115,18 @@ impl DataConn {
                 skip = skip.saturating_sub(part.len());
                 IoSlice::new(rest)
             });
-            match stream.write_vectored(&slices).await? {
-                0 => return Err(ConnError::Ended),
-                written => *sent += written,
+            match stream.write_vectored(&slices) {
+                Ok(0) => return Err(ConnError::Ended),
+                Ok(written) => *sent += written,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let room = match &mut room {
+                        Some(room) => room,
+                        None => room.insert(Room::of(stream)?),
+                    };
+                    room.wait().await?;
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
@@ -127,22 +144,25 @@ impl DataConn {
                     return Err(ConnError::Ended);
                 };
                 let room = buffer.get_mut(*filled..).unwrap_or_default();
-                match stream.read(room).await? {
-                    0 => return Err(ConnError::Ended),
-                    read => *filled += read,
-                }
+                *filled += receive(stream, room.len(), |stream| read(stream, &mut *room)).await?;
             }
         }
         self.read_large().await
     }
 
-    /// Whether the other side is there and has sent nothing that nobody asked for: one system
-    /// call, so that a sandbox that died or misbehaved while idle costs no event.
+    /// Whether the other side is there and has sent nothing that nobody asked for, so that a
+    /// sandbox that died or misbehaved while idle costs no event. No system call as long as the
+    /// reactor has seen nothing.
     pub(crate) fn is_fresh(&self) -> bool {
         let Some(stream) = &self.stream else { return false };
-        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        let peeked = nix::sys::socket::recv(stream.as_raw_fd(), &mut [0], flags);
-        self.filled == 0 && peeked == Err(Errno::EAGAIN)
+        if 0 < self.filled {
+            return false;
+        }
+        if stream.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending() {
+            return true;
+        }
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        recv(stream.get_ref(), &mut [0], flags) == Err(Errno::WOULDBLOCK)
     }
 
     /// Whether anything was read that belongs to no frame yet.
@@ -186,13 +206,62 @@ impl DataConn {
             if left == 0 {
                 break;
             }
-            // The capacity is exact, so `take` keeps the next frame's bytes out of it.
-            let mut limited = (&mut *stream).take(left as u64);
-            if limited.read_buf(body).await? == 0 {
-                return Err(ConnError::Ended);
+            let room = body.capacity() - body.len();
+            receive(stream, room, |stream| read(stream, spare_capacity(body))).await?;
+            if header.body_len() < body.len() {
+                // The next frame's first bytes, which nobody may send yet.
+                self.filled = body.len() - header.body_len();
+                body.truncate(header.body_len());
             }
         }
         let Some(Large { header, body }) = large.take() else { return Err(ConnError::Ended) };
         Ok(Frame { header, body: body.into() })
+    }
+}
+
+/// A second handle that is watched for room to write, while an event is sent that does not fit.
+struct Room(AsyncFd<StdStream>);
+
+impl Room {
+    fn of(stream: &StdStream) -> io::Result<Self> {
+        watched(stream.try_clone()?, Interest::WRITABLE).map(Self)
+    }
+
+    /// Waits until there may be room.
+    async fn wait(&mut self) -> io::Result<()> {
+        self.0.writable().await?.clear_ready();
+        Ok(())
+    }
+}
+
+#[expect(
+    deprecated,
+    reason = "unsound for types that change their descriptor; a standard stream keeps its own"
+)]
+fn watched(stream: StdStream, interest: Interest) -> io::Result<AsyncFd<StdStream>> {
+    AsyncFd::with_interest(stream, interest)
+}
+
+/// Reads what is there, at least one byte and at most `room` of them.
+async fn receive(
+    stream: &AsyncFd<StdStream>,
+    room: usize,
+    mut read: impl FnMut(&StdStream) -> Result<usize, Errno>,
+) -> Result<usize, ConnError> {
+    loop {
+        let mut ready = stream.readable().await?;
+        match read(stream.get_ref()) {
+            Ok(0) => return Err(ConnError::Ended),
+            Ok(bytes) => {
+                if bytes < room {
+                    // It was emptied: what comes next is told by the reactor.
+                    ready.clear_ready();
+                }
+                return Ok(bytes);
+            }
+            Err(Errno::WOULDBLOCK) => ready.clear_ready(),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! One event in, one answer out, over a sandbox's data connection.
 
 mod conn;
+#[cfg(any(test, fuzzing))]
+mod properties;
 
 use bytes::Bytes;
 use hanshu_core::{Origin, RequestId};
@@ -9,6 +11,8 @@ use hanshu_runtimes::wire::{
 };
 
 pub(crate) use conn::{ConnError, DataConn, Frame};
+#[cfg(any(test, fuzzing))]
+pub use properties::exchange;
 
 /// An event on its way. Its progress is kept here, so that `drive` may be dropped at any point and
 /// called again, by another task too.

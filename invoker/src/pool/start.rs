@@ -54,6 +54,7 @@ impl Pool {
             Ok(Launched { instance, conn, mut control }) => {
                 start.told = true;
                 let instance = Arc::new(instance);
+                self.node.rounds.add(&instance);
                 self.node.metrics.started(&instance.cold_start);
                 self.feed_started(key, Arc::clone(&instance), conn);
                 let pool = self;
