@@ -70,6 +70,7 @@ impl World {
     }
 
     /// A server that this user runs, who may read nothing of ours. We are root.
+    #[allow(dead_code, reason = "for server/tests/hostile, which shares this file")]
     pub(crate) fn start_as(user: u32, flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut world = Self::new(tempfile::tempdir().unwrap(), flags, environment);
         std::os::unix::fs::chown(world.data.path(), Some(user), Some(user)).unwrap();
