@@ -56,6 +56,8 @@ pub(crate) struct Counts {
     pub(crate) swept: AtomicU32,
     /// Refuse to start.
     pub(crate) broken: AtomicBool,
+    /// Where faults come from, if there are to be any.
+    pub(crate) chance: Mutex<Option<u64>>,
     /// Of those started: stem cells.
     pub(crate) stems: AtomicU32,
     /// Stem cells that were given code.
@@ -80,6 +82,18 @@ struct Inside {
     sockets: Mutex<Vec<UnixStream>>,
 }
 
+impl Counts {
+    /// A number under `below`; 0, which is no fault, where there are to be none.
+    pub(crate) fn roll(&self, below: u64) -> u64 {
+        let mut chance = self.chance.lock().unwrap();
+        let Some(state) = chance.as_mut() else { return 0 };
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        (*state >> 16) % below
+    }
+}
+
 #[async_trait]
 impl Backend for FakeBackend {
     fn name(&self) -> &'static str {
@@ -94,13 +108,33 @@ impl Backend for FakeBackend {
         if self.0.broken.load(Ordering::Relaxed) {
             return Err(StartError::Unavailable("the engine does not answer".into()));
         }
+        let fault = self.0.roll(12);
+        if (1..=3).contains(&fault) {
+            tokio::time::sleep(Duration::from_millis(self.0.roll(40))).await;
+        }
+        if (3..=4).contains(&fault) {
+            return Err(StartError::Unavailable("a fault on purpose".into()));
+        }
         self.0.started.fetch_add(1, Ordering::Relaxed);
         if spec.whose == Whose::Nobody {
             self.0.stems.fetch_add(1, Ordering::Relaxed);
         }
         let inside = Arc::new(Inside::default());
         let (run_dir, its) = (spec.run_dir.clone(), Arc::clone(&inside));
-        thread::spawn(move || drop(shim(run_dir, &its)));
+        match fault {
+            // Started, and never heard of.
+            5 => {}
+            // It ends on the way.
+            6 => {
+                thread::spawn(move || drop(shim(run_dir, &its)));
+                let (its, after) = (Arc::clone(&inside), self.0.roll(5));
+                thread::spawn(move || {
+                    thread::sleep(Duration::from_millis(after));
+                    its.kill();
+                });
+            }
+            _ => drop(thread::spawn(move || drop(shim(run_dir, &its)))),
+        }
         Ok(Box::new(FakeSandbox { counts: Arc::clone(&self.0), inside }))
     }
 
@@ -117,6 +151,7 @@ impl Backend for FakeBackend {
 #[async_trait]
 impl Sandbox for FakeSandbox {
     async fn stop(&self) {
+        tokio::time::sleep(Duration::from_millis(self.counts.roll(20))).await;
         self.inside.kill();
         self.counts.stopped.fetch_add(1, Ordering::Relaxed);
     }
@@ -299,6 +334,18 @@ fn one_event(
         "twice" => {
             send(data, result(id), b"null")?;
             send(data, result(id), b"null")?;
+            return Ok(true);
+        }
+        // A part of the answer, and then the end, nothing, or something else.
+        "part" => {
+            let whole = [&result(id).encode()[..], b"null"].concat();
+            let part = usize::try_from(number("bytes")).unwrap();
+            { data }.write_all(&whole[..part])?;
+            match order["then"].as_str().unwrap() {
+                "end" => inside.kill(),
+                "garbage" => { data }.write_all(&[0xff; 64])?,
+                _ => {}
+            }
             return Ok(true);
         }
         "garbage" => {

@@ -1,5 +1,6 @@
 //! Stories of the whole invoker over real sockets, with a runtime that does as it is told.
 
+mod faults;
 mod life;
 mod stems;
 
@@ -31,15 +32,23 @@ struct World {
 }
 
 fn world(change: impl FnOnce(&mut Options)) -> World {
+    world_with(FakeBackend::default(), Arc::new(FakePackages), change)
+}
+
+fn world_with(
+    backend: FakeBackend,
+    packages: Arc<dyn PackageStore>,
+    change: impl FnOnce(&mut Options),
+) -> World {
     let run_dir = tempfile::tempdir().unwrap();
     let mut options =
         Options { run_dir: run_dir.path().join("run"), freeze_after_ms: 0, ..Options::default() };
     options.stem_cells_min = 0;
     change(&mut options);
-    let (backend, journal) = (FakeBackend::default(), Arc::new(FakeJournal::default()));
+    let journal = Arc::new(FakeJournal::default());
     let ports = Ports {
         backend: Arc::new(backend.clone()),
-        packages: Arc::new(FakePackages),
+        packages,
         journal: Arc::clone(&journal) as _,
         clock: Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH)),
     };

@@ -421,11 +421,9 @@ impl State {
         match sandbox.phase {
             Phase::Busy => self.busy -= 1,
             Phase::Lent => {}
-            Phase::Starting
-            | Phase::Blocked
-            | Phase::Loading
-            | Phase::Idle
-            | Phase::Stopping => return None,
+            Phase::Starting | Phase::Blocked | Phase::Loading | Phase::Idle | Phase::Stopping => {
+                return None;
+            }
         }
         if let Some(lane) = self.lanes.get_mut(&sandbox.lane) {
             lane.busy -= 1;

@@ -136,3 +136,38 @@ async fn what_an_earlier_process_left_is_removed() {
     assert_eq!(world.backend.0.swept.load(Ordering::Relaxed), 1);
     world.close().await;
 }
+
+#[tokio::test]
+async fn a_hundred_functions_in_turn_evict_only_when_they_must_and_the_oldest() {
+    let world = world(|options| options.memory_mb = 20 * 128);
+    let functions: Vec<_> = (0..100).map(|n| Arc::new(revision(&format!("fn-{n}")))).collect();
+    // The first is in use all the time.
+    let patient = changed(|revision| revision.config.timeout = Duration::from_secs(60));
+    let mut used = Box::pin(world.call_of(&patient, order("hang", json!({}))));
+    let stopped = || world.backend.0.stopped.load(Ordering::Relaxed);
+    let rounds = async {
+        world.until(|world| world.invoker.sandboxes().busy == 1).await;
+        for (turn, function) in functions.iter().enumerate().skip(1) {
+            returned(&world.call_of(function, Bytes::from_static(b"1")).await);
+            if turn < 20 {
+                assert_eq!(stopped(), 0, "there is room for all of them");
+            }
+        }
+        // The last nineteen are warm: nobody has to go for them.
+        world.until(|world| world.invoker.sandboxes().stopping == 0).await;
+        let (started, evicted) = (world.started(), stopped());
+        for function in &functions[82..] {
+            returned(&world.call_of(function, Bytes::from_static(b"1")).await);
+        }
+        assert_eq!((world.started(), stopped()), (started, evicted));
+        assert_eq!(started, 100);
+    };
+    tokio::select! {
+        biased;
+        () = rounds => {}
+        outcome = &mut used => panic!("the one in use ended: {outcome:?}"),
+    }
+    let (ended, ()) = tokio::join!(used, world.invoker.stop(Duration::ZERO));
+    assert!(matches!(ended.verdict, Verdict::Refused(Refusal::Sandbox { .. })), "{ended:?}");
+    assert_eq!(world.invoker.sandboxes(), Sandboxes::default());
+}

@@ -31,7 +31,13 @@ impl State {
         worth <= service.saturating_mul(waiting)
     }
 
-    pub(super) fn expired(&mut self, now: Instant, id: LaneId, waiter: WaiterId, todo: &mut Actions) {
+    pub(super) fn expired(
+        &mut self,
+        now: Instant,
+        id: LaneId,
+        waiter: WaiterId,
+        todo: &mut Actions,
+    ) {
         let Some(lane) = self.lanes.get(&id) else { return };
         let Some(place) = lane.place(waiter) else { return };
         // Code that is being loaded has a time limit of its own; a backend that does not even get

@@ -196,7 +196,9 @@ impl World {
                     let old = self.sandboxes.insert(key, (lane, Life::Starting));
                     assert_eq!(old, None, "a key was used twice");
                     let need = self.line.values().filter(|its| **its == lane).count();
-                    assert!(self.count(lane, &[Life::Starting, Life::Blocked, Life::Loading]) <= need);
+                    assert!(
+                        self.count(lane, &[Life::Starting, Life::Blocked, Life::Loading]) <= need
+                    );
                     assert!(!self.shut, "started while stopping");
                 }
                 Action::Cancel { key } => {
