@@ -8,7 +8,7 @@ const EXAMPLES: &str = "\
 Examples:
   make bench                                  # every row, about 15 minutes
   make bench ROWS=\"sync_1 overload\"           # rows whose names have these words
-  make bench ARGS=\"--quick\"                   # every row, about 3 minutes: fewer and shorter
+  make bench ARGS=\"--quick\"                   # every row, about 5 minutes: fewer and shorter
   cargo run --release -p hanshu-bench -- sync_python --repeats 5 --seconds 5
   cargo run --release -p hanshu-bench -- --list
   make bench ARGS=\"--write-promises\"        # and docs/promises.md gets the figures
@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) repeats: u32,
     /// Seconds of each timed piece of load
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(crate) seconds: u64,
     /// One turn of one second, and fewer samples: to see that everything works
     #[arg(long)]

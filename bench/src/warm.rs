@@ -97,7 +97,7 @@ pub(crate) async fn in_turns(
 ) -> anyhow::Result<(Pairs, u32)> {
     Client::once(request).await?;
     wrk::run(run.dir(), request, load.connections, WARM_UP_S).await?.unbroken()?;
-    let most = Workers::tried_most(load.connections);
+    let most = Workers::tried_most(run, load.connections);
     let workers = Workers::start(run, load.language, most, load.memory_mb).await?;
     let best = workers.use_best(run, &load.event, load.connections).await?;
     let bare = workers.request(&load.event);

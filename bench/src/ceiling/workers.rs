@@ -125,7 +125,8 @@ impl Workers {
         let known = run.best(&key);
         let mut best = (known.unwrap_or(1), 0.0);
         if known.is_none() && 1 < connections {
-            for count in TRIED.into_iter().filter(|count| *count <= connections) {
+            let quick = |count: &u32| !run.measure.quick || matches!(count, 2 | 4);
+            for count in TRIED.into_iter().filter(|count| *count <= connections).filter(quick) {
                 self.limit(count).await?;
                 let request = self.request(event);
                 let seen = wrk::run(run.dir(), &request, connections, 1).await?.unbroken()?;
@@ -140,7 +141,9 @@ impl Workers {
     }
 
     /// Most workers that [`Self::use_best`] looks at.
-    pub(crate) fn tried_most(connections: u32) -> u32 {
+    pub(crate) fn tried_most(run: &Run, connections: u32) -> u32 {
+        let most = if run.measure.quick { 4 } else { u32::MAX };
+        let connections = connections.min(most);
         TRIED.into_iter().filter(|count| *count <= connections).max().unwrap_or(1)
     }
 
