@@ -2,12 +2,18 @@
 //! from the host's. Ports and firewall rules meet nobody's, and nothing outlives the cage.
 
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, Uid};
+
+use crate::groups;
+use crate::services::cgroup;
 
 /// # Errors
 /// We are not root.
@@ -34,12 +40,30 @@ pub(crate) fn enter(args: &[String]) -> anyhow::Result<()> {
     Err(command.exec()).context("unshare (package util-linux)")
 }
 
-/// The cage's first process: runs the soak itself and buries what is orphaned. When it ends, the
-/// kernel ends all others.
+/// The cage's first process: runs the soak itself and buries what is orphaned. When the soak has
+/// ended, however, it ends all others and clears `work` away; with `keep`, only after a success.
 ///
 /// # Errors
-/// The soak cannot be started.
-pub(crate) fn first_process(args: &[String]) -> anyhow::Result<u8> {
+/// The soak cannot be started, or was killed.
+pub(crate) fn first_process(args: &[String], work: &Path, keep: bool) -> anyhow::Result<u8> {
+    let ended = run_soak(args);
+    // Everybody in the cage but us.
+    let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+    while !matches!(waitpid(None, None), Err(Errno::ECHILD)) {}
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    let ours: Vec<_> = points.filter(|point| Path::new(point).starts_with(work)).collect();
+    for point in ours.into_iter().rev() {
+        let _ = umount2(point, MntFlags::MNT_DETACH);
+    }
+    groups::remove_all(&cgroup(work));
+    if !keep || matches!(ended, Ok(0)) {
+        std::fs::remove_dir_all(work).with_context(|| work.display().to_string())?;
+    }
+    ended
+}
+
+fn run_soak(args: &[String]) -> anyhow::Result<u8> {
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).stdin(Stdio::null()).status();
     if !up.context("ip (package iproute2)")?.success() {
         bail!("the loopback device does not come up");

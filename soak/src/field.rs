@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,11 +14,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::chronicle::{Chronicle, Trial};
 use crate::functions;
+use crate::groups::end_forgotten;
 use crate::plan::{Blow, Fault, SERVICES, WORLDS, name};
 use crate::services::{Disk, Engine, Postgres, Redis, Server, ServerOptions, cgroup};
 
 /// Room in a data folder's disk, MiB: the program, packages, a journal of 32 MiB, the database.
 const DISK_MB: u64 = 2_048;
+
+/// So long after an engine is back the servers have swept what they left in it.
+const SWEPT: Duration = Duration::from_secs(8);
 
 /// One server and its disk.
 #[derive(Debug)]
@@ -37,6 +42,9 @@ pub(crate) struct Field {
     redis: Mutex<Redis>,
     postgres: Mutex<Postgres>,
     pub(crate) sites: Vec<Site>,
+    killed_engine: AtomicBool,
+    /// Containers that a killed engine forgot.
+    pub(crate) forgotten: AtomicUsize,
     chronicle: Arc<Chronicle>,
 }
 
@@ -65,7 +73,16 @@ impl Field {
         let (engine, redis, postgres) =
             (Mutex::new(engine), Mutex::new(redis), Mutex::new(postgres));
         let cgroup = cgroup(work);
-        Ok(Self { cgroup, engine, redis, postgres, sites, chronicle })
+        Ok(Self {
+            cgroup,
+            engine,
+            redis,
+            postgres,
+            sites,
+            killed_engine: AtomicBool::new(false),
+            forgotten: AtomicUsize::new(0),
+            chronicle,
+        })
     }
 
     /// Deals all blows, each at its time; returns when the last is over.
@@ -133,6 +150,33 @@ impl Field {
     }
 
     async fn break_engine(&self, blow: Blow) -> anyhow::Result<String> {
+        self.restart_engine(blow).await?;
+        if blow.fault == Fault::KillEngine {
+            self.killed_engine.store(true, Ordering::Relaxed);
+            // The servers sweep too, and what they remove the engine may forget.
+            sleep(SWEPT).await;
+            self.end_forgotten().await?;
+        }
+        Ok("it answers".into())
+    }
+
+    /// Ends what a killed engine forgot.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub(crate) async fn end_forgotten(&self) -> anyhow::Result<()> {
+        let engine = self.engine.lock().await;
+        for id in end_forgotten(&self.cgroup, &engine).await? {
+            if !self.killed_engine.load(Ordering::Relaxed) {
+                self.chronicle.wrong(format!("left over: of {id}, though no dockerd was killed"));
+            }
+            self.chronicle.note(format!("a killed dockerd forgot the container {id}"));
+            self.forgotten.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    async fn restart_engine(&self, blow: Blow) -> anyhow::Result<()> {
         let mut engine = self.engine.lock().await;
         self.begin(blow);
         let trial = self.chronicle.begins(Trial::Engine, None);
@@ -143,7 +187,7 @@ impl Field {
         sleep(blow.lasts).await;
         engine.start_again().await?;
         self.chronicle.ends(trial);
-        Ok("it answers".into())
+        Ok(())
     }
 
     async fn break_redis(&self, blow: Blow) -> anyhow::Result<String> {

@@ -18,10 +18,10 @@ def tell(*words):
     """Says it to the collector until that has it: a link may have died while we were frozen."""
     global link
     line = (" ".join(str(word) for word in words) + "\n").encode()
-    for attempt in range(5):
+    for attempt in range(8):
         try:
             if link is None:
-                link = socket.create_connection((os.environ["COLLECTOR"], int(os.environ["PORT"])), 0.5)
+                link = socket.create_connection((os.environ["COLLECTOR"], int(os.environ["PORT"])), 1)
             link.sendall(line)
             if link.recv(16) == b"ok\n":
                 return

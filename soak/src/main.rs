@@ -8,6 +8,7 @@ mod chronicle;
 mod collector;
 mod field;
 mod functions;
+mod groups;
 mod http;
 mod ledger;
 mod load;
@@ -72,7 +73,7 @@ const LENGTH_MIN: Duration = Duration::from_secs(20);
 fn main() -> ExitCode {
     let done = match Args::parse().part {
         Part::Run(options) => run(options),
-        Part::First(options) => cage::first_process(&arguments("caged", &options)),
+        Part::First(options) => first(&options),
         Part::Caged(options) => in_runtime(soak::soak(options)),
     };
     match done {
@@ -106,6 +107,11 @@ fn run(mut options: Options) -> anyhow::Result<u8> {
     cage::enter(&arguments("first", &options)).map(|()| 2)
 }
 
+fn first(options: &Options) -> anyhow::Result<u8> {
+    let work = options.work.as_ref().context("the cage was entered without a folder")?;
+    cage::first_process(&arguments("caged", options), work, options.keep)
+}
+
 async fn images(program: &Path, work: &Path) -> anyhow::Result<u8> {
     let preparing = work.join("preparing");
     services::make_image(program, &preparing).await?;
@@ -115,7 +121,10 @@ async fn images(program: &Path, work: &Path) -> anyhow::Result<u8> {
 }
 
 fn in_runtime(work: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+    // Some threads look at folders: the collector answers all the same.
+    let threads =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build();
+    threads?.block_on(work)
 }
 
 /// The arguments that give `part` the same options.

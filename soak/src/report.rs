@@ -26,8 +26,8 @@ pub(crate) struct Report {
     /// Of each server: when it was new, and at the end.
     pub(crate) descriptors: Vec<(u64, u64)>,
     pub(crate) samples: Vec<Sample>,
-    /// Containers that a killed engine created and forgot before it started them.
-    pub(crate) unstarted: usize,
+    /// Containers that a killed engine forgot.
+    pub(crate) forgotten: usize,
     /// How long the end of what was accepted took.
     pub(crate) drained: Duration,
 }
@@ -83,12 +83,9 @@ pub(crate) fn print(outline: &Outline, report: &Report, chronicle: &Chronicle) {
         );
     }
     let _ = writeln!(text, "\nWhat was accepted had ended {:?} after the load.", report.drained);
-    if report.unstarted != 0 {
-        let count = report.unstarted;
-        let _ = writeln!(
-            text,
-            "{count} containers were forgotten by a killed dockerd before it started them."
-        );
+    if report.forgotten != 0 {
+        let count = report.forgotten;
+        let _ = writeln!(text, "{count} containers were forgotten by a killed dockerd.");
     }
     let _ = writeln!(text, "\n{}", table(&report.samples));
     if wrong == 0 {

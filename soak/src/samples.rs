@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chronicle::Chronicle;
 use crate::field::Field;
+use crate::groups::groups;
 
 /// Rows of the table.
 const ROWS: usize = 12;
@@ -84,22 +85,6 @@ pub(crate) fn of_process(pid: u32) -> Held {
     };
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count) as u64;
     Held { rss_mb: number("VmRSS:") / 1024, descriptors, threads: number("Threads:"), files: 0 }
-}
-
-/// Control groups below this one, in every hierarchy.
-pub(crate) fn groups(parent: &str) -> Vec<String> {
-    let below = roots(parent);
-    let below = below.iter().filter_map(|root| fs::read_dir(root).ok()).flatten().flatten();
-    let folders = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    folders.map(|entry| entry.path().display().to_string()).collect()
-}
-
-/// This control group in every hierarchy, whether there or not.
-pub(crate) fn roots(group: &str) -> Vec<PathBuf> {
-    let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
-    let mut roots = vec![Path::new("/sys/fs/cgroup").join(group)];
-    roots.extend(hierarchies.map(|each| each.path().join(group)));
-    roots
 }
 
 /// Everything that is mounted in the cage.

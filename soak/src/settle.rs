@@ -6,17 +6,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::field::{Field, Site};
 use crate::functions::CLOCK;
+use crate::groups::{command, groups, shims};
 use crate::http::{Line, Pace, request};
 use crate::load::{Said, World, ask_state};
 use crate::plan::name;
-use crate::samples::{groups, mounts, of_process, roots};
+use crate::samples::{mounts, of_process};
 use crate::services::run;
 
 /// Longest wait until queues are empty: a hold has 30 s, and several servers' worth of work.
@@ -177,37 +176,14 @@ pub(crate) async fn stop(
     Ok(())
 }
 
-/// A dockerd that is killed between creating a container and starting it forgets it: `runc init`
-/// waits for ever, known to nobody. Only the engine could know better; it is ended here, and said.
-pub(crate) fn unstarted(field: &Field) -> Vec<String> {
-    let mut ended = Vec::new();
-    for group in groups(&field.cgroup) {
-        let pids = fs::read_to_string(Path::new(&group).join("cgroup.procs")).unwrap_or_default();
-        let command = |pid: &str| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let waits = |pid: &str| command(pid).ends_with(b"runc\0init\0");
-        if pids.is_empty() || !pids.lines().all(waits) {
-            continue;
-        }
-        for pid in pids.lines().filter_map(|pid| pid.parse().ok()) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-        ended.extend(group.rsplit('/').next().map(str::to_owned));
-    }
-    ended.sort();
-    ended.dedup();
-    ended
-}
-
-/// What is left of both servers together, when both have stopped, but for what belongs to these
-/// containers.
-pub(crate) async fn leftovers(field: &Field, unstarted: &[String]) -> anyhow::Result<Vec<String>> {
+/// What is left of both servers together, when both have stopped.
+pub(crate) async fn leftovers(field: &Field) -> anyhow::Result<Vec<String>> {
     let engine = field.engine.lock().await;
     let containers = engine.docker(&["ps", "-aq"]).await?;
     let mut left: Vec<_> = containers.lines().map(|id| format!("container {id}")).collect();
     for group in groups(&field.cgroup) {
         let pids = fs::read_to_string(Path::new(&group).join("cgroup.procs")).unwrap_or_default();
-        let of = |pid: &str| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let commands: Vec<_> = pids.lines().map(|pid| of(pid).replace('\0', " ")).collect();
+        let commands: Vec<_> = pids.lines().map(command).collect();
         left.push(format!("cgroup {group} {commands:?}"));
     }
     let loops = run("losetup", &["-n", "-O", "BACK-FILE"]).await?;
@@ -215,21 +191,8 @@ pub(crate) async fn leftovers(field: &Field, unstarted: &[String]) -> anyhow::Re
     for data in data {
         left.extend(loops.lines().filter(|l| l.contains(&data)).map(|l| format!("loop {l}")));
     }
-    let commands = run("ps", &["-eo", "pid,args"]).await?;
-    let shims = commands.lines().filter(|line| line.contains("containerd-shim"));
-    left.extend(shims.map(|line| format!("process {line}")));
-    left.retain(|each| !unstarted.iter().any(|id| each.contains(id)));
+    left.extend(shims().into_iter().map(|(pid, command)| format!("process {pid} {command}")));
     Ok(left)
-}
-
-/// Removes the soak's own control groups, as far as they are empty.
-pub(crate) fn remove_groups(cgroup: &str) {
-    for group in groups(cgroup) {
-        let _ = fs::remove_dir(group);
-    }
-    for root in roots(cgroup) {
-        let _ = fs::remove_dir(root);
-    }
 }
 
 /// Sockets, and what lies in the folders for sandboxes.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -18,7 +19,6 @@ use crate::load::{World, start};
 use crate::plan::{WORLDS, name, plan};
 use crate::report::{Outline, Report, print, progress};
 use crate::samples::{Sample, grown, of_process, watch};
-use crate::services::cgroup;
 use crate::settle::{self, GHOST_WATCH};
 use crate::{Options, collector};
 
@@ -54,13 +54,9 @@ pub(crate) async fn soak(options: Options) -> anyhow::Result<u8> {
             Report::default()
         }
     };
-    settle::remove_groups(&cgroup(&work));
     let well = chronicle.wrongs().0 == 0;
     print(&Outline { seed, length: options.length }, &report, &chronicle);
-    if well || !options.keep {
-        // Whoever still holds a file there ends with the cage.
-        let _ = std::fs::remove_dir_all(&work);
-    } else {
+    if !well && options.keep {
         std::fs::write(work.join("line-of-events"), chronicle.lines().join("\n"))?;
         progress(&format!("kept in {}", work.display()));
     }
@@ -108,23 +104,21 @@ async fn in_order(
     for world in &worlds {
         settle::stop(world, &field, &before).await.with_context(|| name(world.index))?;
     }
-    let unstarted = settle::unstarted(&field);
-    for each in &unstarted {
-        chronicle.note(format!("the engine forgot a container that it never started: {each}"));
-    }
-    for each in settle::leftovers(&field, &unstarted).await? {
+    field.end_forgotten().await?;
+    for each in settle::leftovers(&field).await? {
         chronicle.wrong(format!("left over: {each}"));
     }
     if LONG <= options.length {
         grown(&loaded.samples, chronicle);
     }
     let tallies = worlds.iter().map(|world| world.ledger.tally()).collect();
+    let forgotten = field.forgotten.load(Ordering::Relaxed);
     let field = Arc::into_inner(field).context("somebody still uses the field")?;
     if let Err(error) = field.tear_down().await {
         chronicle.wrong(format!("the end: {error:#}"));
     }
-    let (samples, unstarted) = (loaded.samples, unstarted.len());
-    Ok(Report { tallies, counts, descriptors, samples, drained, unstarted })
+    let samples = loaded.samples;
+    Ok(Report { tallies, counts, descriptors, samples, drained, forgotten })
 }
 
 /// All clients and all blows, for so long.
