@@ -7,11 +7,13 @@
 //! and events that were claimed for it are put back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hanshu_core::Clock;
 use hanshu_core::ports::{Claim, NewEvent, Pushed, QueueError, QueueName};
 use sqlx::{Any, AnyConnection, Transaction};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Db;
@@ -56,6 +58,43 @@ pub(super) struct Writer {
     pub(super) db: Db,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) wake: Arc<Wake>,
+}
+
+/// The group before: how many it served, how many waited when it was over, how long it took.
+#[derive(Debug, Default)]
+struct Last {
+    served: usize,
+    left: usize,
+    took: Duration,
+}
+
+impl Last {
+    /// The part of a group's time that it waits for more; and not at all for less than this, nor
+    /// for longer than that.
+    const PART: u32 = 8;
+    const WAIT_MIN: Duration = Duration::from_micros(100);
+    const WAIT_MAX: Duration = Duration::from_millis(2);
+
+    /// Waits a moment for those who were just answered: callers that go on as soon as they have
+    /// their answer would else fall into two halves that take turns, each waiting for the other's
+    /// sync to disk.
+    async fn gather(&self, group: &mut Vec<Command>, commands: &mut mpsc::Receiver<Command>) {
+        let expected = (self.served + self.left).min(GROUP_MAX);
+        let wait = (self.took / Self::PART).min(Self::WAIT_MAX);
+        if expected <= group.len() || wait < Self::WAIT_MIN {
+            return;
+        }
+        let rest = async {
+            while group.len() < expected {
+                let room = GROUP_MAX - group.len();
+                if commands.recv_many(group, room).await == 0 {
+                    return;
+                }
+            }
+        };
+        // What was received stays in the group.
+        let _ = timeout(wait, rest).await;
+    }
 }
 
 impl<W, T> Job<W, T> {
@@ -176,6 +215,7 @@ impl Writer {
     ) {
         let mut group = Vec::with_capacity(GROUP_MAX);
         let mut stopping = false;
+        let mut last = Last::default();
         loop {
             let count = tokio::select! {
                 biased;
@@ -189,8 +229,11 @@ impl Writer {
             if count == 0 {
                 return;
             }
+            last.gather(&mut group, &mut commands).await;
             group.sort_by(|one, other| one.order().cmp(&other.order()));
+            let (served, began) = (group.len(), Instant::now());
             self.carry_out(std::mem::take(&mut group)).await;
+            last = Last { served, left: commands.len(), took: began.elapsed() };
             group.reserve(GROUP_MAX);
         }
     }

@@ -9,6 +9,7 @@ mod nodes;
 mod open;
 mod packages;
 mod queue;
+mod queue_group;
 mod queue_kinds;
 mod queue_model;
 mod queue_race;
