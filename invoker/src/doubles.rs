@@ -336,16 +336,8 @@ fn one_event(
             send(data, result(id), b"null")?;
             return Ok(true);
         }
-        // A part of the answer, and then the end, nothing, or something else.
         "part" => {
-            let whole = [&result(id).encode()[..], b"null"].concat();
-            let part = usize::try_from(number("bytes")).unwrap();
-            { data }.write_all(&whole[..part])?;
-            match order["then"].as_str().unwrap() {
-                "end" => inside.kill(),
-                "garbage" => { data }.write_all(&[0xff; 64])?,
-                _ => {}
-            }
+            part(data, id, number("bytes"), inside, order["then"].as_str().unwrap())?;
             return Ok(true);
         }
         "garbage" => {
@@ -360,6 +352,18 @@ fn one_event(
     }
     reply(event)?;
     Ok(true)
+}
+
+/// Sends a part of the answer, and then ends, says nothing more, or says something else.
+fn part(mut data: &UnixStream, id: u64, bytes: u64, inside: &Inside, then: &str) -> Io<()> {
+    let whole = [&Header::new(Kind::Result, id, 4).unwrap().encode()[..], b"null"].concat();
+    data.write_all(&whole[..usize::try_from(bytes).unwrap()])?;
+    match then {
+        "end" => inside.kill(),
+        "garbage" => data.write_all(&[0xff; 64])?,
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Keeps everything.

@@ -122,10 +122,11 @@ async fn a_life_under_faults(seed: u64) {
         assert_eq!(returned(&outcome), b"1", "seed {seed}: it works again");
     }
     // No call had two outcomes.
-    let records = world.journal.records.lock().unwrap();
-    let mut ids: Vec<_> = records.iter().map(|record| record.request_id).collect();
+    let mut ids: Vec<_> = {
+        let records = world.journal.records.lock().unwrap();
+        records.iter().map(|record| record.request_id).collect()
+    };
     let all = ids.len();
-    drop(records);
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), all, "seed {seed}: somebody has two records");
