@@ -1,6 +1,6 @@
 //! What runs: listeners on the data plane, timers, dispatchers and sources, leases, retention.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,17 +69,22 @@ impl Feed {
         let stop = parts.lifecycle.intake.clone();
         feed.replace(snapshots.borrow_and_update().triggers.clone());
         parts.lifecycle.spawn("feed", async move {
-            let mut known = HashSet::new();
+            let mut fed = None;
+            let mut live = HashMap::new();
             loop {
                 let snapshot = snapshots.borrow_and_update().clone();
-                feed.replace(snapshot.triggers.clone());
-                if let Some(invoker) = &invoker {
-                    let live = snapshot.revisions();
-                    for gone in known.difference(&live.keys().cloned().collect()) {
-                        invoker.retire(gone, &[]);
+                if fed.as_ref().is_none_or(|fed| !Arc::ptr_eq(fed, &snapshot)) {
+                    feed.replace(snapshot.triggers.clone());
+                    let before = std::mem::replace(&mut live, snapshot.revisions());
+                    let gone = before.into_keys().filter(|function| !live.contains_key(function));
+                    if let Some(invoker) = &invoker {
+                        gone.for_each(|function| invoker.retire(&function, &[]));
                     }
+                    fed = Some(snapshot.clone());
+                }
+                // Again at every look: an event that names a replaced revision makes its pool anew.
+                if let Some(invoker) = &invoker {
                     live.iter().for_each(|(function, keep)| invoker.retire(function, keep));
-                    known = live.into_keys().collect();
                     invoker.expect(snapshot.live());
                 }
                 let next = tokio::time::timeout(FEED_INTERVAL, snapshots.changed());
