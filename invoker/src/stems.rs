@@ -84,9 +84,8 @@ struct Stock {
 
 /// Whom a function's variables keep from a stem cell: they are read when the interpreter, the C
 /// library or the dynamic linker starts, which it has.
-const READ_AT_START: [&str; 10] = [
-    "LD_", "LC_", "LANG", "TZ", "PYTHON", "NODE_", "MALLOC_", "GLIBC_", "UV_", "OPENSSL_",
-];
+const READ_AT_START: [&str; 10] =
+    ["LD_", "LC_", "LANG", "TZ", "PYTHON", "NODE_", "MALLOC_", "GLIBC_", "UV_", "OPENSSL_"];
 
 impl Kind {
     /// Whether there can be stem cells for this function: a runtime of ours that takes its
@@ -119,7 +118,12 @@ impl Stems {
             max: count(options.stem_cells_max),
             memory_mb: options.memory_mb() / MEMORY_PART,
         };
-        Self { bounds, shelves: Mutex::default(), starts: AtomicUsize::new(0), changed: Notify::new() }
+        Self {
+            bounds,
+            shelves: Mutex::default(),
+            starts: AtomicUsize::new(0),
+            changed: Notify::new(),
+        }
     }
 
     /// Whether there may be any.
@@ -239,9 +243,9 @@ impl Stems {
         if shelves.closed {
             return None;
         }
-        shelves.by_kind.retain(|_, stock| {
-            !stock.demand.is_over(now) || 0 < stock.coming + stock.ready.len()
-        });
+        shelves
+            .by_kind
+            .retain(|_, stock| !stock.demand.is_over(now) || 0 < stock.coming + stock.ready.len());
         let all: Vec<_> = shelves.by_kind.iter().map(|(kind, stock)| stock.shelf(*kind)).collect();
         let kind = plan::next(&all, now, &self.bounds)?;
         shelves.by_kind.entry(kind).or_default().coming += 1;

@@ -97,8 +97,12 @@ impl Launcher {
                 return Err(Unfit::Failed(StartFailure { verdict, log: None, took }));
             }
         };
-        let course =
-            Course { revision: Arc::clone(revision), begun, code: begun.elapsed(), from_stem: true };
+        let course = Course {
+            revision: Arc::clone(revision),
+            begun,
+            code: begun.elapsed(),
+            from_stem: true,
+        };
         let thawed = !stem.frozen || stem.body.sandbox.thaw();
         let shown = stem.body.sandbox.give_code(&code_dir).await;
         if !thawed || shown.is_err() || !stem.is_alive() {

@@ -38,7 +38,7 @@ use crate::tmp::TmpPool;
 pub(crate) use engine::{Engine, EngineError};
 use network::Bridge;
 use sandbox::DockerSandbox;
-use slots::Slots;
+use slots::{Slot, Slots};
 use spec::Places;
 pub(crate) use spec::{LABEL, filter as of_node};
 
@@ -154,7 +154,7 @@ impl DockerBackend {
         docker: &Docker,
         spec: &SandboxSpec,
         places: Places<'_>,
-    ) -> Result<Option<Group>, EngineError> {
+    ) -> Result<(Option<Group>, Option<u32>), EngineError> {
         let engine = &self.shared.engine;
         let network = match spec.network {
             Network::None => spec::NO_NETWORK,
@@ -173,12 +173,13 @@ impl DockerBackend {
         let inspected = docker.inspect_container(&name, None::<InspectContainerOptions>);
         let found = engine.ask("look at a container", inspected).await?;
         let pid = found.state.and_then(|state| state.pid).and_then(|pid| u32::try_from(pid).ok());
-        Ok(self
+        let group = self
             .groups
             .as_ref()
             .zip(pid)
             .zip(found.id)
-            .and_then(|(((host, groups), pid), id)| Group::of_process(host, groups, pid, &id)))
+            .and_then(|(((host, groups), pid), id)| Group::of_process(host, groups, pid, &id));
+        Ok((group, pid))
     }
 }
 
@@ -225,12 +226,12 @@ impl Backend for DockerBackend {
         self.shared.live().insert(name.clone());
         let places = Places { tmp: &tmp, slot: slot.as_deref() };
         let started = self.start_in(&docker, spec, places).await;
-        let group = started.as_ref().ok().and_then(Option::as_ref).is_some();
-        tracing::debug!(instance = %spec.instance, group, "Started a container");
-        let (group, error) = match started {
-            Ok(group) => (group, None),
-            Err(error) => (None, Some(error)),
+        let ((group, pid), error) = match started {
+            Ok(found) => (found, None),
+            Err(error) => ((None, None), Some(error)),
         };
+        tracing::debug!(instance = %spec.instance, group = group.is_some(), "Started a container");
+        let slot = slot.map(|path| Slot { path, pid });
         let sandbox = DockerSandbox::new(name, group, (tmp, slot), Arc::clone(&self.shared));
         match error {
             None => Ok(Box::new(sandbox)),

@@ -1,7 +1,7 @@
 //! A container, from its start to its removal.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -9,7 +9,7 @@ use bollard::errors::Error as ClientError;
 use bollard::query_parameters::{RemoveContainerOptions, WaitContainerOptions};
 use futures_util::StreamExt as _;
 
-use super::slots::Slots;
+use super::slots::{Slot, Slots};
 use super::{EngineError, Shared, sweep};
 use crate::backend::{Sandbox, StartError};
 use crate::cgroup::Group;
@@ -20,7 +20,7 @@ pub(super) struct DockerSandbox {
     group: Option<Group>,
     tmp: Mutex<Option<Tmp>>,
     /// Where a stem cell's code is mounted.
-    slot: Option<PathBuf>,
+    slot: Option<Slot>,
     shared: Arc<Shared>,
 }
 
@@ -28,7 +28,7 @@ impl DockerSandbox {
     pub(super) fn new(
         name: String,
         group: Option<Group>,
-        (tmp, slot): (Tmp, Option<PathBuf>),
+        (tmp, slot): (Tmp, Option<Slot>),
         shared: Arc<Shared>,
     ) -> Self {
         Self { name, group, tmp: Mutex::new(Some(tmp)), slot, shared }
@@ -57,7 +57,7 @@ impl Sandbox for DockerSandbox {
             tracing::warn!(%error, container, "Could not remove a container yet; a sweep will");
         }
         if let Some(slot) = &self.slot {
-            Slots::remove(slot);
+            Slots::remove(&slot.path);
         }
         let tmp = self.tmp.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(tmp) = tmp {
@@ -74,7 +74,7 @@ impl Sandbox for DockerSandbox {
             return Err(StartError::Unsupported("this sandbox has its code already".into()));
         };
         slots
-            .fill(slot, code_dir)
+            .show(slot, code_dir)
             .map_err(|error| StartError::failed("show a stem cell its code", error))
     }
 

@@ -7,18 +7,28 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use hanshu_core::InstanceId;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::Uid;
 
+use super::spec::CODE_DIR;
 use crate::host::Host;
 
 /// Below our folder: shared, one folder for each stem cell.
 const SHARED: &str = "shared";
 /// Below our folder: private, where code becomes read-only.
 const CORNER: &str = "corner";
+
+/// A stem cell's folder, and who is to see what is mounted there.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) path: PathBuf,
+    /// Process 1 of the container, by its number here; `None` where it was not told.
+    pub(super) pid: Option<u32>,
+}
 
 /// The slots of a node.
 #[derive(Debug)]
@@ -68,11 +78,20 @@ impl Slots {
         Ok(slot)
     }
 
-    /// Shows `code_dir` in the slot, read-only. Blocks for a fraction of a millisecond.
+    /// Shows `code_dir` in the slot, read-only, and looks whether it is seen inside. Blocks for a
+    /// fraction of a millisecond.
     ///
     /// # Errors
-    /// What the kernel says.
-    pub(super) fn fill(&self, slot: &Path, code_dir: &Path) -> io::Result<()> {
+    /// What the kernel says; `NotFound` where the container does not see it.
+    pub(super) fn show(&self, slot: &Slot, code_dir: &Path) -> io::Result<()> {
+        self.fill(&slot.path, code_dir)?;
+        let inside = slot.pid.map(|pid| format!("/proc/{pid}/root{CODE_DIR}"));
+        let identity = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
+        let inside = identity(inside.as_deref().map(Path::new).ok_or(io::ErrorKind::NotFound)?)?;
+        if inside == identity(code_dir)? { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
+    fn fill(&self, slot: &Path, code_dir: &Path) -> io::Result<()> {
         let name = slot.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let corner = self.dir.join(CORNER).join(name);
         fs::create_dir(&corner)?;

@@ -25,7 +25,7 @@ const OOM_SCORE_ADJ: i64 = 500;
 const SHARES_PER_CORE: i64 = 1024;
 
 /// Where the code is.
-const CODE_DIR: &str = "/var/user";
+pub(super) const CODE_DIR: &str = "/var/user";
 
 /// Folders of the host that are made for one container.
 #[derive(Clone, Copy, Debug)]

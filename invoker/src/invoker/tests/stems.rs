@@ -129,8 +129,7 @@ fn refusing(mut world: World) -> World {
 async fn a_stem_cell_has_little_room_and_gives_way_to_functions() {
     // Room for two functions and no stem cell beside them.
     let world = stem_world(|options| options.memory_mb = 256);
-    let functions: Vec<_> =
-        ["one", "two", "three", "four"].map(|name| named(name, |_| ())).into();
+    let functions: Vec<_> = ["one", "two", "three", "four"].map(|name| named(name, |_| ())).into();
     world.expect_and_wait(&functions[0]).await;
     call(&world, &functions[0]).await;
     call(&world, &functions[1]).await;
@@ -146,8 +145,7 @@ async fn a_stem_cell_has_little_room_and_gives_way_to_functions() {
 #[tokio::test]
 async fn where_starts_wait_for_room_a_stem_cell_takes_that_of_what_nobody_uses() {
     let world = stem_world(|options| options.memory_mb = 512);
-    let functions: Vec<_> =
-        (0..8).map(|number| named(&format!("turn-{number}"), |_| ())).collect();
+    let functions: Vec<_> = (0..8).map(|number| named(&format!("turn-{number}"), |_| ())).collect();
     world.expect_and_wait(&functions[0]).await;
     for (number, revision) in functions.iter().chain(&functions).enumerate() {
         assert!(call(&world, revision).await.report.cold, "four have room, eight take turns");
