@@ -8,6 +8,7 @@ use std::path::Path;
 ///
 /// # Panics
 /// The corpus is not there or has no file.
+#[allow(clippy::print_stdout, reason = "shown of a test that fails, and of no other")]
 pub(crate) fn replay(target: &str, property: impl Fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
     let entries = std::fs::read_dir(&folder).unwrap().map(Result::unwrap);

@@ -1,14 +1,20 @@
 //! `cargo xtask tidy`: what formatting and lints do not see. `cargo xtask lines`: how long files
-//! are.
+//! are. `cargo xtask instructions`: how much the warm path's parts take.
 
+mod instructions;
 mod tidy;
 
 use anyhow::bail;
+use instructions::Then;
 
 fn main() -> anyhow::Result<()> {
-    match std::env::args().nth(1).as_deref() {
-        Some("tidy") => tidy::check(),
-        Some("lines") => tidy::lines(),
-        _ => bail!("usage: cargo xtask tidy | lines"),
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["tidy"] => tidy::check(),
+        ["lines"] => tidy::lines(),
+        ["instructions"] => instructions::run(Then::Compare),
+        ["instructions", "--write"] => instructions::run(Then::Write),
+        _ => bail!("usage: cargo xtask tidy | lines | instructions [--write]"),
     }
 }
