@@ -8,6 +8,9 @@
  */
 
 const assert = require('assert');
+const fs = require('fs');
+const os = require('os');
+const path = require('path');
 const { describe, test } = require('node:test');
 
 const {
@@ -69,6 +72,19 @@ describe('results', () => {
     assert.deepStrictEqual([answer.kind, answer.body.toString()], [RESULT, '[7]']);
     assert.deepStrictEqual(answer.event, event);
   }));
+
+  test('a late function gets its environment and its folder', async () => {
+    const code = `const seen = [{ ...process.env }, process.cwd()];
+      exports.main_handler = (e, context) => [...seen, JSON.parse(context.environment).OWN];`;
+    const folder = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), 'late-')));
+    fs.writeFileSync(path.join(folder, 'index.js'), code);
+    const late = { env: { OWN: 'x', PATH: '/bin' }, cwd: folder, userEnv: { OWN: 'x' } };
+    await within('', async (box) => {
+      // What it was started with is gone.
+      assert.deepStrictEqual(await box.invoke({}), [late.env, folder, 'x']);
+    }, 'index.main_handler', late);
+    fs.rmSync(folder, { recursive: true });
+  });
 
   test('globals are kept', () => within('let n = 0; exports.main_handler = () => ++n;', async (box) => {
     assert.deepStrictEqual([await box.invoke(0), await box.invoke(0)], [1, 2]);

@@ -9,6 +9,8 @@ import select
 import signal
 import struct
 import subprocess
+import tempfile
+import textwrap
 import time
 import unittest
 
@@ -133,6 +135,29 @@ class Surroundings(unittest.TestCase):
         """
         with sandbox(code, userEnv={"A": "b"}) as box:
             self.assertEqual([box.invoke(None), box.invoke(None)], ["b", "b"])
+
+    def test_a_late_function_gets_its_environment_and_its_folder(self):
+        code = """
+            import os
+            seen = dict(os.environ), os.getcwd()
+            def main_handler(event, context):
+                environ, cwd = seen
+                return [environ, cwd, os.getenv("TENCENTCLOUD_REGION"), context["environment"]]
+        """
+        env = {"OWN": "x", "PYTHONPATH": "/nowhere"}
+        late = {"env": env, "cwd": "/tmp", "userEnv": {"OWN": "x"}}
+        with Sandbox({"index.py": code}, **late) as box:
+            # The folder that it began in was another: nothing is found there any more.
+            self.assertEqual(box.first[0], INIT_FAILED)
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "index.py"), "w", encoding="utf-8") as file:
+                file.write(textwrap.dedent(code))
+            with Sandbox({"other.py": ""}, **{**late, "cwd": folder}) as box:
+                environ, cwd, region, own = box.invoke({})
+        environ.pop("TRIGGER_SRC", None)
+        self.assertEqual((environ, cwd), (env, folder))
+        self.assertIsNone(region, "what it was started with is gone")
+        self.assertEqual(json.loads(own)["OWN"], "x")
 
     def test_handlers_in_folders_and_packages_are_found(self):
         files = {

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use hanshu_core::{ErrorKind, Family};
-use hanshu_invoker::{Backend as _, DockerBackend, DockerOptions, Network, StartError};
+use hanshu_invoker::{Backend as _, DockerBackend, DockerOptions, Network, StartError, Whose};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -30,6 +30,40 @@ async fn a_family_without_an_image_is_told_to_deploy() {
     assert!(matches!(error, StartError::Image(_)), "{error:?}");
     assert!(error.to_string().contains(&image), "{error}");
     backend.close().await;
+}
+
+#[tokio::test]
+async fn a_stem_cell_sees_the_code_that_it_is_given_and_cannot_change_it() {
+    let node = Node::new();
+    let Some(backend) = docker(&node).await else { return };
+    if !is_root() {
+        assert!(backend.stem_cells().is_err(), "only root may mount");
+        return;
+    }
+    assert_eq!(backend.stem_cells(), Ok(()));
+    let stem = || {
+        let mut spec = node.spec(Family::Python, Network::None);
+        spec.whose = Whose::Nobody;
+        spec
+    };
+    let mut one = node.start(&backend, stem()).await;
+    let mut other = node.start(&backend, stem()).await;
+    assert!(one.sandbox.freeze() && one.sandbox.thaw());
+    one.sandbox.give_code(&node.dir.path().join("code")).await.unwrap();
+    let look = "cd /var/user; ls; cat index.py; (touch new; rm index.py; echo > index.py) 2>&1 | \
+                grep -c 'Read-only'; touch /tmp/new && echo tmp";
+    let (_, said) = one.run(look);
+    assert_eq!(said, "index.py\nx = 1\n3\ntmp\n");
+    let (_, said) = other.run("ls -A /var/user | wc -l");
+    assert_eq!(said, "0\n", "what is given to one is nobody else's");
+    one.sandbox.stop().await;
+    let late = other.sandbox.give_code(&node.dir.path().join("code")).await;
+    assert!(late.is_err(), "its container has ended: the code is not seen inside");
+    other.sandbox.stop().await;
+    backend.close().await;
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(&node.dir.path().display().to_string()), "{mounts}");
+    assert_eq!(std::fs::read(node.dir.path().join("code/index.py")).unwrap(), b"x = 1\n");
 }
 
 /// As the backend names it; seen from outside in its own error.
