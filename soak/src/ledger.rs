@@ -42,6 +42,8 @@ struct Kept {
     /// How often a numbered event was begun.
     begun: HashMap<u64, u32>,
     accepted: HashMap<String, Accepted>,
+    /// How many of them are not known to have ended.
+    open: usize,
     /// How calls went: what they were, how they ended, how many.
     tally: BTreeMap<(Way, String), u64>,
 }
@@ -114,15 +116,20 @@ impl Ledger {
     pub(crate) fn accepted(&self, number: u64, request_id: &str) {
         let request_id = request_id.to_owned();
         let accepted = Accepted { number, request_id: request_id.clone(), end: None };
-        self.kept().accepted.insert(request_id, accepted);
+        let mut kept = self.kept();
+        kept.accepted.insert(request_id, accepted);
+        kept.open += 1;
     }
 
     /// The server said that this event has ended. The first time counts.
     pub(crate) fn said_ended(&self, request_id: &str, state: &str) {
-        if let Some(accepted) = self.kept().accepted.get_mut(request_id)
+        let mut kept = self.kept();
+        let Kept { accepted, open, .. } = &mut *kept;
+        if let Some(accepted) = accepted.get_mut(request_id)
             && accepted.end.is_none()
         {
             accepted.end = Some((state.to_owned(), Instant::now()));
+            *open -= 1;
         }
     }
 
@@ -131,6 +138,11 @@ impl Ledger {
         let kept = self.kept();
         let open = kept.accepted.values().filter(|each| each.end.is_none());
         open.map(|each| each.request_id.clone()).collect()
+    }
+
+    /// How many accepted events are not known to have ended.
+    pub(crate) fn open_count(&self) -> usize {
+        self.kept().open
     }
 
     /// One more call that went so.
