@@ -215,7 +215,7 @@ fn compare(
 fn percent(before: u64, now: u64) -> f64 {
     // Counts are thousands: what a float cannot hold does not come up.
     let float = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
-    if before == 0 { 0.0 } else { (float(now) / float(before) - 1.0) * 100.0 }
+    if before == 0 { 0.0 } else { (float(now) - float(before)) * 100.0 / float(before) }
 }
 
 #[cfg(test)]
