@@ -2,7 +2,7 @@
 //! sockets, a journal in memory, packages that are always there.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -322,6 +322,13 @@ fn one_event(
             return Ok(true);
         }
         "exit" => return Ok(false),
+        // Reads no more, and ends while the next event is on its way.
+        "deaf" => {
+            reply(b"null")?;
+            thread::sleep(Duration::from_millis(100));
+            inside.sockets.lock().unwrap().clear();
+            return Err(ErrorKind::ConnectionAborted.into());
+        }
         "oom" => {
             inside.oom_kills.fetch_add(1, Ordering::Relaxed);
             inside.kill();

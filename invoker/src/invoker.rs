@@ -21,13 +21,16 @@ use crate::node::Node;
 use crate::pool::{Lease, Turned, unavailable};
 use crate::pools::Pools;
 use crate::run_dir;
-use crate::running::{Running, Subject, turned_away};
+use crate::running::{Ran, Running, Subject, turned_away};
 use crate::stems::{self, Stems};
 use crate::uids::Uids;
 use crate::watch;
 
 /// Between the end of the grace and the end of waiting: what is left has been killed by then.
 const CUT_OFF_WAIT: Duration = Duration::from_secs(15);
+
+/// So often an event is handed to another sandbox because one ended before it had read it.
+const LOST_MAX: u32 = 3;
 
 /// Runs invocations in sandboxes of this machine.
 #[derive(Debug)]
@@ -204,22 +207,26 @@ impl Invoker {
 impl Invoke for Invoker {
     async fn invoke(&self, invocation: Invocation) -> Outcome {
         let (subject, event) = Subject::of(invocation);
-        let lease = match self.lease(&subject).await {
-            Ok(lease) => lease,
-            Err(turned) => return turned_away(&self.node, &subject, turned),
-        };
-        let running = match Running::begin(&self.node, lease, subject.clone(), &event) {
-            Ok(running) => running,
-            Err(refused) => {
-                let (subject, verdict) = *refused;
-                return turned_away(&self.node, &subject, Turned::of(verdict));
-            }
-        };
-        drop(event);
-        match running.outcome().await {
-            Some(outcome) => outcome,
-            None => {
-                turned_away(&self.node, &subject, Turned::of(unavailable("the event was lost")))
+        let mut lost = 0;
+        loop {
+            let lease = match self.lease(&subject).await {
+                Ok(lease) => lease,
+                Err(turned) => return turned_away(&self.node, &subject, turned),
+            };
+            let running = match Running::begin(&self.node, lease, subject.clone(), &event) {
+                Ok(running) => running,
+                Err(refused) => {
+                    let (subject, verdict) = *refused;
+                    return turned_away(&self.node, &subject, Turned::of(verdict));
+                }
+            };
+            match running.outcome(lost < LOST_MAX).await {
+                Some(Ran::Ended(outcome)) => return *outcome,
+                Some(Ran::NotBegun) => lost += 1,
+                None => {
+                    let verdict = unavailable("the event was lost");
+                    return turned_away(&self.node, &subject, Turned::of(verdict));
+                }
             }
         }
     }

@@ -52,6 +52,14 @@ struct Event {
     init: Option<Duration>,
 }
 
+/// What came of an event that was handed to a sandbox.
+pub(crate) enum Ran {
+    /// It ended so.
+    Ended(Box<Outcome>),
+    /// The sandbox ended first: the event can be handed to another.
+    NotBegun,
+}
+
 /// Why there is no answer.
 enum Missing {
     TimedOut,
@@ -117,12 +125,20 @@ impl Running {
         Ok(Self { node: Arc::clone(node), event: Some(event) })
     }
 
-    /// Sees the event through to its outcome and its record.
-    pub(crate) async fn outcome(mut self) -> Option<Outcome> {
+    /// Sees the event through to its outcome and its record; or, where that `may_be_again`, up to
+    /// a sandbox that ended before it had read the event.
+    pub(crate) async fn outcome(mut self, may_be_again: bool) -> Option<Ran> {
         let answer = self.event.as_mut()?.answer(&self.node).await;
         // From here on nothing that is dropped is left to itself but last words.
         let event = self.event.take()?;
-        Some(event.settle(&self.node, answer))
+        let unread = matches!(&answer, Err((Missing::Fault(Fault::Conn(ConnError::Unread)), _)));
+        let instance = event.lease.instance();
+        if unread && may_be_again && !instance.leash.was_taken_away() {
+            tracing::warn!(instance = %instance.id, "A sandbox was lost before it began");
+            instance.log.end();
+            return Some(Ran::NotBegun);
+        }
+        Some(Ran::Ended(Box::new(event.settle(&self.node, answer))))
     }
 }
 
@@ -162,7 +178,9 @@ impl Event {
             }
         };
         let end = match &fault {
-            Fault::Conn(ConnError::Ended) => instance.leash.end_within(LAST_WORDS_WAIT).await,
+            Fault::Conn(ConnError::Ended | ConnError::Unread) => {
+                instance.leash.end_within(LAST_WORDS_WAIT).await
+            }
             _ => None,
         };
         instance.leash.kill();
@@ -237,15 +255,16 @@ impl Missing {
             return Verdict::Failed(out_of_memory(config.memory_mb));
         }
         match (fault, end) {
-            (Fault::Conn(ConnError::Ended), Some(End::Exited(exited))) => {
+            (Fault::Conn(ConnError::Ended | ConnError::Unread), Some(End::Exited(exited))) => {
                 Verdict::Failed(Failure::seen(
                     StatusCode::ProcessExit,
                     format!("User process exit when running ({})", ending(exited)),
                 ))
             }
-            (Fault::Conn(ConnError::Ended), Some(End::Lost) | None) => Verdict::Failed(
-                Failure::seen(StatusCode::ProcessExit, "User process exit when running"),
-            ),
+            (Fault::Conn(ConnError::Ended | ConnError::Unread), Some(End::Lost) | None) => {
+                let message = "User process exit when running";
+                Verdict::Failed(Failure::seen(StatusCode::ProcessExit, message))
+            }
             (Fault::Conn(ConnError::Io(error)), _) => {
                 tracing::warn!(%error, instance = %instance.id, "The runtime's connection failed");
                 let reason = "the runtime's connection failed".into();

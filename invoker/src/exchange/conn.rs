@@ -49,6 +49,9 @@ pub(crate) enum ConnError {
     /// The other side is gone, at a frame's border or not.
     #[error("the runtime's connection ended")]
     Ended,
+    /// The other side is gone, and had not read all that was sent: nothing was begun with it.
+    #[error("the runtime ended before it had read the event")]
+    Unread,
     /// The system failed.
     #[error("the runtime's connection failed: {0}")]
     Io(#[source] io::Error),
@@ -60,9 +63,9 @@ pub(crate) enum ConnError {
 impl From<io::Error> for ConnError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::NotConnected => {
-                Self::Ended
-            }
+            ErrorKind::BrokenPipe | ErrorKind::NotConnected => Self::Ended,
+            // What Linux says of a local stream whose other end was closed with unread bytes in it.
+            ErrorKind::ConnectionReset => Self::Unread,
             _ => Self::Io(error),
         }
     }
@@ -125,6 +128,9 @@ impl DataConn {
                         None => room.insert(Room::of(stream)?),
                     };
                     room.wait().await?;
+                }
+                Err(error) if error.kind() == ErrorKind::BrokenPipe && *sent < total => {
+                    return Err(ConnError::Unread);
                 }
                 Err(error) => return Err(error.into()),
             }

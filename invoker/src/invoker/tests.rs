@@ -219,6 +219,21 @@ async fn a_second_answer_ends_the_sandbox_and_never_reaches_another_caller() {
 }
 
 #[tokio::test]
+async fn an_event_that_no_runtime_has_read_is_run_in_another_sandbox() {
+    let world = world(|_| ());
+    for size in [10, 1_000_000] {
+        world.call(order("deaf", json!({}))).await;
+        // Its end is not to be seen yet.
+        let event = format!("\"{}\"", "x".repeat(size));
+        let answered = world.call(Bytes::from(event.clone())).await;
+        assert!(returned(&answered) == event.as_bytes(), "{size} bytes");
+    }
+    assert_eq!(world.started(), 3);
+    assert_eq!(world.journal.statuses(), [200; 4]);
+    world.close().await;
+}
+
+#[tokio::test]
 async fn a_sandbox_that_wants_no_further_event_gets_none() {
     let world = world(|_| ());
     for _ in 0..3 {

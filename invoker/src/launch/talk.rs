@@ -32,7 +32,7 @@ pub(super) enum Hitch {
 impl From<ConnError> for Hitch {
     fn from(error: ConnError) -> Self {
         match error {
-            ConnError::Ended => Self::Ended(None),
+            ConnError::Ended | ConnError::Unread => Self::Ended(None),
             ConnError::Io(_) | ConnError::Malformed(_) => Self::Broken(error.to_string()),
         }
     }
