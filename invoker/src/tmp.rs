@@ -22,8 +22,8 @@ use crate::host::Host;
 
 /// Where memory serves as `/tmp`: bytes, within the function's memory.
 pub(crate) const MEMORY_TMP_BYTES: u64 = 64 * 1024 * 1024;
-/// How many lie ready; more than one start at a time is rare.
-const READY: usize = 2;
+/// How many lie ready: for as many starts as an engine is given at once on a small machine.
+const READY: usize = 4;
 /// How often, and how long in between, a closing pool looks for what is still being made: 5 s.
 const CLOSE_TRIES: u32 = 500;
 const CLOSE_PAUSE: Duration = Duration::from_millis(10);
@@ -143,13 +143,18 @@ impl TmpPool {
 
     /// Makes in the background what is missing.
     fn refill(&self) {
-        {
+        let missing = {
             let mut ready = lock(&self.shared.ready);
-            if ready.closed || READY <= ready.folders.len() + ready.coming {
-                return;
-            }
-            ready.coming += 1;
-        }
+            let there = ready.folders.len() + ready.coming;
+            let missing = if ready.closed { 0 } else { READY.saturating_sub(there) };
+            ready.coming += missing;
+            missing
+        };
+        (0..missing).for_each(|_| self.make_one());
+    }
+
+    /// Makes one that was counted as coming.
+    fn make_one(&self) {
         let shared = Arc::clone(&self.shared);
         self.shared.tasks.spawn_blocking(move || {
             let made = make(&shared);
