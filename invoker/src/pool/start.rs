@@ -24,7 +24,7 @@ enum Basis {
     /// Room, and nothing in it.
     Place(Place),
     /// A stem cell, with room for the function.
-    Stem(Stem),
+    Stem(Box<Stem>),
 }
 
 /// Sees to it that a start ends in the pool's books, whatever becomes of its task.
@@ -84,7 +84,7 @@ impl Pool {
             // So little work that it needs no turn.
             Basis::Stem(stem) => {
                 self.feed(Input::Loading { key });
-                match self.node.launcher.specialise(stem, revision).await {
+                match self.node.launcher.specialise(*stem, revision).await {
                     Ok(launched) => return Ok(launched),
                     Err(Unfit::Failed(failure)) => return Err(failure),
                     Err(Unfit::Lost(place)) => place,
@@ -121,7 +121,7 @@ impl Pool {
             let tried = match stem.take() {
                 None => admission.enter(mb).map(Basis::Place),
                 Some(mut its) => match its.place().grow(mb) {
-                    Ok(()) => Ok(Basis::Stem(its)),
+                    Ok(()) => Ok(Basis::Stem(Box::new(its))),
                     Err(shortage) => {
                         stem = Some(its);
                         Err(shortage)

@@ -62,8 +62,11 @@ impl Demand {
             return 0;
         }
         let more = (self.rate(now) * AHEAD.as_secs_f64()).round();
-        // A rate has no sign, and a bound is small: nothing is lost.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate has no sign and is bounded here"
+        )]
         let more = more.min(f64::from(u16::MAX)) as usize;
         bounds.min.saturating_add(more).min(bounds.max)
     }

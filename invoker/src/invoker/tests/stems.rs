@@ -51,9 +51,11 @@ async fn a_cold_call_takes_a_stem_cell_and_another_is_made() {
     let counts = &world.backend.0;
     assert_eq!((world.given(), counts.thawed.load(Ordering::Relaxed)), (2, 2));
     assert_eq!((world.started(), counts.stems.load(Ordering::Relaxed)), (3, 3));
-    let records = world.journal.records.lock().unwrap();
-    assert!(records.iter().filter_map(|record| record.cold_start).all(|cold| cold.from_stem));
-    drop(records);
+    let from_stem = |world: &World| {
+        let records = world.journal.records.lock().unwrap();
+        records.iter().filter_map(|record| record.cold_start).all(|cold| cold.from_stem)
+    };
+    assert!(from_stem(&world));
     world.close().await;
 }
 
