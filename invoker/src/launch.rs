@@ -134,9 +134,8 @@ impl Launcher {
             let sandbox = body.sandbox.as_ref();
             let mut attached = talk::attach(control, &body.run_dir, sandbox, wait).await?;
             attached.control.send_json(Frame::Start, &start).await?;
-            let load = async {
-                talk::load(talk::runtime(data, &body.run_dir).await?, &start.init).await
-            };
+            let load =
+                async { talk::load(talk::runtime(data, &body.run_dir).await?, &start.init).await };
             let load = talk::or_ended(load, &mut attached.control);
             let loaded = time::timeout(revision.config.init_timeout, load).await;
             Ok(Talked { attached, loaded: loaded.unwrap_or(Err(Hitch::TimedOut))? })
