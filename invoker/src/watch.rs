@@ -158,7 +158,9 @@ impl Rounds {
             };
             next = match (&next, instance.vitals.watch.look(now, follow)) {
                 (Next::Soon, _) | (_, Next::Soon) => Next::Soon,
-                (Next::At(one), Next::At(other)) => Next::At(one.iter().copied().chain(other).min()),
+                (Next::At(one), Next::At(other)) => {
+                    Next::At(one.iter().copied().chain(other).min())
+                }
             };
             true
         });

@@ -40,8 +40,7 @@ const KIND = { INIT: 16, READY: 17, INIT_FAILED: 18, INVOKE: 32, RESULT: 33, FAI
 const FLAG_LAST = 1;
 
 const STATUS = { TOO_LONG: 407, RAISED: 430, NO_HANDLER: 437, NOT_LOADED: 443 };
-// What `require` says of an ES module.
-const MODULE_CODES = ['ERR_REQUIRE_ESM', 'ERR_REQUIRE_ASYNC_MODULE'];
+const MODULE_CODES = ['ERR_REQUIRE_ESM', 'ERR_REQUIRE_ASYNC_MODULE']; // an ES module is required
 const TRIGGER_SOURCES = ['direct', 'timer', 'http', 'redis']; // by `origin`
 
 // --- Failures ------------------------------------------------------------------------------------
@@ -242,17 +241,12 @@ function leave(reason) {
 
 // --- The user's code -----------------------------------------------------------------------------
 
-/**
- * Makes a process that was started before its function was known the function's own. The code
- * folder was mounted since, over the one that the process began in.
- */
+/** Makes a process that is older than its function the function's own. */
 function settle(start) {
   if (start.env === undefined) return;
-  for (const key of Object.keys(process.env)) {
-    if (!(key in start.env)) delete process.env[key];
-  }
+  for (const key of Object.keys(process.env)) delete process.env[key];
   Object.assign(process.env, start.env);
-  process.chdir(start.cwd);
+  process.chdir(start.cwd); // again: the code was mounted over the folder it began in
 }
 
 /**
@@ -444,8 +438,7 @@ class Runtime {
     try {
       text = value === undefined ? 'null' : JSON.stringify(value);
     } catch (error) {
-      this.fail(run, `the function returned a value that is not JSON: ${describe(error)}`);
-      return;
+      return this.fail(run, `the function returned a value that is not JSON: ${describe(error)}`);
     }
     if (text === undefined) {
       this.fail(run, `the function returned a value that is not JSON: a ${typeof value}`);
@@ -470,18 +463,14 @@ class Runtime {
 
   answer(kind, flags, text) {
     this.run = null;
-    if (this.waits) {
-      this.waits = false;
-      this.line.socket.ref();
-    }
+    if (this.waits) this.line.socket.ref();
+    this.waits = false;
     this.line.send(kind, flags, this.event, text);
   }
 
   /** What nobody caught, while an event runs or none does. The user's own listeners come first. */
   watch() {
-    process.on('beforeExit', () => {
-      if (this.waits) this.succeed(this.run, undefined);
-    });
+    process.on('beforeExit', () => { if (this.waits) this.succeed(this.run, undefined); });
     process.on('unhandledRejection', (reason) => {
       if (1 < process.listenerCount('unhandledRejection')) return;
       if (this.run !== null) this.raise(this.run, reason);
@@ -498,8 +487,7 @@ class Runtime {
 }
 
 function isTooLong(text) {
-  if (3 * text.length <= BODY_BYTES_MAX) return false;
-  return BODY_BYTES_MAX < Buffer.byteLength(text);
+  return BODY_BYTES_MAX < 3 * text.length && BODY_BYTES_MAX < Buffer.byteLength(text);
 }
 
 function main() {

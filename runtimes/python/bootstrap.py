@@ -43,11 +43,8 @@ KIND_INIT, KIND_READY, KIND_INIT_FAILED = 16, 17, 18
 KIND_INVOKE, KIND_RESULT, KIND_FAILED = 32, 33, 34
 FLAG_LAST = 1
 
-STATUS_TOO_LONG = 407
-STATUS_RAISED = 430
-STATUS_OUT_OF_MEMORY = 434
-STATUS_NO_HANDLER = 437
-STATUS_NOT_LOADED = 443
+STATUS_TOO_LONG, STATUS_RAISED, STATUS_OUT_OF_MEMORY = 407, 430, 434
+STATUS_NO_HANDLER, STATUS_NOT_LOADED = 437, 443
 
 TRIGGER_SOURCES = ("direct", "timer", "http", "redis")  # by `origin`
 
@@ -82,10 +79,8 @@ class _Scan:
     """What `_json.make_scanner` asks of its decoder: the defaults of `json.loads`."""
 
     strict = True
-    object_hook = None
-    object_pairs_hook = None
-    parse_float = float
-    parse_int = int
+    object_hook = object_pairs_hook = None
+    parse_float, parse_int = float, int
     parse_constant = {"-Infinity": -float("inf"), "Infinity": float("inf"), "NaN": float("nan")}.get
     memo = {}
 
@@ -236,16 +231,12 @@ def open_user_path():
 
 
 def settle(start):
-    """Makes a process that was started before its function was known the function's own.
-
-    The code folder was mounted since, over the one that the process began in.
-    """
+    """Makes a process that is older than its function the function's own."""
     environ = start.get("env")
     if environ is not None:
-        for key in [key for key in os.environ if key not in environ]:
-            del os.environ[key]
+        os.environ.clear()
         os.environ.update(environ)
-        os.chdir(start["cwd"])
+        os.chdir(start["cwd"])  # again: the code was mounted over the folder it began in
 
 
 def load_handler(name):
@@ -411,10 +402,8 @@ def leave(code, reason=None):
 def leave_as_asked(request):
     """The end that a SystemExit asks for."""
     code = request.code
-    if code is None:
-        leave(0)
-    if isinstance(code, int):
-        leave(code & 0xFF)
+    if code is None or isinstance(code, int):
+        leave((code or 0) & 0xFF)
     leave(1, code)
 
 
@@ -451,8 +440,6 @@ def serve(line, handler, start):
     while True:
         have = recv_into(view)
         if have < size:
-            if have == 0:
-                leave(0)
             have = line.read(have, size)
         length, kind, _, head_length, event_id, _, origin, request_id = unpack(buffer)
         if kind != KIND_INVOKE or head_length != INVOKE_HEAD.size:

@@ -18,7 +18,11 @@ pub(super) fn refused(reason: String) -> Verdict {
 
 pub(super) fn start_error(error: &StartError, instance: InstanceId) -> Verdict {
     let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    tracing::warn!(%error, source, %instance, "Could not start a sandbox");
+    match error {
+        // Who found that out has told of it once.
+        StartError::Unavailable(_) => tracing::debug!(%error, source, %instance, "No sandbox"),
+        _ => tracing::warn!(%error, source, %instance, "Could not start a sandbox"),
+    }
     refused(error.to_string())
 }
 

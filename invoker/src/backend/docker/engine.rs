@@ -147,6 +147,8 @@ impl Engine {
         let EngineError::Away { reason, .. } = &error else { return error };
         let before = std::mem::replace(&mut *self.link(), Link::Away(reason.clone()));
         if !matches!(before, Link::Away(_)) {
+            let address = &self.address;
+            tracing::warn!(address, reason, "The Docker engine is away: no sandbox can be started");
             let looked_for = look_for(Weak::clone(&self.me));
             let closing = self.closing.clone();
             self.tasks.spawn(async move { closing.run_until_cancelled(looked_for).await });
@@ -231,6 +233,7 @@ async fn look_for(engine: Weak<Engine>) {
         sleep(pause).await;
         let Some(engine) = engine.upgrade() else { return };
         if let Ok(docker) = engine.connect().await {
+            tracing::info!(address = engine.address, "The Docker engine is back");
             *engine.link() = Link::There { docker, fresh: true };
             return;
         }
