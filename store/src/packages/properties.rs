@@ -46,7 +46,11 @@ pub fn package(zip: &[u8]) {
     let folder = around.join("package");
     match unpack(&zip, &folder, LIMITS) {
         Ok(()) => {
-            assert_eq!(names(&around), std::slice::from_ref(&folder), "something is beside the package");
+            assert_eq!(
+                names(&around),
+                std::slice::from_ref(&folder),
+                "something is beside the package"
+            );
             holds_what_was_planned(&folder, &planned);
         }
         Err(error) => {
