@@ -34,7 +34,7 @@ RETURNING name, accepted";
 
 const ADMIT_POSTGRES: &str = "
 INSERT INTO queues (name, waiting, accepted)
-SELECT value->>0, (value->>2)::bigint, (value->>1)::bigint FROM json_array_elements($1::json)
+SELECT value->>0, (value->>2)::bigint, (value->>1)::bigint FROM json_array_elements($1::text::json)
 WHERE (value->>2)::bigint <= (value->>1)::bigint
 ON CONFLICT (name) DO UPDATE
   SET waiting = queues.waiting + excluded.waiting, accepted = queues.accepted + excluded.waiting
@@ -47,7 +47,7 @@ FROM json_each($1) AS gone WHERE name = gone.value->>0";
 
 const DISMISS_POSTGRES: &str = "
 UPDATE queues SET waiting = waiting - (gone.value->>1)::bigint
-FROM json_array_elements($1::json) AS gone WHERE name = gone.value->>0";
+FROM json_array_elements($1::text::json) AS gone WHERE name = gone.value->>0";
 
 const TICK_SQLITE: &str = "
 INSERT INTO queue_ticks (trigger_id, at)
@@ -57,7 +57,7 @@ RETURNING trigger_id";
 
 const TICK_POSTGRES: &str = "
 INSERT INTO queue_ticks (trigger_id, at)
-SELECT value->>0, (value->>1)::bigint FROM json_array_elements($1::json)
+SELECT value->>0, (value->>1)::bigint FROM json_array_elements($1::text::json)
 ON CONFLICT (trigger_id) DO UPDATE SET at = excluded.at WHERE queue_ticks.at < excluded.at
 RETURNING trigger_id";
 
@@ -75,7 +75,7 @@ INSERT INTO queue_events (request_id, queue, seq, version, revision, origin, acc
 SELECT value->>0, value->>1, (value->>2)::bigint, value->>3, value->>4, value->>5,
   (value->>6)::bigint, (value->>7)::bigint, 'queued', (value->>6)::bigint, 0, 0, 0, '', '',
   substring($2 FROM (value->>8)::int + 1 FOR (value->>9)::int)
-FROM json_array_elements($1::json)
+FROM json_array_elements($1::text::json)
 ON CONFLICT (request_id) DO NOTHING";
 
 const END_SQLITE: &str = "
@@ -90,7 +90,7 @@ const END_POSTGRES: &str = "
 WITH ended AS MATERIALIZED (
   SELECT value->>0 AS id, (value->>1)::bigint AS claim, value->>2 AS state,
     (value->>3)::bigint AS at, value->>4 AS line, value->>5 AS result, value->>6 AS error
-  FROM json_array_elements($1::json)),
+  FROM json_array_elements($1::text::json)),
 ours AS MATERIALIZED (
   SELECT e.request_id FROM queue_events AS e
   JOIN ended ON e.request_id = ended.id AND e.claims = ended.claim
