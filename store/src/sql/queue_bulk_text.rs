@@ -74,7 +74,7 @@ INSERT INTO queue_events (request_id, queue, seq, version, revision, origin, acc
   expires_at, state, due_at, held_until, claims, ran, attempts, begun, payload)
 SELECT value->>0, value->>1, (value->>2)::bigint, value->>3, value->>4, value->>5,
   (value->>6)::bigint, (value->>7)::bigint, 'queued', (value->>6)::bigint, 0, 0, 0, '', '',
-  substring($2 FROM (value->>8)::int + 1 FOR (value->>9)::int)
+  substring($2::bytea FROM (value->>8)::int + 1 FOR (value->>9)::int)
 FROM json_array_elements($1::text::json)
 ON CONFLICT (request_id) DO NOTHING";
 
