@@ -2,11 +2,14 @@
 //!
 //! Handlers and not a blocked mask: children inherit a mask, but never a handler.
 
+use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
-use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+use signal_hook::consts::{FORBIDDEN, SIGCHLD, SIGINT, SIGPIPE, SIGTERM};
+use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
 /// The signals that the shim heeds.
@@ -19,6 +22,7 @@ pub(super) struct Signals {
 impl Signals {
     /// From now on, no such signal is lost.
     pub(super) fn listen() -> io::Result<Self> {
+        unignore()?;
         let (child, child_end) = UnixStream::pair()?;
         let (stop, stop_end) = UnixStream::pair()?;
         child.set_nonblocking(true)?;
@@ -46,6 +50,22 @@ impl Signals {
     pub(super) fn drain_stop(&self) {
         drain(&self.stop);
     }
+}
+
+/// What the server's parent ignored (`nohup`, a script's background job) would be ignored in every
+/// function too. A handler that does nothing is the same to us, and is none to a child.
+fn unignore() -> io::Result<()> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    for signal in 1..=31 {
+        let is_ignored = ignored.unwrap_or_default() >> (signal - 1) & 1 == 1;
+        // The standard library gives children their SIGPIPE back.
+        if is_ignored && signal != SIGPIPE && !FORBIDDEN.contains(&signal) {
+            flag::register(signal, Arc::default())?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes all that is there. The stream does not block, so that every error means "no more".

@@ -131,7 +131,9 @@ fn a_term_signal_is_forwarded_and_what_stays_is_killed() {
 /// Handlers of the shim must not become a mask in its children.
 #[test]
 fn a_runtime_starts_with_no_signal_blocked_or_ignored() {
-    let mut world = runtime("exec grep -E 'Sig(Blk|Ign)' /proc/self/status");
+    let text = "#!/bin/sh\nexec grep -E 'Sig(Blk|Ign)' /proc/self/status\n";
+    let mut world = World::with_script(Adapter::Direct, "runtime", text);
+    world.start_ignoring("HUP QUIT USR1 TERM CHLD");
     assert_eq!(world.exited().code, Some(0));
     let log = world.log();
     let sets: Vec<_> = log.lines().filter_map(|line| line.split('\t').nth(1)).collect();

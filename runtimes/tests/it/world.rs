@@ -113,6 +113,14 @@ impl World {
         self.start_as(unshare);
     }
 
+    /// The same under a parent that ignores some signals, as `nohup` does.
+    pub(crate) fn start_ignoring(&mut self, signals: &str) {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &format!("trap '' {signals}; exec \"$@\""), "sh"]);
+        shell.arg(env!("CARGO_BIN_EXE_shim-under-test"));
+        self.start_as(shell);
+    }
+
     /// The same in a control group.
     pub(crate) fn start_in(&mut self, group: &Path) {
         let mut shell = Command::new("/bin/sh");
