@@ -109,6 +109,18 @@ pub(crate) async fn in_turns(
     Ok((pairs, best))
 }
 
+/// The rate, which is to be at least so much of the ceiling's; p50 and the processor are told.
+pub(crate) fn rated(row: &'static str, pairs: &Pairs, best: u32, at_least: f64) -> Vec<Line> {
+    let rate = Target::RatioAtLeast(at_least);
+    vec![
+        pairs
+            .line((row, "requests/s"), "/s", |sample| sample.per_second, rate)
+            .note(format!("the ceiling served best with {best} workers")),
+        pairs.line((row, "p50"), "us", |sample| sample.p50_us, Target::Told),
+        pairs.line((row, "server CPU per call"), "us", |sample| sample.cpu_us, Target::Told),
+    ]
+}
+
 /// Records that were lost, sandboxes, and memory: told for every row of warm calls.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::sync::EVENT;
 use crate::ceiling::Language;
-use crate::report::{Line, Target};
+use crate::report::Line;
 use crate::run::{Run, sources};
 use crate::server::{Server, Settings};
 use crate::warm::{self, Load};
@@ -33,14 +33,7 @@ pub(super) async fn run(
     };
     let load = Load { language, connections, event: EVENT.to_vec(), memory_mb: 128 };
     let (pairs, best) = warm::in_turns(run, &server, &request, &load).await?;
-    let rate = Target::RatioAtLeast(0.5);
-    let mut lines = vec![
-        pairs
-            .line((row, "requests/s"), "/s", |sample| sample.per_second, rate)
-            .note(format!("the ceiling served best with {best} workers")),
-        pairs.line((row, "p50"), "us", |sample| sample.p50_us, Target::Told),
-        pairs.line((row, "server CPU per call"), "us", |sample| sample.cpu_us, Target::Told),
-    ];
+    let mut lines = warm::rated(row, &pairs, best, 0.5);
     lines.extend(warm::whole(row, &server).await?);
     Ok(lines)
 }
