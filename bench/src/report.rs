@@ -192,6 +192,12 @@ pub(crate) fn table(lines: &[Line]) -> String {
     text
 }
 
+/// The line by itself, as it is said while the run goes on.
+pub(crate) fn brief(line: &Line) -> String {
+    let [_, figure, ours, ceiling, ratio, spread, target, verdict] = cells(line);
+    format!("{figure}: {ours}, ceiling {ceiling}, ratio {ratio} ({spread}), {target}: {verdict}")
+}
+
 /// The columns of the table.
 pub(crate) fn cells(line: &Line) -> [String; 8] {
     let unit = |value: String| {

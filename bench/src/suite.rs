@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -43,16 +43,18 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
-    let lines = tokio::select! {
-        lines = measured(&run, &rows) => lines,
-        _ = interrupted.recv() => bail!("stopped; what was started is removed"),
-        _ = terminated.recv() => bail!("stopped; what was started is removed"),
+    let mut lines = Vec::new();
+    let stopped = tokio::select! {
+        () = measure_all(&run, &rows, &mut lines) => false,
+        _ = interrupted.recv() => true,
+        _ = terminated.recv() => true,
     };
     write!(out, "\n{}", report::table(&lines))?;
     let machine = machine();
     writeln!(out, "{machine}; {} s in all", began.elapsed().as_secs())?;
     let file = write_file(args, &machine, &lines)?;
     writeln!(out, "written to {file}")?;
+    ensure!(!stopped, "stopped; what was started is removed, the table holds what was measured");
     if args.write_promises {
         let file = run::sources().join("../docs/promises.md");
         promises::write(&file, &lines, &run::now().strftime("%Y-%m-%d").to_string())?;
@@ -73,8 +75,8 @@ fn chosen(args: &Args) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-async fn measured(run: &Run, rows: &[Row]) -> Vec<Line> {
-    let mut lines = Vec::new();
+/// One row after the other; what was measured stays in `lines` where it is stopped.
+async fn measure_all(run: &Run, rows: &[Row], lines: &mut Vec<Line>) {
     for row in rows {
         let began = Instant::now();
         let done = (row.run)(run).await;
@@ -84,13 +86,16 @@ async fn measured(run: &Run, rows: &[Row]) -> Vec<Line> {
         };
         // Talk goes to standard error, the table to standard output.
         drop(writeln!(io::stderr(), "{} {:.0} s{said}", row.name, began.elapsed().as_secs_f64()));
+        let begin = lines.len();
         match done {
             Ok(more) => lines.extend(more),
             Err(error) => lines.push(Line::failed(row.name, &error)),
         }
+        for line in lines.iter().skip(begin).filter(|line| line.error.is_none()) {
+            drop(writeln!(io::stderr(), "    {}", report::brief(line)));
+        }
         docker::remove_labelled(&format!("{}={}", ceiling::LABEL, std::process::id()));
     }
-    lines
 }
 
 fn machine() -> String {
