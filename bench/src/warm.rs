@@ -13,6 +13,9 @@ use crate::wrk::{self, Request, Seen, as_f64};
 
 /// Seconds of load before each timed piece.
 const WARM_UP_S: u64 = 1;
+/// Seconds of load of several connections before all pieces: until there are as many sandboxes as
+/// serve best.
+const SETTLE_S: u64 = 6;
 
 /// One timed piece of load.
 #[derive(Clone, Debug)]
@@ -96,7 +99,8 @@ pub(crate) async fn in_turns(
     load: &Load,
 ) -> anyhow::Result<(Pairs, u32)> {
     Client::once(request).await?;
-    wrk::run(run.dir(), request, load.connections, WARM_UP_S).await?.unbroken()?;
+    let settle = if load.connections == 1 { WARM_UP_S } else { SETTLE_S };
+    wrk::run(run.dir(), request, load.connections, settle).await?.unbroken()?;
     let most = Workers::tried_most(run, load.connections);
     let workers = Workers::start(run, load.language, most, load.memory_mb).await?;
     let best = workers.use_best(run, &load.event, load.connections).await?;
