@@ -17,14 +17,18 @@ const LOOK_STARTS: u32 = 4;
 /// for a cold start's.
 const STUCK_EVENTS: u32 = 4;
 
+/// A moment without a line takes so many times its length off how long the line has stood: callers
+/// who are answered together are back together, but a line that is there for less than nine tenths
+/// of the time does not stand.
+const GAP: u32 = 9;
+
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     /// Oldest first; the last is the hottest.
     pub(super) idle: Vec<(SandboxKey, Instant)>,
     /// Oldest first, so in order of the ids, too.
     waiters: VecDeque<(WaiterId, Instant)>,
-    /// Since when there has been a line, but for moments: callers who are answered together are
-    /// back together, too.
+    /// Since when there has been a line, but for moments, each of which counts as [`GAP`] says.
     line_since: Option<Instant>,
     /// When somebody last left the line.
     line_over: Option<Instant>,
@@ -58,9 +62,9 @@ impl Lane {
     /// Puts a caller at the end of the line. Ids only grow.
     pub(super) fn join(&mut self, waiter: WaiterId, now: Instant) {
         if self.waiters.is_empty() {
-            let moment = self.service.unwrap_or_default() / 2;
-            let stood = self.line_over.is_some_and(|over| now <= over + moment);
-            self.line_since = self.line_since.filter(|_| stood).or(Some(now));
+            let gap = self.line_over.map(|over| now.saturating_duration_since(over) * GAP);
+            let since = self.line_since.zip(gap).map(|(since, gap)| since + gap);
+            self.line_since = Some(since.map_or(now, |since| since.min(now)));
         }
         self.waiters.push_back((waiter, now));
     }

@@ -188,6 +188,28 @@ fn a_trivial_function_gets_as_many_sandboxes_as_serve_best_and_few_more() {
     }
 }
 
+/// Clients and machines hesitate: a line that is away for a moment now and then still stands, one
+/// that comes and goes does not.
+#[test]
+fn a_line_with_small_gaps_is_a_standing_one() {
+    let machine = Machine { event: (0.000_3, 0.0), ..MACHINE };
+    for (every, gap, starts) in [(0.1, 0.002, 2..=4), (0.1, 0.05, 1..=1)] {
+        let mut load = Load::new(machine, LONG_LINE);
+        while load.now < 6.0 {
+            load.calls_left = u64::MAX;
+            for _ in 0..16 {
+                load.call();
+            }
+            load.run(load.now + every);
+            load.calls_left = 0;
+            load.run(f64::INFINITY);
+            load.now += gap;
+            load.next_tick = load.next_tick.max(load.now);
+        }
+        assert!(starts.contains(&load.started), "gaps of {gap} s: {} started", load.started);
+    }
+}
+
 #[test]
 fn a_function_that_sleeps_gets_a_sandbox_for_each_client() {
     for (pause, seconds) in [(0.005, 20.0), (0.020, 10.0), (0.1, 6.0)] {
