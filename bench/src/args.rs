@@ -57,6 +57,4 @@ pub(crate) enum Part {
     },
     #[command(hide = true)]
     Hello,
-    #[command(hide = true)]
-    Byte { socket: PathBuf },
 }

@@ -33,7 +33,6 @@ fn main() -> anyhow::Result<ExitCode> {
         match &args.part {
             Some(Part::Front { socket }) => ceiling::front::serve(socket).await?,
             Some(Part::Hello) => ceiling::hello::serve().await?,
-            Some(Part::Byte { socket }) => ceiling::say_byte(socket)?,
             None => return suite::run(&args).await,
         }
         Ok(ExitCode::SUCCESS)

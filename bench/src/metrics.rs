@@ -26,11 +26,6 @@ impl Metrics {
             .fold(0.0, |sum, value| sum + value)
     }
 
-    /// How many samples there are of this name.
-    pub(crate) fn count(&self, name: &str) -> usize {
-        self.0.keys().filter(|key| key.split('{').next() == Some(name)).count()
-    }
-
     /// One sample; 0 where nothing was counted yet. `labelled` as in `name{label="value"}`.
     pub(crate) fn one(&self, labelled: &str) -> f64 {
         self.0.get(labelled).copied().unwrap_or_default()

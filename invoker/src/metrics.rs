@@ -1,9 +1,10 @@
 //! What is counted. The names are kept stable: `docs/operations.md` explains them.
 
-use hanshu_core::{ColdStart, Outcome, Verdict};
+use hanshu_core::{ColdStart, Family, Outcome, Verdict};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use crate::Sandboxes;
+use crate::stems::{Kind, Stems};
 
 /// Handles, looked up once: a warm invocation only adds.
 pub(crate) struct Metrics {
@@ -18,7 +19,7 @@ pub(crate) struct Metrics {
     log_bytes_cut: Counter,
     sandboxes: [Gauge; 4],
     waiting: Gauge,
-    stem_cells: Gauge,
+    stem_cells: [(Family, Gauge); 2],
 }
 
 impl Metrics {
@@ -40,7 +41,8 @@ impl Metrics {
             log_bytes_cut: counter!("hanshu_log_bytes_cut_total"),
             sandboxes: ["starting", "idle", "busy", "stopping"].map(state),
             waiting: gauge!("hanshu_invocations_waiting"),
-            stem_cells: gauge!("hanshu_stem_cells"),
+            stem_cells: Kind::FAMILIES
+                .map(|family| (family, gauge!("hanshu_stem_cells", "runtime" => family.as_str()))),
         }
     }
 
@@ -72,8 +74,10 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn stem_cells(&self, ready: usize) {
-        self.stem_cells.set(f64::from(u32::try_from(ready).unwrap_or(u32::MAX)));
+    pub(crate) fn stem_cells(&self, stems: &Stems) {
+        for (family, gauge) in &self.stem_cells {
+            gauge.set(f64::from(u32::try_from(stems.ready(*family)).unwrap_or(u32::MAX)));
+        }
     }
 
     pub(crate) fn sandboxes(&self, sandboxes: Sandboxes) {

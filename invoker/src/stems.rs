@@ -88,13 +88,13 @@ const READ_AT_START: [&str; 10] =
     ["LD_", "LC_", "LANG", "TZ", "PYTHON", "NODE_", "MALLOC_", "GLIBC_", "UV_", "OPENSSL_"];
 
 impl Kind {
+    /// Runtimes of ours that take their function late.
+    pub(crate) const FAMILIES: [Family; 2] = [Family::Python, Family::Nodejs];
+
     /// Whether there can be stem cells for this function: a runtime of ours that takes its
     /// function late, and no variable that it would have to know earlier.
     pub(crate) fn suits(config: &FunctionConfig) -> bool {
-        let late = match config.runtime.family() {
-            Family::Python | Family::Nodejs => true,
-            Family::Go | Family::Shell | Family::Custom => false,
-        };
+        let late = Self::FAMILIES.contains(&config.runtime.family());
         let early = |name: &String| READ_AT_START.iter().any(|start| name.starts_with(start));
         late && !config.env.keys().any(early)
     }
@@ -224,9 +224,11 @@ impl Stems {
         self.lock().by_kind.values_mut().flat_map(|stock| stock.ready.drain(..)).collect()
     }
 
-    /// How many are ready.
-    pub(crate) fn ready(&self) -> usize {
-        self.lock().by_kind.values().map(|stock| stock.ready.len()).sum()
+    /// How many of a runtime are ready.
+    pub(crate) fn ready(&self, family: Family) -> usize {
+        let shelves = self.lock();
+        let of_family = shelves.by_kind.iter().filter(|(kind, _)| kind.family == family);
+        of_family.map(|(_, stock)| stock.ready.len()).sum()
     }
 
     /// Whether none is left, nor being made.

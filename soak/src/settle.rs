@@ -124,8 +124,8 @@ async fn get(world: &World, path: &str) -> anyhow::Result<String> {
 
 /// How many stem cells lie ready: the server keeps them, and may have more of them than at first.
 fn stem_cells(metrics: &str) -> u64 {
-    let count = metrics.lines().find_map(|line| line.strip_prefix("hanshu_stem_cells "));
-    count.and_then(|count| count.parse().ok()).unwrap_or_default()
+    let counts = metrics.lines().filter(|line| line.starts_with("hanshu_stem_cells{"));
+    counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
 /// Descriptors of an idle server, against those that it had when it was new.

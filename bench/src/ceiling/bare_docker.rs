@@ -26,7 +26,7 @@ const MEMORY_BYTES: i64 = 128 << 20;
 /// What says the first byte.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Program {
-    /// This program: Docker's own time.
+    /// `hanshu-bench-byte`: Docker's own time.
     Byte,
     /// The ceiling's worker: Docker's time and the interpreter's start.
     Worker(Language),
@@ -37,7 +37,8 @@ pub(crate) enum Program {
 pub(crate) struct BareDocker {
     engine: Docker,
     image: String,
-    myself: PathBuf,
+    /// `hanshu-bench-byte`, which lies beside this program.
+    byte: PathBuf,
 }
 
 impl BareDocker {
@@ -49,7 +50,7 @@ impl BareDocker {
         Ok(Self {
             engine: Docker::connect_with_unix_defaults()?,
             image: docker::image(language.family())?,
-            myself: std::env::current_exe()?,
+            byte: std::env::current_exe()?.with_file_name("hanshu-bench-byte"),
         })
     }
 
@@ -88,8 +89,8 @@ impl BareDocker {
         ];
         let mut command: Vec<String> = match program {
             Program::Byte => {
-                binds.push(format!("{}:/byte:ro", self.myself.display()));
-                vec!["/byte".into(), "byte".into()]
+                binds.push(format!("{}:/byte:ro", self.byte.display()));
+                vec!["/byte".into()]
             }
             Program::Worker(language) => {
                 language.command().iter().map(|&word| word.to_owned()).collect()
@@ -138,16 +139,4 @@ impl Started<'_> {
         let options = RemoveContainerOptionsBuilder::default().force(true).build();
         Ok(self.docker.engine.remove_container(&self.id, Some(options)).await?)
     }
-}
-
-/// What [`Program::Byte`] does: says one byte and waits for the end.
-///
-/// # Errors
-/// Where nobody listens.
-pub(crate) fn say_byte(socket: &Path) -> anyhow::Result<()> {
-    use std::io::{Read as _, Write as _};
-    let mut line = std::os::unix::net::UnixStream::connect(socket)?;
-    line.write_all(&[0])?;
-    line.read_to_end(&mut Vec::new())?;
-    Ok(())
 }

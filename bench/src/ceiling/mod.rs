@@ -7,7 +7,7 @@ mod redis;
 mod sqlite;
 mod workers;
 
-pub(crate) use bare_docker::{BareDocker, Program, say_byte};
+pub(crate) use bare_docker::{BareDocker, Program};
 pub(crate) use redis::Redis;
 pub(crate) use sqlite::inserted_per_second;
 pub(crate) use workers::{LABEL, Language, Workers, subcommand};

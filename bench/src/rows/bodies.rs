@@ -7,7 +7,7 @@ use crate::report::{Line, Target};
 use crate::run::{Run, sources};
 use crate::server::{Server, Settings};
 use crate::warm::{self, Load};
-use crate::wrk::as_f64;
+use crate::wrk::{self, as_f64};
 
 /// Below this the growth of memory says nothing of events.
 const TOLD_BYTES_MIN: usize = 1 << 20;
@@ -31,7 +31,9 @@ pub(super) async fn run(
     let name = language.name();
     server.deploy(&sources().join("functions").join(format!("echo-{name}"))).await?;
     let function = format!("echo-large-{name}");
-    Client::once(&server.call(&function, b"{}")?).await?;
+    let small = server.call(&function, b"{}")?;
+    Client::once(&small).await?;
+    wrk::run(run.dir(), &small, connections, 1).await?.unbroken()?;
     let (before, _) = cpu::memory_mb(server.pid())?;
     let event = event(bytes);
     let request = server.call(&function, &event)?;

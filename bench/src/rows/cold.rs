@@ -13,6 +13,8 @@ use crate::server::{Server, Settings};
 const STEM_WITHIN: Duration = Duration::from_secs(5);
 /// How long a server's own work after a start gets before the next call is timed.
 const REST: Duration = Duration::from_millis(300);
+/// The server counts its stem cells this often; before that, one that was taken is still counted.
+pub(super) const COUNTED: Duration = Duration::from_millis(600);
 /// No sandbox without a function is kept.
 pub(super) const NO_STEM_CELLS: (&str, u32) = ("HANSHU_POOL__STEM_CELLS_MIN", 0);
 
@@ -38,13 +40,13 @@ pub(super) async fn stem(
     functions::deploy(run, &server, folder, ("kind", 1), "").await?;
     let mut client = server.client().await?;
     client.invoke("kind-0", "{}").await?.fine()?;
-    until_stem(&server).await?;
+    until_stem(&server, language).await?;
     functions::deploy(run, &server, folder, ("first", 1), "").await?;
     let first = client.invoke("first-0", "{}").await?.fine()?.took_ms();
     functions::deploy(run, &server, folder, ("cold", count), "").await?;
     let (mut times, mut ready) = (Vec::new(), 0);
     for index in 0..count {
-        ready += usize::from(until_stem(&server).await?);
+        ready += usize::from(until_stem(&server, language).await?);
         times.push(client.invoke(&format!("cold-{index}"), "{}").await?.fine()?.took_ms());
     }
     Ok(vec![
@@ -59,15 +61,13 @@ pub(super) async fn stem(
 }
 
 /// Whether one is ready within the time; then a little rest.
-async fn until_stem(server: &Server) -> anyhow::Result<bool> {
+async fn until_stem(server: &Server, language: Language) -> anyhow::Result<bool> {
+    let ready_now = format!("hanshu_stem_cells{{runtime=\"{}\"}}", language.family());
+    tokio::time::sleep(COUNTED).await;
     let begun = Instant::now();
     let mut ready = false;
     while !ready && begun.elapsed() < STEM_WITHIN {
-        let metrics = server.metrics().await?;
-        if metrics.count("hanshu_stem_cells") == 0 {
-            break;
-        }
-        ready = 1.0 <= metrics.sum("hanshu_stem_cells");
+        ready = 1.0 <= server.metrics().await?.one(&ready_now);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     tokio::time::sleep(REST).await;

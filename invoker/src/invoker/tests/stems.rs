@@ -1,5 +1,7 @@
 //! Stories of cold starts that find a stem cell, and of those that do not.
 
+use hanshu_core::Family;
+
 use super::*;
 
 fn stem_world(change: impl FnOnce(&mut Options)) -> World {
@@ -20,7 +22,7 @@ impl World {
 
     async fn expect_and_wait(&self, revision: &Arc<Revision>) {
         self.invoker.expect(std::iter::once(revision));
-        self.until(|world| world.stems().ready() == 1).await;
+        self.until(|world| world.stems().ready(Family::Python) == 1).await;
     }
 }
 
@@ -45,7 +47,7 @@ async fn a_cold_call_takes_a_stem_cell_and_another_is_made() {
     for revision in [&first, &second] {
         let outcome = call(&world, revision).await;
         assert!(outcome.report.cold && outcome.report.init.is_some());
-        world.until(|world| world.stems().ready() == 1).await;
+        world.until(|world| world.stems().ready(Family::Python) == 1).await;
         assert!(!call(&world, revision).await.report.cold, "it serves this function from now on");
     }
     let counts = &world.backend.0;
@@ -106,7 +108,7 @@ async fn zero_switches_stem_cells_off_and_so_does_the_backend() {
         let hello = named("hello", |_| ());
         world.invoker.expect(std::iter::once(&hello));
         call(&world, &hello).await;
-        assert_eq!((world.started(), world.stems().ready()), (1, 0));
+        assert_eq!((world.started(), world.stems().ready(Family::Python)), (1, 0));
         world.close().await;
     }
 }
@@ -140,7 +142,7 @@ async fn a_stem_cell_has_little_room_and_gives_way_to_functions() {
     call(&world, &functions[0]).await;
     let large = named("large", |revision| revision.config.memory_mb = 256);
     call(&world, &large).await;
-    assert_eq!(world.stems().ready(), 0);
+    assert_eq!(world.stems().ready(Family::Python), 0);
     world.close().await;
 }
 
@@ -154,7 +156,7 @@ async fn where_starts_wait_for_room_a_stem_cell_takes_that_of_what_nobody_uses()
         // The fourth has the last room, and nobody has waited for any yet.
         let full = number == 3;
         assert!(!full || world.invoker.sandboxes().idle == 4);
-        world.until(|world| full || 1 <= world.stems().ready()).await;
+        world.until(|world| full || 1 <= world.stems().ready(Family::Python)).await;
     }
     assert_eq!(world.given(), 15, "all but the first that had to wait for room");
     assert_eq!(world.invoker.sandboxes().idle, 3);
