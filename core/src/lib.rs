@@ -19,6 +19,7 @@ mod record;
 mod runtime;
 mod secret;
 mod trigger;
+mod triggers;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use digest::Digest;
@@ -38,3 +39,4 @@ pub use record::{
 pub use runtime::{Family, Runtime};
 pub use secret::Secret;
 pub use trigger::{HttpAuth, Trigger, TriggerId, TriggerKind, TriggerSpec};
+pub use triggers::{Changed, Triggers};

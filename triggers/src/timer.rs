@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use hanshu_core::ports::{Pushed, Tick};
 use hanshu_core::{
-    Event, Origin, Qualifier, RequestId, Timestamp, Trigger, TriggerId, TriggerSpec,
+    Event, Origin, Qualifier, RequestId, Timestamp, Trigger, TriggerId, TriggerSpec, Triggers,
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,8 @@ pub struct TimerOptions {
 pub struct Timers {
     intake: Arc<Intake>,
     options: TimerOptions,
+    /// What the timers were made from.
+    triggers: Triggers,
     timers: HashMap<TriggerId, Timer>,
     /// When which timer ticks next; outdated entries are recognised when they come up.
     due: BinaryHeap<Reverse<(Timestamp, TriggerId)>>,
@@ -52,7 +54,6 @@ pub struct Timers {
 
 #[derive(Debug)]
 struct Timer {
-    spec: TriggerSpec,
     schedule: Schedule,
     message: Arc<str>,
     /// The tick that it waits for, or whose push is on its way.
@@ -93,14 +94,15 @@ impl Timers {
     /// No timers yet: [`Self::run`] takes them from the view.
     pub fn new(intake: Arc<Intake>, options: TimerOptions) -> Self {
         let seen = intake.clock.now();
-        Self { intake, options, timers: HashMap::new(), due: BinaryHeap::new(), seen }
+        let (triggers, timers, due) = (Triggers::default(), HashMap::new(), BinaryHeap::new());
+        Self { intake, options, triggers, timers, due, seen }
     }
 
     /// Fires until `stop.intake`; then waits for the pushes on their way, at most until
     /// `stop.work`.
     pub async fn run(mut self, mut view: TriggersView, stop: Stop) {
         let mut pushing = Pushing::new();
-        self.reconcile(&view.take());
+        self.reconcile(view.take());
         while !stop.intake.is_cancelled() {
             self.notice_clock();
             self.start_due(&mut pushing, &stop.intake);
@@ -108,7 +110,7 @@ impl Timers {
             tokio::select! {
                 () = stop.intake.cancelled() => {}
                 Some((id, at)) = pushing.next() => self.pushed(&id, at),
-                () = view.changed(wait) => self.reconcile(&view.take()),
+                () = view.changed(wait) => self.reconcile(view.take()),
             }
         }
         let drained = async { while pushing.next().await.is_some() {} };
@@ -116,24 +118,34 @@ impl Timers {
     }
 
     /// Makes the timers those of the triggers. Timers that did not change keep their tick.
-    fn reconcile(&mut self, triggers: &[Trigger]) {
-        let wanted = triggers.iter().filter(|t| t.enabled);
-        let wanted = wanted.filter(|t| matches!(t.spec, TriggerSpec::Timer { .. }));
-        let wanted: HashMap<_, _> = wanted.map(|t| (&t.id, t)).collect();
-        self.timers.retain(|id, timer| wanted.get(id).is_some_and(|t| t.spec == timer.spec));
-        let now = self.intake.clock.now();
-        for (id, trigger) in wanted {
-            if !self.timers.contains_key(id)
-                && let Some(timer) = self.timer(trigger, now)
-            {
-                self.due.push(Reverse((timer.at, id.clone())));
-                self.timers.insert(id.clone(), timer);
+    fn reconcile(&mut self, triggers: Triggers) {
+        let before = std::mem::replace(&mut self.triggers, triggers.clone());
+        for changed in triggers.changed_since(&before) {
+            for old in changed.before {
+                let stays = |new: &Trigger| new.enabled && new.id == old.id && new.spec == old.spec;
+                if !changed.after.iter().any(stays) {
+                    self.timers.remove(&old.id);
+                }
             }
+            self.add(changed.after.iter());
         }
         // What was removed or changed over and over must not fill the heap.
         if 2 * self.timers.len() + 64 < self.due.len() {
             let waiting = self.timers.iter().filter(|(_, timer)| !timer.pushing);
             self.due = waiting.map(|(id, timer)| Reverse((timer.at, id.clone()))).collect();
+        }
+    }
+
+    /// Starts the timers that do not run yet.
+    fn add<'a>(&mut self, triggers: impl Iterator<Item = &'a Trigger>) {
+        let now = self.intake.clock.now();
+        for trigger in triggers.filter(|trigger| trigger.enabled) {
+            if !self.timers.contains_key(&trigger.id)
+                && let Some(timer) = self.timer(trigger, now)
+            {
+                self.due.push(Reverse((timer.at, trigger.id.clone())));
+                self.timers.insert(trigger.id.clone(), timer);
+            }
         }
     }
 
@@ -145,7 +157,7 @@ impl Timers {
             .ok()?;
         let at = schedule.next(now)?;
         let message = argument.as_str().into();
-        Some(Timer { spec: trigger.spec.clone(), schedule, message, at, pushing: false })
+        Some(Timer { schedule, message, at, pushing: false })
     }
 
     /// After a clock was set back, timers wait for their next tick by the new time. (Until the
@@ -164,6 +176,8 @@ impl Timers {
                 self.due.push(Reverse((at, id.clone())));
                 true
             });
+            // Some may have had no tick left by the old time.
+            self.add(self.triggers.clone().iter());
             self.seen = now;
         }
         self.seen = self.seen.max(now);

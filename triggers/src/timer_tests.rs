@@ -70,7 +70,7 @@ async fn a_tick_each_second_is_queued_once_by_two_nodes() {
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_timers_tick_in_their_second() {
     let mut world = World::new();
-    let timers = (0..10_000).map(|n| timer(&format!("t{n}"), "*/5 * * * * *")).collect();
+    let timers: Vec<_> = (0..10_000).map(|n| timer(&format!("t{n}"), "*/5 * * * * *")).collect();
     world.feed.replace(timers);
     world.start();
     tokio::time::sleep(Duration::from_millis(10_500)).await;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hanshu_core::Trigger;
+use hanshu_core::Triggers;
 use tokio::sync::watch;
 
 use crate::http::route::RouteTable;
@@ -19,7 +19,7 @@ pub struct TriggersView(watch::Receiver<Live>);
 
 #[derive(Clone, Debug, Default)]
 struct Live {
-    triggers: Arc<Vec<Trigger>>,
+    triggers: Triggers,
     routes: Arc<RouteTable>,
 }
 
@@ -30,20 +30,22 @@ impl TriggersFeed {
         (Self(sender), TriggersView(receiver))
     }
 
-    /// These are the triggers now: all of them, disabled ones too. Compiles the routes; wakes the
-    /// readers only if something changed.
-    pub fn replace(&self, triggers: Vec<Trigger>) {
-        if *self.0.borrow().triggers == triggers {
+    /// These are the triggers now: all of them, disabled ones too. Compiles the routes that
+    /// changed; wakes the readers only if something did.
+    pub fn replace(&self, triggers: impl Into<Triggers>) {
+        let (before, triggers) = (self.0.borrow().clone(), triggers.into());
+        let changed = triggers.changed_since(&before.triggers);
+        if changed.is_empty() {
             return;
         }
-        let routes = Arc::new(RouteTable::compile(&triggers));
-        self.0.send_replace(Live { triggers: Arc::new(triggers), routes });
+        let routes = before.routes.with(&changed).map_or(before.routes, Arc::new);
+        self.0.send_replace(Live { triggers, routes });
     }
 }
 
 impl TriggersView {
     /// All live triggers, disabled ones too.
-    pub fn triggers(&self) -> Arc<Vec<Trigger>> {
+    pub fn triggers(&self) -> Triggers {
         self.0.borrow().triggers.clone()
     }
 
@@ -53,7 +55,7 @@ impl TriggersView {
     }
 
     /// All live triggers; [`Self::changed`] then waits for the next change after these.
-    pub(crate) fn take(&mut self) -> Arc<Vec<Trigger>> {
+    pub(crate) fn take(&mut self) -> Triggers {
         self.0.borrow_and_update().triggers.clone()
     }
 

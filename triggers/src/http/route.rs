@@ -2,9 +2,10 @@
 //! by every request.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use hanshu_core::{HttpAuth, Secret, Trigger, TriggerId, TriggerSpec};
+use hanshu_core::{Changed, HttpAuth, Secret, Trigger, TriggerId, TriggerKind, TriggerSpec};
 use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 use tracing::warn;
@@ -32,7 +33,11 @@ pub struct Route {
     /// The key where `auth` asks for one.
     pub key: Option<Secret>,
     pattern: Pattern,
+    rank: Rank,
 }
+
+/// Literal bytes, the most first; then literals before names, from the left.
+type Rank = (Reverse<usize>, Vec<bool>);
 
 /// What a request is for.
 #[derive(Clone, Debug)]
@@ -59,9 +64,24 @@ pub struct RouteMatch {
 impl RouteTable {
     /// Compiles the enabled HTTP triggers; those of other kinds are left out.
     pub fn compile(triggers: &[Trigger]) -> Self {
-        let enabled = triggers.iter().filter(|trigger| trigger.enabled);
-        let mut routes: Vec<_> = enabled.filter_map(route).map(Arc::new).collect();
-        routes.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.id.cmp(&b.id)));
+        Self::sorted(enabled(triggers).collect())
+    }
+
+    /// The table after the triggers of some functions have changed; `None`: it stays as it is.
+    pub(crate) fn with(&self, changed: &[Changed<'_>]) -> Option<Self> {
+        let is_http = |trigger: &Trigger| trigger.spec.kind() == TriggerKind::Http;
+        let before = changed.iter().flat_map(|each| each.before).filter(|each| is_http(each));
+        let gone: HashSet<_> = before.map(|trigger| &trigger.id).collect();
+        let new: Vec<_> = changed.iter().flat_map(|each| enabled(each.after)).collect();
+        if gone.is_empty() && new.is_empty() {
+            return None;
+        }
+        let kept = self.routes.iter().filter(|route| !gone.contains(&route.id)).cloned();
+        Some(Self::sorted(kept.chain(new).collect()))
+    }
+
+    fn sorted(mut routes: Vec<Arc<Route>>) -> Self {
+        routes.sort_by(|a, b| a.rank.cmp(&b.rank).then_with(|| a.id.cmp(&b.id)));
         Self { routes }
     }
 
@@ -119,6 +139,10 @@ impl RouteMatch {
     }
 }
 
+fn enabled(triggers: &[Trigger]) -> impl Iterator<Item = Arc<Route>> {
+    triggers.iter().filter(|trigger| trigger.enabled).filter_map(route).map(Arc::new)
+}
+
 fn route(trigger: &Trigger) -> Option<Route> {
     let TriggerSpec::Http { path, methods, auth, key } = &trigger.spec else { return None };
     let pattern = Pattern::parse(path)
@@ -130,15 +154,14 @@ fn route(trigger: &Trigger) -> Option<Route> {
         methods: methods.clone(),
         auth: *auth,
         key: key.clone(),
+        rank: rank(&pattern),
         pattern,
     })
 }
 
-/// Literal bytes, the most first; then literals before names, from the left.
-fn rank(route: &Route) -> (Reverse<usize>, Vec<bool>) {
-    let segments = route.pattern.segments.iter();
-    let names = segments.map(|segment| matches!(segment, Segment::Name(_))).collect();
-    (Reverse(route.pattern.literal_bytes()), names)
+fn rank(pattern: &Pattern) -> Rank {
+    let names = pattern.segments.iter().map(|segment| matches!(segment, Segment::Name(_)));
+    (Reverse(pattern.literal_bytes()), names.collect())
 }
 
 fn allow<'a>(routes: impl Iterator<Item = &'a Arc<Route>>) -> Vec<String> {
@@ -188,6 +211,21 @@ mod tests {
             trigger("slash", "/dir/", &[]),
             off,
         ])
+    }
+
+    #[test]
+    fn a_table_that_was_changed_is_as_one_made_anew() {
+        let (get, put) = (trigger("a", "/a/{x}", &["GET"]), trigger("b", "/a/long", &["PUT"]));
+        let off = Trigger { enabled: false, ..put.clone() };
+        let before = [get.clone(), put.clone()];
+        for after in [vec![], vec![put.clone()], vec![get.clone(), off], vec![put, get]] {
+            let changed = [Changed { before: &before, after: &after }];
+            let table = RouteTable::compile(&before).with(&changed).unwrap();
+            let ids = |table: &RouteTable| {
+                table.routes.iter().map(|route| route.id.clone()).collect::<Vec<_>>()
+            };
+            assert_eq!(ids(&table), ids(&RouteTable::compile(&after)));
+        }
     }
 
     fn check(method: &str, path: &str, expected: &str) {

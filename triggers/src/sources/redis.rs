@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hanshu_core::{
     Event, Failure, Invocation, Mode, Origin, PAYLOAD_BYTES_MAX, Qualifier, Refusal, RequestId,
-    Revision, Trigger, TriggerId, TriggerSpec, Verdict,
+    Revision, Trigger, TriggerId, TriggerSpec, Triggers, Verdict,
 };
 use redis::RedisResult;
 use tokio::time::{Instant, sleep};
@@ -104,7 +104,7 @@ impl RedisSources {
         self.tasks.wait().await;
     }
 
-    fn reconcile(&mut self, triggers: &[Trigger], stop: &Stop) {
+    fn reconcile(&mut self, triggers: &Triggers, stop: &Stop) {
         let wanted = triggers.iter().filter(|trigger| trigger.enabled);
         let wanted = wanted.filter(|t| matches!(t.spec, TriggerSpec::Redis { .. }));
         let wanted: HashMap<_, _> = wanted.map(|trigger| (&trigger.id, trigger)).collect();
