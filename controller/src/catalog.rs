@@ -6,34 +6,18 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use hanshu_core::ports::{Catalog, CatalogError, FunctionEntry, Registry, StoreError};
-use hanshu_core::{Digest, FunctionId, FunctionName, Namespace, Qualifier, Revision, Trigger};
+use hanshu_core::ports::{Catalog, CatalogError, Registry, RegistryChanges, StoreError};
+use hanshu_core::{Digest, FunctionId, FunctionName, Namespace, Qualifier, Revision};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+
+use crate::snapshot::{Live, Snapshot};
 
 /// How often the counter is asked for: a change made by another node is seen this late at most.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Replaced revisions that are kept in memory for events that name them.
 const PINNED_MAX: usize = 1_024;
-
-/// Everything that is live at one moment.
-#[derive(Debug, Default)]
-pub struct Snapshot {
-    /// The registry's counter.
-    pub counter: i64,
-    functions: HashMap<Namespace, HashMap<FunctionName, Arc<Live>>>,
-    /// All triggers of all functions, enabled or not.
-    pub triggers: Vec<Trigger>,
-}
-
-/// One function in the snapshot.
-#[derive(Debug)]
-struct Live {
-    entry: FunctionEntry,
-    latest: Option<Arc<Revision>>,
-    versions: HashMap<u32, Arc<Revision>>,
-}
 
 /// The catalog: answers from memory, and reconciles with the registry.
 pub struct CachedCatalog {
@@ -43,81 +27,6 @@ pub struct CachedCatalog {
     pinned: Mutex<HashMap<(FunctionId, Digest), Arc<Revision>>>,
     /// One refresh at a time: an older snapshot never replaces a newer one.
     refreshing: tokio::sync::Mutex<()>,
-}
-
-impl Snapshot {
-    fn new(counter: i64, entries: Vec<FunctionEntry>) -> Self {
-        let mut functions: HashMap<Namespace, HashMap<FunctionName, Arc<Live>>> = HashMap::new();
-        let mut triggers = Vec::new();
-        for entry in entries {
-            let Some((first, _)) = entry.revisions.first() else { continue };
-            let id = first.function.clone();
-            triggers.extend(entry.triggers.iter().cloned());
-            let live = Arc::new(Live::new(entry));
-            functions.entry(id.namespace).or_default().insert(id.name, live);
-        }
-        Self { counter, functions, triggers }
-    }
-
-    /// One function with everything that belongs to it.
-    pub fn function(&self, id: &FunctionId) -> Option<&FunctionEntry> {
-        self.functions.get(&id.namespace)?.get(&id.name).map(|live| &live.entry)
-    }
-
-    /// All functions of a namespace, ordered by name; of all namespaces without one.
-    pub fn list(&self, namespace: Option<&Namespace>) -> Vec<&FunctionEntry> {
-        let mut all: Vec<_> = self
-            .functions
-            .iter()
-            .filter(|(each, _)| namespace.is_none_or(|wanted| wanted == *each))
-            .flat_map(|(namespace, functions)| {
-                functions.iter().map(move |(name, live)| ((namespace, name), &live.entry))
-            })
-            .collect();
-        all.sort_by_key(|(key, _)| *key);
-        all.into_iter().map(|(_, entry)| entry).collect()
-    }
-
-    /// The packages of every live revision.
-    pub fn packages(&self) -> Vec<Digest> {
-        let all = self.functions.values().flat_map(HashMap::values);
-        let revisions = all.flat_map(|live| &live.entry.revisions);
-        let codes: std::collections::BTreeSet<_> =
-            revisions.map(|(revision, _)| revision.code.clone()).collect();
-        codes.into_iter().collect()
-    }
-
-    /// Every live revision of every function.
-    pub fn live(&self) -> impl Iterator<Item = &Arc<Revision>> {
-        let all = self.functions.values().flat_map(HashMap::values);
-        all.flat_map(|live| live.latest.iter().chain(live.versions.values()))
-    }
-
-    /// Digests of every live revision of every function: pools of others are retired.
-    pub fn revisions(&self) -> HashMap<FunctionId, Vec<Digest>> {
-        let all = self.functions.values().flat_map(HashMap::values);
-        all.filter_map(|live| {
-            let (first, _) = live.entry.revisions.first()?;
-            let digests = live.entry.revisions.iter().map(|(each, _)| each.digest.clone());
-            Some((first.function.clone(), digests.collect()))
-        })
-        .collect()
-    }
-}
-
-impl Live {
-    fn new(entry: FunctionEntry) -> Self {
-        let mut latest = None;
-        let mut versions = HashMap::new();
-        for (revision, _) in &entry.revisions {
-            let shared = Arc::new(revision.clone());
-            match revision.version {
-                Qualifier::Latest => latest = Some(shared),
-                Qualifier::Version(number) => drop(versions.insert(number, shared)),
-            }
-        }
-        Self { entry, latest, versions }
-    }
 }
 
 impl CachedCatalog {
@@ -142,18 +51,21 @@ impl CachedCatalog {
         self.changed.subscribe()
     }
 
-    /// Reads the registry anew if its counter has moved.
+    /// Reads what has changed in the registry, if anything has.
     ///
     /// # Errors
     /// The registry is away; what was known stays.
     pub async fn refresh(&self) -> Result<(), StoreError> {
         let _one = self.refreshing.lock().await;
-        let known = self.now.load().counter;
-        if known != 0 && self.registry.counter().await? == known {
-            return Ok(());
-        }
-        let read = self.registry.snapshot().await?;
-        let snapshot = Arc::new(Snapshot::new(read.counter, read.functions));
+        let known = self.now.load_full();
+        let snapshot = match self.registry.changes(known.counter).await? {
+            RegistryChanges::Unchanged => return Ok(()),
+            RegistryChanges::Some { counter, functions } => known.with(counter, functions),
+            // Nothing was ever deployed.
+            RegistryChanges::All(read) if read.counter == 0 && known.counter == 0 => return Ok(()),
+            RegistryChanges::All(read) => Snapshot::new(read),
+        };
+        let snapshot = Arc::new(snapshot);
         self.now.store(snapshot.clone());
         self.changed.send_replace(snapshot);
         Ok(())
@@ -175,7 +87,7 @@ impl CachedCatalog {
     }
 
     fn live(&self, id: &FunctionId) -> Option<Arc<Live>> {
-        self.now.load().functions.get(&id.namespace)?.get(&id.name).cloned()
+        self.now.load().find(&id.namespace, &id.name).cloned()
     }
 }
 
@@ -197,8 +109,7 @@ impl Catalog for CachedCatalog {
     ) -> Result<Arc<Revision>, CatalogError> {
         let now = self.now.load();
         let id = || FunctionId { namespace: namespace.clone(), name: name.clone() };
-        let live = now.functions.get(namespace).and_then(|functions| functions.get(name));
-        let live = live.ok_or_else(|| CatalogError::NoFunction(id()))?;
+        let live = now.find(namespace, name).ok_or_else(|| CatalogError::NoFunction(id()))?;
         let revision = match qualifier {
             Qualifier::Latest => live.latest.as_ref(),
             Qualifier::Version(number) => live.versions.get(&number),

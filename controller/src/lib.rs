@@ -11,9 +11,11 @@ mod controller;
 mod error;
 mod handler;
 mod random;
+mod snapshot;
 
 pub use access::{Access, MasterKey, Principal, SecretKey};
-pub use catalog::{CachedCatalog, Snapshot};
+pub use catalog::CachedCatalog;
 pub use check::check_config;
 pub use controller::{Controller, DeployRequest, Deployment, TriggerRequest};
 pub use error::Error;
+pub use snapshot::Snapshot;

@@ -70,6 +70,5 @@ impl JoinImages {
 
 /// What functions of the catalog run in, older versions of them included.
 fn families(snapshot: &Snapshot) -> BTreeSet<Family> {
-    let revisions = snapshot.list(None).into_iter().flat_map(|entry| &entry.revisions);
-    revisions.map(|(revision, _)| revision.config.runtime.family()).collect()
+    snapshot.live().map(|revision| revision.config.runtime.family()).collect()
 }

@@ -1,6 +1,5 @@
 //! What runs: listeners on the data plane, timers, dispatchers and sources, leases, retention.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use hanshu_triggers::{
 };
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -35,7 +35,8 @@ use crate::retention::{FetchedPackages, Retention, drop_images, show_depths};
 
 /// An invoker's lease; renewed three times in it.
 const LEASE: Duration = Duration::from_secs(6);
-/// Between looks at the catalog, if nothing wakes earlier.
+/// Between looks at all functions of the catalog: at a change only those are looked at that it is
+/// about.
 const FEED_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Everything that running parts share.
@@ -69,25 +70,26 @@ impl Feed {
         let stop = parts.lifecycle.intake.clone();
         feed.replace(snapshots.borrow_and_update().triggers.clone());
         parts.lifecycle.spawn("feed", async move {
-            let mut fed = None;
-            let mut live = HashMap::new();
+            let mut fed = Arc::default();
+            let mut looked = Instant::now();
             loop {
                 let snapshot = snapshots.borrow_and_update().clone();
-                if fed.as_ref().is_none_or(|fed| !Arc::ptr_eq(fed, &snapshot)) {
-                    feed.replace(snapshot.triggers.clone());
-                    let before = std::mem::replace(&mut live, snapshot.revisions());
-                    let gone = before.into_keys().filter(|function| !live.contains_key(function));
-                    if let Some(invoker) = &invoker {
-                        gone.for_each(|function| invoker.retire(&function, &[]));
-                    }
-                    fed = Some(snapshot.clone());
-                }
-                // Again at every look: an event that names a replaced revision makes its pool anew.
+                feed.replace(snapshot.triggers.clone());
+                // An event that names a replaced revision makes its pool anew.
+                let all = FEED_INTERVAL <= looked.elapsed();
                 if let Some(invoker) = &invoker {
-                    live.iter().for_each(|(function, keep)| invoker.retire(function, keep));
+                    let retire = |(function, keep): (&_, &[_])| invoker.retire(function, keep);
+                    snapshot.revisions_since(&fed).for_each(retire);
+                    if all {
+                        snapshot.revisions().for_each(retire);
+                    }
                     invoker.expect(snapshot.live());
                 }
-                let next = tokio::time::timeout(FEED_INTERVAL, snapshots.changed());
+                if all {
+                    looked = Instant::now();
+                }
+                fed = snapshot;
+                let next = tokio::time::timeout_at(looked + FEED_INTERVAL, snapshots.changed());
                 if stop.run_until_cancelled(next).await.is_none() {
                     return;
                 }

@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use hanshu_core::ports::{
-    AccessKey, Deployed, Deployment, FunctionEntry, FunctionRow, Registry, RegistrySnapshot,
-    StoreError,
+    AccessKey, Deployed, Deployment, FunctionEntry, FunctionRow, Registry, RegistryChanges,
+    RegistrySnapshot, StoreError,
 };
 use hanshu_core::{
     AsyncPolicy, Digest, FunctionConfig, FunctionId, FunctionName, Namespace, Qualifier, Revision,
@@ -76,12 +76,9 @@ impl Registry for Registered {
         not_kept()
     }
 
-    async fn counter(&self) -> Result<i64, StoreError> {
-        Ok(1)
-    }
-
-    async fn snapshot(&self) -> Result<RegistrySnapshot, StoreError> {
-        Ok(RegistrySnapshot { counter: 1, functions: self.functions.clone() })
+    async fn changes(&self, since: i64) -> Result<RegistryChanges, StoreError> {
+        let all = RegistrySnapshot { counter: 1, functions: self.functions.clone() };
+        Ok(if since == 1 { RegistryChanges::Unchanged } else { RegistryChanges::All(all) })
     }
 
     async fn revision(

@@ -19,6 +19,6 @@ pub use queue::{
     Ready, Receipt, Tick,
 };
 pub use registry::{
-    AccessKey, Deployed, Deployment, FunctionEntry, FunctionRow, Registry, RegistrySnapshot,
-    StoreError,
+    AccessKey, Deployed, Deployment, FunctionEntry, FunctionRow, Registry, RegistryChanges,
+    RegistrySnapshot, StoreError,
 };

@@ -11,7 +11,8 @@ use crate::trigger::{Trigger, TriggerId};
 
 /// Keeps functions, versions, triggers and access keys.
 ///
-/// Every change raises one revision counter in the same transaction; readers reconcile by it.
+/// Every change raises one revision counter in the same transaction, and notes there which function
+/// it was about; readers reconcile by it.
 #[async_trait]
 pub trait Registry: Send + Sync {
     /// Makes the deployment the function's `$LATEST`, and its triggers exactly those given:
@@ -40,17 +41,12 @@ pub trait Registry: Send + Sync {
     /// `NotFound` if there is no such trigger.
     async fn enable(&self, trigger: &TriggerId, enabled: bool) -> Result<(), StoreError>;
 
-    /// The revision counter.
+    /// What a reader that knows the counter `since` has missed, read in one transaction. Since 0
+    /// it is always everything.
     ///
     /// # Errors
     /// The database cannot be reached.
-    async fn counter(&self) -> Result<i64, StoreError>;
-
-    /// Everything that is live, read in one transaction, with its counter.
-    ///
-    /// # Errors
-    /// The database cannot be reached.
-    async fn snapshot(&self) -> Result<RegistrySnapshot, StoreError>;
+    async fn changes(&self, since: i64) -> Result<RegistryChanges, StoreError>;
 
     /// A revision by digest, live or replaced (kept while events may still name it).
     ///
@@ -117,7 +113,7 @@ pub struct Deployed {
 }
 
 /// One function as it is now.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionRow {
     /// When it was first deployed.
     pub created_at: Timestamp,
@@ -126,7 +122,7 @@ pub struct FunctionRow {
 }
 
 /// One function with everything that belongs to it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionEntry {
     /// Its dates.
     pub row: FunctionRow,
@@ -137,12 +133,28 @@ pub struct FunctionEntry {
 }
 
 /// Everything that is live.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RegistrySnapshot {
     /// The counter at that moment.
     pub counter: i64,
     /// All functions, ordered by id.
     pub functions: Vec<FunctionEntry>,
+}
+
+/// What has changed since a counter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegistryChanges {
+    /// Nothing.
+    Unchanged,
+    /// Something of these functions at most.
+    Some {
+        /// The counter at that moment.
+        counter: i64,
+        /// Each once, as it is now; `None` if there is no such function.
+        functions: Vec<(FunctionId, Option<FunctionEntry>)>,
+    },
+    /// More than is told one by one, or nobody knows what: this is everything.
+    All(RegistrySnapshot),
 }
 
 /// A key of the API. The secret is encrypted (it must be had in plain to check signatures).

@@ -15,10 +15,10 @@ fn wanted(changes: &[(&str, Value)]) -> String {
 
 async fn refused(changes: &[(&str, Value)]) -> Value {
     let world = World::with(&["hello"]).await;
-    let before = world.counter().await;
+    let before = world.counter();
     let answered = world.send("PUT", "/v1/functions/hello", &[], wanted(changes)).await;
     assert_eq!(answered.status, 400, "{}", answered.text());
-    assert_eq!(world.counter().await, before, "a refused deploy changes nothing");
+    assert_eq!(world.counter(), before, "a refused deploy changes nothing");
     answered.json()
 }
 

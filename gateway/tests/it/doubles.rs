@@ -11,7 +11,7 @@ use hanshu_core::ports::{
     AccessKey, Cursor, Deployed, Deployment, EventQueue, EventSource, FunctionEntry, FunctionRow,
     ImageBuilder, ImageError, Journal, JournalError, LogPage, LogQuery, NewEvent, PackageError,
     PackageStore, Progress, Pushed, QueueError, QueueName, QueueStats, Ready, Registry,
-    RegistrySnapshot, StoreError,
+    RegistryChanges, RegistrySnapshot, StoreError,
 };
 use hanshu_core::{
     AsyncState, Digest, Family, FunctionConfig, FunctionId, InvocationRecord, InvocationState,
@@ -36,6 +36,12 @@ struct Tables {
 
 fn missing(what: &impl ToString) -> StoreError {
     StoreError::NotFound(format!("`{}` does not exist", what.to_string()))
+}
+
+impl MemoryRegistry {
+    pub(crate) fn counter(&self) -> i64 {
+        self.0.lock().unwrap().counter
+    }
 }
 
 #[async_trait]
@@ -87,14 +93,13 @@ impl Registry for MemoryRegistry {
         Ok(())
     }
 
-    async fn counter(&self) -> Result<i64, StoreError> {
-        Ok(self.0.lock().unwrap().counter)
-    }
-
-    async fn snapshot(&self) -> Result<RegistrySnapshot, StoreError> {
+    async fn changes(&self, since: i64) -> Result<RegistryChanges, StoreError> {
         let tables = self.0.lock().unwrap();
+        if since == tables.counter && since != 0 {
+            return Ok(RegistryChanges::Unchanged);
+        }
         let functions = tables.functions.values().cloned().collect();
-        Ok(RegistrySnapshot { counter: tables.counter, functions })
+        Ok(RegistryChanges::All(RegistrySnapshot { counter: tables.counter, functions }))
     }
 
     async fn revision(

@@ -8,7 +8,7 @@ use super::row::{RowOf, micros, to_json};
 use crate::error::Error;
 
 const RAISE: &str = "
-UPDATE counters SET value = value + 1 WHERE name = 'registry'";
+UPDATE counters SET value = value + 1 WHERE name = 'registry' RETURNING value";
 
 const LOCK: &str = "
 UPDATE counters SET value = value WHERE name = 'registry'";
@@ -89,9 +89,9 @@ pub(crate) const STATEMENTS: &[&str] = &[
 ];
 
 /// Raises the counter, and with it takes the lock that puts all writers of the registry in a line.
-pub(crate) async fn raise(tx: &mut AnyConnection) -> Result<(), Error> {
-    query(RAISE).execute(tx).await?;
-    Ok(())
+/// Returns the new value.
+pub(crate) async fn raise(tx: &mut AnyConnection) -> Result<i64, Error> {
+    Ok(query_scalar(RAISE).fetch_one(tx).await?)
 }
 
 pub(crate) async fn counter(tx: &mut AnyConnection) -> Result<i64, Error> {

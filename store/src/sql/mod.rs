@@ -3,6 +3,7 @@
 //! SQLite has exactly one connection that writes, and a few that read; PostgreSQL one pool.
 //! Public methods of the adapters open the transaction, private functions take it.
 
+mod changes;
 pub(crate) mod dialect;
 mod functions;
 pub(crate) mod journal;
@@ -199,6 +200,7 @@ impl Db {
 /// Every statement that this crate runs on that database.
 pub fn statements(dialect: Dialect) -> Vec<&'static str> {
     let tables = [
+        changes::STATEMENTS,
         functions::STATEMENTS,
         keys::STATEMENTS,
         nodes::STATEMENTS,

@@ -2,11 +2,11 @@
 //! anything and is rolled back if not.
 
 use async_trait::async_trait;
-use hanshu_core::ports::{AccessKey, Deployed, Deployment, Registry, RegistrySnapshot, StoreError};
+use hanshu_core::ports::{AccessKey, Deployed, Deployment, Registry, RegistryChanges, StoreError};
 use hanshu_core::{Digest, FunctionConfig, FunctionId, Revision, Timestamp, TriggerId};
 use sqlx::{Any, Transaction, query_scalar};
 
-use super::{Db, functions, keys, snapshot, triggers};
+use super::{Db, changes, functions, keys, triggers};
 use crate::error::Error;
 
 const PING: &str = "SELECT 1";
@@ -25,9 +25,13 @@ impl SqlRegistry {
         Self { db }
     }
 
-    async fn change(&self) -> Result<Transaction<'static, Any>, Error> {
+    /// Begins a change; `None` if it is about no function.
+    async fn change(
+        &self,
+        function: Option<&FunctionId>,
+    ) -> Result<Transaction<'static, Any>, Error> {
         let mut tx = self.db.begin().await?;
-        functions::raise(&mut tx).await?;
+        changes::note(&mut tx, function).await?;
         Ok(tx)
     }
 }
@@ -45,7 +49,7 @@ impl Registry for SqlRegistry {
     async fn deploy(&self, deployment: Deployment) -> Result<Deployed, StoreError> {
         self.db
             .within(async {
-                let mut tx = self.change().await?;
+                let mut tx = self.change(Some(&deployment.function)).await?;
                 let changed = functions::point_latest(&mut tx, &deployment).await?;
                 let wanted = &deployment.triggers;
                 let replaced = triggers::replace(&mut tx, &deployment.function, wanted).await?;
@@ -62,7 +66,7 @@ impl Registry for SqlRegistry {
     async fn publish(&self, function: &FunctionId, now: Timestamp) -> Result<Revision, StoreError> {
         self.db
             .within(async {
-                let mut tx = self.change().await?;
+                let mut tx = self.change(Some(function)).await?;
                 let (is_new, revision) = functions::publish(&mut tx, function, now).await?;
                 match is_new {
                     true => commit(tx).await?,
@@ -76,7 +80,7 @@ impl Registry for SqlRegistry {
     async fn delete(&self, function: &FunctionId) -> Result<(), StoreError> {
         self.db
             .within(async {
-                let mut tx = self.change().await?;
+                let mut tx = self.change(Some(function)).await?;
                 triggers::delete_all(&mut tx, function).await?;
                 if !functions::delete(&mut tx, function).await? {
                     return Err(functions::no_function(function));
@@ -89,7 +93,7 @@ impl Registry for SqlRegistry {
     async fn enable(&self, trigger: &TriggerId, enabled: bool) -> Result<(), StoreError> {
         self.db
             .within(async {
-                let mut tx = self.change().await?;
+                let mut tx = self.change(Some(&trigger.function)).await?;
                 if !triggers::enable(&mut tx, trigger, enabled).await? {
                     return Err(StoreError::NotFound(format!(
                         "trigger `{trigger}` does not exist"
@@ -100,22 +104,13 @@ impl Registry for SqlRegistry {
             .await
     }
 
-    async fn counter(&self) -> Result<i64, StoreError> {
-        self.db
-            .within(async {
-                let mut connection = self.db.reader().acquire().await.map_err(Error::from)?;
-                Ok(functions::counter(&mut connection).await?)
-            })
-            .await
-    }
-
-    async fn snapshot(&self) -> Result<RegistrySnapshot, StoreError> {
+    async fn changes(&self, since: i64) -> Result<RegistryChanges, StoreError> {
         self.db
             .within(async {
                 let mut tx = self.db.begin_snapshot().await?;
-                let all = snapshot::read(&mut tx).await?;
+                let changes = changes::since(&mut tx, since).await?;
                 commit(tx).await?;
-                Ok(all)
+                Ok(changes)
             })
             .await
     }
@@ -147,7 +142,7 @@ impl Registry for SqlRegistry {
     async fn add_key(&self, key: AccessKey) -> Result<(), StoreError> {
         self.db
             .within(async {
-                let mut tx = self.change().await?;
+                let mut tx = self.change(None).await?;
                 keys::add(&mut tx, &key).await?;
                 Ok(commit(tx).await?)
             })

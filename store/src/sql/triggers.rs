@@ -122,7 +122,8 @@ pub(crate) fn decode(
     Ok(Trigger { id, spec: row.json(spec)?, enabled: enabled != 0 })
 }
 
-async fn of_function(
+/// The function's triggers, by name.
+pub(crate) async fn of_function(
     tx: &mut AnyConnection,
     function: &FunctionId,
 ) -> Result<BTreeMap<TriggerName, Trigger>, Error> {

@@ -16,5 +16,7 @@ mod queue_race;
 mod queue_ready;
 mod queue_redis;
 mod queue_release;
+mod registries;
 mod registry;
+mod registry_changes;
 mod survive;

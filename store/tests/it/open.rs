@@ -85,7 +85,7 @@ async fn a_path_may_hold_any_character() {
 async fn the_file_is_for_its_owner_only() {
     use std::os::unix::fs::PermissionsExt as _;
     let test = file().await;
-    SqlRegistry::new(test.db.clone()).counter().await.unwrap();
+    SqlRegistry::new(test.db.clone()).ping().await.unwrap();
     let path = test.url.trim_start_matches("sqlite:");
     for name in [path.to_owned(), format!("{path}-wal")] {
         let mode = std::fs::metadata(&name).unwrap().permissions().mode();

@@ -1,67 +1,12 @@
-//! The contract of `Registry`.
-
-use std::time::Duration;
+//! The contract of `Registry`, but for what it tells of changes.
 
 use hanshu_core::ports::{AccessKey, Deployed, Deployment, Registry, StoreError};
-use hanshu_core::{
-    AsyncPolicy, Digest, ErrorKind, FunctionConfig, FunctionId, HttpAuth, Namespace, Qualifier,
-    Secret, Timestamp, Trigger, TriggerId, TriggerSpec,
-};
+use hanshu_core::{ErrorKind, HttpAuth, Qualifier, Secret, TriggerId, TriggerSpec};
 use hanshu_store::SqlRegistry;
 
-use crate::databases::{TestDb, databases};
-
-/// What the database is called, its registry, and what keeps it alive.
-async fn registries() -> Vec<(&'static str, SqlRegistry, TestDb)> {
-    let wrap = |test: TestDb| (test.name, SqlRegistry::new(test.db.clone()), test);
-    databases().await.into_iter().map(wrap).collect()
-}
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(second).unwrap()
-}
-
-fn digest(byte: u8) -> Digest {
-    Digest::from_bytes([byte; 32])
-}
-
-fn function(name: &str) -> FunctionId {
-    FunctionId { namespace: Namespace::default(), name: name.parse().unwrap() }
-}
-
-fn config(memory_mb: u32) -> FunctionConfig {
-    FunctionConfig {
-        runtime: "Python3.10".parse().unwrap(),
-        handler: "index.main_handler".into(),
-        memory_mb,
-        timeout: Duration::from_millis(3500),
-        init_timeout: Duration::from_secs(65),
-        concurrency: Some(10),
-        network: None,
-        async_policy: AsyncPolicy::default(),
-        env: [("GREETING".to_owned(), "héllo 中".to_owned())].into(),
-    }
-}
-
-fn deployment(name: &str, revision: u8, now: i64) -> Deployment {
-    Deployment {
-        function: function(name),
-        config: config(u32::from(revision) * 128),
-        code: digest(revision + 100),
-        revision: digest(revision),
-        triggers: vec![],
-        now: at(now),
-    }
-}
-
-fn trigger(function_name: &str, name: &str, spec: TriggerSpec) -> Trigger {
-    let id = TriggerId { function: function(function_name), name: name.parse().unwrap() };
-    Trigger { id, spec, enabled: true }
-}
-
-fn timer(cron: &str) -> TriggerSpec {
-    TriggerSpec::Timer { cron: cron.into(), timezone: None, argument: "x".into() }
-}
+use crate::registries::{
+    at, config, counter, deployment, digest, everything, function, registries, timer, trigger,
+};
 
 fn http(path: &str, methods: &[&str], key: Option<&str>) -> TriggerSpec {
     TriggerSpec::Http {
@@ -92,8 +37,7 @@ async fn a_deploy_is_what_the_next_snapshot_shows() {
         let asked = Deployment { triggers: triggers.clone(), ..deployment("hello", 1, 10) };
         let done = registry.deploy(asked.clone()).await.unwrap();
         assert!(done.changed && done.removed.is_empty(), "{name}");
-        let all = registry.snapshot().await.unwrap();
-        assert_eq!(all.counter, registry.counter().await.unwrap());
+        let all = everything(&registry).await;
         let [entry] = &all.functions[..] else { panic!("{name}: {all:?}") };
         let (latest, since) = &entry.revisions[0];
         assert_eq!((latest.version, *since), (Qualifier::Latest, at(10)));
@@ -110,20 +54,20 @@ async fn a_deploy_that_changes_nothing_does_not_raise_the_counter() {
         let triggers = vec![trigger("hello", "tick", timer("0 0 * * *"))];
         let asked = Deployment { triggers, ..deployment("hello", 1, 10) };
         registry.deploy(asked.clone()).await.unwrap();
-        let before = registry.counter().await.unwrap();
+        let before = counter(&registry).await;
         let done = registry.deploy(Deployment { now: at(20), ..asked }).await.unwrap();
         assert!(!done.changed, "{name}");
         assert_eq!(done.triggers.len(), 1, "{name}");
-        assert_eq!(registry.counter().await.unwrap(), before, "{name}");
+        assert_eq!(counter(&registry).await, before, "{name}");
     }
 }
 
 #[tokio::test]
 async fn every_change_raises_the_counter() {
     for (name, registry, _db) in registries().await {
-        let mut last = registry.counter().await.unwrap();
+        let mut last = counter(&registry).await;
         let mut raised = async |what: &str| {
-            let now = registry.counter().await.unwrap();
+            let now = counter(&registry).await;
             assert!(last < now, "{name}: {what} left the counter at {last}");
             last = now;
         };
@@ -157,7 +101,7 @@ async fn triggers_gone_from_a_deploy_are_removed() {
         let done = registry.deploy(next).await.unwrap();
         assert!(!done.changed, "neither code nor configuration: {name}");
         assert_eq!(done.removed, [triggers[0].id.clone()], "{name}");
-        let all = registry.snapshot().await.unwrap();
+        let all = everything(&registry).await;
         assert_eq!(all.functions[0].triggers, [changed], "{name}");
     }
 }
@@ -188,7 +132,7 @@ async fn an_http_route_has_one_owner() {
         assert!(error.to_string().contains("default/first"), "{name}: {error}");
         let any = deploy_route(&registry, "second", "/orders/{id}", &[]).await;
         assert_eq!(any.unwrap_err().kind(), ErrorKind::Conflict, "{name}");
-        let all = registry.snapshot().await.unwrap();
+        let all = everything(&registry).await;
         assert_eq!(all.functions.len(), 1, "a refused deploy leaves nothing: {name}");
         deploy_route(&registry, "second", "/orders/{id}", &["DELETE"]).await.unwrap();
         registry.delete(&function("first")).await.unwrap();
@@ -228,13 +172,13 @@ async fn publishing_makes_versions_from_one() {
         registry.deploy(deployment("hello", 1, 10)).await.unwrap();
         let one = registry.publish(&hello, at(11)).await.unwrap();
         assert_eq!((one.version, one.digest), (Qualifier::Version(1), digest(1)), "{name}");
-        let counter = registry.counter().await.unwrap();
+        let before = counter(&registry).await;
         let same = registry.publish(&hello, at(12)).await.unwrap();
         assert_eq!(same.version, Qualifier::Version(1), "nothing new to publish: {name}");
-        assert_eq!(registry.counter().await.unwrap(), counter, "{name}");
+        assert_eq!(counter(&registry).await, before, "{name}");
         registry.deploy(deployment("hello", 2, 13)).await.unwrap();
         registry.publish(&hello, at(14)).await.unwrap();
-        let all = registry.snapshot().await.unwrap();
+        let all = everything(&registry).await;
         let shown: Vec<_> = all.functions[0]
             .revisions
             .iter()
@@ -264,7 +208,7 @@ async fn what_is_not_there_is_not_found() {
             assert_eq!(error.kind(), ErrorKind::NotFound, "{name}: {error}");
             assert!(error.to_string().contains("default/absent"), "{name}: {error}");
         }
-        assert_eq!(registry.counter().await.unwrap(), 0, "{name}");
+        assert_eq!(counter(&registry).await, 0, "{name}");
         assert_eq!(registry.revision(&absent, &digest(1)).await.unwrap(), None, "{name}");
     }
 }
@@ -301,10 +245,10 @@ async fn a_deleted_function_leaves_nothing() {
         registry.deploy(asked.clone()).await.unwrap();
         registry.publish(&hello, at(11)).await.unwrap();
         registry.delete(&hello).await.unwrap();
-        assert!(registry.snapshot().await.unwrap().functions.is_empty(), "{name}");
+        assert!(everything(&registry).await.functions.is_empty(), "{name}");
         assert_eq!(registry.revision(&hello, &digest(1)).await.unwrap(), None, "{name}");
         registry.deploy(Deployment { now: at(20), ..asked }).await.unwrap();
-        let all = registry.snapshot().await.unwrap();
+        let all = everything(&registry).await;
         assert_eq!(all.functions[0].revisions.len(), 1, "no old version comes back: {name}");
         assert_eq!(all.functions[0].row.created_at, at(20), "{name}");
     }
@@ -326,7 +270,7 @@ async fn access_keys_are_kept_and_never_replaced() {
 async fn a_snapshot_under_deploys_is_of_one_moment() {
     for (name, registry, _db) in registries().await {
         registry.deploy(deployment("hello", 1, 1)).await.unwrap();
-        let start = registry.counter().await.unwrap();
+        let start = counter(&registry).await;
         let deploying = async {
             for turn in 1..=20u8 {
                 registry.deploy(deployment("hello", 1 + turn, i64::from(turn))).await.unwrap();
@@ -334,7 +278,7 @@ async fn a_snapshot_under_deploys_is_of_one_moment() {
         };
         let reading = async {
             for _ in 0..20 {
-                let all = registry.snapshot().await.unwrap();
+                let all = everything(&registry).await;
                 let turn = u8::try_from(all.counter - start).unwrap();
                 let (latest, _) = &all.functions[0].revisions[0];
                 assert_eq!(latest.digest, digest(1 + turn), "{name}");

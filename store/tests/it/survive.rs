@@ -30,7 +30,7 @@ async fn connections_that_the_server_ended_are_made_again() {
     for _ in 0..3 {
         registry.ping().await.unwrap();
         assert!(0 < end_connections(&url, &application).await);
-        registry.counter().await.unwrap();
+        registry.changes(0).await.unwrap();
     }
 }
 
@@ -40,14 +40,14 @@ async fn while_the_server_is_away_every_use_says_so_and_then_goes_on() {
     let mut proxy = Proxy::start(&url, 0).await;
     let options = DbOptions { acquire_timeout: Duration::from_millis(500), ..DbOptions::default() };
     let registry = SqlRegistry::new(Db::open_with(&proxy.url, &options).await.unwrap());
-    let counter = registry.counter().await.unwrap();
+    let before = registry.changes(0).await.unwrap();
     let port = proxy.stop().await;
     for _ in 0..3 {
-        let error = registry.snapshot().await.unwrap_err();
+        let error = registry.changes(0).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     }
     proxy = Proxy::start(&url, port).await;
-    assert_eq!(registry.counter().await.unwrap(), counter);
+    assert_eq!(registry.changes(0).await.unwrap(), before);
     proxy.stop().await;
 }
 

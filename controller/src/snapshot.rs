@@ -1,0 +1,153 @@
+//! What is live at one moment: immutable, and cheap to make from the one before.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use hanshu_core::ports::{FunctionEntry, RegistrySnapshot};
+use hanshu_core::{Digest, FunctionId, FunctionName, Namespace, Qualifier, Revision, Triggers};
+
+/// Everything that is live at one moment.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// The registry's counter.
+    pub counter: i64,
+    /// Namespaces without a function are left out. A snapshot that follows on another shares with
+    /// it every namespace and function that is the same.
+    functions: HashMap<Namespace, Arc<HashMap<FunctionName, Arc<Live>>>>,
+    /// All triggers of all functions, enabled or not.
+    pub triggers: Triggers,
+}
+
+/// One function in the snapshot.
+#[derive(Debug)]
+pub(crate) struct Live {
+    id: FunctionId,
+    entry: FunctionEntry,
+    pub(crate) latest: Option<Arc<Revision>>,
+    pub(crate) versions: HashMap<u32, Arc<Revision>>,
+    /// Of `latest` and of each version.
+    digests: Vec<Digest>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(read: RegistrySnapshot) -> Self {
+        let mut functions: HashMap<Namespace, HashMap<FunctionName, Arc<Live>>> = HashMap::new();
+        let mut triggers = Vec::new();
+        for entry in read.functions {
+            let Some((first, _)) = entry.revisions.first() else { continue };
+            let id = first.function.clone();
+            triggers.extend(entry.triggers.iter().cloned());
+            let live = Arc::new(Live::new(id.clone(), entry));
+            functions.entry(id.namespace).or_default().insert(id.name, live);
+        }
+        let functions = functions.into_iter().map(|(namespace, all)| (namespace, Arc::new(all)));
+        let (counter, functions) = (read.counter, functions.collect());
+        Self { counter, functions, triggers: triggers.into() }
+    }
+
+    /// This one, but for some functions, which are as given; `None` for one that is gone.
+    pub(crate) fn with(
+        &self,
+        counter: i64,
+        changed: Vec<(FunctionId, Option<FunctionEntry>)>,
+    ) -> Self {
+        let triggers = changed.iter().map(|(id, entry)| {
+            let triggers = entry.as_ref().map_or(&[][..], |entry| &entry.triggers);
+            (id, triggers)
+        });
+        let triggers = self.triggers.with(triggers);
+        let mut functions = self.functions.clone();
+        for (id, entry) in changed {
+            // Copied at the first change of the namespace; after that it is ours.
+            let of = Arc::make_mut(functions.entry(id.namespace.clone()).or_default());
+            match entry {
+                Some(entry) => of.insert(id.name.clone(), Arc::new(Live::new(id, entry))),
+                None => of.remove(&id.name),
+            };
+        }
+        functions.retain(|_, of| !of.is_empty());
+        Self { counter, functions, triggers }
+    }
+
+    pub(crate) fn find(&self, namespace: &Namespace, name: &FunctionName) -> Option<&Arc<Live>> {
+        self.functions.get(namespace)?.get(name)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Live>> {
+        self.functions.values().flat_map(|of| of.values())
+    }
+
+    /// One function with everything that belongs to it.
+    pub fn function(&self, id: &FunctionId) -> Option<&FunctionEntry> {
+        self.find(&id.namespace, &id.name).map(|live| &live.entry)
+    }
+
+    /// All functions of a namespace, ordered by name; of all namespaces without one.
+    pub fn list(&self, namespace: Option<&Namespace>) -> Vec<&FunctionEntry> {
+        let wanted = |live: &&Arc<Live>| namespace.is_none_or(|only| *only == live.id.namespace);
+        let mut all: Vec<_> = self.all().filter(wanted).collect();
+        all.sort_by_key(|live| &live.id);
+        all.into_iter().map(|live| &live.entry).collect()
+    }
+
+    /// The packages of every live revision.
+    pub fn packages(&self) -> Vec<Digest> {
+        let codes: BTreeSet<_> = self.live().map(|revision| &revision.code).collect();
+        codes.into_iter().cloned().collect()
+    }
+
+    /// Every live revision of every function.
+    pub fn live(&self) -> impl Iterator<Item = &Arc<Revision>> {
+        self.all().flat_map(|live| live.latest.iter().chain(live.versions.values()))
+    }
+
+    /// Every function, with the digests of its live revisions: pools of others are retired.
+    pub fn revisions(&self) -> impl Iterator<Item = (&FunctionId, &[Digest])> {
+        self.all().map(|live| (&live.id, &live.digests[..]))
+    }
+
+    /// As [`Self::revisions`], but only functions that are not as they were in an older snapshot,
+    /// with no digest for those that are gone.
+    pub fn revisions_since<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> impl Iterator<Item = (&'a FunctionId, &'a [Digest])> {
+        let new = self.unlike(before).map(|live| (&live.id, &live.digests[..]));
+        let gone = before.unlike(self).filter(|old| self.function(&old.id).is_none());
+        new.chain(gone.map(|old| (&old.id, &[][..])))
+    }
+
+    /// The functions that are not the same in the other one.
+    fn unlike<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Arc<Live>> {
+        let apart = self.functions.iter().filter_map(|(namespace, of)| {
+            let others = other.functions.get(namespace);
+            (!others.is_some_and(|others| Arc::ptr_eq(of, others))).then_some((of, others))
+        });
+        apart.flat_map(|(of, others)| {
+            of.values().filter(move |live| {
+                let same = others.and_then(|others| others.get(&live.id.name));
+                !same.is_some_and(|same| Arc::ptr_eq(live, same))
+            })
+        })
+    }
+}
+
+impl Live {
+    fn new(id: FunctionId, entry: FunctionEntry) -> Self {
+        let mut latest = None;
+        let mut versions = HashMap::new();
+        for (revision, _) in &entry.revisions {
+            let shared = Arc::new(revision.clone());
+            match revision.version {
+                Qualifier::Latest => latest = Some(shared),
+                Qualifier::Version(number) => drop(versions.insert(number, shared)),
+            }
+        }
+        let digests = entry.revisions.iter().map(|(revision, _)| revision.digest.clone()).collect();
+        Self { id, entry, latest, versions, digests }
+    }
+}
+
+#[cfg(test)]
+#[path = "snapshot_tests.rs"]
+mod tests;
