@@ -295,6 +295,14 @@ impl Stems {
         shelves.starts.get(PASSED_BY - 1).filter(|_| short).copied()
     }
 
+    /// MiB that a stem cell of the kind that was used last lacks to a function's sandbox.
+    fn growth_mb(&self) -> u64 {
+        let shelves = self.lock();
+        let used = shelves.by_kind.iter().filter(|(_, stock)| stock.demand.last.is_some());
+        let last = used.max_by_key(|(_, stock)| stock.demand.last);
+        last.map_or(0, |(kind, _)| u64::from(kind.memory_mb).saturating_sub(kind.stem_mb()))
+    }
+
     /// Still so.
     fn stays_short_of_room(&self) {
         self.lock().short = Some(Instant::now());

@@ -98,6 +98,7 @@ impl Pool {
             concurrency: None,
             waiting_max: usize::try_from(options.waiting_max).unwrap_or(usize::MAX),
             starts_max: options.starts_max(),
+            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             target_wait: options.target_wait(),
             keep_alive: options.keep_alive(),
         };

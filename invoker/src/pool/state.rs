@@ -373,7 +373,7 @@ impl State {
         if self.waiting == 0 || self.stopping || !self.has_free_run() {
             return;
         }
-        let Rules { concurrency, starts_max, target_wait, .. } = self.rules;
+        let Rules { concurrency, starts_max, .. } = self.rules;
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let sandboxes = lane.starting + lane.busy + lane.idle.len();
         let limit = concurrency.map_or(usize::MAX, |limit| limit as usize);
@@ -381,7 +381,7 @@ impl State {
         if free == 0 {
             return;
         }
-        let needed = lane.needed(now, target_wait, starts_max);
+        let needed = lane.needed(now, &self.rules);
         let wanted = free.min(needed.saturating_sub(lane.starting));
         lane.starting += wanted;
         self.starting += wanted;

@@ -32,6 +32,7 @@ pub(crate) async fn run(node: Arc<Node>) {
             break;
         }
         discard(&node, stems.useless());
+        keep_room(&node);
         while !stems.is_start_under_way()
             && let Ok(maker) = Arc::clone(&makers).try_acquire_owned()
             && let Some(kind) = stems.begin()
@@ -45,6 +46,16 @@ pub(crate) async fn run(node: Arc<Node>) {
         }
     }
     discard(&node, stems.close());
+}
+
+/// Where starts have had to wait for room lately, keeps free what the next stem cell needs to
+/// become a function's sandbox.
+fn keep_room(node: &Arc<Node>) {
+    let stems = &node.launcher.stems;
+    let Some(before) = stems.may_replace() else { return };
+    if 0 < node.admission.missing(stems.growth_mb()) && node.evict_idle_since(before) {
+        stems.stays_short_of_room();
+    }
 }
 
 /// Makes one, or rests for a while.

@@ -16,7 +16,7 @@ const MEMORY_OF_USE: Duration = Duration::from_secs(600);
 pub(super) struct Demand {
     /// Cold starts a second, on average, at `last`.
     rate: f64,
-    last: Option<Instant>,
+    pub(super) last: Option<Instant>,
     /// Whether there are functions of this kind.
     pub(super) expected: bool,
 }

@@ -8,6 +8,10 @@ use tokio::time::Instant;
 /// Events that take longer are too few to count between two starts; what they tell is how long
 /// they took.
 const SHORT: Duration = Duration::from_millis(25);
+/// Events that take less, the wait for a processor included, keep the machine busy with few
+/// sandboxes: so many for each processor. Rates of so many events are too alike to tell more.
+const TINY: Duration = Duration::from_millis(1);
+const TINY_SANDBOXES: usize = 2;
 /// Counting takes so long at least, and so many times the time of an event.
 const COUNT_FOR: Duration = Duration::from_millis(100);
 const COUNT_EVENTS: u32 = 10;
@@ -40,6 +44,8 @@ pub(super) struct Look {
     pub(super) now: Instant,
     /// Sandboxes that are up.
     pub(super) up: usize,
+    /// The machine's processors.
+    pub(super) cores: usize,
     /// Since when there has been a line.
     pub(super) line_since: Instant,
     /// How long an event keeps its sandbox, on average.
@@ -96,7 +102,10 @@ impl Climb {
     /// Whether another step up may be made. Asked again and again while there is a line and no
     /// start is under way: it takes some time to tell.
     pub(super) fn goes_on(&mut self, look: Look) -> bool {
-        let Look { now, up, service, .. } = look;
+        let Look { now, up, service, cores, .. } = look;
+        if service < TINY && TINY_SANDBOXES * cores <= up {
+            return false;
+        }
         if self.peak.is_some_and(|peak| peak.holds(now, up, service)) {
             return false;
         }
@@ -134,7 +143,7 @@ impl Climb {
     /// events are not counted: while there is a line all sandboxes are in use, so what they do
     /// follows from how long an event takes.
     fn rate(&mut self, look: Look) -> Seen {
-        let Look { now, up, line_since, service, patience } = look;
+        let Look { now, up, line_since, service, patience, .. } = look;
         let fits = |mark: &Mark| mark.sandboxes == up && line_since <= mark.at;
         let Some(mark) = self.mark.filter(fits) else {
             self.mark = Some(Mark { at: now, served: self.served, sandboxes: up });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::climb::{Climb, Look};
-use super::words::{SandboxKey, WaiterId};
+use super::words::{Rules, SandboxKey, WaiterId};
 
 /// A line that moves, but stands for so many times a cold start, is worth a try with one more
 /// sandbox: what the start costs is won back if the line stays.
@@ -89,8 +89,9 @@ impl Lane {
         true
     }
 
-    /// How many starts its waiters justify, of which `most` may be under way.
-    pub(super) fn needed(&mut self, now: Instant, target_wait: Duration, most: usize) -> usize {
+    /// How many starts its waiters justify, of which the rules say how many may be under way.
+    pub(super) fn needed(&mut self, now: Instant, rules: &Rules) -> usize {
+        let Rules { target_wait, starts_max: most, cores, .. } = *rules;
         if self.busy == 0 && self.idle.is_empty() {
             // Nobody will ever come back: one at once; how many more, the first one will show.
             return self.waiters.len().min(1);
@@ -121,7 +122,8 @@ impl Lane {
         // One step at a time, so that each can be measured.
         let up = self.busy + self.idle.len();
         let Some(line_since) = self.line_since.filter(|_| self.starting == 0) else { return 0 };
-        let look = Look { now, up, line_since, service, patience: cold_start * LOOK_STARTS };
+        let patience = cold_start * LOOK_STARTS;
+        let look = Look { now, up, cores, line_since, service, patience };
         if self.climb.goes_on(look) { more } else { 0 }
     }
 

@@ -10,6 +10,7 @@ const RULES: Rules = Rules {
     concurrency: None,
     waiting_max: 5,
     starts_max: 2,
+    cores: 2,
     target_wait: Duration::from_millis(20),
     keep_alive: Duration::from_secs(300),
 };

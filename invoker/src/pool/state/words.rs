@@ -101,6 +101,8 @@ pub(crate) struct Rules {
     pub(crate) waiting_max: usize,
     /// Starts under way at once.
     pub(crate) starts_max: usize,
+    /// The machine's processors.
+    pub(crate) cores: usize,
     /// A wait that is worth another sandbox, unless a cold start takes less.
     pub(crate) target_wait: Duration,
     /// How long idle sandboxes are kept.
