@@ -6,17 +6,23 @@ use std::sync::Arc;
 use hanshu_core::ports::{FunctionEntry, RegistrySnapshot};
 use hanshu_core::{Digest, FunctionId, FunctionName, Namespace, Qualifier, Revision, Triggers};
 
+/// A namespace's functions are in so many parts: a change copies one of them.
+const PARTS: usize = 32;
+
 /// Everything that is live at one moment.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// The registry's counter.
     pub counter: i64,
     /// Namespaces without a function are left out. A snapshot that follows on another shares with
-    /// it every namespace and function that is the same.
-    functions: HashMap<Namespace, Arc<HashMap<FunctionName, Arc<Live>>>>,
+    /// it every namespace, part and function that is the same.
+    functions: HashMap<Namespace, Arc<Parts>>,
     /// All triggers of all functions, enabled or not.
     pub triggers: Triggers,
 }
+
+type Parts = [Arc<Part>; PARTS];
+type Part = HashMap<FunctionName, Arc<Live>>;
 
 /// One function in the snapshot.
 #[derive(Debug)]
@@ -31,18 +37,15 @@ pub(crate) struct Live {
 
 impl Snapshot {
     pub(crate) fn new(read: RegistrySnapshot) -> Self {
-        let mut functions: HashMap<Namespace, HashMap<FunctionName, Arc<Live>>> = HashMap::new();
+        let mut functions = HashMap::new();
         let mut triggers = Vec::new();
         for entry in read.functions {
             let Some((first, _)) = entry.revisions.first() else { continue };
             let id = first.function.clone();
             triggers.extend(entry.triggers.iter().cloned());
-            let live = Arc::new(Live::new(id.clone(), entry));
-            functions.entry(id.namespace).or_default().insert(id.name, live);
+            part_mut(&mut functions, &id).insert(id.name.clone(), Arc::new(Live::new(id, entry)));
         }
-        let functions = functions.into_iter().map(|(namespace, all)| (namespace, Arc::new(all)));
-        let (counter, functions) = (read.counter, functions.collect());
-        Self { counter, functions, triggers: triggers.into() }
+        Self { counter: read.counter, functions, triggers: triggers.into() }
     }
 
     /// This one, but for some functions, which are as given; `None` for one that is gone.
@@ -58,23 +61,22 @@ impl Snapshot {
         let triggers = self.triggers.with(triggers);
         let mut functions = self.functions.clone();
         for (id, entry) in changed {
-            // Copied at the first change of the namespace; after that it is ours.
-            let of = Arc::make_mut(functions.entry(id.namespace.clone()).or_default());
+            let part = part_mut(&mut functions, &id);
             match entry {
-                Some(entry) => of.insert(id.name.clone(), Arc::new(Live::new(id, entry))),
-                None => of.remove(&id.name),
+                Some(entry) => part.insert(id.name.clone(), Arc::new(Live::new(id, entry))),
+                None => part.remove(&id.name),
             };
         }
-        functions.retain(|_, of| !of.is_empty());
+        functions.retain(|_, parts| parts.iter().any(|part| !part.is_empty()));
         Self { counter, functions, triggers }
     }
 
     pub(crate) fn find(&self, namespace: &Namespace, name: &FunctionName) -> Option<&Arc<Live>> {
-        self.functions.get(namespace)?.get(name)
+        self.functions.get(namespace)?[part_of(name)].get(name)
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Live>> {
-        self.functions.values().flat_map(|of| of.values())
+        self.functions.values().flat_map(|parts| &**parts).flat_map(|part| part.values())
     }
 
     /// One function with everything that belongs to it.
@@ -119,17 +121,35 @@ impl Snapshot {
 
     /// The functions that are not the same in the other one.
     fn unlike<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Arc<Live>> {
-        let apart = self.functions.iter().filter_map(|(namespace, of)| {
+        let parts = self.functions.iter().flat_map(|(namespace, parts)| {
             let others = other.functions.get(namespace);
-            (!others.is_some_and(|others| Arc::ptr_eq(of, others))).then_some((of, others))
+            let other = move |at: usize| others.map(|others| &others[at]);
+            parts.iter().enumerate().map(move |(at, part)| (part, other(at)))
         });
-        apart.flat_map(|(of, others)| {
-            of.values().filter(move |live| {
-                let same = others.and_then(|others| others.get(&live.id.name));
+        let apart = parts.filter(|(part, other)| !other.is_some_and(|o| Arc::ptr_eq(part, o)));
+        apart.flat_map(|(part, other)| {
+            part.values().filter(move |live| {
+                let same = other.and_then(|other| other.get(&live.id.name));
                 !same.is_some_and(|same| Arc::ptr_eq(live, same))
             })
         })
     }
+}
+
+/// Which part a function is in: the upper bits of its name's FNV-1a hash.
+fn part_of(name: &FunctionName) -> usize {
+    let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    let hash = name.as_str().bytes().fold(0x811c_9dc5, step);
+    (hash >> 16) as usize % PARTS
+}
+
+/// The part that a function belongs into, copied if another snapshot has it too.
+fn part_mut<'a>(
+    functions: &'a mut HashMap<Namespace, Arc<Parts>>,
+    id: &FunctionId,
+) -> &'a mut Part {
+    let parts = Arc::make_mut(functions.entry(id.namespace.clone()).or_default());
+    Arc::make_mut(&mut parts[part_of(&id.name)])
 }
 
 impl Live {
