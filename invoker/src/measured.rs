@@ -36,6 +36,7 @@ impl Decisions {
             concurrency: None,
             waiting_max: 1_000,
             starts_max: 1_000,
+            cores: 2,
             target_wait: Duration::ZERO,
             keep_alive: Duration::from_secs(300),
         };

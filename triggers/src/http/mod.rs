@@ -9,3 +9,4 @@ pub(crate) mod pattern;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 pub mod route;
+mod tree;

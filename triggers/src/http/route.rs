@@ -11,12 +11,14 @@ use subtle::ConstantTimeEq;
 use tracing::warn;
 
 use super::pattern::{Pattern, Segment};
+use super::tree::Tree;
 
 /// The routes of all enabled HTTP triggers. Immutable.
 #[derive(Debug, Default)]
 pub struct RouteTable {
-    /// The best first, so that the first that fits wins.
+    /// In order of their ids.
     routes: Vec<Arc<Route>>,
+    tree: Tree,
 }
 
 /// One HTTP trigger.
@@ -32,8 +34,8 @@ pub struct Route {
     pub auth: HttpAuth,
     /// The key where `auth` asks for one.
     pub key: Option<Secret>,
-    pattern: Pattern,
-    rank: Rank,
+    pub(super) pattern: Pattern,
+    pub(super) rank: Rank,
 }
 
 /// Literal bytes, the most first; then literals before names, from the left.
@@ -81,8 +83,8 @@ impl RouteTable {
     }
 
     fn sorted(mut routes: Vec<Arc<Route>>) -> Self {
-        routes.sort_by(|a, b| a.rank.cmp(&b.rank).then_with(|| a.id.cmp(&b.id)));
-        Self { routes }
+        routes.sort_by(|a, b| a.id.cmp(&b.id));
+        Self { tree: Tree::new(&routes), routes }
     }
 
     /// How many there are.
@@ -100,19 +102,20 @@ impl RouteTable {
     /// among the triggers of that path.
     pub fn find(&self, method: &str, raw_path: &str) -> Lookup {
         let Some(path) = segments(raw_path) else { return Lookup::BadPath };
-        let Some(best) = self.routes.iter().find(|route| route.pattern.fits(&path)) else {
+        let same = self.tree.best(&path);
+        if same.is_empty() {
             return Lookup::NotFound;
-        };
-        let same = || self.routes.iter().filter(|r| r.pattern.same_shape(&best.pattern));
+        }
         let takes = |route: &Route| route.methods.iter().any(|m| m == method);
         // A trigger that names the method comes before one that takes any.
-        let found = same().find(|r| takes(r)).or_else(|| same().find(|r| r.methods.is_empty()));
+        let any = || same.iter().find(|route| route.methods.is_empty());
+        let found = same.iter().find(|route| takes(route)).or_else(any);
         match found {
             Some(route) => Lookup::Found(RouteMatch {
                 route: route.clone(),
                 parameters: route.pattern.values(&path),
             }),
-            None => Lookup::MethodNotAllowed(allow(same())),
+            None => Lookup::MethodNotAllowed(allow(same)),
         }
     }
 
@@ -120,10 +123,9 @@ impl RouteTable {
     /// Empty means any.
     pub fn methods(&self, raw_path: &str) -> Option<Vec<String>> {
         let path = segments(raw_path)?;
-        let best = self.routes.iter().find(|route| route.pattern.fits(&path))?;
-        let same = || self.routes.iter().filter(|r| r.pattern.same_shape(&best.pattern));
-        let any = same().any(|route| route.methods.is_empty());
-        Some(if any { Vec::new() } else { allow(same()) })
+        let same = Some(self.tree.best(&path)).filter(|same| !same.is_empty())?;
+        let any = same.iter().any(|route| route.methods.is_empty());
+        Some(if any { Vec::new() } else { allow(same) })
     }
 }
 
@@ -164,8 +166,9 @@ fn rank(pattern: &Pattern) -> Rank {
     (Reverse(pattern.literal_bytes()), names.collect())
 }
 
-fn allow<'a>(routes: impl Iterator<Item = &'a Arc<Route>>) -> Vec<String> {
-    let mut methods: Vec<_> = routes.flat_map(|route| route.methods.iter().cloned()).collect();
+fn allow(routes: &[Arc<Route>]) -> Vec<String> {
+    let mut methods: Vec<_> =
+        routes.iter().flat_map(|route| route.methods.iter().cloned()).collect();
     methods.sort();
     methods.dedup();
     methods
@@ -324,6 +327,23 @@ mod tests {
                 return Err(TestCaseError::fail("not found"));
             };
             prop_assert_eq!(&found.parameters[0].1, &value);
+        }
+
+        /// The tree finds what a look at every route finds.
+        #[test]
+        fn the_best_of_all_that_fit_is_found(
+            patterns in proptest::collection::vec("(/(a|bb|\\{x\\})){1}(/(a|bb|\\{y\\})){0,2}/?", 0..12),
+            path in "(/(a|bb|c)){1,3}/?",
+        ) {
+            let named = |(number, path): (usize, &String)| trigger(&format!("t{number}"), path, &[]);
+            let table = RouteTable::compile(&patterns.iter().enumerate().map(named).collect::<Vec<_>>());
+            let fits = |route: &&Arc<Route>| route.pattern.fits(&segments(&path).unwrap());
+            let best = table.routes.iter().filter(fits).min_by(|a, b| a.rank.cmp(&b.rank));
+            let found = match table.find("GET", &path) {
+                Lookup::Found(found) => Some(found.route.id.clone()),
+                _ => None,
+            };
+            prop_assert_eq!(found, best.map(|route| route.id.clone()));
         }
 
         /// No path makes it panic.
