@@ -226,8 +226,9 @@ impl State {
         let granted = self.sandboxes.get(&key).and_then(|sandbox| sandbox.granted);
         let Some(id) = self.no_longer_used(key) else { return };
         if let (Some(granted), Some(lane)) = (granted, self.lanes.get_mut(&id)) {
-            lane.service = average(lane.service, now.saturating_duration_since(granted));
-            lane.climb.served();
+            let took = now.saturating_duration_since(granted);
+            lane.service = average(lane.service, took);
+            lane.climb.served(took);
         }
         if healthy {
             self.settle(now, key, now, todo);

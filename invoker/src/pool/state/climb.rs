@@ -12,6 +12,8 @@ const SHORT: Duration = Duration::from_millis(25);
 /// sandboxes: so many for each processor. Rates of so many events are too alike to tell more.
 const TINY: Duration = Duration::from_millis(1);
 const TINY_SANDBOXES: usize = 2;
+/// An event counts as one of at most four times the typical time, and of so much more.
+const OUTLIER: Duration = Duration::from_micros(100);
 /// Counting takes so long at least, and so many times the time of an event.
 const COUNT_FOR: Duration = Duration::from_millis(100);
 const COUNT_EVENTS: u32 = 10;
@@ -29,6 +31,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_sec
 #[derive(Debug, Default)]
 pub(super) struct Climb {
     served: u64,
+    /// How long an event keeps its sandbox, but for those few that take much longer.
+    typical: Option<Duration>,
     mark: Option<Mark>,
     before: Option<Rate>,
     /// Looks in a row that saw no gain.
@@ -48,8 +52,6 @@ pub(super) struct Look {
     pub(super) cores: usize,
     /// Since when there has been a line.
     pub(super) line_since: Instant,
-    /// How long an event keeps its sandbox, on average.
-    pub(super) service: Duration,
     /// Nobody waits longer for long events to tell.
     pub(super) patience: Duration,
 }
@@ -94,18 +96,19 @@ impl Climb {
         if self.rising { most } else { 1 }
     }
 
-    /// An event gave its sandbox back.
-    pub(super) fn served(&mut self) {
+    /// An event gave its sandbox back, after this time.
+    pub(super) fn served(&mut self, took: Duration) {
         self.served += 1;
+        // One that the machine kept waiting does not make the function another.
+        let next = |typical: Duration| (typical * 15 + took.min(typical * 4 + OUTLIER)) / 16;
+        self.typical = Some(self.typical.map_or(took, next));
     }
 
     /// Whether another step up may be made. Asked again and again while there is a line and no
     /// start is under way: it takes some time to tell.
     pub(super) fn goes_on(&mut self, look: Look) -> bool {
-        let Look { now, up, service, cores, .. } = look;
-        if service < TINY && TINY_SANDBOXES * cores <= up {
-            return false;
-        }
+        let Look { now, up, cores, .. } = look;
+        let service = self.typical.unwrap_or_default();
         if self.peak.is_some_and(|peak| peak.holds(now, up, service)) {
             return false;
         }
@@ -114,6 +117,9 @@ impl Climb {
             Seen::Nothing => return true,
             Seen::TooLittle => return false,
         };
+        if up as f64 / per_s < TINY.as_secs_f64() && TINY_SANDBOXES * cores <= up {
+            return false;
+        }
         let step = self.before.filter(|before| before.sandboxes < up && 0.0 < before.per_s);
         let worth = step.is_none_or(|before| {
             let ideal = up as f64 / before.sandboxes as f64 - 1.0;
@@ -143,7 +149,8 @@ impl Climb {
     /// events are not counted: while there is a line all sandboxes are in use, so what they do
     /// follows from how long an event takes.
     fn rate(&mut self, look: Look) -> Seen {
-        let Look { now, up, line_since, service, patience, .. } = look;
+        let Look { now, up, line_since, patience, .. } = look;
+        let service = self.typical.unwrap_or_default();
         let fits = |mark: &Mark| mark.sandboxes == up && line_since <= mark.at;
         let Some(mark) = self.mark.filter(fits) else {
             self.mark = Some(Mark { at: now, served: self.served, sandboxes: up });

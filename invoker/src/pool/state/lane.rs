@@ -16,6 +16,8 @@ const LOOK_STARTS: u32 = 4;
 /// A line does not move when nobody was granted a sandbox for so many times an event's time, and
 /// for a cold start's.
 const STUCK_EVENTS: u32 = 4;
+/// The machine itself may stand still for as long: with a stem cell, a cold start takes less.
+const STUCK_MIN: Duration = Duration::from_millis(200);
 
 /// A moment without a line takes so many times its length off how long the line has stood: callers
 /// who are answered together are back together, but a line that is there for less than nine tenths
@@ -108,7 +110,7 @@ impl Lane {
         let stood =
             self.line_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         let stuck = self.last_grant.map_or(Duration::ZERO, |last| waited(&last));
-        if 0 < long && cold_start.max(service * STUCK_EVENTS) <= stuck {
+        if 0 < long && cold_start.max(service * STUCK_EVENTS).max(STUCK_MIN) <= stuck {
             // The line does not move: its events take longer than those before.
             return long;
         }
@@ -123,7 +125,7 @@ impl Lane {
         let up = self.busy + self.idle.len();
         let Some(line_since) = self.line_since.filter(|_| self.starting == 0) else { return 0 };
         let patience = cold_start * LOOK_STARTS;
-        let look = Look { now, up, cores, line_since, service, patience };
+        let look = Look { now, up, cores, line_since, patience };
         if self.climb.goes_on(look) { more } else { 0 }
     }
 

@@ -188,6 +188,24 @@ fn a_trivial_function_gets_as_many_sandboxes_as_serve_best_and_few_more() {
     }
 }
 
+/// Where a cold start takes no time, a machine that stands still for a moment looks like a line that
+/// does not move, and its events like long ones.
+#[test]
+fn a_machine_that_stands_still_for_moments_gets_no_sandbox_for_each() {
+    for event in [0.000_1, 0.000_3] {
+        let machine = Machine { start: (0.002, 0.003), event: (event, 0.0), ..MACHINE };
+        let mut load = Load::new(machine, LONG_LINE);
+        for _ in 0..64 {
+            load.call();
+        }
+        for moment in [0.008, 0.03, 0.1].into_iter().cycle().take(60) {
+            load.run(load.now + 0.25);
+            load.now += moment;
+        }
+        assert!(load.started <= 4, "{event} s: {} started", load.started);
+    }
+}
+
 /// Clients and machines hesitate: a line that is away for a moment now and then still stands, one
 /// that comes and goes does not.
 #[test]
