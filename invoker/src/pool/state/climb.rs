@@ -104,6 +104,14 @@ impl Climb {
         self.typical = Some(self.typical.map_or(took, next));
     }
 
+    /// How many more sandboxes may be of use, as short as events are.
+    pub(super) fn of_use(&self, up: usize, cores: usize) -> usize {
+        match self.typical {
+            Some(typical) if typical < TINY => (TINY_SANDBOXES * cores).saturating_sub(up),
+            Some(_) | None => usize::MAX,
+        }
+    }
+
     /// Whether another step up may be made. Asked again and again while there is a line and no
     /// start is under way: it takes some time to tell.
     pub(super) fn goes_on(&mut self, look: Look) -> bool {

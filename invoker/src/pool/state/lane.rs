@@ -18,6 +18,8 @@ const LOOK_STARTS: u32 = 4;
 const STUCK_EVENTS: u32 = 4;
 /// The machine itself may stand still for as long: with a stem cell, a cold start takes less.
 const STUCK_MIN: Duration = Duration::from_millis(200);
+/// The same for a function that has as many sandboxes as its events can use.
+const STUCK_ENOUGH: Duration = Duration::from_secs(1);
 
 /// A moment without a line takes so many times its length off how long the line has stood: callers
 /// who are answered together are back together, but a line that is there for less than nine tenths
@@ -110,19 +112,24 @@ impl Lane {
         let stood =
             self.line_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         let stuck = self.last_grant.map_or(Duration::ZERO, |last| waited(&last));
-        if 0 < long && cold_start.max(service * STUCK_EVENTS).max(STUCK_MIN) <= stuck {
+        let up = self.busy + self.idle.len();
+        let (still, room) = match self.climb.of_use(up, cores) {
+            0 => (STUCK_ENOUGH, most),
+            more => (STUCK_MIN, more),
+        };
+        let long = long.min(room);
+        if 0 < long && cold_start.max(service * STUCK_EVENTS).max(still) <= stuck {
             // The line does not move: its events take longer than those before.
             return long;
         }
         let more = if 0 < long && cold_start <= self.line(service) {
             long
         } else if cold_start * STOOD_STARTS <= stood {
-            self.climb.step(most).min(self.waiters.len())
+            self.climb.step(most).min(self.waiters.len()).min(room)
         } else {
             return 0;
         };
         // One step at a time, so that each can be measured.
-        let up = self.busy + self.idle.len();
         let Some(line_since) = self.line_since.filter(|_| self.starting == 0) else { return 0 };
         let patience = cold_start * LOOK_STARTS;
         let look = Look { now, up, cores, line_since, patience };

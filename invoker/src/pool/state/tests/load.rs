@@ -198,7 +198,7 @@ fn a_machine_that_stands_still_for_moments_gets_no_sandbox_for_each() {
         for _ in 0..64 {
             load.call();
         }
-        for moment in [0.008, 0.03, 0.1].into_iter().cycle().take(60) {
+        for moment in [0.008, 0.03, 0.1, 0.18].into_iter().cycle().take(60) {
             load.run(load.now + 0.25);
             load.now += moment;
         }
