@@ -39,7 +39,6 @@ pub(crate) struct Stores {
     pub(crate) nodes: Arc<dyn Nodes>,
     pub(crate) packages: Arc<FolderPackages>,
     db: Db,
-    sql_queue: Option<SqlQueue>,
     writing: CancellationToken,
     tasks: TaskTracker,
 }
@@ -59,7 +58,7 @@ impl Stores {
     ) -> Result<Self, Error> {
         let tasks = TaskTracker::new();
         let db = open_database(config, folder).await?;
-        let (queue, sql_queue) = open_queue(config, &db, clock, &tasks).await?;
+        let queue = open_queue(config, &db, clock, &tasks).await?;
         let (journal, writer) = open_journal(config, folder, &db)?;
         let writing = CancellationToken::new();
         tasks.spawn(writer.run(writing.clone()));
@@ -73,7 +72,6 @@ impl Stores {
             nodes: Arc::new(SqlNodes::new(db.clone())),
             packages: Arc::new(packages),
             db,
-            sql_queue,
             writing,
             tasks,
         })
@@ -82,9 +80,7 @@ impl Stores {
     /// Writes what is left and closes. Called when nothing uses them any more.
     pub(crate) async fn close(self, patience: Duration) {
         self.writing.cancel();
-        if let Some(queue) = &self.sql_queue {
-            queue.close();
-        }
+        self.queue.close();
         self.tasks.close();
         if tokio::time::timeout(patience, self.tasks.wait()).await.is_err() {
             warn!("Some records and log lines could not be written in time");
@@ -120,7 +116,7 @@ async fn open_queue(
     db: &Db,
     clock: &Arc<dyn Clock>,
     tasks: &TaskTracker,
-) -> Result<(Arc<dyn EventQueue>, Option<SqlQueue>), Error> {
+) -> Result<Arc<dyn EventQueue>, Error> {
     let Some(url) = &config.queue else {
         let queue = SqlQueue::start(db.clone(), clock.clone(), tasks);
         // An SQLite file has one process: what is held is held by one that is dead.
@@ -131,7 +127,7 @@ async fn open_queue(
                 info!(held, "Events that an earlier process was running are due again");
             }
         }
-        return Ok((Arc::new(queue.clone()), Some(queue)));
+        return Ok(Arc::new(queue));
     };
     if !["redis://", "redis+unix://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
         let place = without_secrets(url.expose());
@@ -144,8 +140,8 @@ async fn open_queue(
     let kept = days(config.keep_results_days) + EXPIRY_MARGIN;
     let options = RedisOptions { keep: kept, ..RedisOptions::default() };
     loop {
-        match RedisQueue::connect(url.expose(), clock.clone(), &options).await {
-            Ok(queue) => return Ok((Arc::new(queue), None)),
+        match RedisQueue::connect(url.expose(), clock.clone(), tasks, &options).await {
+            Ok(queue) => return Ok(Arc::new(queue)),
             Err(error @ QueueError::Unavailable(_)) if Instant::now() < until => {
                 warn!(%error, "The queue is not there yet");
                 sleep(TRY_AGAIN).await;

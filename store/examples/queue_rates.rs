@@ -53,7 +53,7 @@ async fn open(url: &str) -> anyhow::Result<Arc<dyn EventQueue>> {
     if url.starts_with("redis:") {
         let name = format!("bench-{}", RequestId::new());
         let options = RedisOptions { name, ..RedisOptions::default() };
-        return Ok(Arc::new(RedisQueue::connect(url, clock, &options).await?));
+        return Ok(Arc::new(RedisQueue::connect(url, clock, &TaskTracker::new(), &options).await?));
     }
     let db = Db::open(url).await?;
     Ok(Arc::new(SqlQueue::start(db, clock, &TaskTracker::new())))

@@ -211,10 +211,14 @@ pub trait EventQueue: Send + Sync {
 
     /// Why accepted events would not be safe, if they would not; else nothing.
     async fn doubts(&self) -> Vec<String>;
+
+    /// Ends the tasks that the queue has of its own, once they have carried out what they were
+    /// given. Later calls may fail.
+    fn close(&self) {}
 }
 
 /// The queue failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum QueueError {
     /// The queue has as many waiting events as it may.
     #[error("the queue `{queue}` is full: {waiting} events wait, its limit")]

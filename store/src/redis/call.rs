@@ -20,7 +20,6 @@ pub(super) struct Link {
 /// What changes several keys at once, one file each. Sent once, then called by digest.
 #[derive(Debug)]
 pub(super) struct Scripts {
-    pub(super) push: Script,
     pub(super) claim: Script,
     pub(super) extend: Script,
     pub(super) retry: Script,
@@ -37,7 +36,6 @@ impl Default for Scripts {
             };
         }
         Self {
-            push: Script::new(include_str!("push.lua")),
             claim: with_refresh!("claim.lua"),
             extend: with_refresh!("extend.lua"),
             retry: with_refresh!("retry.lua"),
@@ -94,10 +92,15 @@ impl Link {
         &self,
         call: impl Future<Output = Result<T, RedisError>>,
     ) -> Result<T, QueueError> {
-        match time::timeout(self.deadline, call).await {
-            Ok(result) => result.map_err(|error| failed(&error)),
-            Err(_) => Err(late(self.deadline)),
-        }
+        self.in_time(async { call.await.map_err(|error| failed(&error)) }).await
+    }
+
+    /// Waits no longer than for one answer.
+    pub(super) async fn in_time<T>(
+        &self,
+        call: impl Future<Output = Result<T, QueueError>>,
+    ) -> Result<T, QueueError> {
+        time::timeout(self.deadline, call).await.unwrap_or_else(|_| Err(late(self.deadline)))
     }
 }
 

@@ -9,6 +9,7 @@
 mod call;
 mod doubts;
 mod keys;
+mod pushes;
 mod source;
 
 use std::sync::Arc;
@@ -19,11 +20,13 @@ use hanshu_core::ports::{
     EventQueue, EventSource, NewEvent, Pushed, QueueError, QueueName, QueueStats, Ready,
 };
 use hanshu_core::{AsyncState, Clock, Digest, RequestId, Timestamp};
+use tokio_util::task::TaskTracker;
 
 use crate::stored::{self, StoredState};
 use crate::wake::Wake;
 use call::{Link, Scripts};
 use keys::Keys;
+use pushes::Pushes;
 use source::RedisSource;
 
 /// How Redis is used.
@@ -49,7 +52,8 @@ struct Inner {
     keys: Keys,
     clock: Arc<dyn Clock>,
     keep: Duration,
-    wake: Wake,
+    wake: Arc<Wake>,
+    pushes: Pushes,
 }
 
 impl Default for RedisOptions {
@@ -68,7 +72,8 @@ impl RedisQueue {
     /// Ended events dropped by one script, so that Redis serves others in between.
     const COLLECT_MAX: usize = 500;
 
-    /// Connects to `redis://…`.
+    /// Connects to `redis://…`. What pushes runs on `tasks` until the queue is closed, or until this
+    /// and all its clones and sources are dropped.
     ///
     /// # Errors
     /// [`QueueError::Unavailable`] if nobody answers there, or not within the deadline, or if it
@@ -76,18 +81,15 @@ impl RedisQueue {
     pub async fn connect(
         url: &str,
         clock: Arc<dyn Clock>,
+        tasks: &TaskTracker,
         options: &RedisOptions,
     ) -> Result<Self, QueueError> {
         let link = Link::connect(url, options.deadline).await?;
         doubts::check_version(&link).await?;
-        Ok(Self(Arc::new(Inner {
-            link,
-            scripts: Scripts::default(),
-            keys: Keys::of(&options.name),
-            clock,
-            keep: options.keep,
-            wake: Wake::default(),
-        })))
+        let (keys, wake) = (Keys::of(&options.name), Arc::new(Wake::default()));
+        let pushes = Pushes::start(link.clone(), keys.clone(), Arc::clone(&wake), tasks);
+        let (scripts, keep) = (Scripts::default(), options.keep);
+        Ok(Self(Arc::new(Inner { link, scripts, keys, clock, keep, wake, pushes })))
     }
 
     async fn stats_of(&self, queue: QueueName, buried: u64) -> Result<QueueStats, QueueError> {
@@ -110,30 +112,7 @@ impl RedisQueue {
 #[async_trait]
 impl EventQueue for RedisQueue {
     async fn push(&self, event: NewEvent) -> Result<Pushed, QueueError> {
-        let Inner { link, scripts, keys, wake, .. } = &*self.0;
-        let (tick, tick_at) = event.tick.as_ref().map_or((String::new(), 0), |tick| {
-            (tick.trigger.to_string(), tick.at.as_microsecond())
-        });
-        let accepted = event.accepted_at.as_microsecond();
-        let mut push = scripts.push.prepare_invoke();
-        push.key(keys.queues()).key(keys.waiting(&event.queue)).key(keys.event(event.request_id));
-        push.key(keys.seq()).key(keys.ticks()).key(keys.pins());
-        push.arg(event.queue.to_string()).arg(event.request_id.to_string()).arg(accepted);
-        push.arg(event.max_waiting).arg(tick).arg(tick_at).arg(event.revision.as_str());
-        push.arg("version").arg(event.version.to_string());
-        push.arg("origin").arg(stored::origin_text(&event.event.origin)?);
-        push.arg("accepted").arg(accepted);
-        push.arg("expires").arg(event.expires_at.as_microsecond());
-        push.arg("payload").arg(&event.event.payload[..]);
-        let (what, waiting): (u8, u64) = link.run(&push).await?;
-        match what {
-            0 => {
-                wake.ring();
-                Ok(Pushed::Accepted)
-            }
-            1 => Ok(Pushed::Duplicate),
-            _ => Err(QueueError::Full { queue: event.queue, waiting }),
-        }
+        self.0.pushes.push(event).await
     }
 
     async fn ready(&self, max: usize) -> Result<Ready, QueueError> {
@@ -229,6 +208,10 @@ impl EventQueue for RedisQueue {
 
     async fn doubts(&self) -> Vec<String> {
         doubts::doubts(&self.0.link).await
+    }
+
+    fn close(&self) {
+        self.0.pushes.close();
     }
 }
 

@@ -1,21 +1,53 @@
--- Keeps an event. Answers {what, waiting}: 0 kept (or there already), 1 a tick that was queued
--- before, 2 the queue is full.
--- KEYS queues, waiting, event, seq, ticks, pins
--- ARGV queue, id, due, limit, tick's trigger or '', tick's time, revision, field, value, …
-if redis.call('EXISTS', KEYS[3]) == 1 then return {0, 0} end
-local ticks = ARGV[5] ~= ''
-if ticks then
-  local mark = redis.call('HGET', KEYS[5], ARGV[5])
-  if mark and tonumber(ARGV[6]) <= tonumber(mark) then return {1, 0} end
+-- Keeps events. Answers for each, in their order: what, waiting, …; what is 0 where it was kept (or
+-- was there already), 1 for a tick that was queued before, 2 where the queue is full.
+-- KEYS queues, seq, ticks, pins; for each event: waiting, event
+-- ARGV for each event: queue, id, due, limit, tick's trigger or '', tick's time, revision, version,
+--   origin, accepted, expires, payload
+local PER_EVENT = 12
+local answers, pins = {}, {}
+-- By the key of those who wait: how many, whom to add, and the earliest time of the queue.
+local queues, order = {}, {}
+for i = 1, #ARGV / PER_EVENT do
+  local waiting, event = KEYS[3 + 2 * i], KEYS[4 + 2 * i]
+  local queue, id, due, limit, tick, at, revision, version, origin, accepted, expires, payload =
+    unpack(ARGV, PER_EVENT * (i - 1) + 1, PER_EVENT * i)
+  local q = queues[waiting]
+  if not q then
+    q = {name = queue, count = redis.call('ZCARD', waiting), added = {}}
+    queues[waiting] = q
+    order[#order + 1] = waiting
+  end
+  local what = 0
+  if redis.call('EXISTS', event) == 0 then
+    if tick ~= '' then
+      local mark = redis.call('HGET', KEYS[3], tick)
+      if mark and tonumber(at) <= tonumber(mark) then what = 1 end
+    end
+    if what == 0 and tonumber(limit) <= q.count then what = 2 end
+    if what == 0 then
+      if tick ~= '' then redis.call('HSET', KEYS[3], tick, at) end
+      -- Sixteen digits, so that members of equal due time stand in the order of their acceptance.
+      local member = string.format('%016x:%s', redis.call('INCR', KEYS[2]), id)
+      redis.call('HSET', event, 'queue', queue, 'member', member, 'revision', revision,
+        'state', 'queued', 'attempts', '', 'begun', '', 'version', version, 'origin', origin,
+        'accepted', accepted, 'expires', expires, 'payload', payload)
+      local added = q.added
+      added[#added + 1] = due
+      added[#added + 1] = member
+      if not q.due or tonumber(due) < tonumber(q.due) then q.due = due end
+      q.count = q.count + 1
+      pins[revision] = (pins[revision] or 0) + 1
+    end
+  end
+  answers[#answers + 1] = what
+  answers[#answers + 1] = q.count
 end
-local waiting = redis.call('ZCARD', KEYS[2])
-if tonumber(ARGV[4]) <= waiting then return {2, waiting} end
-if ticks then redis.call('HSET', KEYS[5], ARGV[5], ARGV[6]) end
--- Sixteen digits, so that members of equal due time stand in the order of their acceptance.
-local member = string.format('%016x:%s', redis.call('INCR', KEYS[4]), ARGV[2])
-redis.call('HSET', KEYS[3], 'queue', ARGV[1], 'member', member, 'revision', ARGV[7],
-  'state', 'queued', 'tries', 0, 'ran', 0, 'attempts', '', 'begun', '', unpack(ARGV, 8))
-redis.call('ZADD', KEYS[2], ARGV[3], member)
-redis.call('ZADD', KEYS[1], 'LT', ARGV[3], ARGV[1])
-redis.call('HINCRBY', KEYS[6], ARGV[7], 1)
-return {0, waiting + 1}
+for _, waiting in ipairs(order) do
+  local q = queues[waiting]
+  if q.due then
+    redis.call('ZADD', waiting, unpack(q.added))
+    redis.call('ZADD', KEYS[1], 'LT', q.due, q.name)
+  end
+end
+for revision, events in pairs(pins) do redis.call('HINCRBY', KEYS[4], revision, events) end
+return answers

@@ -99,11 +99,6 @@ impl SqlQueue {
         let released = db.within(async { released.await.map_err(Error::from) }).await?;
         Ok(released.rows_affected())
     }
-
-    /// Ends the writer, once it has carried out what it was given. Later commands fail.
-    pub fn close(&self) {
-        self.0.stop.cancel();
-    }
 }
 
 impl Inner {
@@ -300,6 +295,10 @@ impl EventQueue for SqlQueue {
 
     async fn doubts(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    fn close(&self) {
+        self.0.stop.cancel();
     }
 }
 

@@ -105,7 +105,7 @@ impl<W, T> Job<W, T> {
 
     /// Answers; gives the outcome back if nobody waits any more.
     fn answer(self, else_failed: &QueueError) -> Option<T> {
-        let outcome = self.outcome.unwrap_or_else(|| Err(same(else_failed)));
+        let outcome = self.outcome.unwrap_or_else(|| Err(else_failed.clone()));
         self.reply.send(outcome).err()?.ok()
     }
 }
@@ -248,18 +248,18 @@ impl Writer {
                 self.answer(group, &error).await;
             }
             Err(_) => {
-                let mut away = None;
+                let mut away: Option<QueueError> = None;
                 for mut command in group {
                     command.undo();
                     let mut alone = [command];
                     let result = match &away {
                         None => self.transact(&mut alone).await,
-                        Some(error) => Err(same(error)),
+                        Some(error) => Err(error.clone()),
                     };
                     if let Err(error) = &result {
                         alone.iter_mut().for_each(Command::undo);
                         if is_away(error) {
-                            away = Some(same(error));
+                            away = Some(error.clone());
                         }
                     }
                     let error = result.err().unwrap_or_else(unanswered);
@@ -380,18 +380,6 @@ fn refusal<T>(result: Result<T, QueueError>) -> Result<Result<T, QueueError>, Qu
 
 fn is_away(error: &QueueError) -> bool {
     error.kind() == hanshu_core::ErrorKind::Unavailable
-}
-
-/// For the next one in the group.
-fn same(error: &QueueError) -> QueueError {
-    match error {
-        QueueError::Full { queue, waiting } => {
-            QueueError::Full { queue: queue.clone(), waiting: *waiting }
-        }
-        QueueError::Stale(key) => QueueError::Stale(key.clone()),
-        QueueError::Unavailable(text) => QueueError::Unavailable(text.clone()),
-        QueueError::Internal(text) => QueueError::Internal(text.clone()),
-    }
 }
 
 fn unanswered() -> QueueError {

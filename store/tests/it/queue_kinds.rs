@@ -119,7 +119,7 @@ async fn open_sql(url: &str, clock: Arc<ManualClock>) -> Arc<dyn EventQueue> {
 
 async fn open_redis(url: &str, name: &str, clock: Arc<ManualClock>) -> Arc<dyn EventQueue> {
     let options = RedisOptions { name: name.into(), ..RedisOptions::default() };
-    Arc::new(RedisQueue::connect(url, clock, &options).await.unwrap())
+    Arc::new(RedisQueue::connect(url, clock, &TaskTracker::new(), &options).await.unwrap())
 }
 
 impl Kind {

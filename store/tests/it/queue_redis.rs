@@ -11,6 +11,7 @@ use hanshu_core::{Clock as _, ErrorKind, SystemClock};
 use hanshu_store::{RedisOptions, RedisQueue};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
 
 use crate::queue_kinds::{HOLD, event, name, node};
 
@@ -69,7 +70,7 @@ impl Server {
     async fn try_connect(&self, user: &str) -> Result<RedisQueue, QueueError> {
         let options = RedisOptions { deadline: DEADLINE, ..RedisOptions::default() };
         let url = format!("redis://{user}127.0.0.1:{}", self.port);
-        RedisQueue::connect(&url, Arc::new(SystemClock), &options).await
+        RedisQueue::connect(&url, Arc::new(SystemClock), &TaskTracker::new(), &options).await
     }
 
     /// Connects as soon as it is up.
@@ -203,7 +204,9 @@ async fn what_ended_expires_in_redis_even_if_nobody_collects() {
     let keep = Duration::from_millis(50);
     let options = RedisOptions { keep, ..RedisOptions::default() };
     let url = format!("redis://127.0.0.1:{}", server.port);
-    let queue = RedisQueue::connect(&url, Arc::new(SystemClock), &options).await.unwrap();
+    let queue = RedisQueue::connect(&url, Arc::new(SystemClock), &TaskTracker::new(), &options)
+        .await
+        .unwrap();
     let event = event(Q, now());
     queue.push(event.clone()).await.unwrap();
     let source = queue.source(&event.queue);
