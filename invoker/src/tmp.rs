@@ -10,7 +10,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -27,6 +27,9 @@ const READY: usize = 4;
 /// How often, and how long in between, a closing pool looks for what is still being made: 5 s.
 const CLOSE_TRIES: u32 = 500;
 const CLOSE_PAUSE: Duration = Duration::from_millis(10);
+/// While others lie ready, one that was taken is replaced when the start that took it is over: until
+/// then the processor is the start's.
+const REPLACE_AFTER: Duration = Duration::from_millis(500);
 /// What ext4 needs for itself, so that [`TMP_BYTES`] can be written.
 const OVERHEAD_BYTES: u64 = 24 * 1024 * 1024;
 /// Suffix of the file beside the folder.
@@ -56,6 +59,8 @@ struct Shared {
     /// Why memory must serve, if it must.
     refused: Option<String>,
     ready: Mutex<Ready>,
+    /// Told of by whoever closes.
+    closing: Condvar,
     next: AtomicU64,
     tasks: TaskTracker,
 }
@@ -81,6 +86,7 @@ impl TmpPool {
             host,
             refused: None,
             ready: Mutex::default(),
+            closing: Condvar::new(),
             next: AtomicU64::new(0),
             tasks,
         };
@@ -132,6 +138,7 @@ impl TmpPool {
             folders.append(&mut ready.folders);
             let coming = ready.coming;
             drop(ready);
+            self.shared.closing.notify_all();
             if coming == 0 {
                 // Nothing can come any more.
                 break;
@@ -143,30 +150,20 @@ impl TmpPool {
 
     /// Makes in the background what is missing.
     fn refill(&self) {
-        let missing = {
+        let (missing, pause) = {
             let mut ready = lock(&self.shared.ready);
             let there = ready.folders.len() + ready.coming;
             let missing = if ready.closed { 0 } else { READY.saturating_sub(there) };
             ready.coming += missing;
-            missing
+            (missing, if ready.folders.is_empty() { Duration::ZERO } else { REPLACE_AFTER })
         };
-        (0..missing).for_each(|_| self.make_one());
+        (0..missing).for_each(|_| self.make_one(pause));
     }
 
-    /// Makes one that was counted as coming.
-    fn make_one(&self) {
+    /// Makes one that was counted as coming, after a pause.
+    fn make_one(&self, pause: Duration) {
         let shared = Arc::clone(&self.shared);
-        self.shared.tasks.spawn_blocking(move || {
-            let made = make(&shared);
-            let mut ready = lock(&shared.ready);
-            ready.coming -= 1;
-            match made {
-                // Also when closed meanwhile: whoever closes waits for it.
-                Ok(folder) => ready.folders.push(folder),
-                // The next one who takes makes it, and tells of the error.
-                Err(error) => tracing::warn!(%error, "Could not prepare a file system for /tmp"),
-            }
-        });
+        self.shared.tasks.spawn_blocking(move || make_counted(&shared, pause));
     }
 }
 
@@ -193,6 +190,22 @@ fn probe(shared: &Shared) -> Result<PathBuf, String> {
         fs::set_permissions(&shared.dir, fs::Permissions::from_mode(0o700))
     };
     private().and_then(|()| make(shared)).map_err(|error| error.to_string())
+}
+
+/// Makes one that was counted as coming, after a pause, unless none is wanted any more.
+fn make_counted(shared: &Shared, pause: Duration) {
+    let waiting = shared.closing.wait_timeout_while(lock(&shared.ready), pause, |it| !it.closed);
+    let wanted = !waiting.unwrap_or_else(PoisonError::into_inner).0.closed;
+    let made = wanted.then(|| make(shared));
+    let mut ready = lock(&shared.ready);
+    ready.coming -= 1;
+    match made {
+        // Also when closed meanwhile: whoever closes waits for it.
+        Some(Ok(folder)) => ready.folders.push(folder),
+        // The next one who takes makes it, and tells of the error.
+        Some(Err(error)) => tracing::warn!(%error, "Could not prepare a file system for /tmp"),
+        None => {}
+    }
 }
 
 /// Makes and mounts one.

@@ -81,9 +81,15 @@ impl Group {
         Self { hierarchy, folders, freezer, stat, events }
     }
 
-    /// The files that a process writes 0 to in order to join.
-    pub(crate) fn procs_files(&self) -> Vec<PathBuf> {
-        self.folders.iter().map(|(_, folder)| folder.join("cgroup.procs")).collect()
+    /// The files that a process of one thread writes 0 to in order to join.
+    pub(crate) fn joining_files(&self) -> Vec<PathBuf> {
+        let name = match self.hierarchy {
+            // A thread that moves itself needs no stop of all forks, for which `cgroup.procs` waits
+            // some 10 ms.
+            Hierarchy::V1(_) => "tasks",
+            Hierarchy::V2(_) => "cgroup.procs",
+        };
+        self.folders.iter().map(|(_, folder)| folder.join(name)).collect()
     }
 
     /// What to show at which place inside the sandbox, so that its process 1 can count kills for

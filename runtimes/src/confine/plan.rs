@@ -23,7 +23,7 @@ pub struct Plan {
     pub tmp: Tmp,
     /// What else is to be seen, read-only; the platform's three folders are among them.
     pub binds: Vec<Bind>,
-    /// The `cgroup.procs` files of the groups to join.
+    /// Files of the groups to join: whatever writes 0 to them is in.
     pub groups: Vec<PathBuf>,
     /// What the sandbox may use.
     pub limits: Limits,

@@ -42,7 +42,7 @@ pub(super) fn of(options: &ProcessOptions, spec: &SandboxSpec, parts: &Parts) ->
             Tmp::Memory => confine::Tmp::Memory(MEMORY_TMP_BYTES),
         },
         binds,
-        groups: parts.group.as_ref().map(|group| group.procs_files()).unwrap_or_default(),
+        groups: parts.group.as_ref().map(|group| group.joining_files()).unwrap_or_default(),
         limits: confine::Limits {
             open_files: spec.open_files_max,
             processes: parts.group.is_none().then_some(spec.pids_max),
