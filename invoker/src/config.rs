@@ -1,9 +1,19 @@
 //! What an operator may set about running functions.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+/// The processors that this process may use. Asked once, since to find out are some twenty calls
+/// to the kernel, and every function's first call needs it.
+pub(crate) fn cores() -> usize {
+    static CORES: LazyLock<usize> =
+        LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
+    *CORES
+}
 
 /// Settings of an invoker. Times are seconds or milliseconds, as the names say; memory is MiB.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,9 +102,7 @@ impl Options {
     /// Starts at once: as set, or by the cores.
     pub fn starts_max(&self) -> usize {
         match usize::try_from(self.starts_max) {
-            Ok(0) | Err(_) => {
-                std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2))
-            }
+            Ok(0) | Err(_) => cores().max(2),
             Ok(set) => set,
         }
     }

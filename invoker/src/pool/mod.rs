@@ -21,6 +21,7 @@ use tokio::time::{self, Instant};
 pub(crate) use lease::Lease;
 use state::{Action, Actions, Counts, Input, LaneId, Rules, SandboxKey, State, WaiterId, Why};
 
+use crate::config::cores;
 use crate::exchange::DataConn;
 use crate::instance::Instance;
 use crate::launch::StartFailure;
@@ -98,7 +99,7 @@ impl Pool {
             concurrency: None,
             waiting_max: usize::try_from(options.waiting_max).unwrap_or(usize::MAX),
             starts_max: options.starts_max(),
-            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            cores: cores(),
             target_wait: options.target_wait(),
             keep_alive: options.keep_alive(),
         };

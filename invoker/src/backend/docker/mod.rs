@@ -19,7 +19,6 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -32,6 +31,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backend::{Backend, Guarantee, Network, Sandbox, SandboxSpec, StartError, Whose};
 use crate::cgroup::{Group, Hierarchy};
+use crate::config::cores;
 use crate::host::Host;
 use crate::images;
 use crate::tmp::TmpPool;
@@ -112,7 +112,7 @@ impl DockerBackend {
             .map_err(|error| StartError::failed("prepare /tmp", error))?;
         let bridge = Bridge::new(&options.node, host.clone(), tasks.clone());
         let hierarchy = host.clone().ok().and_then(|host| Hierarchy::find(&host));
-        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let cores = cores();
         Ok(Self {
             shared: Arc::new(Shared {
                 options,
