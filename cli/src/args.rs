@@ -112,7 +112,7 @@ The answer is printed as it came, with a newline at its end if it has none.")]
         #[command(subcommand)]
         action: TriggerAction,
     },
-    /// Shows queues: waiting, running, oldest age, buried
+    /// Shows queues: waiting, running, oldest age, dead-lettered
     Queues,
     /// Prints the version of this program, and of the server if one answers
     Version,

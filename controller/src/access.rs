@@ -11,7 +11,7 @@ use aes_gcm::{Aes256Gcm, Key, Nonce};
 use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use hanshu_core::ports::{AccessKey, Registry};
+use hanshu_core::ports::{AccessKey, FunctionRegistry};
 use hanshu_core::{Clock, Secret};
 use subtle::ConstantTimeEq as _;
 
@@ -111,7 +111,7 @@ impl Access {
     ///
     /// # Errors
     /// The registry is away, or a key was sealed under another master key.
-    pub async fn refresh(&self, registry: &dyn Registry) -> Result<(), Error> {
+    pub async fn refresh(&self, registry: &dyn FunctionRegistry) -> Result<(), Error> {
         let mut keys = HashMap::new();
         for key in registry.keys().await? {
             let secret = self.master.open(&key.id, &key.sealed)?;
@@ -128,7 +128,7 @@ impl Access {
     /// The registry is away, or the id is taken.
     pub async fn create(
         &self,
-        registry: &dyn Registry,
+        registry: &dyn FunctionRegistry,
         clock: &dyn Clock,
         wanted: Option<SecretKey>,
     ) -> Result<SecretKey, Error> {

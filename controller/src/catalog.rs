@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use hanshu_core::ports::{Catalog, CatalogError, Registry, RegistryChanges, StoreError};
+use hanshu_core::ports::{
+    CatalogError, FunctionRegistry, RegistryChanges, RevisionCatalog, StoreError,
+};
 use hanshu_core::{Digest, FunctionId, FunctionName, Namespace, Qualifier, Revision};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +23,7 @@ const PINNED_MAX: usize = 1_024;
 
 /// The catalog: answers from memory, and reconciles with the registry.
 pub struct CachedCatalog {
-    registry: Arc<dyn Registry>,
+    registry: Arc<dyn FunctionRegistry>,
     now: ArcSwap<Snapshot>,
     changed: watch::Sender<Arc<Snapshot>>,
     pinned: Mutex<HashMap<(FunctionId, Digest), Arc<Revision>>>,
@@ -31,7 +33,7 @@ pub struct CachedCatalog {
 
 impl CachedCatalog {
     /// An empty catalog: [`CachedCatalog::refresh`] fills it.
-    pub fn new(registry: Arc<dyn Registry>) -> Self {
+    pub fn new(registry: Arc<dyn FunctionRegistry>) -> Self {
         Self {
             registry,
             now: ArcSwap::default(),
@@ -100,7 +102,7 @@ impl std::fmt::Debug for CachedCatalog {
 }
 
 #[async_trait]
-impl Catalog for CachedCatalog {
+impl RevisionCatalog for CachedCatalog {
     fn resolve(
         &self,
         namespace: &Namespace,

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hanshu_core::ports::{self, Catalog as _, ImageBuilder, PackageStore, Registry, StoreError};
+use hanshu_core::ports::{
+    self, FunctionRegistry, ImageBuilder, PackageStore, RevisionCatalog as _, StoreError,
+};
 use hanshu_core::{
     Clock, Digest, FunctionConfig, FunctionId, HttpAuth, Qualifier, Revision, Secret, TRIGGERS_MAX,
     Timestamp, Trigger, TriggerId, TriggerName, TriggerSpec,
@@ -24,7 +26,7 @@ const TRIGGER_KEY_LENGTH: usize = 40;
 /// The use-cases of deploying.
 #[derive(Clone)]
 pub struct Controller {
-    registry: Arc<dyn Registry>,
+    registry: Arc<dyn FunctionRegistry>,
     packages: Arc<dyn PackageStore>,
     images: Arc<dyn ImageBuilder>,
     catalog: Arc<CachedCatalog>,
@@ -72,7 +74,7 @@ pub struct Deployment {
 impl Controller {
     /// Puts the parts together; nothing is read yet.
     pub fn new(
-        registry: Arc<dyn Registry>,
+        registry: Arc<dyn FunctionRegistry>,
         packages: Arc<dyn PackageStore>,
         images: Arc<dyn ImageBuilder>,
         access: Arc<Access>,
@@ -123,7 +125,7 @@ impl Controller {
         self.images.ensure(family, progress).await?;
 
         let digest = revision_digest(&request.function, &request.config, &request.code)?;
-        let deployment = ports::Deployment {
+        let deployment = ports::NewDeployment {
             function: request.function.clone(),
             config: request.config.clone(),
             code: request.code.clone(),
@@ -140,7 +142,7 @@ impl Controller {
             code: request.code,
             config: request.config,
         };
-        let ports::Deployed { changed, triggers, removed } = done;
+        let ports::DeployResult { changed, triggers, removed } = done;
         Ok(Deployment { revision, changed, triggers, removed })
     }
 
@@ -183,7 +185,7 @@ impl Controller {
     /// What a name means now.
     ///
     /// # Errors
-    /// [`Error::Catalog`]: no such function or version.
+    /// [`Error::RevisionCatalog`]: no such function or version.
     pub fn resolve(&self, id: &FunctionId, qualifier: Qualifier) -> Result<Arc<Revision>, Error> {
         Ok(self.catalog.resolve(&id.namespace, &id.name, qualifier)?)
     }

@@ -25,7 +25,7 @@ pub enum Error {
     Package(#[from] PackageError),
     /// No such function or version.
     #[error(transparent)]
-    Catalog(#[from] CatalogError),
+    RevisionCatalog(#[from] CatalogError),
     /// The image that the function needs.
     #[error("the runtime's image could not be made: {0}")]
     Image(#[from] ImageError),
@@ -67,7 +67,7 @@ impl Error {
                 PackageError::Missing(_) => ErrorKind::NotFound,
                 PackageError::Io(_) => ErrorKind::Unavailable,
             },
-            Self::Catalog(error) => match error {
+            Self::RevisionCatalog(error) => match error {
                 CatalogError::NoFunction(_) | CatalogError::NoVersion(..) => ErrorKind::NotFound,
                 CatalogError::Unavailable => ErrorKind::Unavailable,
             },

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use hanshu_core::Family;
+use hanshu_core::RuntimeFamily;
 
 use crate::error::Error;
 
@@ -14,7 +14,7 @@ use crate::error::Error;
 /// [`Error::Invalid`] that names the files which were looked for.
 pub(crate) fn check_handler_file(
     folder: &Path,
-    family: Family,
+    family: RuntimeFamily,
     handler: &str,
 ) -> Result<(), Error> {
     let candidates = candidates(family, handler)?;
@@ -27,7 +27,7 @@ pub(crate) fn check_handler_file(
         );
         return Err(Error::invalid("handler", handler, rule));
     };
-    if family == Family::Shell && !starts_with(&found, b"#!") {
+    if family == RuntimeFamily::Shell && !starts_with(&found, b"#!") {
         return Err(Error::invalid(
             "handler",
             handler,
@@ -38,7 +38,7 @@ pub(crate) fn check_handler_file(
 }
 
 /// Where the handler may be, relative to the package's root.
-fn candidates(family: Family, handler: &str) -> Result<Vec<PathBuf>, Error> {
+fn candidates(family: RuntimeFamily, handler: &str) -> Result<Vec<PathBuf>, Error> {
     let module = || match handler.rsplit_once('.') {
         Some((module, function)) if !module.is_empty() && !function.is_empty() => Ok(module),
         _ => {
@@ -46,16 +46,16 @@ fn candidates(family: Family, handler: &str) -> Result<Vec<PathBuf>, Error> {
         }
     };
     Ok(match family {
-        Family::Python => {
+        RuntimeFamily::Python => {
             let path = module()?.replace('.', "/");
             vec![format!("{path}.py").into(), format!("{path}/__init__.py").into()]
         }
-        Family::Nodejs => {
+        RuntimeFamily::Nodejs => {
             let module = module()?;
             ["js", "cjs", "mjs"].iter().map(|end| format!("{module}.{end}").into()).collect()
         }
-        Family::Go | Family::Shell => vec![handler.into()],
-        Family::Custom => vec!["bootstrap".into()],
+        RuntimeFamily::Go | RuntimeFamily::Shell => vec![handler.into()],
+        RuntimeFamily::Custom => vec!["bootstrap".into()],
     })
 }
 
@@ -68,7 +68,7 @@ fn starts_with(path: &Path, magic: &[u8; 2]) -> bool {
 mod tests {
     use super::*;
 
-    fn check(files: &[(&str, &str)], family: Family, handler: &str) -> Result<(), String> {
+    fn check(files: &[(&str, &str)], family: RuntimeFamily, handler: &str) -> Result<(), String> {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = folder.path().join(name);
@@ -80,21 +80,22 @@ mod tests {
 
     #[test]
     fn a_handler_is_found_where_its_language_looks() {
-        check(&[("index.py", "")], Family::Python, "index.main_handler").unwrap();
-        check(&[("a/b.py", "")], Family::Python, "a/b.main").unwrap();
-        check(&[("a/b.py", "")], Family::Python, "a.b.main").unwrap();
-        check(&[("index.mjs", "")], Family::Nodejs, "index.main_handler").unwrap();
-        check(&[("main", "")], Family::Go, "main").unwrap();
-        check(&[("bootstrap", "")], Family::Custom, "anything at all").unwrap();
-        check(&[("run.sh", "#!/bin/sh")], Family::Shell, "run.sh").unwrap();
+        check(&[("index.py", "")], RuntimeFamily::Python, "index.main_handler").unwrap();
+        check(&[("a/b.py", "")], RuntimeFamily::Python, "a/b.main").unwrap();
+        check(&[("a/b.py", "")], RuntimeFamily::Python, "a.b.main").unwrap();
+        check(&[("index.mjs", "")], RuntimeFamily::Nodejs, "index.main_handler").unwrap();
+        check(&[("main", "")], RuntimeFamily::Go, "main").unwrap();
+        check(&[("bootstrap", "")], RuntimeFamily::Custom, "anything at all").unwrap();
+        check(&[("run.sh", "#!/bin/sh")], RuntimeFamily::Shell, "run.sh").unwrap();
     }
 
     #[test]
     fn a_missing_handler_is_named() {
-        let said = check(&[("other.py", "")], Family::Python, "index.main_handler").unwrap_err();
+        let said =
+            check(&[("other.py", "")], RuntimeFamily::Python, "index.main_handler").unwrap_err();
         assert!(said.contains("`index.py`"), "{said}");
-        let said = check(&[("run.sh", "echo")], Family::Shell, "run.sh").unwrap_err();
+        let said = check(&[("run.sh", "echo")], RuntimeFamily::Shell, "run.sh").unwrap_err();
         assert!(said.contains("#!"), "{said}");
-        assert!(check(&[("index.py", "")], Family::Python, "index").is_err());
+        assert!(check(&[("index.py", "")], RuntimeFamily::Python, "index").is_err());
     }
 }

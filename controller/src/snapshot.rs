@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use hanshu_core::ports::{FunctionEntry, RegistrySnapshot};
-use hanshu_core::{Digest, FunctionId, FunctionName, Namespace, Qualifier, Revision, Triggers};
+use hanshu_core::{Digest, FunctionId, FunctionName, Namespace, Qualifier, Revision, TriggerSet};
 
 /// A namespace's functions are in so many parts: a change copies one of them.
 const PARTS: usize = 32;
@@ -18,7 +18,7 @@ pub struct Snapshot {
     /// it every namespace, part and function that is the same.
     functions: HashMap<Namespace, Arc<Parts>>,
     /// All triggers of all functions, enabled or not.
-    pub triggers: Triggers,
+    pub triggers: TriggerSet,
 }
 
 type Parts = [Arc<Part>; PARTS];

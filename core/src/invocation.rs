@@ -17,16 +17,16 @@ pub struct Invocation {
     /// What it is given.
     pub event: Event,
     /// Who waits for the answer.
-    pub mode: Mode,
+    pub mode: InvocationMode,
 }
 
 /// Who waits for an invocation's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// A caller, who may stand in line for a sandbox at most `line_wait`, then is refused.
+pub enum InvocationMode {
+    /// A caller, who may stand in line for a sandbox at most `wait_timeout`, then is refused.
     Sync {
         /// The longest wait for a sandbox.
-        line_wait: Duration,
+        wait_timeout: Duration,
         /// Whether the caller wants the tail of the log in the report.
         tail: bool,
     },

@@ -27,16 +27,16 @@ pub use error::ErrorKind;
 pub use event::{Event, Origin};
 pub use function::{AsyncPolicy, FunctionConfig, FunctionId, Revision};
 pub use id::{InstanceId, NodeId, RequestId};
-pub use invocation::{Invocation, Mode};
+pub use invocation::{Invocation, InvocationMode};
 pub use jiff::Timestamp;
 pub use limits::*;
 pub use name::{FunctionName, NameError, Namespace, Qualifier, TriggerName};
 pub use outcome::{Failure, Outcome, Refusal, Report, StatusCode, Verdict};
 pub use record::{
     AsyncState, Attempt, ColdStart, ColdStartParts, InvocationRecord, InvocationState, LogBatch,
-    LogLine, LogText,
+    LogLine, LogSource,
 };
-pub use runtime::{Family, Runtime};
+pub use runtime::{Runtime, RuntimeFamily};
 pub use secret::Secret;
 pub use trigger::{HttpAuth, Trigger, TriggerId, TriggerKind, TriggerSpec};
-pub use triggers::{Changed, Triggers};
+pub use triggers::{TriggerChange, TriggerSet};

@@ -61,7 +61,7 @@ pub enum Refusal {
         reason: String,
     },
     /// The line itself is full.
-    LineFull {
+    WaitQueueFull {
         /// Callers in line.
         waiting: u32,
     },
@@ -223,7 +223,7 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Concurrency { .. } => StatusCode::ResourceLimitReached,
-            Self::Capacity { .. } | Self::LineFull { .. } => StatusCode::InsufficientResources,
+            Self::Capacity { .. } | Self::WaitQueueFull { .. } => StatusCode::InsufficientResources,
             Self::Sandbox { .. } => StatusCode::ContainerInitError,
             Self::Gone { .. } => StatusCode::FunctionNotFound,
             Self::Unavailable { .. } => StatusCode::InternalError,
@@ -233,7 +233,7 @@ impl Refusal {
     /// Whether it is for want of a free place: trying a little later may help.
     pub fn is_throttle(&self) -> bool {
         match self {
-            Self::Concurrency { .. } | Self::Capacity { .. } | Self::LineFull { .. } => true,
+            Self::Concurrency { .. } | Self::Capacity { .. } | Self::WaitQueueFull { .. } => true,
             Self::Sandbox { .. } | Self::Gone { .. } | Self::Unavailable { .. } => false,
         }
     }
@@ -246,7 +246,7 @@ impl std::fmt::Display for Refusal {
                 write!(f, "the function already runs {limit} invocations at once, its limit")
             }
             Self::Capacity { reason } => write!(f, "no room for another sandbox: {reason}"),
-            Self::LineFull { waiting } => {
+            Self::WaitQueueFull { waiting } => {
                 write!(f, "{waiting} calls already wait for this function")
             }
             Self::Sandbox { reason } => write!(f, "the sandbox failed: {reason}"),

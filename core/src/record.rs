@@ -140,9 +140,9 @@ pub struct ColdStart {
     pub memory_mb: u32,
     /// Bytes in use when it was ready; 0 where unknown.
     pub memory_bytes: u64,
-    /// Whether a stem cell became the sandbox; else it was started for the function.
-    #[serde(default)]
-    pub from_stem: bool,
+    /// Whether a prewarmed sandbox became the sandbox; else it was started for the function.
+    #[serde(default, alias = "from_stem")]
+    pub from_prewarmed: bool,
 }
 
 /// The parts of a cold start, one after the other.
@@ -165,7 +165,7 @@ pub struct LogLine {
     /// Whose; `None` for what arrived while no event ran.
     pub request_id: Option<RequestId>,
     /// Who wrote it.
-    pub from: LogText,
+    pub from: LogSource,
     /// The text, without its end.
     pub text: String,
 }
@@ -173,7 +173,7 @@ pub struct LogLine {
 /// Who wrote a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum LogText {
+pub enum LogSource {
     /// The function.
     Function,
     /// The platform: START, Init Report, ERROR, END, Report.

@@ -10,7 +10,7 @@ use crate::name::NameError;
 /// How a function's code is started: one image, one bootstrap or adapter each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Family {
+pub enum RuntimeFamily {
     /// Python 3 with the platform's bootstrap.
     Python,
     /// Node.js with the platform's bootstrap.
@@ -24,15 +24,15 @@ pub enum Family {
 }
 
 /// A runtime as the user named it: `python`, or an SCF name such as `Python3.10`. The name is
-/// kept and shown to the function; the [`Family`] decides what runs.
+/// kept and shown to the function; the [`RuntimeFamily`] decides what runs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Runtime {
     name: Box<str>,
-    family: Family,
+    family: RuntimeFamily,
 }
 
-impl Family {
+impl RuntimeFamily {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Python, Self::Nodejs, Self::Go, Self::Shell, Self::Custom];
 
@@ -61,7 +61,7 @@ impl Runtime {
     }
 
     /// What runs it.
-    pub fn family(&self) -> Family {
+    pub fn family(&self) -> RuntimeFamily {
         self.family
     }
 }
@@ -75,13 +75,13 @@ impl FromStr for Runtime {
         let lower = text.to_ascii_lowercase();
         let family = match lower.as_str() {
             "python" | "python3.6" | "python3.7" | "python3.9" | "python3.10" | "python3.11" => {
-                Family::Python
+                RuntimeFamily::Python
             }
             "nodejs" | "nodejs10.15" | "nodejs12.16" | "nodejs14.18" | "nodejs16.13"
-            | "nodejs18.15" | "nodejs20.19" => Family::Nodejs,
-            "go" | "go1" => Family::Go,
-            "shell" => Family::Shell,
-            "custom" | "customruntime" => Family::Custom,
+            | "nodejs18.15" | "nodejs20.19" => RuntimeFamily::Nodejs,
+            "go" | "go1" => RuntimeFamily::Go,
+            "shell" => RuntimeFamily::Shell,
+            "custom" | "customruntime" => RuntimeFamily::Custom,
             _ => {
                 return Err(NameError::new(
                     "runtime",

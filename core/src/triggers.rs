@@ -7,23 +7,23 @@ use crate::function::FunctionId;
 use crate::trigger::Trigger;
 
 /// All triggers of all functions, by function. A clone is cheap, and one that was made from another
-/// by [`Triggers::with`] shares with it what is the same.
+/// by [`TriggerSet::with`] shares with it what is the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Triggers {
+pub struct TriggerSet {
     /// One function's each, never empty; ordered by function.
     groups: Arc<Vec<Arc<[Trigger]>>>,
 }
 
 /// One function's triggers before and after; never both empty.
 #[derive(Clone, Copy, Debug)]
-pub struct Changed<'a> {
+pub struct TriggerChange<'a> {
     /// As they were.
     pub before: &'a [Trigger],
     /// As they are.
     pub after: &'a [Trigger],
 }
 
-impl Triggers {
+impl TriggerSet {
     /// All of them, by function.
     pub fn iter(&self) -> impl Iterator<Item = &Trigger> {
         self.groups.iter().flat_map(|group| group.iter())
@@ -50,7 +50,7 @@ impl Triggers {
     }
 
     /// The functions whose triggers are not as they were. Takes next to nothing for what is shared.
-    pub fn changed_since<'a>(&'a self, before: &'a Self) -> Vec<Changed<'a>> {
+    pub fn changed_since<'a>(&'a self, before: &'a Self) -> Vec<TriggerChange<'a>> {
         let mut changed = Vec::new();
         if Arc::ptr_eq(&self.groups, &before.groups) {
             return changed;
@@ -68,13 +68,13 @@ impl Triggers {
             let after = if order.is_ge() { take_first(&mut new) } else { None };
             if !is_same(before, after) {
                 let [before, after] = [before, after].map(|group| group.map_or(&[][..], |g| g));
-                changed.push(Changed { before, after });
+                changed.push(TriggerChange { before, after });
             }
         }
     }
 }
 
-impl From<Vec<Trigger>> for Triggers {
+impl From<Vec<Trigger>> for TriggerSet {
     fn from(mut all: Vec<Trigger>) -> Self {
         all.sort_by(|a, b| a.id.function.cmp(&b.id.function));
         let groups = all.chunk_by(|a, b| a.id.function == b.id.function).map(Arc::from);
@@ -131,7 +131,7 @@ mod tests {
                 (0u8..12, prop::collection::vec(0u8..3, 0..3)), 0..40),
             seen in 0usize..40,
         ) {
-            let (mut now, mut before) = (Triggers::default(), Triggers::default());
+            let (mut now, mut before) = (TriggerSet::default(), TriggerSet::default());
             let mut model = std::collections::BTreeMap::new();
             for (index, (number, crons)) in steps.iter().enumerate() {
                 let triggers = timers(*number, crons);
@@ -141,10 +141,10 @@ mod tests {
                     before = now.clone();
                 }
             }
-            let at_once = Triggers::from(model.into_values().flatten().collect::<Vec<_>>());
+            let at_once = TriggerSet::from(model.into_values().flatten().collect::<Vec<_>>());
             prop_assert_eq!(&now, &at_once);
             let changed = now.changed_since(&before);
-            let id = |changed: &Changed<'_>| {
+            let id = |changed: &TriggerChange<'_>| {
                 let any = changed.after.first().or(changed.before.first());
                 any.unwrap().id.function.clone()
             };

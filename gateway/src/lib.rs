@@ -28,4 +28,6 @@ pub use api::Api;
 pub use front::{Answer, Body, FrontOptions, serve};
 pub use http_trigger::HttpTriggers;
 pub use problem::Problem;
-pub use state::{CheckReadiness, Gateway, GatewayParts, ListTroubles, Options, Troubles};
+pub use state::{
+    CheckReadiness, Gateway, GatewayParts, HealthProblems, ListHealthProblems, Options,
+};

@@ -124,7 +124,7 @@ mod tests {
             let metrics = Metrics::new();
             metrics.answered(Listener::Api, StatusCode::OK);
             metrics.answered(Listener::Http, StatusCode::NOT_FOUND);
-            let refused = Verdict::Refused(Refusal::LineFull { waiting: 1 });
+            let refused = Verdict::Refused(Refusal::WaitQueueFull { waiting: 1 });
             metrics.invoked(Way::Sync, Some(&refused), Duration::from_millis(2));
             metrics.invoked(Way::Http, Some(&Verdict::Returned("1".into())), Duration::ZERO);
             metrics.queued(Duration::ZERO);

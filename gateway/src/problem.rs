@@ -337,7 +337,7 @@ impl From<hanshu_controller::Error> for Problem {
         let kind = error.kind();
         match error {
             Error::Invalid { field, value, rule } => Self::value(field, value, rule),
-            Error::Catalog(error) => error.into(),
+            Error::RevisionCatalog(error) => error.into(),
             Error::NoPackage(digest) => {
                 let detail = format!("package `{digest}` has not been uploaded");
                 Self::new(kind, detail)
@@ -368,7 +368,9 @@ impl From<&Refusal> for Problem {
             Refusal::Capacity { .. } => Self::new(ErrorKind::Throttled, detail)
                 .code("no_capacity")
                 .hint("try again later, call it async, or give the platform more memory"),
-            Refusal::LineFull { .. } => Self::new(ErrorKind::Throttled, detail).code("line_full"),
+            Refusal::WaitQueueFull { .. } => {
+                Self::new(ErrorKind::Throttled, detail).code("wait_queue_full")
+            }
             Refusal::Sandbox { .. } => {
                 Self::new(ErrorKind::Unavailable, detail).code("sandbox_failed")
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use hanshu_controller::Controller;
-use hanshu_core::ports::{EventQueue, Journal};
+use hanshu_core::ports::{EventQueue, InvocationJournal};
 use hanshu_core::{Clock, TriggerId};
 use hanshu_triggers::{Intake, SourceState, SourceStates, TriggersView};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -38,13 +38,13 @@ pub struct GatewayParts {
     /// The state of queued events.
     pub queue: Arc<dyn EventQueue>,
     /// Records and logs.
-    pub journal: Arc<dyn Journal>,
+    pub journal: Arc<dyn InvocationJournal>,
     /// The live triggers with their routes.
     pub triggers: TriggersView,
     /// What `/readyz` asks.
     pub readiness: Arc<dyn CheckReadiness>,
     /// What triggers cannot do now.
-    pub troubles: Arc<dyn Troubles>,
+    pub health_problems: Arc<dyn HealthProblems>,
     /// What `/metrics` shows.
     pub prometheus: Option<PrometheusHandle>,
     /// For what is shown.
@@ -65,32 +65,32 @@ pub trait CheckReadiness: Send + Sync {
 }
 
 /// What keeps triggers from working now.
-pub trait Troubles: Send + Sync {
+pub trait HealthProblems: Send + Sync {
     /// In one sentence, fit for the trigger's owner. From memory.
     fn of(&self, trigger: &TriggerId) -> Option<String>;
 }
 
 /// All that keeps this process' triggers from working now.
-pub trait ListTroubles: Send + Sync {
+pub trait ListHealthProblems: Send + Sync {
     /// Each with its trigger. From memory.
     fn all(&self) -> Vec<(TriggerId, String)>;
 }
 
 /// Where the streams are read in this process.
-impl Troubles for SourceStates {
+impl HealthProblems for SourceStates {
     fn of(&self, trigger: &TriggerId) -> Option<String> {
-        trouble(SourceStates::of(self, trigger)?)
+        health_problem(SourceStates::of(self, trigger)?)
     }
 }
 
-impl ListTroubles for SourceStates {
+impl ListHealthProblems for SourceStates {
     fn all(&self) -> Vec<(TriggerId, String)> {
         let all = SourceStates::all(self).into_iter();
-        all.filter_map(|(id, state)| Some((id, trouble(state)?))).collect()
+        all.filter_map(|(id, state)| Some((id, health_problem(state)?))).collect()
     }
 }
 
-fn trouble(state: SourceState) -> Option<String> {
+fn health_problem(state: SourceState) -> Option<String> {
     Some(format!("{} (since {:.0})", state.away?, state.since))
 }
 

@@ -114,7 +114,7 @@ pub(crate) fn trigger(gateway: &Gateway, trigger: &Trigger) -> TriggerDetail {
         url: None,
         stream: None,
         batch: None,
-        trouble: gateway.troubles.of(&trigger.id),
+        health_problem: gateway.health_problems.of(&trigger.id),
     };
     match &trigger.spec {
         TriggerSpec::Timer { cron, timezone, argument } => {
@@ -180,7 +180,7 @@ pub(crate) fn queue(stats: QueueStats, now: Timestamp) -> QueueView {
         running: stats.running,
         oldest_at: stats.oldest,
         oldest_age_s: stats.oldest.map(age),
-        buried: stats.buried,
+        dead_lettered: stats.dead_lettered,
     }
 }
 

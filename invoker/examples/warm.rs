@@ -11,12 +11,12 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hanshu_core::ports::{
-    Invoke, Journal, JournalError, LogPage, LogQuery, PackageError, PackageStore,
+    InvocationJournal, Invoke, JournalError, LogPage, LogQuery, PackageError, PackageStore,
 };
 use hanshu_core::{
-    AsyncPolicy, Digest, Event, FunctionConfig, FunctionId, Invocation, InvocationRecord, LogBatch,
-    Mode, Namespace, NodeId, Origin, Qualifier, RequestId, Revision, SystemClock, Timestamp,
-    Verdict,
+    AsyncPolicy, Digest, Event, FunctionConfig, FunctionId, Invocation, InvocationMode,
+    InvocationRecord, LogBatch, Namespace, NodeId, Origin, Qualifier, RequestId, Revision,
+    SystemClock, Timestamp, Verdict,
 };
 use hanshu_invoker::{Invoker, Options, Ports, ProcessBackend, ProcessOptions};
 use tokio::runtime::Builder;
@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 struct NoJournal;
 
 #[async_trait]
-impl Journal for NoJournal {
+impl InvocationJournal for NoJournal {
     fn record(&self, _: InvocationRecord) {}
 
     fn log(&self, _: LogBatch) {}
@@ -95,7 +95,7 @@ fn revision() -> anyhow::Result<Revision> {
 }
 
 async fn caller(invoker: Arc<Invoker>, revision: Arc<Revision>, calls: usize) -> Vec<Duration> {
-    let mode = Mode::Sync { line_wait: Duration::from_secs(10), tail: false };
+    let mode = InvocationMode::Sync { wait_timeout: Duration::from_secs(10), tail: false };
     let mut times = Vec::with_capacity(calls);
     for _ in 0..calls {
         let event = Event { origin: Origin::Direct, payload: Bytes::from_static(b"{}") };

@@ -45,12 +45,12 @@ pub struct Options {
     /// Seconds from the order to start a sandbox until its shim must have answered. What a
     /// function needs to load comes on top and has a limit of its own.
     pub start_timeout_s: u64,
-    /// Stem cells of each kind in use (runtime, network, memory) that are kept ready: started
+    /// Prewarmed sandboxes of each kind in use (runtime, network, memory) that are kept ready: started
     /// sandboxes without a function, which the next cold start takes. 0: none at all. More are
     /// kept while cold starts are frequent.
-    pub stem_cells_min: u32,
-    /// Stem cells that may exist at once; an eighth of `memory_mb` bounds them, too.
-    pub stem_cells_max: u32,
+    pub prewarmed_min: u32,
+    /// Prewarmed sandboxes that may exist at once; an eighth of `memory_mb` bounds them, too.
+    pub prewarmed_max: u32,
     /// The first of the user ids that sandboxes run as, one for each, where the node is root:
     /// `sandboxes_max` ids from here on must be nobody else's.
     pub uid_first: u32,
@@ -76,8 +76,8 @@ impl Default for Options {
             waiting_max: 1000,
             async_wait_ms: 5000,
             start_timeout_s: 30,
-            stem_cells_min: 1,
-            stem_cells_max: 16,
+            prewarmed_min: 1,
+            prewarmed_max: 16,
             uid_first: 700_000,
             python: "/usr/bin/python3".into(),
             node: "/usr/bin/node".into(),

@@ -13,10 +13,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hanshu_core::ports::{Journal, JournalError, LogPage, LogQuery, PackageError, PackageStore};
+use hanshu_core::ports::{
+    InvocationJournal, JournalError, LogPage, LogQuery, PackageError, PackageStore,
+};
 use hanshu_core::{
-    AsyncPolicy, Digest, Family, FunctionConfig, FunctionId, InvocationRecord, LogBatch, Qualifier,
-    RequestId, Revision, Timestamp,
+    AsyncPolicy, Digest, FunctionConfig, FunctionId, InvocationRecord, LogBatch, Qualifier,
+    RequestId, Revision, RuntimeFamily, Timestamp,
 };
 use hanshu_runtimes::wire::{Exited, Failure, Header, Hello, Init, Kind, Start};
 use serde_json::{Value, json};
@@ -58,12 +60,12 @@ pub(crate) struct Counts {
     pub(crate) broken: AtomicBool,
     /// Where faults come from, if there are to be any.
     pub(crate) chance: Mutex<Option<u64>>,
-    /// Of those started: stem cells.
-    pub(crate) stems: AtomicU32,
-    /// Stem cells that were given code.
+    /// Of those started: prewarmed sandboxes.
+    pub(crate) prewarm: AtomicU32,
+    /// Prewarmed sandboxes that were given code.
     pub(crate) given: AtomicU32,
-    /// Refuse to make stem cells, or to give them code.
-    pub(crate) no_stems: AtomicBool,
+    /// Refuse to make prewarmed sandboxes, or to give them code.
+    pub(crate) no_prewarmed: AtomicBool,
     pub(crate) no_code: AtomicBool,
 }
 
@@ -100,7 +102,7 @@ impl Backend for FakeBackend {
         "fake"
     }
 
-    fn default_network(&self, _: Family) -> Network {
+    fn default_network(&self, _: RuntimeFamily) -> Network {
         Network::None
     }
 
@@ -117,7 +119,7 @@ impl Backend for FakeBackend {
         }
         self.0.started.fetch_add(1, Ordering::Relaxed);
         if spec.whose == Whose::Nobody {
-            self.0.stems.fetch_add(1, Ordering::Relaxed);
+            self.0.prewarm.fetch_add(1, Ordering::Relaxed);
         }
         let inside = Arc::new(Inside::default());
         let (run_dir, its) = (spec.run_dir.clone(), Arc::clone(&inside));
@@ -138,8 +140,8 @@ impl Backend for FakeBackend {
         Ok(Box::new(FakeSandbox { counts: Arc::clone(&self.0), inside }))
     }
 
-    fn stem_cells(&self) -> Result<(), String> {
-        if self.0.no_stems.load(Ordering::Relaxed) { Err("none".into()) } else { Ok(()) }
+    fn prewarming(&self) -> Result<(), String> {
+        if self.0.no_prewarmed.load(Ordering::Relaxed) { Err("none".into()) } else { Ok(()) }
     }
 
     async fn sweep(&self) -> Result<u32, StartError> {
@@ -395,7 +397,7 @@ impl FakeJournal {
 }
 
 #[async_trait]
-impl Journal for FakeJournal {
+impl InvocationJournal for FakeJournal {
     fn record(&self, record: InvocationRecord) {
         self.records.lock().unwrap().push(record);
     }

@@ -21,7 +21,7 @@ pub(crate) async fn run(node: Arc<Node>) {
             round(&pool, node.launcher.options.freeze_after()).await;
         }
         node.metrics.sandboxes(node.sandboxes());
-        node.metrics.stem_cells(&node.launcher.stems);
+        node.metrics.prewarming(&node.launcher.prewarm);
     }
 }
 

@@ -18,8 +18,8 @@ use bollard::Docker;
 use bollard::body_full;
 use bollard::query_parameters::{BuildImageOptions, ListImagesOptions, RemoveImageOptions};
 use futures_util::StreamExt as _;
-use hanshu_core::ports::{ImageBuilder, ImageError, Progress};
-use hanshu_core::{Family, NodeId};
+use hanshu_core::ports::{BuildProgress, ImageBuilder, ImageError};
+use hanshu_core::{NodeId, RuntimeFamily};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -69,8 +69,8 @@ impl DockerImages {
     async fn make(
         &self,
         docker: &Docker,
-        family: Family,
-        progress: Progress<'_>,
+        family: RuntimeFamily,
+        progress: BuildProgress<'_>,
     ) -> Result<(), ImageError> {
         let _making = self.making.lock().await;
         let image = reference(family);
@@ -101,8 +101,8 @@ impl DockerImages {
     async fn build(
         &self,
         docker: &Docker,
-        family: Family,
-        progress: Progress<'_>,
+        family: RuntimeFamily,
+        progress: BuildProgress<'_>,
     ) -> Result<(), ImageError> {
         let image = reference(family);
         let context = recipe::context(family)
@@ -134,7 +134,7 @@ impl DockerImages {
 
 /// Whether an image's names are all ours and none is of a recipe of this program.
 fn is_outdated(names: &[String]) -> bool {
-    let current = Family::ALL.map(reference);
+    let current = RuntimeFamily::ALL.map(reference);
     let ours = |name: &String| name.starts_with("hanshu/");
     names.iter().all(ours) && !names.iter().any(|name| current.contains(name))
 }
@@ -149,7 +149,11 @@ fn explained(image: &str, message: &str) -> String {
 
 #[async_trait]
 impl ImageBuilder for DockerImages {
-    async fn ensure(&self, family: Family, progress: Progress<'_>) -> Result<(), ImageError> {
+    async fn ensure(
+        &self,
+        family: RuntimeFamily,
+        progress: BuildProgress<'_>,
+    ) -> Result<(), ImageError> {
         let (docker, _) =
             self.engine.client().await.map_err(|error| ImageError(error.to_string()))?;
         if self.has(&docker, &reference(family)).await? {
@@ -190,13 +194,17 @@ impl ImageBuilder for DockerImages {
 
 #[async_trait]
 impl ImageBuilder for ProcessImages {
-    async fn ensure(&self, family: Family, _progress: Progress<'_>) -> Result<(), ImageError> {
+    async fn ensure(
+        &self,
+        family: RuntimeFamily,
+        _progress: BuildProgress<'_>,
+    ) -> Result<(), ImageError> {
         let (path, package, setting): (&Path, _, _) = match family {
-            Family::Python => (&self.python, "python3", "python"),
-            Family::Nodejs => (&self.node, "nodejs", "node"),
-            Family::Shell => (Path::new("/bin/sh"), "dash", "none"),
+            RuntimeFamily::Python => (&self.python, "python3", "python"),
+            RuntimeFamily::Nodejs => (&self.node, "nodejs", "node"),
+            RuntimeFamily::Shell => (Path::new("/bin/sh"), "dash", "none"),
             // They bring their own program.
-            Family::Go | Family::Custom => return Ok(()),
+            RuntimeFamily::Go | RuntimeFamily::Custom => return Ok(()),
         };
         runnable(path).map_err(|reason| {
             ImageError(format!(
@@ -217,17 +225,17 @@ mod tests {
         let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert!(is_outdated(&names(&["hanshu/python:000000000000"])));
         assert!(is_outdated(&[]), "a name that a newer image took");
-        assert!(!is_outdated(&[reference(Family::Python)]));
+        assert!(!is_outdated(&[reference(RuntimeFamily::Python)]));
         assert!(!is_outdated(&names(&["hanshu/python:000000000000", "mine:latest"])));
     }
 
     #[tokio::test]
     async fn a_missing_interpreter_is_named_with_its_package() {
         let images = ProcessImages { python: "/nowhere/python3".into(), node: "/bin/sh".into() };
-        let error = images.ensure(Family::Python, &|_: &str| {}).await.unwrap_err();
+        let error = images.ensure(RuntimeFamily::Python, &|_: &str| {}).await.unwrap_err();
         assert!(error.to_string().contains("`/nowhere/python3` is missing"), "{error}");
         assert!(error.to_string().contains("package python3"), "{error}");
-        images.ensure(Family::Nodejs, &|_: &str| {}).await.unwrap();
-        images.ensure(Family::Go, &|_: &str| {}).await.unwrap();
+        images.ensure(RuntimeFamily::Nodejs, &|_: &str| {}).await.unwrap();
+        images.ensure(RuntimeFamily::Go, &|_: &str| {}).await.unwrap();
     }
 }

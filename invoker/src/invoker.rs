@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hanshu_core::ports::{Invoke, Journal, PackageStore};
-use hanshu_core::{Clock, Digest, FunctionId, Invocation, Mode, NodeId, Outcome, Revision};
+use hanshu_core::ports::{InvocationJournal, Invoke, PackageStore};
+use hanshu_core::{
+    Clock, Digest, FunctionId, Invocation, InvocationMode, NodeId, Outcome, Revision,
+};
 use tokio::runtime::Handle;
 use tokio::time;
 use tokio_util::task::AbortOnDropHandle;
@@ -20,9 +22,9 @@ use crate::logs::Outlet;
 use crate::node::Node;
 use crate::pool::{Lease, Turned, unavailable};
 use crate::pools::Pools;
+use crate::prewarm::{self, PrewarmPool};
 use crate::run_dir;
 use crate::running::{Ran, Running, Subject, turned_away};
-use crate::stems::{self, Stems};
 use crate::uids::Uids;
 use crate::watch;
 
@@ -66,7 +68,7 @@ pub struct Ports {
     /// Has the functions' code.
     pub packages: Arc<dyn PackageStore>,
     /// Takes records and logs.
-    pub journal: Arc<dyn Journal>,
+    pub journal: Arc<dyn InvocationJournal>,
     /// Says what time it is.
     pub clock: Arc<dyn Clock>,
 }
@@ -85,14 +87,14 @@ impl Invoker {
         let Ports { backend, packages, journal, clock } = ports;
         let room = Room::new(options.memory_mb(), options.sandboxes_max);
         let uids = Uids::new(options.uid_first, options.sandboxes_max);
-        let refused = backend.stem_cells();
-        if 0 < options.stem_cells_min
+        let refused = backend.prewarming();
+        if 0 < options.prewarmed_min
             && let Err(reason) = &refused
         {
-            tracing::debug!(reason, "There will be no stem cells");
+            tracing::debug!(reason, "There will be no prewarmed sandboxes");
         }
         let launcher = Launcher {
-            stems: Arc::new(Stems::new(&options, refused.is_err())),
+            prewarm: Arc::new(PrewarmPool::new(&options, refused.is_err())),
             options: Arc::new(options),
             backend,
             packages,
@@ -103,7 +105,7 @@ impl Invoker {
         };
         let node = Node::new(launcher, Admission::new(room), general);
         node.spawn(freezer::run(Arc::clone(&node)));
-        node.spawn(stems::run(Arc::clone(&node)));
+        node.spawn(prewarm::run(Arc::clone(&node)));
         let watched = Arc::clone(&node);
         let watch = node.general.spawn(async move { watch::run(&watched).await });
         let pools = Pools::new(Arc::clone(&node));
@@ -134,11 +136,11 @@ impl Invoker {
         self.pools.retire(function, keep);
     }
 
-    /// These are the revisions that may be called: stem cells of their kinds are worth having.
+    /// These are the revisions that may be called: prewarmed sandboxes of their kinds are worth having.
     pub fn expect<'a>(&self, revisions: impl Iterator<Item = &'a Arc<Revision>>) {
         let launcher = &self.node.launcher;
-        let suited = revisions.filter(|revision| stems::Kind::suits(&revision.config));
-        launcher.stems.expect(suited.map(|revision| launcher.kind(revision)));
+        let suited = revisions.filter(|revision| prewarm::Kind::suits(&revision.config));
+        launcher.prewarm.expect(suited.map(|revision| launcher.kind(revision)));
     }
 
     /// How many sandboxes are in which state.
@@ -173,7 +175,7 @@ impl Invoker {
             for pool in self.node.pools() {
                 pool.shut();
             }
-            if self.sandboxes() == Sandboxes::default() && self.node.launcher.stems.is_empty() {
+            if self.sandboxes() == Sandboxes::default() && self.node.launcher.prewarm.is_empty() {
                 break;
             }
             time::sleep(LOOK_AGAIN).await;
@@ -187,8 +189,8 @@ impl Invoker {
             return Err(Turned::of(unavailable("this node is stopping")));
         }
         let wait = match subject.mode {
-            Mode::Sync { line_wait, .. } => line_wait,
-            Mode::Async { .. } => self.node.launcher.options.async_wait(),
+            InvocationMode::Sync { wait_timeout, .. } => wait_timeout,
+            InvocationMode::Async { .. } => self.node.launcher.options.async_wait(),
         };
         let revision = &subject.revision;
         loop {

@@ -1,7 +1,7 @@
 //! From a revision to a runtime that waits for events: the same talk for every backend.
 
 mod fault;
-mod stem;
+mod prewarmed;
 mod talk;
 
 use std::fs::File;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use fault::{ending, failure_of, out_of_memory};
 use fault::{refused, start_error, verdict_of};
-pub(crate) use stem::{Stem, Unfit};
+pub(crate) use prewarmed::{PrewarmedSandbox, Unfit};
 use talk::{Attached, Hitch, Loaded};
 
 use crate::admission::Place;
@@ -30,9 +30,9 @@ use crate::control::{Control, Leash};
 use crate::exchange::DataConn;
 use crate::instance::{Instance, Vitals};
 use crate::logs::{Log, Outlet};
+use crate::prewarm::{Kind, PrewarmPool};
 use crate::run_dir::{self, RunDir};
 use crate::runtime::start_of;
-use crate::stems::{Kind, Stems};
 use crate::uids::{Uid, Uids};
 
 /// What starting needs.
@@ -45,7 +45,7 @@ pub(crate) struct Launcher {
     pub(crate) node: NodeId,
     pub(crate) uids: Arc<Uids>,
     /// Sandboxes that wait for a function.
-    pub(crate) stems: Arc<Stems>,
+    pub(crate) prewarm: Arc<PrewarmPool>,
     /// Cancelled when the grace of stopping is over: starts are broken off.
     pub(crate) cut: CancellationToken,
 }
@@ -94,7 +94,7 @@ struct Course {
     begun: Instant,
     /// From `begun` until the code was on this node.
     code: Duration,
-    from_stem: bool,
+    from_prewarmed: bool,
 }
 
 /// What the talk with a runtime that is ready leaves behind.
@@ -141,7 +141,7 @@ impl Launcher {
             Ok(Talked { attached, loaded: loaded.unwrap_or(Err(Hitch::TimedOut))? })
         };
         let talked = self.unless_cut(&log, talk).await;
-        let course = Course { revision, begun, code, from_stem: false };
+        let course = Course { revision, begun, code, from_prewarmed: false };
         self.conclude(&course, (body, place), log, talked).await
     }
 
@@ -262,7 +262,7 @@ impl Course {
             parts: Some(ColdStartParts { code: self.code, runtime, function }),
             memory_mb: self.revision.config.memory_mb,
             memory_bytes: sandbox.memory_bytes().unwrap_or_default(),
-            from_stem: self.from_stem,
+            from_prewarmed: self.from_prewarmed,
         }
     }
 }

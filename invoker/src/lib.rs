@@ -22,13 +22,13 @@ mod metrics;
 mod node;
 mod pool;
 mod pools;
+mod prewarm;
 #[cfg(test)]
 #[path = "../../fuzz/replay.rs"]
 mod replay;
 mod run_dir;
 mod running;
 mod runtime;
-mod stems;
 mod tmp;
 mod uids;
 mod watch;

@@ -1,10 +1,10 @@
 //! What is counted. The names are kept stable: `docs/operations.md` explains them.
 
-use hanshu_core::{ColdStart, Family, Outcome, Verdict};
+use hanshu_core::{ColdStart, Outcome, RuntimeFamily, Verdict};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use crate::Sandboxes;
-use crate::stems::{Kind, Stems};
+use crate::prewarm::{Kind, PrewarmPool};
 
 /// Handles, looked up once: a warm invocation only adds.
 pub(crate) struct Metrics {
@@ -19,7 +19,7 @@ pub(crate) struct Metrics {
     log_bytes_cut: Counter,
     sandboxes: [Gauge; 4],
     waiting: Gauge,
-    stem_cells: [(Family, Gauge); 2],
+    prewarming: [(RuntimeFamily, Gauge); 2],
 }
 
 impl Metrics {
@@ -35,14 +35,15 @@ impl Metrics {
             cold: counter!("hanshu_cold_invocations_total"),
             seconds: histogram!("hanshu_invocation_seconds"),
             start_seconds: histogram!("hanshu_sandbox_start_seconds"),
-            started: ["fresh", "stem"]
+            started: ["fresh", "prewarmed"]
                 .map(|kind| counter!("hanshu_cold_starts_total", "kind" => kind)),
             start_failures: counter!("hanshu_sandbox_start_failures_total"),
             log_bytes_cut: counter!("hanshu_log_bytes_cut_total"),
             sandboxes: ["starting", "idle", "busy", "stopping"].map(state),
             waiting: gauge!("hanshu_invocations_waiting"),
-            stem_cells: Kind::FAMILIES
-                .map(|family| (family, gauge!("hanshu_stem_cells", "runtime" => family.as_str()))),
+            prewarming: Kind::FAMILIES.map(|family| {
+                (family, gauge!("hanshu_prewarmed_sandbox", "runtime" => family.as_str()))
+            }),
         }
     }
 
@@ -60,8 +61,8 @@ impl Metrics {
 
     pub(crate) fn started(&self, start: &ColdStart) {
         self.start_seconds.record(start.total.as_secs_f64());
-        let [fresh, stem] = &self.started;
-        if start.from_stem { stem.increment(1) } else { fresh.increment(1) }
+        let [fresh, prewarmed] = &self.started;
+        if start.from_prewarmed { prewarmed.increment(1) } else { fresh.increment(1) }
     }
 
     pub(crate) fn start_failed(&self) {
@@ -74,9 +75,9 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn stem_cells(&self, stems: &Stems) {
-        for (family, gauge) in &self.stem_cells {
-            gauge.set(f64::from(u32::try_from(stems.ready(*family)).unwrap_or(u32::MAX)));
+    pub(crate) fn prewarming(&self, prewarm: &PrewarmPool) {
+        for (family, gauge) in &self.prewarming {
+            gauge.set(f64::from(u32::try_from(prewarm.ready(*family)).unwrap_or(u32::MAX)));
         }
     }
 

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::Sandboxes;
 use crate::admission::Admission;
-use crate::launch::{Launcher, Stem};
+use crate::launch::{Launcher, PrewarmedSandbox};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::pool::state::Counts;
@@ -130,30 +130,32 @@ impl Node {
         true
     }
 
-    /// Takes back a stem cell that a start has no use for.
-    pub(crate) fn put_back(&self, stem: Option<Stem>) {
-        if let Some(late) = stem.and_then(|stem| self.launcher.stems.put_back(stem)) {
+    /// Takes back a prewarmed sandbox that a start has no use for.
+    pub(crate) fn put_back(&self, prewarmed: Option<PrewarmedSandbox>) {
+        if let Some(late) =
+            prewarmed.and_then(|prewarmed| self.launcher.prewarm.put_back(prewarmed))
+        {
             self.spawn(late.discard());
         }
     }
 
-    /// Makes room for a start that lacks `missing_mb` MiB: stem cells go if that is enough (those
-    /// that are being made are waited for), else the sandbox that has been idle longest, else whatever stem cells there are. `false`: nothing
+    /// Makes room for a start that lacks `missing_mb` MiB: prewarmed sandboxes go if that is enough (those
+    /// that are being made are waited for), else the sandbox that has been idle longest, else whatever prewarmed sandboxes there are. `false`: nothing
     /// can go.
     pub(crate) fn make_room(&self, missing_mb: u64) -> bool {
-        let stems = &self.launcher.stems;
-        let mut given = stems.give_way(missing_mb).unwrap_or_default();
-        if given.is_empty() && stems.will_give(missing_mb) {
+        let prewarm = &self.launcher.prewarm;
+        let mut given = prewarm.give_way(missing_mb).unwrap_or_default();
+        if given.is_empty() && prewarm.will_give(missing_mb) {
             return true;
         }
         if given.is_empty() && !self.evict_least_recently_used() {
-            given = stems.give_up();
+            given = prewarm.give_up();
             if given.is_empty() {
                 return false;
             }
         }
-        for stem in given {
-            self.spawn(stem.discard());
+        for prewarmed in given {
+            self.spawn(prewarmed.discard());
         }
         true
     }

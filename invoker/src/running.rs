@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hanshu_core::{
-    ColdStart, Failure, Family, Invocation, InvocationRecord, LOG_TAIL_BYTES_MAX, Mode, Outcome,
-    Refusal, Report, RequestId, Revision, StatusCode, Timestamp, TriggerName, Verdict,
+    ColdStart, Failure, Invocation, InvocationMode, InvocationRecord, LOG_TAIL_BYTES_MAX, Outcome,
+    Refusal, Report, RequestId, Revision, RuntimeFamily, StatusCode, Timestamp, TriggerName,
+    Verdict,
 };
 use hanshu_runtimes::wire::BODY_BYTES_MAX;
 use tokio::time::Instant;
@@ -32,7 +33,7 @@ pub(crate) struct Subject {
     pub(crate) request_id: RequestId,
     pub(crate) revision: Arc<Revision>,
     pub(crate) trigger: Option<TriggerName>,
-    pub(crate) mode: Mode,
+    pub(crate) mode: InvocationMode,
 }
 
 /// An event in a sandbox. Dropping it moves it to a task of its own.
@@ -77,13 +78,13 @@ impl Subject {
     /// Whether its work is as a rule done by children of the runtime.
     fn runs_children(&self) -> bool {
         match self.revision.config.runtime.family() {
-            Family::Shell | Family::Custom => true,
-            Family::Python | Family::Nodejs | Family::Go => false,
+            RuntimeFamily::Shell | RuntimeFamily::Custom => true,
+            RuntimeFamily::Python | RuntimeFamily::Nodejs | RuntimeFamily::Go => false,
         }
     }
 
     fn wants_tail(&self) -> bool {
-        matches!(self.mode, Mode::Sync { tail: true, .. })
+        matches!(self.mode, InvocationMode::Sync { tail: true, .. })
     }
 }
 
@@ -317,10 +318,10 @@ fn close(node: &Node, subject: &Subject, mut outcome: Outcome, log: Ended) -> Ou
         tail.split_off(from)
     });
     let attempt = match (subject.mode, &outcome.verdict) {
-        (Mode::Sync { .. }, _) => 1,
+        (InvocationMode::Sync { .. }, _) => 1,
         // It stays in its queue: nothing has happened to it.
-        (Mode::Async { .. }, Verdict::Refused(_)) if log.first => return outcome,
-        (Mode::Async { attempt }, _) => attempt,
+        (InvocationMode::Async { .. }, Verdict::Refused(_)) if log.first => return outcome,
+        (InvocationMode::Async { attempt }, _) => attempt,
     };
     let report = &outcome.report;
     let error = match &outcome.verdict {

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hanshu_core::{Family, Revision};
+use hanshu_core::{Revision, RuntimeFamily};
 use hanshu_runtimes::wire::{Adapter, Init, Start};
 
 use crate::config::Options;
-use crate::stems::Kind;
+use crate::prewarm::Kind;
 
 /// Where the function's code is inside a sandbox.
 const CODE_DIR: &str = "/var/user";
@@ -38,9 +38,9 @@ pub(crate) fn start_of(revision: &Revision, options: &Options) -> Start {
     Start { argv, env: env_of(revision, options), init }
 }
 
-/// What the shim of a stem cell is told: the same, without a function. What is missing comes with
+/// What the shim of a prewarmed sandbox is told: the same, without a function. What is missing comes with
 /// a late `INIT`.
-pub(crate) fn start_of_stem(kind: &Kind, options: &Options) -> Start {
+pub(crate) fn start_of_prewarmed(kind: &Kind, options: &Options) -> Start {
     let init = Init {
         adapter: adapter_of(kind.family),
         cwd: CODE_DIR.into(),
@@ -63,22 +63,22 @@ pub(crate) fn millis(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
-fn adapter_of(family: Family) -> Adapter {
+fn adapter_of(family: RuntimeFamily) -> Adapter {
     match family {
-        Family::Python | Family::Nodejs => Adapter::Direct,
-        Family::Go => Adapter::Go,
-        Family::Shell => Adapter::Shell,
-        Family::Custom => Adapter::Custom,
+        RuntimeFamily::Python | RuntimeFamily::Nodejs => Adapter::Direct,
+        RuntimeFamily::Go => Adapter::Go,
+        RuntimeFamily::Shell => Adapter::Shell,
+        RuntimeFamily::Custom => Adapter::Custom,
     }
 }
 
-fn argv_of(family: Family, memory_mb: u32, handler: &str, options: &Options) -> Vec<String> {
+fn argv_of(family: RuntimeFamily, memory_mb: u32, handler: &str, options: &Options) -> Vec<String> {
     let in_code = |file: &str| format!("{CODE_DIR}/{file}");
     let heap = format!("--max-old-space-size={memory_mb}");
     let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
     match family {
         // The bootstrap's first lines say what each flag is for.
-        Family::Python => words(&[
+        RuntimeFamily::Python => words(&[
             &options.python,
             "-I",
             "-S",
@@ -88,9 +88,9 @@ fn argv_of(family: Family, memory_mb: u32, handler: &str, options: &Options) -> 
             "utf8",
             "/var/runtime/python/bootstrap.py",
         ]),
-        Family::Nodejs => words(&[&options.node, &heap, "/var/runtime/node/bootstrap.cjs"]),
-        Family::Go | Family::Shell => vec![in_code(handler)],
-        Family::Custom => vec![in_code("bootstrap")],
+        RuntimeFamily::Nodejs => words(&[&options.node, &heap, "/var/runtime/node/bootstrap.cjs"]),
+        RuntimeFamily::Go | RuntimeFamily::Shell => vec![in_code(handler)],
+        RuntimeFamily::Custom => vec![in_code("bootstrap")],
     }
 }
 

@@ -279,10 +279,10 @@ function locate(name, folder) {
   const dots = [name.lastIndexOf('.'), name.indexOf('.', slash + 1)];
   for (const dot of dots) {
     if (dot <= slash + 1 || dot === name.length - 1) continue;
-    const stem = path.resolve(folder, name.slice(0, dot));
+    const prewarmed = path.resolve(folder, name.slice(0, dot));
     for (const ending of ['.js', '.cjs', '.mjs', '', '/index.js', '/index.cjs', '/index.mjs']) {
-      const stat = fs.statSync(stem + ending, { throwIfNoEntry: false });
-      if (stat !== undefined && stat.isFile()) return [stem + ending, name.slice(dot + 1)];
+      const stat = fs.statSync(prewarmed + ending, { throwIfNoEntry: false });
+      if (stat !== undefined && stat.isFile()) return [prewarmed + ending, name.slice(dot + 1)];
     }
   }
   if (dots[0] <= slash + 1 || dots[0] === name.length - 1) {

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hanshu_core::ports::{EventQueue, ImageBuilder, Journal, Nodes, QueueError, Registry};
+use hanshu_core::ports::{
+    EventQueue, FunctionRegistry, ImageBuilder, InvocationJournal, NodeRegistry, QueueError,
+};
 use hanshu_core::{Clock, ErrorKind, NodeId};
 use hanshu_invoker::{
     Backend, DockerBackend, DockerOptions, Options, ProcessBackend, ProcessImages, ProcessOptions,
@@ -33,10 +35,10 @@ const MIB: u64 = 1024 * 1024;
 
 /// What keeps things.
 pub(crate) struct Stores {
-    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) registry: Arc<dyn FunctionRegistry>,
     pub(crate) queue: Arc<dyn EventQueue>,
-    pub(crate) journal: Arc<dyn Journal>,
-    pub(crate) nodes: Arc<dyn Nodes>,
+    pub(crate) journal: Arc<dyn InvocationJournal>,
+    pub(crate) nodes: Arc<dyn NodeRegistry>,
     pub(crate) packages: Arc<FolderPackages>,
     db: Db,
     writing: CancellationToken,
@@ -171,7 +173,7 @@ fn open_journal(
     config: &Config,
     folder: &Path,
     db: &Db,
-) -> Result<(Arc<dyn Journal>, JournalWriter), Error> {
+) -> Result<(Arc<dyn InvocationJournal>, JournalWriter), Error> {
     let age_max = days(config.journal.keep_days);
     if config.roles()? != Roles::ALL || config.database.is_some() {
         let options = SqlJournalOptions { age_max, ..SqlJournalOptions::default() };

@@ -61,7 +61,7 @@ pub struct Config {
     /// `human` or `json`.
     pub log_format: LogFormat,
     /// Milliseconds a synchronous call waits in line for a sandbox, at most.
-    pub line_wait_ms: u64,
+    pub wait_timeout_ms: u64,
     /// Queued events that this process runs at once, at most.
     pub async_running_max: usize,
     /// Sandboxes. `pool.run_dir` follows `data` where it is not set.
@@ -162,7 +162,7 @@ impl Default for Config {
             keep_results_days: 1,
             log: "info".into(),
             log_format: LogFormat::default(),
-            line_wait_ms: 10_000,
+            wait_timeout_ms: 10_000,
             async_running_max: 64,
             pool: hanshu_invoker::Options { run_dir: PathBuf::new(), ..Default::default() },
             journal: JournalConfig::default(),

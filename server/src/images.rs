@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hanshu_controller::{Controller, Snapshot};
-use hanshu_core::Family;
+use hanshu_core::RuntimeFamily;
 use hanshu_core::ports::ImageBuilder;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -53,7 +53,7 @@ impl JoinImages {
         }
     }
 
-    async fn ensure(&self, family: Family) -> bool {
+    async fn ensure(&self, family: RuntimeFamily) -> bool {
         let told = |line: &str| match line.starts_with("building ") {
             true => info!(family = family.as_str(), "A function needs an image: {line}"),
             false => debug!(family = family.as_str(), "{line}"),
@@ -69,6 +69,6 @@ impl JoinImages {
 }
 
 /// What functions of the catalog run in, older versions of them included.
-fn families(snapshot: &Snapshot) -> BTreeSet<Family> {
+fn families(snapshot: &Snapshot) -> BTreeSet<RuntimeFamily> {
     snapshot.live().map(|revision| revision.config.runtime.family()).collect()
 }

@@ -41,9 +41,11 @@ impl CheckReadiness for Readiness {
             Ok(Err(error)) => not("database", error.to_string()),
             Err(_) => not("database", "it does not answer within 3 s".into()),
         }
-        match timeout(PART_TIMEOUT, self.queue.doubts()).await {
+        match timeout(PART_TIMEOUT, self.queue.durability_warnings()).await {
             Ok(_) if self.allow_unsafe_queue => {}
-            Ok(doubts) => doubts.into_iter().for_each(|doubt| not("queue", doubt)),
+            Ok(durability_warnings) => {
+                durability_warnings.into_iter().for_each(|warning| not("queue", warning))
+            }
             Err(_) => not("queue", "it does not answer within 3 s".into()),
         }
         let folder = self.folder.clone();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hanshu_controller::Controller;
-use hanshu_core::ports::{EventQueue, ImageBuilder, Journal, PackageStore};
+use hanshu_core::ports::{EventQueue, ImageBuilder, InvocationJournal, PackageStore};
 use hanshu_core::{ASYNC_AGE_MAX, Clock, Timestamp};
 use metrics::{Unit, describe_gauge, gauge};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ const REVISION_MARGIN: Duration = Duration::from_secs(3_600);
 pub(crate) struct Retention {
     pub(crate) controller: Controller,
     pub(crate) queue: Arc<dyn EventQueue>,
-    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) journal: Arc<dyn InvocationJournal>,
     pub(crate) clock: Arc<dyn Clock>,
     /// How long an ended event keeps its state and result.
     pub(crate) keep_results: Duration,

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use hanshu_controller::Controller;
 use hanshu_core::ports::{
-    EventQueue, ImageBuilder, Invoke, InvokerNode, Journal, Nodes, PackageStore,
+    EventQueue, ImageBuilder, InvocationJournal, Invoke, InvokerNode, NodeRegistry, PackageStore,
 };
 use hanshu_core::{Clock, NodeId};
-use hanshu_gateway::internal::{Balancer, Internal, InternalParts, Peers, RemoteTroubles};
+use hanshu_gateway::internal::{Balancer, Internal, InternalParts, Peers, RemoteHealthProblems};
 use hanshu_gateway::{
-    Answer, Api, FrontOptions, Gateway, GatewayParts, HttpTriggers, ListTroubles, Options,
-    Troubles, serve,
+    Answer, Api, FrontOptions, Gateway, GatewayParts, HealthProblems, HttpTriggers,
+    ListHealthProblems, Options, serve,
 };
 use hanshu_invoker::Invoker;
 use hanshu_triggers::{
@@ -48,8 +48,8 @@ pub(crate) struct Parts {
     pub(crate) data: Handle,
     pub(crate) controller: Controller,
     pub(crate) queue: Arc<dyn EventQueue>,
-    pub(crate) journal: Arc<dyn Journal>,
-    pub(crate) nodes: Arc<dyn Nodes>,
+    pub(crate) journal: Arc<dyn InvocationJournal>,
+    pub(crate) nodes: Arc<dyn NodeRegistry>,
     pub(crate) invoke: Arc<dyn Invoke>,
     pub(crate) images: Arc<dyn ImageBuilder>,
     pub(crate) packages: Arc<dyn PackageStore>,
@@ -107,7 +107,9 @@ impl Parts {
             queue: self.queue.clone(),
             clock: self.clock.clone(),
             general: Handle::current(),
-            options: IntakeOptions { line_wait: Duration::from_millis(self.config.line_wait_ms) },
+            options: IntakeOptions {
+                wait_timeout: Duration::from_millis(self.config.wait_timeout_ms),
+            },
         })
     }
 
@@ -165,7 +167,7 @@ impl Parts {
                 folder: self.config.data.clone(),
                 balancer: self.balancer.clone(),
             }),
-            troubles: self.troubles(states)?,
+            health_problems: self.health_problems(states)?,
             prometheus: crate::telemetry::recorder(),
             clock: self.clock.clone(),
             general: Handle::current(),
@@ -184,7 +186,10 @@ impl Parts {
     }
 
     /// This process' own streams, or those of the processes that read them.
-    fn troubles(&self, states: Option<SourceStates>) -> Result<Arc<dyn Troubles>, Error> {
+    fn health_problems(
+        &self,
+        states: Option<SourceStates>,
+    ) -> Result<Arc<dyn HealthProblems>, Error> {
         if let Some(states) = states {
             return Ok(Arc::new(states));
         }
@@ -192,10 +197,10 @@ impl Parts {
         let token = token.ok_or_else(|| Error::Config("`cluster.token` is needed".into()))?;
         let peers = Peers::new(token).map_err(|error| Error::Broken(error.to_string()))?;
         let targets = self.config.cluster.triggers.clone();
-        let troubles = Arc::new(RemoteTroubles::new(peers, move || targets.clone()));
-        let (asking, stop) = (troubles.clone(), self.lifecycle.intake.clone());
-        self.lifecycle.spawn("troubles", async move { asking.run(stop).await });
-        Ok(troubles)
+        let health_problems = Arc::new(RemoteHealthProblems::new(peers, move || targets.clone()));
+        let (asking, stop) = (health_problems.clone(), self.lifecycle.intake.clone());
+        self.lifecycle.spawn("health_problems", async move { asking.run(stop).await });
+        Ok(health_problems)
     }
 
     /// What sister processes ask.
@@ -216,7 +221,7 @@ impl Parts {
             invoke: roles.invoker.then(|| self.invoke.clone()),
             packages: roles.controller.then(|| self.packages.clone()),
             images: sandboxes.map(|_| self.images.clone()),
-            troubles: states.map(|states| Arc::new(states) as Arc<dyn ListTroubles>),
+            health_problems: states.map(|states| Arc::new(states) as Arc<dyn ListHealthProblems>),
             general: Handle::current(),
             tasks: TaskTracker::new(),
         });

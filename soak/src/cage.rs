@@ -40,7 +40,7 @@ pub(crate) fn enter(args: &[String]) -> anyhow::Result<()> {
     Err(command.exec()).context("unshare (package util-linux)")
 }
 
-/// The cage's first process: runs the soak itself and buries what is orphaned. When the soak has
+/// The cage's first process: runs the soak itself and dead-letters what is orphaned. When the soak has
 /// ended, however, it ends all others and clears `work` away; with `keep`, only after a success.
 ///
 /// # Errors

@@ -29,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// queue's connections.
 const DESCRIPTORS_MORE: u64 = 40;
 /// Its output, two connections of its shim and one of its runtime, and three files of its group.
-const DESCRIPTORS_OF_A_STEM_CELL: u64 = 8;
+const DESCRIPTORS_OF_A_PREWARM_CELL: u64 = 8;
 /// Metrics that are zero when nothing goes on.
 const ZERO: [&str; 5] = [
     "hanshu_invocations_waiting",
@@ -122,9 +122,9 @@ async fn get(world: &World, path: &str) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// How many stem cells lie ready: the server keeps them, and may have more of them than at first.
-fn stem_cells(metrics: &str) -> u64 {
-    let counts = metrics.lines().filter(|line| line.starts_with("hanshu_stem_cells{"));
+/// How many prewarmed sandboxes lie ready: the server keeps them, and may have more of them than at first.
+fn prewarming(metrics: &str) -> u64 {
+    let counts = metrics.lines().filter(|line| line.starts_with("hanshu_prewarmed_sandbox{"));
     counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
@@ -132,8 +132,8 @@ fn stem_cells(metrics: &str) -> u64 {
 pub(crate) async fn descriptors(world: &World, site: &Site, new: u64) -> u64 {
     let pid = site.server.lock().await.pid().unwrap_or_default();
     let now = of_process(pid).descriptors;
-    let stem_cells = get(world, "/metrics").await.map_or(0, |text| stem_cells(&text));
-    if new + DESCRIPTORS_MORE + stem_cells * DESCRIPTORS_OF_A_STEM_CELL < now {
+    let prewarming = get(world, "/metrics").await.map_or(0, |text| prewarming(&text));
+    if new + DESCRIPTORS_MORE + prewarming * DESCRIPTORS_OF_A_PREWARM_CELL < now {
         let links = fs::read_dir(format!("/proc/{pid}/fd"));
         let links = links.into_iter().flatten().flatten();
         let mut open: Vec<_> = links.filter_map(|link| fs::read_link(link.path()).ok()).collect();

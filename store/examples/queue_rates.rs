@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use hanshu_core::ports::{Ended, EventQueue, NewEvent, QueueError};
+use hanshu_core::ports::{EventEnd, EventQueue, NewEvent, QueueError};
 use hanshu_core::{
     Clock as _, Digest, Event, NodeId, Origin, Qualifier, RequestId, SystemClock, Timestamp,
 };
@@ -102,7 +102,7 @@ async fn drain(queue: &dyn EventQueue, name: &str) -> anyhow::Result<usize> {
         }
         ended += claims.len();
         let ends = claims.into_iter().map(|claim| {
-            source.end(claim.receipt, None, Ended::Succeeded(Bytes::from_static(b"1")))
+            source.end(claim.receipt, None, EventEnd::Succeeded(Bytes::from_static(b"1")))
         });
         try_join_all(ends).await?;
     }

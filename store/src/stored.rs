@@ -5,7 +5,7 @@
 //! without an end), `begun` the one that runs now. An attempt's number is its line's.
 
 use bytes::Bytes;
-use hanshu_core::ports::{Ended, QueueError, QueueName};
+use hanshu_core::ports::{EventEnd, QueueError, QueueName};
 use hanshu_core::{
     AsyncState, Attempt, Failure, InvocationState, NodeId, Origin, Qualifier, RequestId, Timestamp,
 };
@@ -86,18 +86,18 @@ fn line(attempt: &Attempt) -> Result<String, QueueError> {
 
 impl End {
     /// How `ended` is written.
-    pub(crate) fn of(ended: &Ended) -> Result<Self, QueueError> {
+    pub(crate) fn of(ended: &EventEnd) -> Result<Self, QueueError> {
         let write = |failure: &Failure| {
             serde_json::to_string(failure).map_err(|error| QueueError::Internal(error.to_string()))
         };
         Ok(match ended {
-            Ended::Succeeded(json) => {
+            EventEnd::Succeeded(json) => {
                 Self { state: InvocationState::Succeeded, result: Some(text(json)), error: None }
             }
-            Ended::Failed(failure) => {
+            EventEnd::Failed(failure) => {
                 Self { state: InvocationState::Failed, result: None, error: Some(write(failure)?) }
             }
-            Ended::Expired(failure) => Self {
+            EventEnd::Expired(failure) => Self {
                 state: InvocationState::Expired,
                 result: None,
                 error: failure.as_ref().map(write).transpose()?,

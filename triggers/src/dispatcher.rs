@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use hanshu_core::ports::{
-    Catalog, CatalogError, Claim, Ended, EventQueue, EventSource, Invoke, QueueError, Receipt,
+    CatalogError, Claim, EventEnd, EventQueue, EventSource, Invoke, QueueError, Receipt,
+    RevisionCatalog,
 };
 use hanshu_core::{
-    AsyncPolicy, Attempt, Clock, Event, Failure, FunctionId, Invocation, Mode, NodeId, Outcome,
-    Qualifier, Refusal, Revision, StatusCode, Timestamp, Verdict,
+    AsyncPolicy, Attempt, Clock, Event, Failure, FunctionId, Invocation, InvocationMode, NodeId,
+    Outcome, Qualifier, Refusal, Revision, StatusCode, Timestamp, Verdict,
 };
 use tokio::runtime::Handle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
@@ -30,7 +31,7 @@ pub struct Parts {
     /// Our queues.
     pub queue: Arc<dyn EventQueue>,
     /// Which revision an event is for.
-    pub catalog: Arc<dyn Catalog>,
+    pub catalog: Arc<dyn RevisionCatalog>,
     /// Runs them.
     pub invoke: Arc<dyn Invoke>,
     /// For due times and expiry.
@@ -86,7 +87,7 @@ pub(crate) struct After {
 
 /// What becomes of a claim.
 enum Settle {
-    End(Ended),
+    End(EventEnd),
     Retry(Timestamp),
     /// Due again at once: it was not run, or not to its end.
     GiveBack,
@@ -108,7 +109,7 @@ impl Held {
             metrics::event_waited(waited.unwrap_or_default());
         }
         if self.claim.expires_at <= now {
-            let settle = Settle::End(Ended::Expired(None));
+            let settle = Settle::End(EventEnd::Expired(None));
             return Err(After { held: self, attempt: None, settle });
         }
         match self.resolve().await {
@@ -120,7 +121,7 @@ impl Held {
             }
             Err(gone) => {
                 let failure = Failure::seen(StatusCode::FunctionNotFound, gone.to_string());
-                let settle = Settle::End(Ended::Failed(failure));
+                let settle = Settle::End(EventEnd::Failed(failure));
                 Err(After { held: self, attempt: None, settle })
             }
         }
@@ -187,9 +188,9 @@ impl Held {
             (Decision::RetryAt { due, counts }, ..) => {
                 (attempt.filter(|_| counts), Settle::Retry(due))
             }
-            (Decision::Expire, _, failure) => (attempt, Settle::End(Ended::Expired(failure))),
-            (_, Verdict::Returned(json), _) => (attempt, Settle::End(Ended::Succeeded(json))),
-            (_, _, Some(failure)) => (attempt, Settle::End(Ended::Failed(failure))),
+            (Decision::Expire, _, failure) => (attempt, Settle::End(EventEnd::Expired(failure))),
+            (_, Verdict::Returned(json), _) => (attempt, Settle::End(EventEnd::Succeeded(json))),
+            (_, _, Some(failure)) => (attempt, Settle::End(EventEnd::Failed(failure))),
             (_, _, None) => (attempt, Settle::Retry(at.now)),
         };
         (ran, After { held: self, attempt, settle })
@@ -244,7 +245,7 @@ impl Dispatch {
             request_id: held.claim.request_id,
             function: self.function.clone(),
             event: Event { origin: held.claim.origin.clone(), payload: held.claim.payload.clone() },
-            mode: Mode::Async { attempt: held.claim.attempt },
+            mode: InvocationMode::Async { attempt: held.claim.attempt },
         };
         let invoke = held.parts.invoke.clone();
         let running = AssertUnwindSafe(invoke.invoke(invocation)).catch_unwind();
@@ -366,9 +367,9 @@ fn refused(reason: String, started_at: Timestamp) -> Outcome {
 
 fn how(settle: &Settle, attempted: bool) -> &'static str {
     match settle {
-        Settle::End(Ended::Succeeded(_)) => "succeeded",
-        Settle::End(Ended::Failed(_)) => "failed",
-        Settle::End(Ended::Expired(_)) => "expired",
+        Settle::End(EventEnd::Succeeded(_)) => "succeeded",
+        Settle::End(EventEnd::Failed(_)) => "failed",
+        Settle::End(EventEnd::Expired(_)) => "expired",
         Settle::Retry(_) if attempted => "retry",
         Settle::Retry(_) | Settle::GiveBack => "refused",
     }

@@ -3,7 +3,7 @@
 #[path = "faults_tests.rs"]
 mod faults;
 
-use hanshu_core::ports::{Ended, EventQueue as _};
+use hanshu_core::ports::{EventEnd, EventQueue as _};
 use hanshu_core::{Failure, NodeId, Refusal, StatusCode, Verdict};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
@@ -53,7 +53,7 @@ impl World {
         sleep(Duration::from_secs_f64(seconds)).await;
     }
 
-    fn ended(&self) -> Vec<Ended> {
+    fn ended(&self) -> Vec<EventEnd> {
         self.queue.ended().into_iter().map(|(_, ended)| ended).collect()
     }
 
@@ -81,7 +81,7 @@ async fn an_event_runs_and_its_answer_is_kept() {
     world.pass(0.1).await;
     world.queue.add("hello", "[1]").await;
     world.pass(1.1).await;
-    assert_eq!(world.ended(), [Ended::Succeeded("[1]".into())]);
+    assert_eq!(world.ended(), [EventEnd::Succeeded("[1]".into())]);
     let kept = world.queue.kept.lock().unwrap();
     let attempt = &kept[0].attempts[0];
     assert_eq!((attempt.number, attempt.status), (1, Some(StatusCode::Success)));
@@ -97,7 +97,7 @@ async fn a_failing_event_is_tried_three_times_a_minute_apart() {
     assert_eq!((world.seen(), world.ended().len()), (2, 0));
     world.pass(3.0).await;
     assert_eq!(world.seen(), 3);
-    let Ended::Failed(failure) = &world.ended()[0] else { panic!("{:?}", world.ended()) };
+    let EventEnd::Failed(failure) = &world.ended()[0] else { panic!("{:?}", world.ended()) };
     assert_eq!(failure.error_message, "boom");
     let kept = world.queue.kept.lock().unwrap();
     let numbers: Vec<_> = kept[0].attempts.iter().map(|attempt| attempt.number).collect();
@@ -182,7 +182,7 @@ async fn an_event_of_a_dead_node_runs_when_its_hold_is_over() {
     world.pass(29.0).await;
     assert_eq!(world.ended(), []);
     world.pass(2.0).await;
-    assert_eq!(world.ended(), [Ended::Succeeded("1".into())]);
+    assert_eq!(world.ended(), [EventEnd::Succeeded("1".into())]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -192,7 +192,7 @@ async fn an_event_of_a_gone_function_ends_with_435_and_without_a_run() {
     world.catalog.0.lock().unwrap().clear();
     world.start(DispatcherOptions::default());
     world.pass(0.1).await;
-    let Ended::Failed(failure) = &world.ended()[0] else { panic!("{:?}", world.ended()) };
+    let EventEnd::Failed(failure) = &world.ended()[0] else { panic!("{:?}", world.ended()) };
     assert_eq!(failure.status_code, StatusCode::FunctionNotFound);
     assert_eq!(failure.error_message, "function `default/hello` does not exist");
     assert_eq!(world.seen(), 0);
@@ -205,7 +205,7 @@ async fn an_expired_event_ends_without_a_run() {
     world.pass(21_601.0).await;
     world.start(DispatcherOptions::default());
     world.pass(0.1).await;
-    assert_eq!((world.ended(), world.seen()), (vec![Ended::Expired(None)], 0));
+    assert_eq!((world.ended(), world.seen()), (vec![EventEnd::Expired(None)], 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,7 +218,7 @@ async fn an_end_is_kept_although_the_queue_is_away_for_a_while() {
     world.pass(20.0).await;
     *world.queue.away.lock().unwrap() = false;
     world.pass(3.0).await;
-    assert_eq!((world.seen(), world.ended()), (1, vec![Ended::Succeeded("1".into())]));
+    assert_eq!((world.seen(), world.ended()), (1, vec![EventEnd::Succeeded("1".into())]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -246,7 +246,7 @@ async fn a_stop_claims_nothing_more_and_lets_what_runs_end() {
     assert!(world.tasks.try_join_next().is_none());
     world.pass(4.0).await;
     assert!(world.tasks.try_join_next().is_some());
-    assert_eq!(world.ended(), [Ended::Succeeded("1".into())]);
+    assert_eq!(world.ended(), [EventEnd::Succeeded("1".into())]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -267,7 +267,10 @@ async fn what_the_grace_cuts_off_is_due_again_at_once() {
 #[tokio::test(start_paused = true)]
 async fn an_invocation_that_panics_is_the_platforms_fault() {
     let mut world = World::new(Echo::saying(|invocation| {
-        assert!(!matches!(invocation.mode, hanshu_core::Mode::Async { .. }), "on purpose");
+        assert!(
+            !matches!(invocation.mode, hanshu_core::InvocationMode::Async { .. }),
+            "on purpose"
+        );
         Verdict::Returned("1".into())
     }));
     world.queue.add("hello", "1").await;

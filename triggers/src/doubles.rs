@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hanshu_core::ports::{
-    Catalog, CatalogError, Claim, Ended, EventQueue, EventSource, Invoke, NewEvent, Pushed,
-    QueueError, QueueName, QueueStats, Ready, Receipt,
+    CatalogError, Claim, EventEnd, EventQueue, EventSource, Invoke, NewEvent, PushOutcome,
+    QueueError, QueueName, QueueStats, ReadyQueues, Receipt, RevisionCatalog,
 };
 use hanshu_core::{
     AsyncPolicy, AsyncState, Attempt, Clock, Digest, FunctionConfig, FunctionId, FunctionName,
@@ -87,7 +87,7 @@ impl FakeCatalog {
 }
 
 #[async_trait]
-impl Catalog for FakeCatalog {
+impl RevisionCatalog for FakeCatalog {
     fn resolve(
         &self,
         namespace: &Namespace,
@@ -174,7 +174,7 @@ pub(crate) struct Kept {
     pub(crate) held_until: Option<Timestamp>,
     pub(crate) claims: u64,
     pub(crate) attempts: Vec<Attempt>,
-    pub(crate) ended: Option<Ended>,
+    pub(crate) ended: Option<EventEnd>,
 }
 
 /// A queue in memory with the contract of the real ones.
@@ -237,7 +237,7 @@ impl FakeState {
     }
 
     /// How the events ended so far, by payload.
-    pub(crate) fn ended(&self) -> Vec<(Bytes, Ended)> {
+    pub(crate) fn ended(&self) -> Vec<(Bytes, EventEnd)> {
         let kept = self.kept.lock().unwrap();
         let ended =
             kept.iter().filter_map(|k| Some((k.event.event.payload.clone(), k.ended.clone()?)));
@@ -271,12 +271,12 @@ impl FakeQueue {
 
 #[async_trait]
 impl EventQueue for FakeQueue {
-    async fn push(&self, event: NewEvent) -> Result<Pushed, QueueError> {
+    async fn push(&self, event: NewEvent) -> Result<PushOutcome, QueueError> {
         let mut kept = self.kept()?;
         if let Some(tick) = &event.tick {
             let mut ticks = self.ticks.lock().unwrap();
             if ticks.get(&tick.trigger).is_some_and(|mark| tick.at <= *mark) {
-                return Ok(Pushed::Duplicate);
+                return Ok(PushOutcome::Duplicate);
             }
             ticks.insert(tick.trigger.clone(), tick.at);
         }
@@ -284,13 +284,13 @@ impl EventQueue for FakeQueue {
         kept.push(Kept { event, due, held_until: None, claims: 0, attempts: vec![], ended: None });
         drop(kept);
         self.changed.notify_one();
-        Ok(Pushed::Accepted)
+        Ok(PushOutcome::Accepted)
     }
 
-    async fn ready(&self, max: usize) -> Result<Ready, QueueError> {
+    async fn ready(&self, max: usize) -> Result<ReadyQueues, QueueError> {
         let kept = self.kept()?;
         let now = self.clock.now();
-        let mut ready = Ready::default();
+        let mut ready = ReadyQueues::default();
         for event in kept.iter().filter(|event| event.ended.is_none()) {
             let due = event.held_until.unwrap_or(event.due);
             if now < due {
@@ -326,7 +326,7 @@ impl EventQueue for FakeQueue {
         Ok(Vec::new())
     }
 
-    async fn doubts(&self) -> Vec<String> {
+    async fn durability_warnings(&self) -> Vec<String> {
         Vec::new()
     }
 }
@@ -381,7 +381,7 @@ impl EventSource for FakeSource {
         &self,
         receipt: Receipt,
         attempt: Option<Attempt>,
-        ended: Ended,
+        ended: EventEnd,
     ) -> Result<(), QueueError> {
         self.events.claimed(&receipt, |kept, _| {
             kept.attempts.extend(attempt);

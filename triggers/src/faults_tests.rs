@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hanshu_core::ports::{
-    Claim, Ended, EventQueue, EventSource, Invoke, NewEvent, Pushed, QueueError, QueueName,
-    QueueStats, Ready, Receipt,
+    Claim, EventEnd, EventQueue, EventSource, Invoke, NewEvent, PushOutcome, QueueError, QueueName,
+    QueueStats, ReadyQueues, Receipt,
 };
 use hanshu_core::{
     AsyncState, Attempt, Clock as _, Digest, Event, Failure, Invocation, Namespace, NodeId, Origin,
@@ -135,12 +135,12 @@ struct FlakyQueue {
 
 #[async_trait]
 impl EventQueue for FlakyQueue {
-    async fn push(&self, event: NewEvent) -> Result<Pushed, QueueError> {
+    async fn push(&self, event: NewEvent) -> Result<PushOutcome, QueueError> {
         let inner = self.inner.clone();
         self.dice.through(async move { inner.push(event).await }).await
     }
 
-    async fn ready(&self, max: usize) -> Result<Ready, QueueError> {
+    async fn ready(&self, max: usize) -> Result<ReadyQueues, QueueError> {
         let inner = self.inner.clone();
         self.dice.through(async move { inner.ready(max).await }).await
     }
@@ -169,8 +169,8 @@ impl EventQueue for FlakyQueue {
         self.inner.pinned().await
     }
 
-    async fn doubts(&self) -> Vec<String> {
-        self.inner.doubts().await
+    async fn durability_warnings(&self) -> Vec<String> {
+        self.inner.durability_warnings().await
     }
 }
 
@@ -201,7 +201,7 @@ impl EventSource for FlakySource {
         &self,
         receipt: Receipt,
         attempt: Option<Attempt>,
-        ended: Ended,
+        ended: EventEnd,
     ) -> Result<(), QueueError> {
         let inner = self.inner.clone();
         self.dice.through(async move { inner.end(receipt, attempt, ended).await }).await
@@ -342,7 +342,10 @@ async fn events_under_faults(seed: u64, faults: u64) {
     assert_eq!(*watcher.late.lock().unwrap(), [], "ran after its state said ended");
     for id in &accepted {
         let ran = watcher.runs.lock().unwrap().get(id).copied().unwrap_or_default();
-        assert!(!matches!(ended(id), Some(Ended::Succeeded(_))) || 0 < ran, "ended without a run");
+        assert!(
+            !matches!(ended(id), Some(EventEnd::Succeeded(_))) || 0 < ran,
+            "ended without a run"
+        );
     }
 }
 

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hanshu_core::ports::{Catalog, EventQueue, Invoke, NewEvent, Pushed, QueueName, Tick};
+use hanshu_core::ports::{
+    EventQueue, Invoke, NewEvent, PushOutcome, QueueName, RevisionCatalog, TimerTick,
+};
 use hanshu_core::{
     ASYNC_PAYLOAD_BYTES_MAX, Clock, Event, FunctionId, FunctionName, INLINE_CHECK_BYTES_MAX,
-    Invocation, Mode, Namespace, Origin, Outcome, PAYLOAD_BYTES_MAX, Qualifier, RequestId,
-    Revision,
+    Invocation, InvocationMode, Namespace, Origin, Outcome, PAYLOAD_BYTES_MAX, Qualifier,
+    RequestId, Revision,
 };
 use tokio::runtime::Handle;
 
@@ -49,20 +51,20 @@ pub struct Accepted {
     /// As in the call.
     pub request_id: RequestId,
     /// `Duplicate`: another node queued this tick before, and this event is not kept.
-    pub pushed: Pushed,
+    pub pushed: PushOutcome,
 }
 
 /// Settings of the intake.
 #[derive(Clone, Debug)]
 pub struct IntakeOptions {
     /// The longest wait of a synchronous call for a free sandbox.
-    pub line_wait: Duration,
+    pub wait_timeout: Duration,
 }
 
 /// The one door for events.
 pub struct Intake {
     /// Which revision a name means.
-    pub catalog: Arc<dyn Catalog>,
+    pub catalog: Arc<dyn RevisionCatalog>,
     /// Runs synchronous calls.
     pub invoke: Arc<dyn Invoke>,
     /// Keeps asynchronous ones.
@@ -77,7 +79,7 @@ pub struct Intake {
 
 impl Default for IntakeOptions {
     fn default() -> Self {
-        Self { line_wait: Duration::from_secs(10) }
+        Self { wait_timeout: Duration::from_secs(10) }
     }
 }
 
@@ -95,7 +97,8 @@ impl Intake {
     pub async fn call(&self, call: Call) -> Result<Answered, Error> {
         let function = self.catalog.resolve(&call.namespace, &call.function, call.qualifier)?;
         let event = self.checked(call.event, PAYLOAD_BYTES_MAX, "a synchronous").await?;
-        let mode = Mode::Sync { line_wait: self.options.line_wait, tail: call.tail };
+        let mode =
+            InvocationMode::Sync { wait_timeout: self.options.wait_timeout, tail: call.tail };
         let request_id = call.request_id;
         let invocation = Invocation { request_id, function: function.clone(), event, mode };
         let outcome = self.invoke.invoke(invocation).await;
@@ -108,7 +111,7 @@ impl Intake {
     /// # Errors
     /// The event was not taken in: over 128 KB, not JSON, no such function or version, the queue
     /// is full or away.
-    pub async fn accept(&self, call: Call, tick: Option<Tick>) -> Result<Accepted, Error> {
+    pub async fn accept(&self, call: Call, tick: Option<TimerTick>) -> Result<Accepted, Error> {
         let function = self.catalog.resolve(&call.namespace, &call.function, call.qualifier)?;
         let event = self.checked(call.event, ASYNC_PAYLOAD_BYTES_MAX, "an asynchronous").await?;
         let policy = &function.config.async_policy;

@@ -72,7 +72,7 @@ async fn an_accepted_event_is_pinned_and_knows_when_it_expires() {
     let mut event = call("hello", "1");
     event.event.origin = Origin::Timer("nightly".parse().unwrap());
     let accepted = intake.accept(event.clone(), None).await.unwrap();
-    assert_eq!((accepted.request_id, accepted.pushed), (event.request_id, Pushed::Accepted));
+    assert_eq!((accepted.request_id, accepted.pushed), (event.request_id, PushOutcome::Accepted));
     let kept = queue.kept.lock().unwrap();
     let kept = &kept[0].event;
     assert_eq!(kept.queue.to_string(), "default/hello/nightly");

@@ -26,7 +26,7 @@ pub(crate) fn tick(how: &'static str) {
     counter!("hanshu_timer_ticks_total", "how" => how).increment(1);
 }
 
-/// A batch of a stream; `how` is `done`, `failed`, `refused` or `buried`.
+/// A batch of a stream; `how` is `done`, `failed`, `refused` or `dead-lettered`.
 pub(crate) fn batch(how: &'static str) {
     counter!("hanshu_stream_batches_total", "how" => how).increment(1);
 }

@@ -98,7 +98,7 @@ impl RetryPolicy {
             Refusal::Gone { .. } => return Decision::GiveUp,
             Refusal::Concurrency { .. }
             | Refusal::Capacity { .. }
-            | Refusal::LineFull { .. }
+            | Refusal::WaitQueueFull { .. }
             | Refusal::Sandbox { .. }
             | Refusal::Unavailable { .. } => {}
         }

@@ -12,9 +12,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use hanshu_core::ports::{Pushed, Tick};
+use hanshu_core::ports::{PushOutcome, TimerTick};
 use hanshu_core::{
-    Event, Origin, Qualifier, RequestId, Timestamp, Trigger, TriggerId, TriggerSpec, Triggers,
+    Event, Origin, Qualifier, RequestId, Timestamp, Trigger, TriggerId, TriggerSet, TriggerSpec,
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +44,7 @@ pub struct Timers {
     intake: Arc<Intake>,
     options: TimerOptions,
     /// What the timers were made from.
-    triggers: Triggers,
+    triggers: TriggerSet,
     timers: HashMap<TriggerId, Timer>,
     /// When which timer ticks next; outdated entries are recognised when they come up.
     due: BinaryHeap<Reverse<(Timestamp, TriggerId)>>,
@@ -94,7 +94,7 @@ impl Timers {
     /// No timers yet: [`Self::run`] takes them from the view.
     pub fn new(intake: Arc<Intake>, options: TimerOptions) -> Self {
         let seen = intake.clock.now();
-        let (triggers, timers, due) = (Triggers::default(), HashMap::new(), BinaryHeap::new());
+        let (triggers, timers, due) = (TriggerSet::default(), HashMap::new(), BinaryHeap::new());
         Self { intake, options, triggers, timers, due, seen }
     }
 
@@ -118,7 +118,7 @@ impl Timers {
     }
 
     /// Makes the timers those of the triggers. Timers that did not change keep their tick.
-    fn reconcile(&mut self, triggers: Triggers) {
+    fn reconcile(&mut self, triggers: TriggerSet) {
         let before = std::mem::replace(&mut self.triggers, triggers.clone());
         for changed in triggers.changed_since(&before) {
             for old in changed.before {
@@ -208,7 +208,7 @@ impl Timers {
             let push = Push {
                 intake: self.intake.clone(),
                 call: call(&id, &timer.message, at),
-                tick: Tick { trigger: id, at },
+                tick: TimerTick { trigger: id, at },
                 late_max: self.options.late_max,
                 stop: stop.clone(),
             };
@@ -248,7 +248,7 @@ impl Timers {
 struct Push {
     intake: Arc<Intake>,
     call: Call,
-    tick: Tick,
+    tick: TimerTick,
     late_max: Duration,
     stop: CancellationToken,
 }
@@ -260,8 +260,10 @@ impl Push {
         loop {
             let push = self.intake.accept(self.call.clone(), Some(self.tick.clone()));
             let error = match tokio::time::timeout(PUSH_TIMEOUT, push).await {
-                Ok(Ok(Accepted { pushed: Pushed::Accepted, .. })) => return self.over("queued"),
-                Ok(Ok(Accepted { pushed: Pushed::Duplicate, .. })) => {
+                Ok(Ok(Accepted { pushed: PushOutcome::Accepted, .. })) => {
+                    return self.over("queued");
+                }
+                Ok(Ok(Accepted { pushed: PushOutcome::Duplicate, .. })) => {
                     return self.over("duplicate");
                 }
                 Ok(Err(error)) if !is_passing(&error) => {

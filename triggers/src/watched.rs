@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hanshu_core::Triggers;
+use hanshu_core::TriggerSet;
 use tokio::sync::watch;
 
 use crate::http::route::RouteTable;
@@ -19,7 +19,7 @@ pub struct TriggersView(watch::Receiver<Live>);
 
 #[derive(Clone, Debug, Default)]
 struct Live {
-    triggers: Triggers,
+    triggers: TriggerSet,
     routes: Arc<RouteTable>,
 }
 
@@ -32,7 +32,7 @@ impl TriggersFeed {
 
     /// These are the triggers now: all of them, disabled ones too. Compiles the routes that
     /// changed; wakes the readers only if something did.
-    pub fn replace(&self, triggers: impl Into<Triggers>) {
+    pub fn replace(&self, triggers: impl Into<TriggerSet>) {
         let (before, triggers) = (self.0.borrow().clone(), triggers.into());
         let changed = triggers.changed_since(&before.triggers);
         if changed.is_empty() {
@@ -45,7 +45,7 @@ impl TriggersFeed {
 
 impl TriggersView {
     /// All live triggers, disabled ones too.
-    pub fn triggers(&self) -> Triggers {
+    pub fn triggers(&self) -> TriggerSet {
         self.0.borrow().triggers.clone()
     }
 
@@ -55,7 +55,7 @@ impl TriggersView {
     }
 
     /// All live triggers; [`Self::changed`] then waits for the next change after these.
-    pub(crate) fn take(&mut self) -> Triggers {
+    pub(crate) fn take(&mut self) -> TriggerSet {
         self.0.borrow_and_update().triggers.clone()
     }
 

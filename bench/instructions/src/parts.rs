@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use hanshu_controller::{Access, CachedCatalog, MasterKey};
-use hanshu_core::ports::Catalog as _;
+use hanshu_core::ports::RevisionCatalog as _;
 use hanshu_core::{
     FunctionId, FunctionName, HttpAuth, Namespace, Qualifier, RequestId, SystemClock, Trigger,
     TriggerId, TriggerSpec,

@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use hanshu_core::ports::{
-    AccessKey, Deployed, Deployment, FunctionEntry, FunctionRow, Registry, RegistryChanges,
-    RegistrySnapshot, StoreError,
+    AccessKey, DeployResult, FunctionEntry, FunctionRegistry, FunctionRow, NewDeployment,
+    RegistryChanges, RegistrySnapshot, StoreError,
 };
 use hanshu_core::{
     AsyncPolicy, Digest, FunctionConfig, FunctionId, FunctionName, Namespace, Qualifier, Revision,
@@ -59,8 +59,8 @@ fn not_kept<T>() -> Result<T, StoreError> {
 }
 
 #[async_trait]
-impl Registry for Registered {
-    async fn deploy(&self, _: Deployment) -> Result<Deployed, StoreError> {
+impl FunctionRegistry for Registered {
+    async fn deploy(&self, _: NewDeployment) -> Result<DeployResult, StoreError> {
         not_kept()
     }
 

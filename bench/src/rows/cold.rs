@@ -1,4 +1,4 @@
-//! First calls, measured at the client: by a stem cell, by Docker alone, by process sandboxes.
+//! First calls, measured at the client: by a prewarmed sandbox, by Docker alone, by process sandboxes.
 
 use std::time::{Duration, Instant};
 
@@ -9,14 +9,14 @@ use crate::report::{Line, Target, median};
 use crate::run::Run;
 use crate::server::{Server, Settings};
 
-/// Until a stem cell must be ready, where there are any.
-const STEM_WITHIN: Duration = Duration::from_secs(5);
+/// Until a prewarmed sandbox must be ready, where there are any.
+const PREWARM_WITHIN: Duration = Duration::from_secs(5);
 /// How long a server's own work after a start gets before the next call is timed.
 const REST: Duration = Duration::from_millis(300);
-/// The server counts its stem cells this often; before that, one that was taken is still counted.
+/// The server counts its prewarmed sandboxes this often; before that, one that was taken is still counted.
 pub(super) const COUNTED: Duration = Duration::from_millis(600);
 /// No sandbox without a function is kept.
-pub(super) const NO_STEM_CELLS: (&str, u32) = ("HANSHU_POOL__STEM_CELLS_MIN", 0);
+pub(super) const NO_PREWARM_CELLS: (&str, u32) = ("HANSHU_POOL__PREWARMED_MIN", 0);
 
 /// The echo in this language.
 fn code(language: Language) -> &'static str {
@@ -27,8 +27,8 @@ fn code(language: Language) -> &'static str {
     }
 }
 
-/// With a stem cell ready: at most so many milliseconds in the middle.
-pub(super) async fn stem(
+/// With a prewarmed sandbox ready: at most so many milliseconds in the middle.
+pub(super) async fn prewarmed(
     row: &'static str,
     run: &Run,
     language: Language,
@@ -40,20 +40,20 @@ pub(super) async fn stem(
     functions::deploy(run, &server, folder, ("kind", 1), "").await?;
     let mut client = server.client().await?;
     client.invoke("kind-0", "{}").await?.fine()?;
-    until_stem(&server, language).await?;
+    until_prewarmed(&server, language).await?;
     functions::deploy(run, &server, folder, ("first", 1), "").await?;
     let first = client.invoke("first-0", "{}").await?.fine()?.took_ms();
     functions::deploy(run, &server, folder, ("cold", count), "").await?;
     let (mut times, mut ready) = (Vec::new(), 0);
     for index in 0..count {
-        ready += usize::from(until_stem(&server, language).await?);
+        ready += usize::from(until_prewarmed(&server, language).await?);
         times.push(client.invoke(&format!("cold-{index}"), "{}").await?.fine()?.took_ms());
     }
     Ok(vec![
         Line::new(row, "p50", "ms")
             .ours(times)
             .target(Target::AtMost(p50_ms_max))
-            .note(format!("a stem cell was seen ready before {ready} of {count} calls")),
+            .note(format!("a prewarmed sandbox was seen ready before {ready} of {count} calls")),
         Line::new(row, "first call after deploy", "ms")
             .ours([first])
             .target(Target::AtMost(p50_ms_max)),
@@ -61,12 +61,12 @@ pub(super) async fn stem(
 }
 
 /// Whether one is ready within the time; then a little rest.
-async fn until_stem(server: &Server, language: Language) -> anyhow::Result<bool> {
-    let ready_now = format!("hanshu_stem_cells{{runtime=\"{}\"}}", language.family());
+async fn until_prewarmed(server: &Server, language: Language) -> anyhow::Result<bool> {
+    let ready_now = format!("hanshu_prewarmed_sandbox{{runtime=\"{}\"}}", language.family());
     tokio::time::sleep(COUNTED).await;
     let begun = Instant::now();
     let mut ready = false;
-    while !ready && begun.elapsed() < STEM_WITHIN {
+    while !ready && begun.elapsed() < PREWARM_WITHIN {
         ready = 1.0 <= server.metrics().await?.one(&ready_now);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -74,13 +74,13 @@ async fn until_stem(server: &Server, language: Language) -> anyhow::Result<bool>
     Ok(ready)
 }
 
-/// Without stem cells: against Docker's API and the interpreter's own start.
+/// Without prewarmed sandboxes: against Docker's API and the interpreter's own start.
 pub(super) async fn docker(
     row: &'static str,
     run: &Run,
     language: Language,
 ) -> anyhow::Result<Vec<Line>> {
-    let (name, none) = NO_STEM_CELLS;
+    let (name, none) = NO_PREWARM_CELLS;
     let server = Server::start(run, Settings::docker().with(name, none)).await?;
     let count = run.samples(8, 3);
     let all = ("cold", count + 1);
@@ -122,14 +122,14 @@ async fn cold_call(client: &mut Client, index: usize) -> anyhow::Result<f64> {
     Ok(client.invoke(&format!("cold-{index}"), "{}").await?.fine()?.took_ms())
 }
 
-/// Process sandboxes without stem cells.
+/// Process sandboxes without prewarmed sandboxes.
 pub(super) async fn process(
     row: &'static str,
     run: &Run,
     language: Language,
     p50_ms_max: f64,
 ) -> anyhow::Result<Vec<Line>> {
-    let (name, none) = NO_STEM_CELLS;
+    let (name, none) = NO_PREWARM_CELLS;
     let server = Server::start(run, Settings::process().with(name, none)).await?;
     let count = run.samples(15, 5);
     functions::deploy(run, &server, (code(language), language), ("cold", count), "").await?;

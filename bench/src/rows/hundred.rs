@@ -15,7 +15,7 @@ use super::functions;
 const FUNCTIONS: usize = 100;
 const ROOM: usize = 20;
 const MEMORY_MB: usize = 128;
-/// Of the room, what nobody may be evicted for: an eighth may be stem cells', one is held.
+/// Of the room, what nobody may be evicted for: an eighth may be prewarmed sandboxes', one is held.
 const SURE_ROOM: usize = 16;
 /// In the turn that is judged, one function is called so often: every call is a cold one, and no
 /// node of this size makes containers faster than some five a second.

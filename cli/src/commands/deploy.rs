@@ -105,10 +105,10 @@ async fn follow(
         let line: Vec<_> = buffer.drain(..=end).collect();
         // Without progress to tell, the answer is the deployed function itself.
         let parsed = serde_json::from_slice::<DeployLine>(&line)
-            .or_else(|_| serde_json::from_slice(&line).map(DeployLine::Deployed));
+            .or_else(|_| serde_json::from_slice(&line).map(DeployLine::DeployResult));
         match parsed {
             Ok(DeployLine::Progress(what)) => progress.say(&format!("{name}: {what}")),
-            Ok(DeployLine::Deployed(deployed)) => return Ok(deployed),
+            Ok(DeployLine::DeployResult(deployed)) => return Ok(deployed),
             Ok(DeployLine::Problem(problem)) => return Err(Error::Refused(Box::new(problem))),
             Err(error) => {
                 return Err(Error::Answer(format!("the server's answer cannot be read: {error}")));

@@ -25,7 +25,7 @@ pub(super) async fn run(client: Client, printer: Printer) -> Result<Exit, Error>
                     queue.waiting.to_string(),
                     queue.running.to_string(),
                     queue.oldest_age_s.map_or_else(|| "-".into(), age),
-                    queue.buried.to_string(),
+                    queue.dead_lettered.to_string(),
                 ]
             })
             .collect();

@@ -92,8 +92,8 @@ async fn pick(
 }
 
 fn state(trigger: &TriggerDetail) -> String {
-    match (&trigger.trouble, trigger.enabled) {
-        (Some(trouble), true) => format!("on, but {trouble}"),
+    match (&trigger.health_problem, trigger.enabled) {
+        (Some(health_problem), true) => format!("on, but {health_problem}"),
         (None, true) => "on".into(),
         (_, false) => "off".into(),
     }

@@ -84,7 +84,7 @@ fn a_poison_entry_is_buried_alone_after_its_attempts() {
     }
     let more = "async = { max_attempts = 2, retry_delay_s = 0 }";
     world.deploy("reads", &settings(&redis.url(), more), &[("index.py", CODE)]);
-    until("one is buried", || redis.ask(&["XLEN", "orders:hanshu-dead"]) == "1");
+    until("one is dead_lettered", || redis.ask(&["XLEN", "orders:hanshu-dead"]) == "1");
     until("the others are done", || pending(&redis) == Some(0));
     let dead = redis.ask(&["XRANGE", "orders:hanshu-dead", "-", "+"]);
     for part in ["poison", "hanshu-reason", "poisoned", "hanshu-id"] {
@@ -118,15 +118,15 @@ fn a_stream_that_is_away_is_shown_and_read_again() {
     world.deploy("reads", &settings(&redis.url(), ""), &[("index.py", CODE)]);
     add(&redis, "before");
     world.log_of("reads", |log| batches(log).concat() == ["before"]);
-    assert_eq!(triggers(&world)["trouble"], Value::Null);
+    assert_eq!(triggers(&world)["healthProblem"], Value::Null);
     redis.kill();
-    until("its trouble is shown", || triggers(&world)["trouble"].is_string());
+    until("its health problem is shown", || triggers(&world)["healthProblem"].is_string());
     let list = world.ok(&["trigger", "list", "reads"]);
     assert!(list.contains("on, but") && list.contains("Redis"), "{list}");
     redis.start_again();
     add(&redis, "after");
     world.log_of("reads", |log| batches(log).concat() == ["before", "after"]);
-    until("no trouble is shown", || triggers(&world)["trouble"].is_null());
+    until("no health problem is shown", || triggers(&world)["healthProblem"].is_null());
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_stream_that_stands_still_is_shown_and_read_again() {
     add(&redis, "before");
     world.log_of("reads", |log| batches(log).concat() == ["before"]);
     redis.pause();
-    until("its trouble is shown", || triggers(&world)["trouble"].is_string());
+    until("its health problem is shown", || triggers(&world)["healthProblem"].is_string());
     redis.resume();
     add(&redis, "after");
     world.log_of("reads", |log| batches(log).concat() == ["before", "after"]);

@@ -71,7 +71,7 @@ async fn only_who_has_a_key_may_call() {
 
 #[tokio::test]
 async fn concurrency_is_a_limit_and_the_line_is_bounded() {
-    let world = World::start_with(&["--sandbox", "process"], &[("HANSHU_LINE_WAIT_MS", "300")]);
+    let world = World::start_with(&["--sandbox", "process"], &[("HANSHU_WAIT_TIMEOUT_MS", "300")]);
     let code = "import time\ndef main_handler(event, context):\n    time.sleep(1)\n    return 1\n";
     world.deploy("slow", &format!("{PYTHON}concurrency = 2\n"), &[("index.py", code)]);
     let calls = (0..5).map(|_| world.invoke("slow", "{}"));

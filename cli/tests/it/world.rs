@@ -346,9 +346,9 @@ pub(crate) fn folder(name: &str, settings: &str, files: &[(&str, &str)]) -> Temp
     dir
 }
 
-/// A server without stem cells: its sandboxes are those of functions that were called.
+/// A server without prewarmed sandboxes: its sandboxes are those of functions that were called.
 #[allow(dead_code, reason = "for the stories; the hostile functions share this file")]
-pub(crate) const NO_STEM_CELLS: (&str, &str) = ("HANSHU_POOL__STEM_CELLS_MIN", "0");
+pub(crate) const NO_PREWARM_CELLS: (&str, &str) = ("HANSHU_POOL__PREWARMED_MIN", "0");
 
 /// Settings of a Python function.
 pub(crate) const PYTHON: &str = "runtime = \"python\"\nhandler = \"index.main_handler\"\n";

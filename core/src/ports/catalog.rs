@@ -10,7 +10,7 @@ use crate::name::{FunctionName, Namespace, Qualifier};
 
 /// Finds revisions.
 #[async_trait]
-pub trait Catalog: Send + Sync {
+pub trait RevisionCatalog: Send + Sync {
     /// What a name means now. From memory: no wait, no lock, no allocation.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use crate::invocation::Invocation;
 use crate::outcome::Outcome;
-use crate::runtime::Family;
+use crate::runtime::RuntimeFamily;
 
 /// Runs invocations.
 #[async_trait]
@@ -16,7 +16,7 @@ pub trait Invoke: Send + Sync {
 
 /// Is told of long work, line by line; it must not block. (An alias of its own, since `async_trait`
 /// would tie a bare `Fn(&str)` to one lifetime that no implementation could call it with.)
-pub type Progress<'a> = &'a (dyn Fn(&str) + Send + Sync + 'a);
+pub type BuildProgress<'a> = &'a (dyn Fn(&str) + Send + Sync + 'a);
 
 /// Makes the image that functions of a family run in.
 #[async_trait]
@@ -26,7 +26,11 @@ pub trait ImageBuilder: Send + Sync {
     ///
     /// # Errors
     /// The image could not be made; the message names what was missing and what to do.
-    async fn ensure(&self, family: Family, progress: Progress<'_>) -> Result<(), ImageError>;
+    async fn ensure(
+        &self,
+        family: RuntimeFamily,
+        progress: BuildProgress<'_>,
+    ) -> Result<(), ImageError>;
 
     /// Removes images that this node made by recipes of an earlier program and that nothing uses
     /// any more; returns how many.

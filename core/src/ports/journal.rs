@@ -12,7 +12,7 @@ use crate::record::{InvocationRecord, LogBatch, LogLine};
 
 /// Keeps records and logs: written through bounded rings, read by request id and by function.
 #[async_trait]
-pub trait Journal: Send + Sync {
+pub trait InvocationJournal: Send + Sync {
     /// Hands over a record. Never waits: what a full ring drops is counted.
     fn record(&self, record: InvocationRecord);
 
@@ -55,7 +55,7 @@ pub struct LogQuery {
     /// Written at or after this.
     pub since: Option<Timestamp>,
     /// After this place: the `next` of the page before.
-    pub after: Option<Cursor>,
+    pub after: Option<LogCursor>,
     /// At most so many journal entries; without `after` and `since` the newest.
     pub limit: usize,
     /// If there are none yet: wait so long for some.
@@ -65,7 +65,7 @@ pub struct LogQuery {
 /// A place in the journal; opaque text for clients.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Cursor(pub String);
+pub struct LogCursor(pub String);
 
 /// A page of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub struct LogPage {
     /// In order of writing.
     pub lines: Vec<LogLine>,
     /// Where the next page begins.
-    pub next: Cursor,
+    pub next: LogCursor,
 }
 
 /// The journal failed.
@@ -86,7 +86,7 @@ const FOREIGN_CURSOR: &str = "is not one of ours";
 
 impl JournalError {
     /// A cursor that no page of this journal ended with: the caller's fault.
-    pub fn foreign_cursor(cursor: &Cursor) -> Self {
+    pub fn foreign_cursor(cursor: &LogCursor) -> Self {
         Self(format!("cursor `{}` {FOREIGN_CURSOR}", cursor.0))
     }
 

@@ -9,16 +9,16 @@ mod packages;
 mod queue;
 mod registry;
 
-pub use catalog::{Catalog, CatalogError};
-pub use invoke::{ImageBuilder, ImageError, Invoke, Progress};
-pub use journal::{Cursor, Journal, JournalError, LogPage, LogQuery};
-pub use nodes::{InvokerNode, Nodes};
+pub use catalog::{CatalogError, RevisionCatalog};
+pub use invoke::{BuildProgress, ImageBuilder, ImageError, Invoke};
+pub use journal::{InvocationJournal, JournalError, LogCursor, LogPage, LogQuery};
+pub use nodes::{InvokerNode, NodeRegistry};
 pub use packages::{PackageError, PackageStore};
 pub use queue::{
-    Claim, Ended, EventQueue, EventSource, NewEvent, Pushed, QueueError, QueueName, QueueStats,
-    Ready, Receipt, Tick,
+    Claim, EventEnd, EventQueue, EventSource, NewEvent, PushOutcome, QueueError, QueueName,
+    QueueStats, ReadyQueues, Receipt, TimerTick,
 };
 pub use registry::{
-    AccessKey, Deployed, Deployment, FunctionEntry, FunctionRow, Registry, RegistryChanges,
-    RegistrySnapshot, StoreError,
+    AccessKey, DeployResult, FunctionEntry, FunctionRegistry, FunctionRow, NewDeployment,
+    RegistryChanges, RegistrySnapshot, StoreError,
 };

@@ -21,7 +21,7 @@ pub struct InvokerNode {
 
 /// Keeps invokers' leases.
 #[async_trait]
-pub trait Nodes: Send + Sync {
+pub trait NodeRegistry: Send + Sync {
     /// Adds the node, or renews its lease for `lease` from now (the store's clock).
     ///
     /// # Errors

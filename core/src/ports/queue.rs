@@ -48,13 +48,13 @@ pub struct NewEvent {
     /// The queue takes no more than this many waiting events.
     pub max_waiting: u32,
     /// For a timer's event: which tick it is.
-    pub tick: Option<Tick>,
+    pub tick: Option<TimerTick>,
 }
 
 /// One tick of one timer. A push with a tick is refused as a duplicate unless the tick is later
 /// than the trigger's high-water mark, which is compared and set in the same transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tick {
+pub struct TimerTick {
     /// The timer.
     pub trigger: TriggerId,
     /// The scheduled time.
@@ -63,7 +63,7 @@ pub struct Tick {
 
 /// What became of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pushed {
+pub enum PushOutcome {
     /// Kept: it survives a crash of every process.
     Accepted,
     /// Another node queued this tick already.
@@ -109,7 +109,7 @@ pub struct Claim {
 
 /// How an event's last attempt left it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Ended {
+pub enum EventEnd {
     /// The function returned this JSON text.
     Succeeded(Bytes),
     /// Attempts used up, or it cannot be run.
@@ -120,7 +120,7 @@ pub enum Ended {
 
 /// Queues that have something due.
 #[derive(Clone, Debug, Default)]
-pub struct Ready {
+pub struct ReadyQueues {
     /// Due now (or with holds that ran out), oldest first.
     pub queues: Vec<QueueName>,
     /// When the next one will be due, if none is now.
@@ -139,7 +139,7 @@ pub struct QueueStats {
     /// When the oldest waiting event was accepted.
     pub oldest: Option<Timestamp>,
     /// Ended in failure or expiry, within their keep time.
-    pub buried: u64,
+    pub dead_lettered: u64,
 }
 
 /// Where events are claimed from: one of our own queues, or a user's queue that a trigger reads.
@@ -165,7 +165,7 @@ pub trait EventSource: Send + Sync {
         &self,
         receipt: Receipt,
         attempt: Option<Attempt>,
-        ended: Ended,
+        ended: EventEnd,
     ) -> Result<(), QueueError>;
 
     /// Puts the event back until `due`. With an attempt that ran and counts; without one, the
@@ -185,10 +185,10 @@ pub trait EventQueue: Send + Sync {
     ///
     /// # Errors
     /// [`QueueError::Full`] when `max_waiting` events wait, [`QueueError::Unavailable`].
-    async fn push(&self, event: NewEvent) -> Result<Pushed, QueueError>;
+    async fn push(&self, event: NewEvent) -> Result<PushOutcome, QueueError>;
 
     /// At most `max` queues to claim from.
-    async fn ready(&self, max: usize) -> Result<Ready, QueueError>;
+    async fn ready(&self, max: usize) -> Result<ReadyQueues, QueueError>;
 
     /// Returns when something may have become ready: at once after a push in this process, and
     /// after `at_most` in any case.
@@ -210,7 +210,7 @@ pub trait EventQueue: Send + Sync {
     async fn pinned(&self) -> Result<Vec<Digest>, QueueError>;
 
     /// Why accepted events would not be safe, if they would not; else nothing.
-    async fn doubts(&self) -> Vec<String>;
+    async fn durability_warnings(&self) -> Vec<String>;
 
     /// Ends the tasks that the queue has of its own, once they have carried out what they were
     /// given. Later calls may fail.

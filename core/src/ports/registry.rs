@@ -14,13 +14,13 @@ use crate::trigger::{Trigger, TriggerId};
 /// Every change raises one revision counter in the same transaction, and notes there which function
 /// it was about; readers reconcile by it.
 #[async_trait]
-pub trait Registry: Send + Sync {
+pub trait FunctionRegistry: Send + Sync {
     /// Makes the deployment the function's `$LATEST`, and its triggers exactly those given:
     /// triggers gone from the list are removed, HTTP keys of kept ones survive. One transaction.
     ///
     /// # Errors
     /// [`StoreError`]: `Conflict` if another function has the same HTTP path and method.
-    async fn deploy(&self, deployment: Deployment) -> Result<Deployed, StoreError>;
+    async fn deploy(&self, deployment: NewDeployment) -> Result<DeployResult, StoreError>;
 
     /// Publishes `$LATEST` as the next version (from 1). If the newest version is the same
     /// revision already, returns that one.
@@ -86,7 +86,7 @@ pub trait Registry: Send + Sync {
 
 /// What a deploy asks for, checked.
 #[derive(Clone, Debug)]
-pub struct Deployment {
+pub struct NewDeployment {
     /// Which function.
     pub function: FunctionId,
     /// How it runs.
@@ -103,7 +103,7 @@ pub struct Deployment {
 
 /// What a deploy did.
 #[derive(Clone, Debug)]
-pub struct Deployed {
+pub struct DeployResult {
     /// Whether code or configuration changed.
     pub changed: bool,
     /// The triggers as they now are.

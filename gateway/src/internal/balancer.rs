@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use hanshu_core::ports::{Invoke, InvokerNode, Nodes};
+use hanshu_core::ports::{Invoke, InvokerNode, NodeRegistry};
 use hanshu_core::{Clock, Digest, Invocation, NodeId, Outcome, Refusal, Verdict};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -57,7 +57,7 @@ impl Balancer {
     }
 
     /// Keeps asking for the live nodes until `stop`. If they cannot be had, those known stay.
-    pub async fn run(&self, nodes: Arc<dyn Nodes>, stop: CancellationToken) {
+    pub async fn run(&self, nodes: Arc<dyn NodeRegistry>, stop: CancellationToken) {
         let (mut away, mut back) = (false, None);
         loop {
             match timeout(REFRESH_TIMEOUT, nodes.live()).await {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use hanshu_core::Family;
-use hanshu_core::ports::{ImageBuilder, ImageError, Progress};
+use hanshu_core::RuntimeFamily;
+use hanshu_core::ports::{BuildProgress, ImageBuilder, ImageError};
 use http::{Method, StatusCode};
 use tokio::time::timeout;
 
@@ -35,8 +35,8 @@ impl RemoteImages {
     async fn ensure_at(
         &self,
         url: &str,
-        family: Family,
-        progress: Progress<'_>,
+        family: RuntimeFamily,
+        progress: BuildProgress<'_>,
     ) -> Result<(), ImageError> {
         let away = || ImageError(format!("the node at {url} was lost while it made the image"));
         let path = format!("{}/internal/v1/images/{}", url.trim_end_matches('/'), family.as_str());
@@ -70,7 +70,11 @@ impl RemoteImages {
 
 #[async_trait]
 impl ImageBuilder for RemoteImages {
-    async fn ensure(&self, family: Family, progress: Progress<'_>) -> Result<(), ImageError> {
+    async fn ensure(
+        &self,
+        family: RuntimeFamily,
+        progress: BuildProgress<'_>,
+    ) -> Result<(), ImageError> {
         for url in (self.targets)() {
             self.ensure_at(&url, family, progress).await?;
         }

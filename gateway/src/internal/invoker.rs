@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hanshu_core::ports::{Invoke, InvokerNode};
-use hanshu_core::{Clock, Invocation, Mode, NodeId, Outcome, Refusal, Report, Verdict};
+use hanshu_core::{Clock, Invocation, InvocationMode, NodeId, Outcome, Refusal, Report, Verdict};
 use http::{Method, StatusCode};
 use tracing::warn;
 
@@ -114,8 +114,8 @@ pub(super) fn refused(refusal: Refusal, clock: &dyn Clock) -> Outcome {
 fn longest(invocation: &Invocation) -> Duration {
     let config = &invocation.function.config;
     let line = match invocation.mode {
-        Mode::Sync { line_wait, .. } => line_wait,
-        Mode::Async { .. } => Duration::ZERO,
+        InvocationMode::Sync { wait_timeout, .. } => wait_timeout,
+        InvocationMode::Async { .. } => Duration::ZERO,
     };
     line + START_MARGIN + config.init_timeout + config.timeout + WAY_MARGIN
 }

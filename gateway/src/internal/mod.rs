@@ -1,25 +1,25 @@
 //! The internal API between roles in different processes: invocations, packages by digest, images,
-//! troubles of triggers.
+//! health problems of triggers.
 //!
 //! Plain HTTP/1.1 with keep-alive on a listener of its own, every request but `/healthz` with the
 //! cluster's shared token. Both ends are of the same version of the program: the shapes here are
 //! no contract for anybody else.
 
 mod balancer;
+mod health_problems;
 mod images;
 mod invoker;
 mod packages;
 mod placement;
 mod server;
-mod troubles;
 mod wire;
 
 pub use balancer::Balancer;
+pub use health_problems::RemoteHealthProblems;
 pub use images::RemoteImages;
 pub use invoker::RemoteInvoker;
 pub use packages::RemotePackages;
 pub use server::{Internal, InternalParts};
-pub use troubles::RemoteTroubles;
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response as AxumResponse};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use hanshu_core::ports::{ImageBuilder, Invoke, PackageError, PackageStore};
-use hanshu_core::{Digest, Family, PACKAGE_BYTES_MAX, PAYLOAD_BYTES_MAX, Secret};
+use hanshu_core::{Digest, PACKAGE_BYTES_MAX, PAYLOAD_BYTES_MAX, RuntimeFamily, Secret};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::{Body as HttpBody, Incoming};
@@ -20,14 +20,14 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, error_span, warn};
 
-use super::troubles::{TROUBLES_PATH, Trouble};
+use super::health_problems::{HEALTH_PROBLEMS_PATH, TriggerHealthProblem};
 use super::wire::{
     HEAD_BYTES_MAX, INVOCATIONS_PATH, ImageLine, PackageFault, decode_call, encode_outcome,
 };
 use crate::forward::forward;
 use crate::front::{Answer, Body, read_payload};
 use crate::ndjson;
-use crate::state::ListTroubles;
+use crate::state::ListHealthProblems;
 
 /// What the internal API speaks for. What a role does not have is left out: its paths answer 404.
 #[derive(Clone)]
@@ -41,7 +41,7 @@ pub struct InternalParts {
     /// Controller or invoker role: makes images.
     pub images: Option<Arc<dyn ImageBuilder>>,
     /// Triggers role: lists what triggers cannot do now.
-    pub troubles: Option<Arc<dyn ListTroubles>>,
+    pub health_problems: Option<Arc<dyn ListHealthProblems>>,
     /// The general runtime: everything but invocations runs there.
     pub general: Handle,
     /// Image builds are tasks of it.
@@ -68,9 +68,11 @@ impl Internal {
             let path = "/internal/v1/images/{family}";
             router = router.merge(Router::new().route(path, post(make_image)).with_state(state));
         }
-        if let Some(troubles) = parts.troubles.clone() {
-            let route = get(give_troubles);
-            router = router.merge(Router::new().route(TROUBLES_PATH, route).with_state(troubles));
+        if let Some(health_problems) = parts.health_problems.clone() {
+            let route = get(send_health_problems);
+            router = router.merge(
+                Router::new().route(HEALTH_PROBLEMS_PATH, route).with_state(health_problems),
+            );
         }
         Self { parts, router }
     }
@@ -194,9 +196,11 @@ fn package_fault(error: PackageError) -> AxumResponse {
     (status, axum::Json(PackageFault::from(error))).into_response()
 }
 
-async fn give_troubles(State(troubles): State<Arc<dyn ListTroubles>>) -> AxumResponse {
-    let all = troubles.all().into_iter();
-    let all = all.map(|(trigger, trouble)| Trouble { trigger, trouble });
+async fn send_health_problems(
+    State(health_problems): State<Arc<dyn ListHealthProblems>>,
+) -> AxumResponse {
+    let all = health_problems.all().into_iter();
+    let all = all.map(|(trigger, health_problem)| TriggerHealthProblem { trigger, health_problem });
     axum::Json(all.collect::<Vec<_>>()).into_response()
 }
 
@@ -204,7 +208,7 @@ type Images = (Arc<dyn ImageBuilder>, TaskTracker);
 
 async fn make_image(
     State((images, tasks)): State<Images>,
-    Path(family): Path<Family>,
+    Path(family): Path<RuntimeFamily>,
 ) -> AxumResponse {
     let (lines, receiver) = mpsc::channel(ndjson::LINES_MAX);
     tasks.spawn(async move {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use hanshu_core::ports::PackageError;
 use hanshu_core::{
-    Digest, Event, Failure, FunctionConfig, FunctionId, Invocation, Mode, Origin, Outcome,
-    Qualifier, Refusal, Report, RequestId, Revision, Verdict,
+    Digest, Event, Failure, FunctionConfig, FunctionId, Invocation, InvocationMode, Origin,
+    Outcome, Qualifier, Refusal, Report, RequestId, Revision, Verdict,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,7 @@ struct CallHead {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum ModeHead {
-    Sync { line_wait: Duration, tail: bool },
+    Sync { wait_timeout: Duration, tail: bool },
     Async { attempt: u32 },
 }
 
@@ -88,8 +88,8 @@ pub(super) fn encode_call(invocation: &Invocation) -> Result<Bytes, WireError> {
         config: function.config.clone(),
         origin: event.origin.clone(),
         mode: match *mode {
-            Mode::Sync { line_wait, tail } => ModeHead::Sync { line_wait, tail },
-            Mode::Async { attempt } => ModeHead::Async { attempt },
+            InvocationMode::Sync { wait_timeout, tail } => ModeHead::Sync { wait_timeout, tail },
+            InvocationMode::Async { attempt } => ModeHead::Async { attempt },
         },
     };
     join(&head, &event.payload)
@@ -103,8 +103,8 @@ pub(super) fn decode_call(message: Bytes) -> Result<Invocation, WireError> {
         function: Arc::new(Revision { function, version, digest, code, config }),
         event: Event { origin, payload },
         mode: match mode {
-            ModeHead::Sync { line_wait, tail } => Mode::Sync { line_wait, tail },
-            ModeHead::Async { attempt } => Mode::Async { attempt },
+            ModeHead::Sync { wait_timeout, tail } => InvocationMode::Sync { wait_timeout, tail },
+            ModeHead::Async { attempt } => InvocationMode::Async { attempt },
         },
     })
 }

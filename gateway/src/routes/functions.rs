@@ -71,7 +71,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Lines {
     params(("name" = String, Path, description = "The function's name"), InNamespace),
     request_body = DeployFunction,
     responses(
-        (status = 200, description = "Deployed, or unchanged", content(
+        (status = 200, description = "DeployResult, or unchanged", content(
             (DeployedFunction = "application/json"), (DeployLine = "application/x-ndjson"))),
         (status = 400, description = "A value breaks a rule", body = crate::wire::ProblemBody),
         (status = 409, description = "The package is not there, or a path is another function's",
@@ -99,7 +99,7 @@ async fn run(
     progress: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<DeployedFunction, Problem> {
     let done = gateway.controller.deploy(request, progress).await?;
-    info!(function = %done.revision.function, changed = done.changed, "Deployed a function");
+    info!(function = %done.revision.function, changed = done.changed, "DeployResult a function");
     Ok(view::deployed(gateway, done))
 }
 
@@ -114,7 +114,7 @@ fn stream(gateway: Gateway, request: DeployRequest, request_id: RequestId) -> Re
             let _ = progress.try_send(ndjson::line(&DeployLine::Progress(text.into())));
         };
         let last = match run(&gateway, request, &tell).await {
-            Ok(deployed) => DeployLine::Deployed(deployed),
+            Ok(deployed) => DeployLine::DeployResult(deployed),
             Err(problem) => DeployLine::Problem(problem.of(request_id).body()),
         };
         let _ = lines.send(ndjson::line(&last)).await;

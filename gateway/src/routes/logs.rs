@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use hanshu_core::ports::{Cursor, LogQuery};
+use hanshu_core::ports::{LogCursor, LogQuery};
 use hanshu_core::{FunctionId, FunctionName, Namespace, RequestId, Timestamp};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -67,7 +67,7 @@ pub(crate) async fn read(
         function,
         request_id: params.request_id,
         since: params.since.map(|text| since(&text, now)).transpose()?,
-        after: params.after.map(Cursor),
+        after: params.after.map(LogCursor),
         limit: params.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX),
         wait: Duration::from_secs(wait),
     };

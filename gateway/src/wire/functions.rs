@@ -95,7 +95,7 @@ pub enum DeployLine {
     /// What is being done, for people.
     Progress(String),
     /// Done.
-    Deployed(DeployedFunction),
+    DeployResult(DeployedFunction),
     /// Refused or failed.
     Problem(ProblemBody),
 }

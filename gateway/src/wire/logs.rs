@@ -1,6 +1,6 @@
 //! Logs: `GET /v1/functions/{name}/logs`.
 
-use hanshu_core::{LogText, RequestId, Timestamp};
+use hanshu_core::{LogSource, RequestId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -26,7 +26,7 @@ pub struct LogLineView {
     pub request_id: Option<RequestId>,
     /// `function`, or `platform` for START, Init Report, ERROR, END and Report.
     #[schema(value_type = String)]
-    pub from: LogText,
+    pub from: LogSource,
     /// Without its end.
     pub text: String,
 }

@@ -35,5 +35,5 @@ pub struct QueueView {
     /// Seconds that it has waited.
     pub oldest_age_s: Option<u64>,
     /// Ended in failure or expiry, within their keep time.
-    pub buried: u64,
+    pub dead_lettered: u64,
 }

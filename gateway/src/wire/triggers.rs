@@ -119,7 +119,7 @@ pub struct TriggerDetail {
     pub batch: Option<u32>,
     /// What keeps it from working now, such as a stream that is away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trouble: Option<String>,
+    pub health_problem: Option<String>,
 }
 
 /// A coming tick of a timer.

@@ -82,7 +82,7 @@ async fn a_deploy_tells_urls_keys_and_the_next_ticks() {
           "enabled": true,
           "name": "redis",
           "stream": "orders",
-          "trouble": "the stream cannot be read",
+          "healthProblem": "the stream cannot be read",
           "type": "redis",
           "url": "redis://:***@127.0.0.1"
         }

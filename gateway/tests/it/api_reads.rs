@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use hanshu_core::ports::Journal as _;
-use hanshu_core::ports::{Cursor, LogPage};
+use hanshu_core::ports::InvocationJournal as _;
+use hanshu_core::ports::{LogCursor, LogPage};
 use hanshu_core::{
-    Failure, FunctionId, InvocationRecord, LogLine, LogText, Qualifier, RequestId, StatusCode,
+    Failure, FunctionId, InvocationRecord, LogLine, LogSource, Qualifier, RequestId, StatusCode,
 };
 use hanshu_gateway::wire::NotReady;
 use insta::assert_snapshot;
@@ -67,7 +67,7 @@ async fn a_timer_is_fired_through_its_queue() {
     assert_eq!((web.status, &web.json()["code"]), (400, &json!("not_a_timer")));
 
     let queues = world.get("/v1/queues").await.text();
-    assert_snapshot!(queues, @r#"{"queues":[{"namespace":"default","function":"hello","trigger":"timer","waiting":1,"running":0,"oldestAt":"2026-01-31T11:58:30Z","oldestAgeS":90,"buried":0}]}"#);
+    assert_snapshot!(queues, @r#"{"queues":[{"namespace":"default","function":"hello","trigger":"timer","waiting":1,"running":0,"oldestAt":"2026-01-31T11:58:30Z","oldestAgeS":90,"dead_lettered":0}]}"#);
 }
 
 #[tokio::test]
@@ -111,9 +111,13 @@ async fn an_unknown_invocation_is_404() {
 async fn a_log_is_read_page_by_page() {
     let world = World::with(&["hello"]).await;
     let id: RequestId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
-    let line =
-        LogLine { time: start(), request_id: Some(id), from: LogText::Function, text: "hi".into() };
-    let page = LogPage { lines: vec![line], next: Cursor("7".into()) };
+    let line = LogLine {
+        time: start(),
+        request_id: Some(id),
+        from: LogSource::Function,
+        text: "hi".into(),
+    };
+    let page = LogPage { lines: vec![line], next: LogCursor("7".into()) };
     *world.journal.page.lock().unwrap() = Some(page);
     let path =
         format!("/v1/functions/hello/logs?since=10m&requestId={id}&after=3&limit=99999&wait=100");
@@ -122,7 +126,7 @@ async fn a_log_is_read_page_by_page() {
     assert_eq!(asked.function, hello());
     assert_eq!(asked.request_id, Some(id));
     assert_eq!(asked.since, Some(start() - Duration::from_secs(600)));
-    assert_eq!(asked.after, Some(Cursor("3".into())));
+    assert_eq!(asked.after, Some(LogCursor("3".into())));
     assert_eq!((asked.limit, asked.wait), (10_000, Duration::from_secs(60)));
 }
 

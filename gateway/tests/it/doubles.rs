@@ -8,14 +8,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hanshu_core::ports::{
-    AccessKey, Cursor, Deployed, Deployment, EventQueue, EventSource, FunctionEntry, FunctionRow,
-    ImageBuilder, ImageError, Journal, JournalError, LogPage, LogQuery, NewEvent, PackageError,
-    PackageStore, Progress, Pushed, QueueError, QueueName, QueueStats, Ready, Registry,
-    RegistryChanges, RegistrySnapshot, StoreError,
+    AccessKey, BuildProgress, DeployResult, EventQueue, EventSource, FunctionEntry,
+    FunctionRegistry, FunctionRow, ImageBuilder, ImageError, InvocationJournal, JournalError,
+    LogCursor, LogPage, LogQuery, NewDeployment, NewEvent, PackageError, PackageStore, PushOutcome,
+    QueueError, QueueName, QueueStats, ReadyQueues, RegistryChanges, RegistrySnapshot, StoreError,
 };
 use hanshu_core::{
-    AsyncState, Digest, Family, FunctionConfig, FunctionId, InvocationRecord, InvocationState,
-    LogBatch, Qualifier, RequestId, Revision, Timestamp, TriggerId,
+    AsyncState, Digest, FunctionConfig, FunctionId, InvocationRecord, InvocationState, LogBatch,
+    Qualifier, RequestId, Revision, RuntimeFamily, Timestamp, TriggerId,
 };
 use tempfile::TempDir;
 
@@ -45,11 +45,11 @@ impl MemoryRegistry {
 }
 
 #[async_trait]
-impl Registry for MemoryRegistry {
-    async fn deploy(&self, wanted: Deployment) -> Result<Deployed, StoreError> {
+impl FunctionRegistry for MemoryRegistry {
+    async fn deploy(&self, wanted: NewDeployment) -> Result<DeployResult, StoreError> {
         let mut tables = self.0.lock().unwrap();
         tables.counter += 1;
-        let Deployment { function, config, code, revision: digest, triggers, now } = wanted;
+        let NewDeployment { function, config, code, revision: digest, triggers, now } = wanted;
         let latest = Qualifier::Latest;
         let revision =
             Revision { function: function.clone(), version: latest, digest, code, config };
@@ -65,7 +65,7 @@ impl Registry for MemoryRegistry {
         let row = FunctionRow { created_at: now, updated_at: now };
         let entry = FunctionEntry { row, revisions, triggers: triggers.clone() };
         tables.functions.insert(function, entry);
-        Ok(Deployed { changed, triggers, removed })
+        Ok(DeployResult { changed, triggers, removed })
     }
 
     async fn publish(&self, id: &FunctionId, now: Timestamp) -> Result<Revision, StoreError> {
@@ -175,11 +175,15 @@ pub(crate) struct Images;
 
 #[async_trait]
 impl ImageBuilder for Images {
-    async fn ensure(&self, family: Family, progress: Progress<'_>) -> Result<(), ImageError> {
+    async fn ensure(
+        &self,
+        family: RuntimeFamily,
+        progress: BuildProgress<'_>,
+    ) -> Result<(), ImageError> {
         progress("step 1 of 2");
         progress("step 2 of 2");
         match family {
-            Family::Go => Err(ImageError("debootstrap is missing".into())),
+            RuntimeFamily::Go => Err(ImageError("debootstrap is missing".into())),
             _ => Ok(()),
         }
     }
@@ -195,7 +199,7 @@ pub(crate) struct MemoryQueue {
 
 #[async_trait]
 impl EventQueue for MemoryQueue {
-    async fn push(&self, event: NewEvent) -> Result<Pushed, QueueError> {
+    async fn push(&self, event: NewEvent) -> Result<PushOutcome, QueueError> {
         if self.away.load(std::sync::atomic::Ordering::Relaxed) {
             return Err(QueueError::Unavailable("connection refused".into()));
         }
@@ -216,11 +220,11 @@ impl EventQueue for MemoryQueue {
             error: None,
         };
         states.insert(event.request_id, state);
-        Ok(Pushed::Accepted)
+        Ok(PushOutcome::Accepted)
     }
 
-    async fn ready(&self, _max: usize) -> Result<Ready, QueueError> {
-        Ok(Ready::default())
+    async fn ready(&self, _max: usize) -> Result<ReadyQueues, QueueError> {
+        Ok(ReadyQueues::default())
     }
 
     async fn changed(&self, at_most: Duration) {
@@ -242,7 +246,7 @@ impl EventQueue for MemoryQueue {
             waiting: 1,
             running: 0,
             oldest: Some(state.accepted_at - Duration::from_secs(90)),
-            buried: 0,
+            dead_lettered: 0,
         });
         Ok(stats.collect())
     }
@@ -255,7 +259,7 @@ impl EventQueue for MemoryQueue {
         Ok(vec![])
     }
 
-    async fn doubts(&self) -> Vec<String> {
+    async fn durability_warnings(&self) -> Vec<String> {
         vec![]
     }
 }
@@ -270,7 +274,7 @@ pub(crate) struct MemoryJournal {
 }
 
 #[async_trait]
-impl Journal for MemoryJournal {
+impl InvocationJournal for MemoryJournal {
     fn record(&self, record: InvocationRecord) {
         self.handed_over.lock().unwrap().push(record);
     }
@@ -290,7 +294,7 @@ impl Journal for MemoryJournal {
     async fn read(&self, query: &LogQuery) -> Result<LogPage, JournalError> {
         self.asked.lock().unwrap().push(query.clone());
         let page = self.page.lock().unwrap().clone();
-        Ok(page.unwrap_or(LogPage { lines: vec![], next: Cursor("0".into()) }))
+        Ok(page.unwrap_or(LogPage { lines: vec![], next: LogCursor("0".into()) }))
     }
 
     async fn collect(&self, _now: Timestamp) -> Result<u64, JournalError> {

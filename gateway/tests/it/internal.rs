@@ -8,13 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use hanshu_core::ports::{ImageBuilder as _, Invoke, InvokerNode, PackageError, PackageStore as _};
 use hanshu_core::{
-    AsyncPolicy, Digest, Event, Family, FunctionConfig, FunctionId, Invocation, Mode, Origin,
-    Qualifier, Refusal, RequestId, Revision, Secret, StatusCode, SystemClock, TriggerId, Verdict,
+    AsyncPolicy, Digest, Event, FunctionConfig, FunctionId, Invocation, InvocationMode, Origin,
+    Qualifier, Refusal, RequestId, Revision, RuntimeFamily, Secret, StatusCode, SystemClock,
+    TriggerId, Verdict,
 };
-use hanshu_gateway::Troubles as _;
+use hanshu_gateway::HealthProblems as _;
 use hanshu_gateway::internal::{
-    Balancer, Internal, InternalParts, Peers, RemoteImages, RemoteInvoker, RemotePackages,
-    RemoteTroubles,
+    Balancer, Internal, InternalParts, Peers, RemoteHealthProblems, RemoteImages, RemoteInvoker,
+    RemotePackages,
 };
 use http::Request;
 use http_body_util::Full;
@@ -43,7 +44,7 @@ fn parts(echo: Arc<Echo>, packages: Arc<MemoryPackages>) -> InternalParts {
         invoke: Some(echo),
         packages: Some(packages),
         images: Some(Arc::new(Images)),
-        troubles: Some(Arc::new(Away)),
+        health_problems: Some(Arc::new(Away)),
         general: Handle::current(),
         tasks: TaskTracker::new(),
     }
@@ -89,7 +90,7 @@ fn invocation(function: &str, concurrency: Option<u32>, payload: Bytes) -> Invoc
             config,
         }),
         event: Event { origin: Origin::Timer("t1".parse().unwrap()), payload },
-        mode: Mode::Sync { line_wait: Duration::from_secs(10), tail: true },
+        mode: InvocationMode::Sync { wait_timeout: Duration::from_secs(10), tail: true },
     }
 }
 
@@ -240,7 +241,7 @@ async fn a_controller_that_is_away_is_told_apart_from_a_missing_package() {
 async fn troubles_of_triggers_are_known_to_other_nodes() {
     let node = node("n1").await;
     let urls = vec!["http://127.0.0.1:1".to_owned(), node.node.url.clone()];
-    let troubles = RemoteTroubles::new(peers(), move || urls.clone());
+    let health_problems = RemoteHealthProblems::new(peers(), move || urls.clone());
     let trigger = |name: &str| TriggerId {
         function: FunctionId {
             namespace: "default".parse().unwrap(),
@@ -248,10 +249,10 @@ async fn troubles_of_triggers_are_known_to_other_nodes() {
         },
         name: name.parse().unwrap(),
     };
-    assert_eq!(troubles.of(&trigger("redis")), None);
-    troubles.ask().await;
-    assert_eq!(troubles.of(&trigger("redis")).unwrap(), "the stream cannot be read");
-    assert_eq!(troubles.of(&trigger("timer")), None);
+    assert_eq!(health_problems.of(&trigger("redis")), None);
+    health_problems.ask().await;
+    assert_eq!(health_problems.of(&trigger("redis")).unwrap(), "the stream cannot be read");
+    assert_eq!(health_problems.of(&trigger("timer")), None);
 }
 
 #[tokio::test]
@@ -261,9 +262,9 @@ async fn an_image_is_made_on_every_node_with_its_progress() {
     let images = RemoteImages::new(peers(), move || urls.clone());
     let told = Mutex::new(vec![]);
     let tell = |line: &str| told.lock().unwrap().push(line.to_owned());
-    images.ensure(Family::Python, &tell).await.unwrap();
+    images.ensure(RuntimeFamily::Python, &tell).await.unwrap();
     let expected = ["step 1 of 2", "step 2 of 2", "step 1 of 2", "step 2 of 2"];
     assert_eq!(*told.lock().unwrap(), expected);
-    let error = images.ensure(Family::Go, &|_| {}).await.unwrap_err();
+    let error = images.ensure(RuntimeFamily::Go, &|_| {}).await.unwrap_err();
     assert_eq!(error.to_string(), "debootstrap is missing");
 }

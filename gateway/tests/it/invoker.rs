@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hanshu_core::ports::Invoke;
 use hanshu_core::{
-    Failure, Invocation, Mode, NodeId, Outcome, Refusal, Report, StatusCode, Verdict,
+    Failure, Invocation, InvocationMode, NodeId, Outcome, Refusal, Report, StatusCode, Verdict,
 };
 use tokio::sync::Notify;
 
@@ -85,8 +85,8 @@ impl Invoke for Echo {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let verdict = self.verdict(&invocation).await;
         let tail = match invocation.mode {
-            Mode::Sync { tail, .. } => tail.then(|| "the log's end".to_owned()),
-            Mode::Async { .. } => None,
+            InvocationMode::Sync { tail, .. } => tail.then(|| "the log's end".to_owned()),
+            InvocationMode::Async { .. } => None,
         };
         let report = Report {
             started_at: start(),

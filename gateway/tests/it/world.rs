@@ -9,8 +9,8 @@ use hanshu_controller::{Access, Controller, MasterKey};
 use hanshu_core::{FunctionId, ManualClock, Namespace, TriggerId};
 use hanshu_gateway::wire::NotReady;
 use hanshu_gateway::{
-    Answer, Api, Body, CheckReadiness, FrontOptions, Gateway, GatewayParts, HttpTriggers,
-    ListTroubles, Options, Troubles, serve,
+    Answer, Api, Body, CheckReadiness, FrontOptions, Gateway, GatewayParts, HealthProblems,
+    HttpTriggers, ListHealthProblems, Options, serve,
 };
 use hanshu_triggers::{Intake, IntakeOptions, TriggersFeed};
 use http::{Request, Response};
@@ -54,19 +54,19 @@ impl CheckReadiness for Reasons {
 /// The stream of `default/hello/redis` is away.
 pub(crate) struct Away;
 
-impl Troubles for Away {
+impl HealthProblems for Away {
     fn of(&self, trigger: &TriggerId) -> Option<String> {
         (trigger.name.as_str() == "redis").then(|| "the stream cannot be read".into())
     }
 }
 
-impl ListTroubles for Away {
+impl ListHealthProblems for Away {
     fn all(&self) -> Vec<(TriggerId, String)> {
         let name = "hello".parse().unwrap();
         let function = FunctionId { namespace: Namespace::default(), name };
         let id = TriggerId { function, name: "redis".parse().unwrap() };
-        let trouble = self.of(&id).unwrap();
-        vec![(id, trouble)]
+        let health_problem = self.of(&id).unwrap();
+        vec![(id, health_problem)]
     }
 }
 
@@ -112,7 +112,7 @@ impl World {
             journal: journal.clone(),
             triggers,
             readiness: not_ready.clone(),
-            troubles: Arc::new(Away),
+            health_problems: Arc::new(Away),
             prometheus: None,
             clock,
             general: Handle::current(),

@@ -12,7 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use hanshu_core::{ErrorKind, Family, FunctionId, InstanceId, NodeId, Qualifier};
+use hanshu_core::{ErrorKind, FunctionId, InstanceId, NodeId, Qualifier, RuntimeFamily};
 
 pub use guarantee::{Guarantee, Held};
 
@@ -24,7 +24,7 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// What a function gets that does not say whether it wants the network: the most that this
     /// backend can give to its family.
-    fn default_network(&self, family: Family) -> Network;
+    fn default_network(&self, family: RuntimeFamily) -> Network;
 
     /// Runs `/var/runtime/hanshu shim` as process 1 of a new sandbox with the mounts of
     /// `PROTOCOL.md` (`spec.run_dir` read-only at `/run/hanshu`, the function's code read-only at
@@ -38,11 +38,11 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// [`StartError`]; nothing of it is the function's fault save `Unsupported`.
     async fn start(&self, spec: &SandboxSpec) -> Result<Box<dyn Sandbox>, StartError>;
 
-    /// Whether it can start stem cells here: sandboxes that are [`Whose::Nobody`]'s at first.
+    /// Whether it can start prewarmed sandboxes here: sandboxes that are [`Whose::Nobody`]'s at first.
     ///
     /// # Errors
     /// Why it cannot; for people.
-    fn stem_cells(&self) -> Result<(), String> {
+    fn prewarming(&self) -> Result<(), String> {
         Err(format!("{} sandboxes start with their code in place", self.name()))
     }
 
@@ -71,11 +71,11 @@ pub trait Sandbox: Send + Sync + fmt::Debug {
     /// Problems are logged, not returned: there is nothing a caller could do.
     async fn stop(&self);
 
-    /// Shows a stem cell its function's code: from here on `code_dir` is read-only at `/var/user`.
+    /// Shows a prewarmed sandbox its function's code: from here on `code_dir` is read-only at `/var/user`.
     /// Called at most once, before any code of a user runs in it.
     ///
     /// # Errors
-    /// [`StartError`]; the stem cell is of no use then.
+    /// [`StartError`]; the prewarmed sandbox is of no use then.
     async fn give_code(&self, code_dir: &Path) -> Result<(), StartError> {
         Err(StartError::Unsupported(format!("no place for `{}`", code_dir.display())))
     }
@@ -121,7 +121,7 @@ pub struct SandboxSpec {
     /// For whom it is started.
     pub whose: Whose,
     /// Which image or interpreter.
-    pub family: Family,
+    pub family: RuntimeFamily,
     /// MiB: the limit of the whole sandbox, without swap.
     pub memory_mb: u32,
     /// Thousandths of one core.
@@ -151,7 +151,7 @@ pub enum Whose {
         /// The unpacked package; `/var/user`.
         code_dir: PathBuf,
     },
-    /// For nobody yet: a stem cell. Its code comes with [`Sandbox::give_code`].
+    /// For nobody yet: a prewarmed sandbox. Its code comes with [`Sandbox::give_code`].
     Nobody,
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bollard::query_parameters::CreateImageOptions;
 use bollard::{Docker, body_try_stream};
 use futures_util::StreamExt as _;
-use hanshu_core::ports::{ImageError, Progress};
+use hanshu_core::ports::{BuildProgress, ImageError};
 use nix::unistd::Uid;
 use tokio::fs::{self, File};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -49,7 +49,7 @@ impl BaseImage {
     pub(super) async fn make(
         &self,
         docker: &Docker,
-        progress: Progress<'_>,
+        progress: BuildProgress<'_>,
     ) -> Result<(), ImageError> {
         progress(&format!("pulling {BASE}"));
         let reason = match timeout(PULL_TIMEOUT, pull(docker)).await {
@@ -75,7 +75,7 @@ impl BaseImage {
         &self,
         docker: &Docker,
         archive: &Path,
-        progress: Progress<'_>,
+        progress: BuildProgress<'_>,
     ) -> Result<(), ImageError> {
         let made = timeout(MAKE_TIMEOUT, run_script(archive, progress)).await;
         made.unwrap_or_else(|_| {
@@ -110,7 +110,7 @@ async fn pull(docker: &Docker) -> Result<(), String> {
     }
 }
 
-async fn run_script(archive: &Path, progress: Progress<'_>) -> Result<(), ImageError> {
+async fn run_script(archive: &Path, progress: BuildProgress<'_>) -> Result<(), ImageError> {
     let mut child = Command::new("bash")
         .args(["-c", SCRIPT, "base.sh", "--tar"])
         .arg(archive)
@@ -130,7 +130,7 @@ async fn run_script(archive: &Path, progress: Progress<'_>) -> Result<(), ImageE
 }
 
 /// Tells each line on standard error; gives the last ones back.
-async fn tell(child: &mut Child, progress: Progress<'_>) -> io::Result<Vec<String>> {
+async fn tell(child: &mut Child, progress: BuildProgress<'_>) -> io::Result<Vec<String>> {
     let mut last = Vec::new();
     let Some(words) = child.stderr.take() else { return Ok(last) };
     let mut lines = BufReader::new(words).lines();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use hanshu_core::Family;
+use hanshu_core::RuntimeFamily;
 use sha2::{Digest as _, Sha256};
 
 /// What every recipe starts from.
@@ -13,18 +13,18 @@ pub(super) const DOCKERFILE: &str = "Dockerfile";
 const NAME_BYTES: usize = 6;
 
 /// The recipe of a family.
-fn dockerfile(family: Family) -> &'static str {
+fn dockerfile(family: RuntimeFamily) -> &'static str {
     match family {
-        Family::Python => include_str!("../../../runtimes/images/python/Dockerfile"),
-        Family::Nodejs => include_str!("../../../runtimes/images/nodejs/Dockerfile"),
-        Family::Go | Family::Shell | Family::Custom => {
+        RuntimeFamily::Python => include_str!("../../../runtimes/images/python/Dockerfile"),
+        RuntimeFamily::Nodejs => include_str!("../../../runtimes/images/nodejs/Dockerfile"),
+        RuntimeFamily::Go | RuntimeFamily::Shell | RuntimeFamily::Custom => {
             include_str!("../../../runtimes/images/shell/Dockerfile")
         }
     }
 }
 
 /// The name of the image that functions of a family run in: `hanshu/python:0123456789ab`.
-pub fn reference(family: Family) -> String {
+pub fn reference(family: RuntimeFamily) -> String {
     let mut name = format!("hanshu/{}:", family.as_str());
     for byte in Sha256::digest(dockerfile(family)).iter().take(NAME_BYTES) {
         // Writing to a string does not fail.
@@ -34,7 +34,7 @@ pub fn reference(family: Family) -> String {
 }
 
 /// What the engine is given to build: a tar archive with the recipe alone.
-pub(super) fn context(family: Family) -> std::io::Result<Vec<u8>> {
+pub(super) fn context(family: RuntimeFamily) -> std::io::Result<Vec<u8>> {
     let text = dockerfile(family).as_bytes();
     let mut header = tar::Header::new_gnu();
     header.set_size(text.len() as u64);
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn every_recipe_starts_from_the_base_and_fails_when_a_mirror_does() {
-        for family in Family::ALL {
+        for family in RuntimeFamily::ALL {
             let text = dockerfile(family);
             assert!(text.lines().any(|line| line == format!("FROM {BASE}")), "{text}");
             assert!(text.contains("Error-Mode=any"), "{text}");
@@ -60,14 +60,14 @@ mod tests {
 
     #[test]
     fn an_image_is_named_by_its_family_and_recipe() {
-        let python = reference(Family::Python);
+        let python = reference(RuntimeFamily::Python);
         assert_eq!(python.len(), "hanshu/python:".len() + 12);
-        assert_ne!(python, reference(Family::Nodejs));
+        assert_ne!(python, reference(RuntimeFamily::Nodejs));
     }
 
     #[test]
     fn the_context_holds_the_recipe() {
-        let bytes = context(Family::Python).unwrap();
+        let bytes = context(RuntimeFamily::Python).unwrap();
         let mut archive = tar::Archive::new(bytes.as_slice());
         let names: Vec<_> = archive
             .entries()

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hanshu_core::Family;
+use hanshu_core::RuntimeFamily;
 use hanshu_core::ports::ImageError;
 
 use super::reference;
@@ -11,7 +11,7 @@ use super::reference;
 /// How the making of images goes, by family.
 #[derive(Debug, Default)]
 pub(crate) struct ImageStates {
-    families: Mutex<HashMap<Family, State>>,
+    families: Mutex<HashMap<RuntimeFamily, State>>,
 }
 
 #[derive(Debug, Default)]
@@ -26,18 +26,18 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Making<'a> {
     states: &'a ImageStates,
-    family: Family,
+    family: RuntimeFamily,
 }
 
 impl ImageStates {
-    pub(super) fn begin(&self, family: Family) -> Making<'_> {
+    pub(super) fn begin(&self, family: RuntimeFamily) -> Making<'_> {
         self.lock().entry(family).or_default().making += 1;
         Making { states: self, family }
     }
 
     /// Why a family's functions cannot run, whose image the engine does not have (it says
     /// `message`), and what to do.
-    pub(crate) fn why_missing(&self, family: Family, message: &str) -> String {
+    pub(crate) fn why_missing(&self, family: RuntimeFamily, message: &str) -> String {
         let image = reference(family);
         let families = self.lock();
         let state = families.get(&family);
@@ -53,7 +53,7 @@ impl ImageStates {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Family, State>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RuntimeFamily, State>> {
         // A panic elsewhere leaves a map that is still true.
         self.families.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,13 +83,17 @@ mod tests {
     fn who_needs_a_missing_image_is_told_how_it_stands() {
         let states = ImageStates::default();
         let said = |family| states.why_missing(family, "no such image");
-        assert!(said(Family::Go).ends_with("(no such image): deploy the function again"));
-        let making = states.begin(Family::Go);
-        assert!(said(Family::Go).contains("is being made on this node"), "{}", said(Family::Go));
-        assert!(said(Family::Shell).ends_with("deploy the function again"));
+        assert!(said(RuntimeFamily::Go).ends_with("(no such image): deploy the function again"));
+        let making = states.begin(RuntimeFamily::Go);
+        assert!(
+            said(RuntimeFamily::Go).contains("is being made on this node"),
+            "{}",
+            said(RuntimeFamily::Go)
+        );
+        assert!(said(RuntimeFamily::Shell).ends_with("deploy the function again"));
         making.end(&Err(ImageError("no mirror answers".into())));
-        assert!(said(Family::Go).ends_with("is missing on this node: no mirror answers"));
-        states.begin(Family::Go).end(&Ok(()));
-        assert!(said(Family::Go).ends_with("deploy the function again"));
+        assert!(said(RuntimeFamily::Go).ends_with("is missing on this node: no mirror answers"));
+        states.begin(RuntimeFamily::Go).end(&Ok(()));
+        assert!(said(RuntimeFamily::Go).ends_with("deploy the function again"));
     }
 }

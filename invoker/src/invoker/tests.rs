@@ -2,7 +2,7 @@
 
 mod faults;
 mod life;
-mod stems;
+mod prewarm;
 
 use std::sync::atomic::Ordering;
 use std::sync::{LazyLock, Mutex};
@@ -43,7 +43,7 @@ fn world_with(
     let run_dir = tempfile::tempdir().unwrap();
     let mut options =
         Options { run_dir: run_dir.path().join("run"), freeze_after_ms: 0, ..Options::default() };
-    options.stem_cells_min = 0;
+    options.prewarmed_min = 0;
     change(&mut options);
     let journal = Arc::new(FakeJournal::default());
     let ports = Ports {
@@ -72,11 +72,16 @@ impl World {
     }
 
     async fn call_of(&self, revision: &Arc<Revision>, payload: Bytes) -> Outcome {
-        let line_wait = Duration::from_secs(10);
-        self.call_as(revision, payload, Mode::Sync { line_wait, tail: true }).await
+        let wait_timeout = Duration::from_secs(10);
+        self.call_as(revision, payload, InvocationMode::Sync { wait_timeout, tail: true }).await
     }
 
-    async fn call_as(&self, revision: &Arc<Revision>, payload: Bytes, mode: Mode) -> Outcome {
+    async fn call_as(
+        &self,
+        revision: &Arc<Revision>,
+        payload: Bytes,
+        mode: InvocationMode,
+    ) -> Outcome {
         let request_id = RequestId::new();
         self.request_ids.lock().unwrap().push(request_id);
         let event = Event { origin: Origin::Direct, payload };
@@ -401,7 +406,7 @@ async fn the_line_has_an_end_and_a_time() {
     let world = world(|options| options.waiting_max = 1);
     let one = changed(|revision| revision.config.concurrency = Some(1));
     world.call_of(&one, Bytes::from_static(b"0")).await;
-    let short = Mode::Sync { line_wait: Duration::from_millis(50), tail: false };
+    let short = InvocationMode::Sync { wait_timeout: Duration::from_millis(50), tail: false };
     let (busy, waits, full) = tokio::join!(
         world.call_of(&one, order("sleep", json!({ "ms": 300 }))),
         world.call_as(&one, Bytes::from_static(b"1"), short),
@@ -409,7 +414,7 @@ async fn the_line_has_an_end_and_a_time() {
     );
     returned(&busy);
     assert_eq!(waits.verdict, Verdict::Refused(Refusal::Concurrency { limit: 1 }));
-    assert_eq!(full.verdict, Verdict::Refused(Refusal::LineFull { waiting: 1 }));
+    assert_eq!(full.verdict, Verdict::Refused(Refusal::WaitQueueFull { waiting: 1 }));
     assert_eq!(waits.report.node, None);
     world.close().await;
 }
@@ -418,7 +423,7 @@ async fn the_line_has_an_end_and_a_time() {
 async fn a_refused_attempt_of_a_queued_event_leaves_no_record() {
     let world = world(|options| options.async_wait_ms = 20);
     let none = changed(|revision| revision.config.concurrency = Some(0));
-    let attempt = Mode::Async { attempt: 2 };
+    let attempt = InvocationMode::Async { attempt: 2 };
     let refused = world.call_as(&none, Bytes::from_static(b"0"), attempt).await;
     assert_eq!(refused.verdict, Verdict::Refused(Refusal::Concurrency { limit: 0 }));
     let some = Arc::new(revision("other"));

@@ -1,6 +1,6 @@
 //! Whose fault it is that a sandbox did not come up, and how failures are told.
 
-use hanshu_core::{Failure, Family, InstanceId, Refusal, Revision, StatusCode, Verdict};
+use hanshu_core::{Failure, InstanceId, Refusal, Revision, RuntimeFamily, StatusCode, Verdict};
 use hanshu_runtimes::wire::{self, Exited};
 
 use super::talk::Hitch;
@@ -55,11 +55,11 @@ pub(super) fn verdict_of(
     }
 }
 
-fn could_not_load(exited: &Exited, family: Family) -> Verdict {
+fn could_not_load(exited: &Exited, family: RuntimeFamily) -> Verdict {
     match (&exited.error, family) {
         // The interpreter is the node's business.
-        (Some(error), Family::Python | Family::Nodejs) => refused(error.clone()),
-        (Some(error), Family::Go | Family::Shell | Family::Custom) => {
+        (Some(error), RuntimeFamily::Python | RuntimeFamily::Nodejs) => refused(error.clone()),
+        (Some(error), RuntimeFamily::Go | RuntimeFamily::Shell | RuntimeFamily::Custom) => {
             Verdict::Failed(Failure::seen(StatusCode::HandlerNotFound, error.clone()))
         }
         (None, _) => Verdict::Failed(Failure::seen(

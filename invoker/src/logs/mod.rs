@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hanshu_core::ports::Journal;
+use hanshu_core::ports::InvocationJournal;
 use hanshu_core::{Clock, ColdStart, LogBatch, RequestId, Revision, Timestamp};
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::{self, Instant};
@@ -42,7 +42,7 @@ pub(crate) struct Log {
 /// Where lines go, and what time it is.
 #[derive(Clone)]
 pub(crate) struct Outlet {
-    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) journal: Arc<dyn InvocationJournal>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 

@@ -376,7 +376,7 @@ impl Pool {
 
     fn turned(&self, why: Why, failure: Option<&mut StartFailure>) -> Turned {
         let refusal = match why {
-            Why::LineFull { waiting } => Refusal::LineFull { waiting },
+            Why::WaitQueueFull { waiting } => Refusal::WaitQueueFull { waiting },
             Why::Concurrency { limit } => Refusal::Concurrency { limit },
             Why::NoRoom => Refusal::Capacity {
                 reason: format!(

@@ -9,9 +9,9 @@ use tokio::time::{self, Instant};
 use super::state::{Input, SandboxKey};
 use super::{Pool, unavailable};
 use crate::admission::{Place, Shortage};
-use crate::launch::{Launched, StartFailure, Stem, Unfit};
+use crate::launch::{Launched, PrewarmedSandbox, StartFailure, Unfit};
 use crate::node::Node;
-use crate::stems::Kind;
+use crate::prewarm::Kind;
 
 /// A start that waits for room looks again after this, whether or not it was woken.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -23,8 +23,8 @@ const HEAVY_PART: Duration = Duration::from_secs(2);
 enum Basis {
     /// Room, and nothing in it.
     Place(Place),
-    /// A stem cell, with room for the function.
-    Stem(Box<Stem>),
+    /// A prewarmed sandbox, with room for the function.
+    PrewarmedSandbox(Box<PrewarmedSandbox>),
 }
 
 /// Sees to it that a start ends in the pool's books, whatever becomes of its task.
@@ -39,7 +39,7 @@ impl Pool {
     pub(super) async fn start(self: Arc<Self>, key: SandboxKey, revision: Arc<Revision>) {
         let mut start =
             Unfinished { pool: Arc::clone(&self), key, begun: Instant::now(), told: false };
-        let under_way = self.node.launcher.stems.start_begins();
+        let under_way = self.node.launcher.prewarm.start_begins();
         let basis = match self.room(key, &revision).await {
             Ok(Some(basis)) => basis,
             Ok(None) => {
@@ -82,9 +82,9 @@ impl Pool {
         let place = match basis {
             Basis::Place(place) => place,
             // So little work that it needs no turn.
-            Basis::Stem(stem) => {
+            Basis::PrewarmedSandbox(prewarmed) => {
                 self.feed(Input::Loading { key });
-                match self.node.launcher.specialise(*stem, revision).await {
+                match self.node.launcher.specialise(*prewarmed, revision).await {
                     Ok(launched) => return Ok(launched),
                     Err(Unfit::Failed(failure)) => return Err(failure),
                     Err(Unfit::Lost(place)) => place,
@@ -105,7 +105,7 @@ impl Pool {
     }
 
     /// Waits for room on the node, making idle sandboxes of any function go; `None` when the
-    /// start is not wanted any more. A stem cell has some room already.
+    /// start is not wanted any more. A prewarmed sandbox has some room already.
     async fn room(
         self: &Arc<Self>,
         key: SandboxKey,
@@ -115,15 +115,16 @@ impl Pool {
         let mb = u64::from(revision.config.memory_mb);
         let suits = Kind::suits(&revision.config);
         let kind = launcher.kind(revision);
-        let mut stem = suits.then(|| launcher.stems.take(kind)).flatten();
+        let mut prewarmed = suits.then(|| launcher.prewarm.take(kind)).flatten();
         loop {
-            stem = stem.or_else(|| suits.then(|| launcher.stems.take_late(kind)).flatten());
-            let tried = match stem.take() {
+            prewarmed =
+                prewarmed.or_else(|| suits.then(|| launcher.prewarm.take_late(kind)).flatten());
+            let tried = match prewarmed.take() {
                 None => admission.enter(mb).map(Basis::Place),
                 Some(mut its) => match its.place().grow(mb) {
-                    Ok(()) => Ok(Basis::Stem(Box::new(its))),
+                    Ok(()) => Ok(Basis::PrewarmedSandbox(Box::new(its))),
                     Err(shortage) => {
-                        stem = Some(its);
+                        prewarmed = Some(its);
                         Err(shortage)
                     }
                 },
@@ -134,7 +135,7 @@ impl Pool {
                     return Ok(Some(basis));
                 }
                 Err(Shortage::TooLarge { memory_mb }) => {
-                    self.node.put_back(stem);
+                    self.node.put_back(prewarmed);
                     return Err(Verdict::Refused(Refusal::Capacity {
                         reason: format!(
                             "the function needs {mb} MB and the node has {memory_mb} MB for all"
@@ -143,14 +144,14 @@ impl Pool {
                 }
                 Err(Shortage::Leaving) => {}
                 Err(Shortage::Full { memory_mb, sandboxes }) => {
-                    let has = stem.as_mut().map_or(0, |stem| stem.place().mb());
+                    let has = prewarmed.as_mut().map_or(0, |prewarmed| prewarmed.place().mb());
                     if !self.node.make_room(admission.missing(mb - has.min(mb))) {
                         tracing::debug!(memory_mb, sandboxes, "A start waits for room");
                     }
                 }
             }
             if self.feed(Input::Blocked { key }).cancelled {
-                self.node.put_back(stem);
+                self.node.put_back(prewarmed);
                 return Ok(None);
             }
             let _ = time::timeout(LOOK_AGAIN, admission.freed()).await;

@@ -146,7 +146,7 @@ impl State {
         let service = lane.service;
         if self.line_is_full(now, service) {
             let waiting = u32::try_from(self.waiting).unwrap_or(u32::MAX);
-            todo.push(Action::Refuse { waiter, why: Why::LineFull { waiting } });
+            todo.push(Action::Refuse { waiter, why: Why::WaitQueueFull { waiting } });
             self.forget_if_empty(id);
             return;
         }

@@ -8,11 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hanshu_core::ports::{
-    Invoke as _, Journal, JournalError, LogPage, LogQuery, PackageError, PackageStore,
+    InvocationJournal, Invoke as _, JournalError, LogPage, LogQuery, PackageError, PackageStore,
 };
 use hanshu_core::{
-    AsyncPolicy, Digest, Event, FunctionConfig, FunctionId, Invocation, InvocationRecord, LogBatch,
-    Mode, Origin, Outcome, Qualifier, RequestId, Revision, SystemClock, Timestamp, Verdict,
+    AsyncPolicy, Digest, Event, FunctionConfig, FunctionId, Invocation, InvocationMode,
+    InvocationRecord, LogBatch, Origin, Outcome, Qualifier, RequestId, Revision, SystemClock,
+    Timestamp, Verdict,
 };
 use hanshu_invoker::{Backend, Invoker, Options, Ports, Sandboxes};
 use tokio::runtime::Handle;
@@ -66,7 +67,7 @@ struct Kept {
 }
 
 #[async_trait]
-impl Journal for Kept {
+impl InvocationJournal for Kept {
     fn record(&self, record: InvocationRecord) {
         self.records.lock().unwrap().push(record);
     }
@@ -161,7 +162,7 @@ fn world(node: &Node, backend: Arc<dyn Backend>) -> World {
 
 impl World {
     async fn call(&self, payload: impl Into<Bytes>) -> Outcome {
-        let mode = Mode::Sync { line_wait: Duration::from_secs(20), tail: true };
+        let mode = InvocationMode::Sync { wait_timeout: Duration::from_secs(20), tail: true };
         let event = Event { origin: Origin::Direct, payload: payload.into() };
         let function = Arc::clone(&self.revision);
         let request_id = RequestId::new();

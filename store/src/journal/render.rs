@@ -2,13 +2,15 @@
 //!
 //! `Response RequestId:` is left out: what a function returned is not kept here.
 
-use hanshu_core::ports::{Cursor, LogPage};
-use hanshu_core::{ColdStart, InvocationRecord, LogBatch, LogLine, LogText, RequestId, Timestamp};
+use hanshu_core::ports::{LogCursor, LogPage};
+use hanshu_core::{
+    ColdStart, InvocationRecord, LogBatch, LogLine, LogSource, RequestId, Timestamp,
+};
 
 use super::entry::{Entry, ended_at};
 
 /// A page of those entries, in their order.
-pub(crate) fn page<'a>(entries: impl Iterator<Item = &'a Entry>, next: Cursor) -> LogPage {
+pub(crate) fn page<'a>(entries: impl Iterator<Item = &'a Entry>, next: LogCursor) -> LogPage {
     let mut lines = Vec::new();
     for entry in entries {
         render(entry, &mut lines);
@@ -32,7 +34,7 @@ fn output(batch: &LogBatch, lines: &mut Vec<LogLine>) {
     lines.extend(batch.lines.iter().map(|text| LogLine {
         time: batch.time,
         request_id: batch.request_id,
-        from: LogText::Function,
+        from: LogSource::Function,
         text: text.clone(),
     }));
 }
@@ -67,14 +69,14 @@ fn init_report(id: RequestId, time: Timestamp, cold: &ColdStart) -> LogLine {
     if 0 < cold.memory_bytes {
         text += &format!(" MemUsage: {}MB", megabytes(cold.memory_bytes));
     }
-    if cold.from_stem {
-        text += " Sandbox: stem";
+    if cold.from_prewarmed {
+        text += " Sandbox: prewarmed";
     }
     platform(id, time, text)
 }
 
 fn platform(id: RequestId, time: Timestamp, text: String) -> LogLine {
-    LogLine { time, request_id: Some(id), from: LogText::Platform, text }
+    LogLine { time, request_id: Some(id), from: LogSource::Platform, text }
 }
 
 /// MiB with two digits.
@@ -131,7 +133,7 @@ mod tests {
     }
 
     fn check(entries: &[Entry], expected: &[&str]) {
-        let shown = page(entries.iter(), Cursor("1:0".into()));
+        let shown = page(entries.iter(), LogCursor("1:0".into()));
         let texts: Vec<_> = shown.lines.iter().map(|line| line.text.replace(ID, "ID")).collect();
         assert_eq!(texts, expected);
     }
@@ -187,7 +189,7 @@ mod tests {
             parts: Some(ColdStartParts { code: ms(0), runtime: ms(80), function: ms(40) }),
             memory_mb: 128,
             memory_bytes: 21_076_378,
-            from_stem: false,
+            from_prewarmed: false,
         });
         let Entry::Log(mut loading) = batch(&["loaded"], true) else { unreachable!() };
         loading.cold_start = cold_start;
@@ -210,8 +212,8 @@ mod tests {
     fn late_output_belongs_to_no_invocation() {
         let Entry::Log(mut late) = batch(&["from a thread"], true) else { unreachable!() };
         late.request_id = None;
-        let shown = page([Entry::Log(late)].iter(), Cursor(String::new()));
+        let shown = page([Entry::Log(late)].iter(), LogCursor(String::new()));
         assert_eq!(shown.lines.len(), 1);
-        assert_eq!((shown.lines[0].request_id, shown.lines[0].from), (None, LogText::Function));
+        assert_eq!((shown.lines[0].request_id, shown.lines[0].from), (None, LogSource::Function));
     }
 }

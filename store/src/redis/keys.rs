@@ -73,7 +73,7 @@ impl Keys {
     }
 
     /// Hash: queue → how many of its events ended in failure or expiry and are kept.
-    pub(super) fn buried(&self) -> String {
+    pub(super) fn dead_lettered(&self) -> String {
         format!("{}:buried", self.tag)
     }
 }

@@ -7,7 +7,7 @@
 //! searched from its start.
 
 mod call;
-mod doubts;
+mod durability;
 mod keys;
 mod pushes;
 mod source;
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hanshu_core::ports::{
-    EventQueue, EventSource, NewEvent, Pushed, QueueError, QueueName, QueueStats, Ready,
+    EventQueue, EventSource, NewEvent, PushOutcome, QueueError, QueueName, QueueStats, ReadyQueues,
 };
 use hanshu_core::{AsyncState, Clock, Digest, RequestId, Timestamp};
 use tokio_util::task::TaskTracker;
@@ -85,14 +85,18 @@ impl RedisQueue {
         options: &RedisOptions,
     ) -> Result<Self, QueueError> {
         let link = Link::connect(url, options.deadline).await?;
-        doubts::check_version(&link).await?;
+        durability::check_version(&link).await?;
         let (keys, wake) = (Keys::of(&options.name), Arc::new(Wake::default()));
         let pushes = Pushes::start(link.clone(), keys.clone(), Arc::clone(&wake), tasks);
         let (scripts, keep) = (Scripts::default(), options.keep);
         Ok(Self(Arc::new(Inner { link, scripts, keys, clock, keep, wake, pushes })))
     }
 
-    async fn stats_of(&self, queue: QueueName, buried: u64) -> Result<QueueStats, QueueError> {
+    async fn stats_of(
+        &self,
+        queue: QueueName,
+        dead_lettered: u64,
+    ) -> Result<QueueStats, QueueError> {
         let Inner { link, scripts, keys, .. } = &*self.0;
         let mut stats = scripts.stats.prepare_invoke();
         stats.key(keys.waiting(&queue)).key(keys.held(&queue)).key(keys.retried(&queue));
@@ -105,17 +109,17 @@ impl RedisQueue {
                 Some(stored::time(us)?)
             }
         };
-        Ok(QueueStats { queue, waiting, running, oldest, buried })
+        Ok(QueueStats { queue, waiting, running, oldest, dead_lettered })
     }
 }
 
 #[async_trait]
 impl EventQueue for RedisQueue {
-    async fn push(&self, event: NewEvent) -> Result<Pushed, QueueError> {
+    async fn push(&self, event: NewEvent) -> Result<PushOutcome, QueueError> {
         self.0.pushes.push(event).await
     }
 
-    async fn ready(&self, max: usize) -> Result<Ready, QueueError> {
+    async fn ready(&self, max: usize) -> Result<ReadyQueues, QueueError> {
         let Inner { link, keys, clock, .. } = &*self.0;
         let now = clock.now().as_microsecond();
         let mut range = redis::cmd("ZRANGE");
@@ -127,7 +131,7 @@ impl EventQueue for RedisQueue {
         };
         let due = first.into_iter().take_while(|(_, at)| *at <= now).take(max);
         let queues = due.map(|(name, _)| queue_name(&name)).collect::<Result<_, _>>()?;
-        Ok(Ready { queues, next_due })
+        Ok(ReadyQueues { queues, next_due })
     }
 
     async fn changed(&self, at_most: Duration) {
@@ -171,14 +175,14 @@ impl EventQueue for RedisQueue {
         let Inner { link, keys, .. } = &*self.0;
         let mut all = redis::cmd("ZRANGE");
         let live: Vec<String> = link.ask(all.arg(keys.queues()).arg(0).arg(-1)).await?;
-        let mut buried: std::collections::BTreeMap<String, u64> =
-            link.ask(redis::cmd("HGETALL").arg(keys.buried())).await?;
+        let mut dead_lettered: std::collections::BTreeMap<String, u64> =
+            link.ask(redis::cmd("HGETALL").arg(keys.dead_lettered())).await?;
         for name in live {
-            buried.entry(name).or_insert(0);
+            dead_lettered.entry(name).or_insert(0);
         }
-        let mut stats = Vec::with_capacity(buried.len());
-        for (name, buried) in buried {
-            stats.push(self.stats_of(queue_name(&name)?, buried).await?);
+        let mut stats = Vec::with_capacity(dead_lettered.len());
+        for (name, dead_lettered) in dead_lettered {
+            stats.push(self.stats_of(queue_name(&name)?, dead_lettered).await?);
         }
         Ok(stats)
     }
@@ -186,7 +190,7 @@ impl EventQueue for RedisQueue {
     async fn collect(&self, ended_before: Timestamp) -> Result<u64, QueueError> {
         let Inner { link, scripts, keys, .. } = &*self.0;
         let mut collect = scripts.collect.prepare_invoke();
-        collect.key(keys.ended()).key(keys.buried());
+        collect.key(keys.ended()).key(keys.dead_lettered());
         collect.arg(ended_before.as_microsecond()).arg(Self::COLLECT_MAX).arg(keys.events());
         let mut dropped = 0;
         loop {
@@ -206,8 +210,8 @@ impl EventQueue for RedisQueue {
             .collect()
     }
 
-    async fn doubts(&self) -> Vec<String> {
-        doubts::doubts(&self.0.link).await
+    async fn durability_warnings(&self) -> Vec<String> {
+        durability::durability_warnings(&self.0.link).await
     }
 
     fn close(&self) {

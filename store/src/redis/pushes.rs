@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hanshu_core::ports::{NewEvent, Pushed, QueueError};
+use hanshu_core::ports::{NewEvent, PushOutcome, QueueError};
 use redis::Script;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -34,7 +34,7 @@ pub(super) struct Pushes {
 struct Job {
     event: NewEvent,
     origin: String,
-    reply: oneshot::Sender<Result<Pushed, QueueError>>,
+    reply: oneshot::Sender<Result<PushOutcome, QueueError>>,
 }
 
 /// The task. It ends when it is closed, or when nobody can push any more.
@@ -58,7 +58,7 @@ impl Pushes {
     }
 
     /// Pushes an event. Whoever stops waiting before it is under way pushes nothing.
-    pub(super) async fn push(&self, event: NewEvent) -> Result<Pushed, QueueError> {
+    pub(super) async fn push(&self, event: NewEvent) -> Result<PushOutcome, QueueError> {
         let origin = stored::origin_text(&event.event.origin)?;
         let (reply, answer) = oneshot::channel();
         let pushed = async {
@@ -110,8 +110,8 @@ impl Pusher {
         for Job { event, reply, .. } in jobs {
             let outcome = match &mut answers {
                 Ok(answers) => match answers.next() {
-                    Some((0, _)) => Ok(Pushed::Accepted),
-                    Some((1, _)) => Ok(Pushed::Duplicate),
+                    Some((0, _)) => Ok(PushOutcome::Accepted),
+                    Some((1, _)) => Ok(PushOutcome::Duplicate),
                     Some((_, waiting)) => Err(QueueError::Full { queue: event.queue, waiting }),
                     None => Err(QueueError::Internal("Redis answered for fewer events".into())),
                 },

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hanshu_core::ports::{Claim, Ended, EventSource, QueueError, QueueName, Receipt};
+use hanshu_core::ports::{Claim, EventEnd, EventSource, QueueError, QueueName, Receipt};
 use hanshu_core::{Attempt, NodeId, RequestId, Timestamp};
 
 use super::Inner;
@@ -80,7 +80,7 @@ impl EventSource for RedisSource {
         &self,
         receipt: Receipt,
         attempt: Option<Attempt>,
-        ended: Ended,
+        ended: EventEnd,
     ) -> Result<(), QueueError> {
         let Inner { link, scripts, keys, clock, keep, .. } = &*self.inner;
         let end = End::of(&ended)?;
@@ -91,7 +91,7 @@ impl EventSource for RedisSource {
         };
         let mut script = scripts.end.prepare_invoke();
         script.key(keys.queues()).key(keys.waiting(&self.queue)).key(keys.held(&self.queue));
-        script.key(keys.event(request_id(&receipt)?)).key(keys.ended()).key(keys.buried());
+        script.key(keys.event(request_id(&receipt)?)).key(keys.ended()).key(keys.dead_lettered());
         script.key(keys.pins());
         script.arg(self.queue.to_string()).arg(&receipt.key).arg(receipt.claim);
         script.arg(stored::finished(attempt.as_ref())?).arg(end.state.as_str());

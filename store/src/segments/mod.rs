@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hanshu_core::ports::{Journal, JournalError, LogPage, LogQuery};
+use hanshu_core::ports::{InvocationJournal, JournalError, LogPage, LogQuery};
 use hanshu_core::{InvocationRecord, LogBatch, RequestId, Timestamp};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -111,7 +111,7 @@ impl SegmentJournal {
 }
 
 #[async_trait]
-impl Journal for SegmentJournal {
+impl InvocationJournal for SegmentJournal {
     fn record(&self, record: InvocationRecord) {
         self.ring.push(Entry::Record(record));
     }

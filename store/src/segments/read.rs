@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::ErrorKind;
 
-use hanshu_core::ports::{Cursor, JournalError, LogPage, LogQuery};
+use hanshu_core::ports::{JournalError, LogCursor, LogPage, LogQuery};
 use hanshu_core::{InvocationRecord, RequestId};
 
 use super::frame::{Frames, function_hash, request_hash};
@@ -191,11 +191,11 @@ fn born_us(request_id: RequestId) -> i64 {
     born_ms.map_or(i64::MIN, |ms| ms.saturating_mul(1000).saturating_sub(CLOCK_SLACK_US))
 }
 
-fn cursor(place: Place) -> Cursor {
-    Cursor(format!("{}:{}", place.number, place.at))
+fn cursor(place: Place) -> LogCursor {
+    LogCursor(format!("{}:{}", place.number, place.at))
 }
 
-fn parse(cursor: &Cursor) -> Result<Place, JournalError> {
+fn parse(cursor: &LogCursor) -> Result<Place, JournalError> {
     let place = cursor.0.split_once(':').and_then(|(number, at)| {
         Some(Place { number: number.parse().ok()?, at: at.parse().ok()? })
     });

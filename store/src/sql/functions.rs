@@ -1,6 +1,6 @@
 //! Functions, their revisions and versions.
 
-use hanshu_core::ports::{Deployment, StoreError};
+use hanshu_core::ports::{NewDeployment, StoreError};
 use hanshu_core::{Digest, FunctionConfig, FunctionId, Qualifier, Revision, Timestamp};
 use sqlx::{AnyConnection, query, query_as, query_scalar};
 
@@ -115,7 +115,7 @@ pub(crate) async fn latest(
 /// Makes the deployment's revision the function's `$LATEST`. Whether that changed anything.
 pub(crate) async fn point_latest(
     tx: &mut AnyConnection,
-    deployment: &Deployment,
+    deployment: &NewDeployment,
 ) -> Result<bool, Error> {
     let function = &deployment.function;
     let before = latest(tx, function).await?;
@@ -143,7 +143,7 @@ pub(crate) async fn point_latest(
     Ok(true)
 }
 
-async fn insert_revision(tx: &mut AnyConnection, deployment: &Deployment) -> Result<(), Error> {
+async fn insert_revision(tx: &mut AnyConnection, deployment: &NewDeployment) -> Result<(), Error> {
     query(INSERT_REVISION)
         .bind(deployment.function.namespace.as_str())
         .bind(deployment.function.name.as_str())

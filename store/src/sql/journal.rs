@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hanshu_core::ports::{Cursor, Journal, JournalError, LogPage, LogQuery};
+use hanshu_core::ports::{InvocationJournal, JournalError, LogCursor, LogPage, LogQuery};
 use hanshu_core::{InvocationRecord, LogBatch, RequestId, Timestamp};
 use sqlx::{AnyConnection, query, query_as, query_scalar};
 use tokio::sync::watch;
@@ -148,7 +148,7 @@ impl SqlJournal {
                 tx.commit().await.map_err(Error::from)?;
                 let is_full = forward && wanted.limit <= rows.len();
                 let last = rows.last().map(|(seq, _)| *seq).filter(|_| is_full);
-                let next = Cursor(last.unwrap_or(end.max(after.unwrap_or(0))).to_string());
+                let next = LogCursor(last.unwrap_or(end.max(after.unwrap_or(0))).to_string());
                 Ok(page(rows.iter().map(|(_, entry)| entry), next))
             })
             .await
@@ -170,7 +170,7 @@ impl SqlJournal {
 }
 
 #[async_trait]
-impl Journal for SqlJournal {
+impl InvocationJournal for SqlJournal {
     fn record(&self, record: InvocationRecord) {
         self.ring.push(Entry::Record(record));
     }
@@ -300,6 +300,6 @@ async fn rows(
     Ok(entries)
 }
 
-fn parse(cursor: &Cursor) -> Result<i64, JournalError> {
+fn parse(cursor: &LogCursor) -> Result<i64, JournalError> {
     cursor.0.parse().map_err(|_| JournalError::foreign_cursor(cursor))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hanshu_core::NodeId;
-use hanshu_core::ports::{InvokerNode, Nodes, StoreError};
+use hanshu_core::ports::{InvokerNode, NodeRegistry, StoreError};
 use sqlx::{AnyConnection, query, query_as, query_scalar};
 
 use super::Db;
@@ -49,7 +49,7 @@ impl SqlNodes {
 }
 
 #[async_trait]
-impl Nodes for SqlNodes {
+impl NodeRegistry for SqlNodes {
     async fn renew(&self, node: &InvokerNode, lease: Duration) -> Result<(), StoreError> {
         let lease_us = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX / 2);
         let work = async {

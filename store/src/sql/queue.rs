@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hanshu_core::ports::{
-    Claim, Ended, EventQueue, EventSource, NewEvent, Pushed, QueueError, QueueName, QueueStats,
-    Ready, Receipt,
+    Claim, EventEnd, EventQueue, EventSource, NewEvent, PushOutcome, QueueError, QueueName,
+    QueueStats, ReadyQueues, Receipt,
 };
 use hanshu_core::{AsyncState, Attempt, Clock, Digest, NodeId, RequestId, Timestamp};
 use sqlx::{query, query_as, query_scalar};
@@ -179,7 +179,7 @@ impl EventSource for SqlSource {
         &self,
         receipt: Receipt,
         attempt: Option<Attempt>,
-        ended: Ended,
+        ended: EventEnd,
     ) -> Result<(), QueueError> {
         let end = End::of(&ended)?;
         let line = stored::finished(attempt.as_ref())?;
@@ -201,11 +201,11 @@ impl EventSource for SqlSource {
 
 #[async_trait]
 impl EventQueue for SqlQueue {
-    async fn push(&self, event: NewEvent) -> Result<Pushed, QueueError> {
+    async fn push(&self, event: NewEvent) -> Result<PushOutcome, QueueError> {
         self.0.have(event, Command::Push).await
     }
 
-    async fn ready(&self, max: usize) -> Result<Ready, QueueError> {
+    async fn ready(&self, max: usize) -> Result<ReadyQueues, QueueError> {
         let now = self.0.clock.now().as_microsecond();
         let limit = i64::try_from(max).unwrap_or(i64::MAX).max(1);
         let firsts = query_as(text::READY).bind(limit).fetch_all(self.0.db.reader());
@@ -217,7 +217,7 @@ impl EventQueue for SqlQueue {
         };
         let due = firsts.into_iter().take_while(|(_, at)| *at <= now).take(max);
         let queues = due.map(|(name, _)| queue_name(&name)).collect::<Result<_, _>>()?;
-        Ok(Ready { queues, next_due })
+        Ok(ReadyQueues { queues, next_due })
     }
 
     async fn changed(&self, at_most: Duration) {
@@ -246,12 +246,12 @@ impl EventQueue for SqlQueue {
             let waiting: Vec<(String, i64, Option<i64>)> =
                 query_as(text::COUNT_WAITING).fetch_all(&mut *tx).await?;
             let held: Vec<(String, i64)> = query_as(text::COUNT_HELD).fetch_all(&mut *tx).await?;
-            let buried: Vec<(String, i64)> =
-                query_as(text::COUNT_BURIED).fetch_all(&mut *tx).await?;
+            let dead_lettered: Vec<(String, i64)> =
+                query_as(text::COUNT_DEAD_LETTERED).fetch_all(&mut *tx).await?;
             tx.commit().await?;
-            Ok::<_, Error>((waiting, held, buried))
+            Ok::<_, Error>((waiting, held, dead_lettered))
         });
-        let (waiting, held, buried) = counts.await?;
+        let (waiting, held, dead_lettered) = counts.await?;
         let mut all = std::collections::BTreeMap::new();
         for (name, count, oldest) in waiting {
             let stats = stats_of(&mut all, name)?;
@@ -261,8 +261,8 @@ impl EventQueue for SqlQueue {
         for (name, count) in held {
             stats_of(&mut all, name)?.running = u64::try_from(count).unwrap_or(0);
         }
-        for (name, count) in buried {
-            stats_of(&mut all, name)?.buried = u64::try_from(count).unwrap_or(0);
+        for (name, count) in dead_lettered {
+            stats_of(&mut all, name)?.dead_lettered = u64::try_from(count).unwrap_or(0);
         }
         Ok(all.into_values().collect())
     }
@@ -293,7 +293,7 @@ impl EventQueue for SqlQueue {
         pins.iter().map(|text| text.parse().map_err(|error| unreadable(text, error))).collect()
     }
 
-    async fn doubts(&self) -> Vec<String> {
+    async fn durability_warnings(&self) -> Vec<String> {
         Vec::new()
     }
 
@@ -325,7 +325,7 @@ fn stats_of(
     name: String,
 ) -> Result<&mut QueueStats, QueueError> {
     let queue = queue_name(&name)?;
-    let empty = QueueStats { queue, waiting: 0, running: 0, oldest: None, buried: 0 };
+    let empty = QueueStats { queue, waiting: 0, running: 0, oldest: None, dead_lettered: 0 };
     Ok(all.entry(name).or_insert(empty))
 }
 

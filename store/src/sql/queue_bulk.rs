@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hanshu_core::ports::{NewEvent, Pushed, QueueError, QueueName};
+use hanshu_core::ports::{NewEvent, PushOutcome, QueueError, QueueName};
 use hanshu_core::{Timestamp, TriggerId};
 use serde::Serialize;
 use sqlx::{AnyConnection, query, query_as, query_scalar};
@@ -51,7 +51,7 @@ pub(super) async fn push(
     tx: &mut AnyConnection,
     dialect: Dialect,
     events: &[&NewEvent],
-) -> Result<Together<Vec<Option<Pushed>>>, QueueError> {
+) -> Result<Together<Vec<Option<PushOutcome>>>, QueueError> {
     let bulk = bulk(dialect);
     let mut outcomes = vec![None; events.len()];
     let mut parts = parts_of(events);
@@ -65,10 +65,10 @@ pub(super) async fn push(
         for (seq, index) in (first..).zip(&part.events) {
             let Some(event) = events.get(*index) else { continue };
             let is_fresh = event.tick.as_ref().is_none_or(|tick| fresh.contains(&tick.trigger));
-            let outcome = if is_fresh { Pushed::Accepted } else { Pushed::Duplicate };
+            let outcome = if is_fresh { PushOutcome::Accepted } else { PushOutcome::Duplicate };
             match outcome {
-                Pushed::Accepted => kept.add(event, seq)?,
-                Pushed::Duplicate => part.surplus += 1,
+                PushOutcome::Accepted => kept.add(event, seq)?,
+                PushOutcome::Duplicate => part.surplus += 1,
             }
             if let Some(slot) = outcomes.get_mut(*index) {
                 *slot = Some(outcome);

@@ -155,7 +155,7 @@ pub(super) const COUNT_HELD: &str = "
 SELECT queue, COUNT(*) AS events FROM queue_events WHERE state = 'running' GROUP BY queue";
 
 /// Per queue: how many ended badly.
-pub(super) const COUNT_BURIED: &str = "
+pub(super) const COUNT_DEAD_LETTERED: &str = "
 SELECT queue, COUNT(*) AS events FROM queue_events
 WHERE state IN ('failed', 'expired') GROUP BY queue";
 
@@ -228,7 +228,7 @@ pub(crate) fn statements(dialect: Dialect) -> Vec<&'static str> {
         READY,
         COUNT_WAITING,
         COUNT_HELD,
-        COUNT_BURIED,
+        COUNT_DEAD_LETTERED,
         events,
         queues,
         PINNED,

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use hanshu_core::ports::{Claim, NewEvent, Pushed, QueueError, QueueName, Receipt, Tick};
+use hanshu_core::ports::{Claim, NewEvent, PushOutcome, QueueError, QueueName, Receipt, TimerTick};
 use hanshu_core::{NodeId, Timestamp};
 use sqlx::{AnyConnection, query, query_as, query_scalar};
 
@@ -51,13 +51,16 @@ type Row = (String, String, String, String, i64, i64, i64, i64, i64, i64, Vec<u8
 ///
 /// # Errors
 /// [`QueueError::Full`], after which nothing has changed; else the transaction is to be dropped.
-pub(super) async fn push(tx: &mut AnyConnection, event: &NewEvent) -> Result<Pushed, QueueError> {
+pub(super) async fn push(
+    tx: &mut AnyConnection,
+    event: &NewEvent,
+) -> Result<PushOutcome, QueueError> {
     let name = event.queue.to_string();
     let Some(seq) = admit(tx, &name, event.max_waiting).await? else {
         if let Some(tick) = &event.tick
             && is_queued(tx, tick).await?
         {
-            return Ok(Pushed::Duplicate);
+            return Ok(PushOutcome::Duplicate);
         }
         let waiting: Option<i64> = query_scalar(text::WAITING)
             .bind(&name)
@@ -71,7 +74,7 @@ pub(super) async fn push(tx: &mut AnyConnection, event: &NewEvent) -> Result<Pus
         && !raise(tx, tick).await?
     {
         count(tx, &name, -1).await?;
-        return Ok(Pushed::Duplicate);
+        return Ok(PushOutcome::Duplicate);
     }
     let kept = query(text::KEEP)
         .bind(event.request_id.to_string())
@@ -90,7 +93,7 @@ pub(super) async fn push(tx: &mut AnyConnection, event: &NewEvent) -> Result<Pus
         // The same request id once more: the first push was kept, though its answer was lost.
         count(tx, &name, -1).await?;
     }
-    Ok(Pushed::Accepted)
+    Ok(PushOutcome::Accepted)
 }
 
 /// Makes room for an event and gives its number, or nothing if there is no room.
@@ -106,13 +109,13 @@ async fn admit(
     Ok(admit.fetch_optional(tx).await?)
 }
 
-async fn is_queued(tx: &mut AnyConnection, tick: &Tick) -> Result<bool, Error> {
+async fn is_queued(tx: &mut AnyConnection, tick: &TimerTick) -> Result<bool, Error> {
     let mark: Option<i64> =
         query_scalar(text::MARK).bind(tick.trigger.to_string()).fetch_optional(tx).await?;
     Ok(mark.is_some_and(|mark| tick.at.as_microsecond() <= mark))
 }
 
-async fn raise(tx: &mut AnyConnection, tick: &Tick) -> Result<bool, Error> {
+async fn raise(tx: &mut AnyConnection, tick: &TimerTick) -> Result<bool, Error> {
     let raise = query(text::TICK).bind(tick.trigger.to_string()).bind(tick.at.as_microsecond());
     Ok(raise.execute(tx).await?.rows_affected() == 1)
 }

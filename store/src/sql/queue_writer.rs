@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hanshu_core::Clock;
-use hanshu_core::ports::{Claim, NewEvent, Pushed, QueueError, QueueName};
+use hanshu_core::ports::{Claim, NewEvent, PushOutcome, QueueError, QueueName};
 use sqlx::{Any, AnyConnection, Transaction};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
@@ -28,7 +28,7 @@ pub(super) const GROUP_MAX: usize = 256;
 /// Something to be done, and who waits for it.
 #[derive(Debug)]
 pub(super) enum Command {
-    Push(Job<NewEvent, Pushed>),
+    Push(Job<NewEvent, PushOutcome>),
     Take(Job<Take, Vec<Claim>>),
     Settle(Job<Settle, ()>),
 }
@@ -143,7 +143,7 @@ impl Command {
     /// Whether a queue may have become ready by it.
     fn wakes(&self) -> bool {
         match self {
-            Self::Push(job) => matches!(job.outcome, Some(Ok(Pushed::Accepted))),
+            Self::Push(job) => matches!(job.outcome, Some(Ok(PushOutcome::Accepted))),
             Self::Take(_) => false,
             Self::Settle(job) => {
                 matches!(job.work.how, How::Retry { .. }) && matches!(job.outcome, Some(Ok(())))
@@ -179,7 +179,7 @@ impl Command {
         }
     }
 
-    fn push(&mut self) -> Option<&mut Job<NewEvent, Pushed>> {
+    fn push(&mut self) -> Option<&mut Job<NewEvent, PushOutcome>> {
         match self {
             Self::Push(job) => Some(job),
             Self::Take(_) | Self::Settle(_) => None,

@@ -2,7 +2,9 @@
 //! anything and is rolled back if not.
 
 use async_trait::async_trait;
-use hanshu_core::ports::{AccessKey, Deployed, Deployment, Registry, RegistryChanges, StoreError};
+use hanshu_core::ports::{
+    AccessKey, DeployResult, FunctionRegistry, NewDeployment, RegistryChanges, StoreError,
+};
 use hanshu_core::{Digest, FunctionConfig, FunctionId, Revision, Timestamp, TriggerId};
 use sqlx::{Any, Transaction, query_scalar};
 
@@ -45,8 +47,8 @@ async fn give_up(tx: Transaction<'static, Any>) -> Result<(), Error> {
 }
 
 #[async_trait]
-impl Registry for SqlRegistry {
-    async fn deploy(&self, deployment: Deployment) -> Result<Deployed, StoreError> {
+impl FunctionRegistry for SqlRegistry {
+    async fn deploy(&self, deployment: NewDeployment) -> Result<DeployResult, StoreError> {
         self.db
             .within(async {
                 let mut tx = self.change(Some(&deployment.function)).await?;
@@ -58,7 +60,7 @@ impl Registry for SqlRegistry {
                     false => give_up(tx).await?,
                 }
                 let (triggers, removed) = (replaced.triggers, replaced.removed);
-                Ok(Deployed { changed, triggers, removed })
+                Ok(DeployResult { changed, triggers, removed })
             })
             .await
     }

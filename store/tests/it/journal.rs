@@ -1,11 +1,11 @@
-//! The contract of `Journal`, on files and on databases.
+//! The contract of `InvocationJournal`, on files and on databases.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hanshu_core::ports::{Cursor, Journal, LogPage, LogQuery};
+use hanshu_core::ports::{InvocationJournal, LogCursor, LogPage, LogQuery};
 use hanshu_core::{
-    FunctionId, InvocationRecord, LogBatch, LogText, Namespace, Qualifier, RequestId, StatusCode,
+    FunctionId, InvocationRecord, LogBatch, LogSource, Namespace, Qualifier, RequestId, StatusCode,
     Timestamp,
 };
 use hanshu_store::{JournalWriter, SegmentJournal, SegmentOptions, SqlJournal, SqlJournalOptions};
@@ -17,7 +17,7 @@ use crate::databases::databases;
 /// A journal, and what keeps it alive.
 pub(crate) struct World {
     pub(crate) name: String,
-    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) journal: Arc<dyn InvocationJournal>,
     _keep: Box<dyn std::any::Any>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -26,7 +26,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(
         name: String,
-        journal: Arc<dyn Journal>,
+        journal: Arc<dyn InvocationJournal>,
         writer: JournalWriter,
         keep: Box<dyn std::any::Any>,
     ) -> Self {
@@ -115,7 +115,7 @@ pub(crate) fn all_of(name: &str) -> LogQuery {
 
 /// What the function wrote.
 pub(crate) fn texts(page: &LogPage) -> Vec<&str> {
-    let own = page.lines.iter().filter(|line| line.from == LogText::Function);
+    let own = page.lines.iter().filter(|line| line.from == LogSource::Function);
     own.map(|line| line.text.as_str()).collect()
 }
 
@@ -269,7 +269,7 @@ async fn a_reader_waits_no_longer_than_it_says() {
 async fn a_foreign_cursor_is_refused() {
     for world in journals().await {
         for text in ["", "x", "1:", "-", "1:2:3"] {
-            let query = LogQuery { after: Some(Cursor(text.into())), ..all_of("hello") };
+            let query = LogQuery { after: Some(LogCursor(text.into())), ..all_of("hello") };
             let error = world.journal.read(&query).await.unwrap_err();
             assert!(error.to_string().contains("is not one of ours"), "{}: {error}", world.name);
         }
@@ -316,7 +316,7 @@ async fn two_nodes_share_one_journal_in_the_database() {
     }
 }
 
-async fn world_end(world: &World) -> Cursor {
+async fn world_end(world: &World) -> LogCursor {
     world.read(&all_of("hello")).await.next
 }
 

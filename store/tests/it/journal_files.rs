@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hanshu_core::ports::{Journal, LogQuery};
+use hanshu_core::ports::{InvocationJournal, LogQuery};
 use hanshu_core::{LogBatch, RequestId};
 use hanshu_store::{Dropped, SegmentJournal, SegmentOptions};
 
@@ -108,7 +108,7 @@ async fn the_oldest_segments_go_when_the_journal_is_too_large() {
     assert!(texts(&page).len() < 200);
     // A reader that was far behind goes on with what is left.
     let behind =
-        LogQuery { after: Some(hanshu_core::ports::Cursor("1:0".into())), ..all_of("hello") };
+        LogQuery { after: Some(hanshu_core::ports::LogCursor("1:0".into())), ..all_of("hello") };
     let late = world.journal.read(&behind).await.unwrap();
     assert_eq!(late.lines, page.lines);
 }

@@ -1,8 +1,8 @@
-//! The contract of `Nodes`.
+//! The contract of `NodeRegistry`.
 
 use std::time::Duration;
 
-use hanshu_core::ports::{InvokerNode, Nodes};
+use hanshu_core::ports::{InvokerNode, NodeRegistry};
 use hanshu_store::SqlNodes;
 
 use crate::databases::databases;

@@ -1,7 +1,7 @@
 //! Opening databases: good ones, bad ones, and several processes at once.
 
 use hanshu_core::ErrorKind;
-use hanshu_core::ports::Registry as _;
+use hanshu_core::ports::FunctionRegistry as _;
 use hanshu_store::{Db, DbOptions, Error, SqlRegistry};
 use sqlx::{Connection as _, SqliteConnection};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use hanshu_core::ports::{Ended, NewEvent, Pushed, QueueError, Tick};
+use hanshu_core::ports::{EventEnd, NewEvent, PushOutcome, QueueError, TimerTick};
 use hanshu_core::{
     Event, InvocationState, Origin, Qualifier, RequestId, StatusCode, Timestamp, TriggerId,
 };
@@ -16,8 +16,8 @@ use crate::queue_kinds::{
 const SECOND: Duration = Duration::from_secs(1);
 const Q: &str = "default/hello";
 
-fn ok() -> Ended {
-    Ended::Succeeded(Bytes::from_static(b"{\"ok\":true}"))
+fn ok() -> EventEnd {
+    EventEnd::Succeeded(Bytes::from_static(b"{\"ok\":true}"))
 }
 
 /// To the microsecond: what stores keep.
@@ -36,7 +36,7 @@ async fn an_event_is_claimed_as_it_was_pushed() {
             event: Event { origin: Origin::Timer(trigger.clone()), ..kind.event(Q).event },
             ..kind.event(Q)
         };
-        assert_eq!(kind.queue.push(event.clone()).await.unwrap(), Pushed::Accepted);
+        assert_eq!(kind.queue.push(event.clone()).await.unwrap(), PushOutcome::Accepted);
         let claim = kind.claim_one("ns-1/hello/every-day").await;
         assert_eq!(claim.request_id, event.request_id);
         assert_eq!(claim.receipt.key, event.request_id.to_string());
@@ -60,7 +60,7 @@ async fn an_event_that_was_never_pushed_has_no_state() {
     for kind in kinds().await {
         assert_eq!(kind.queue.state(RequestId::new()).await.unwrap(), None, "{}", kind.name);
         assert!(kind.claim(Q, 5).await.is_empty());
-        assert!(kind.queue.doubts().await.is_empty(), "{}", kind.name);
+        assert!(kind.queue.durability_warnings().await.is_empty(), "{}", kind.name);
     }
 }
 
@@ -69,12 +69,12 @@ async fn a_push_that_is_repeated_keeps_one_event() {
     for kind in kinds().await {
         let event = kind.event(Q);
         for _ in 0..2 {
-            assert_eq!(kind.queue.push(event.clone()).await.unwrap(), Pushed::Accepted);
+            assert_eq!(kind.queue.push(event.clone()).await.unwrap(), PushOutcome::Accepted);
         }
         assert_eq!(kind.queue.stats().await.unwrap()[0].waiting, 1, "{}", kind.name);
         let claim = kind.claim_one(Q).await;
         kind.queue.source(&name(Q)).end(claim.receipt, None, ok()).await.unwrap();
-        assert_eq!(kind.queue.push(event).await.unwrap(), Pushed::Accepted);
+        assert_eq!(kind.queue.push(event).await.unwrap(), PushOutcome::Accepted);
         assert!(kind.claim(Q, 5).await.is_empty(), "{}: it ran once more", kind.name);
     }
 }
@@ -165,7 +165,7 @@ async fn failed_attempts_are_kept_until_the_last() {
         let claim = kind.claim_one(Q).await;
         let attempt = kind.attempt(&claim, StatusCode::TimeLimitReached);
         attempts.extend(attempt.clone());
-        source.end(claim.receipt, attempt, Ended::Failed(failure("boom"))).await.unwrap();
+        source.end(claim.receipt, attempt, EventEnd::Failed(failure("boom"))).await.unwrap();
         let state = kind.queue.state(id).await.unwrap().unwrap();
         assert_eq!(state.state, InvocationState::Failed);
         assert_eq!((state.attempts, state.error), (attempts, Some(failure("boom"))));
@@ -203,7 +203,7 @@ async fn an_event_can_end_without_an_attempt() {
         for last in [None, Some(failure("boom"))] {
             let id = kind.push(Q).await;
             let claim = kind.claim_one(Q).await;
-            source.end(claim.receipt, None, Ended::Expired(last.clone())).await.unwrap();
+            source.end(claim.receipt, None, EventEnd::Expired(last.clone())).await.unwrap();
             let state = kind.queue.state(id).await.unwrap().unwrap();
             assert_eq!((state.state, state.attempts.len()), (InvocationState::Expired, 0));
             assert_eq!((state.error, state.result), (last, None), "{}", kind.name);
@@ -281,7 +281,7 @@ async fn each_tick_of_a_timer_is_queued_once() {
         let other = kind.place.open(std::sync::Arc::clone(&kind.clock)).await;
         let start = kind.now();
         let tick = |trigger: &str, second: u32| NewEvent {
-            tick: Some(Tick {
+            tick: Some(TimerTick {
                 trigger: TriggerId { function: name(Q).function, name: trigger.parse().unwrap() },
                 at: start + SECOND * second,
             }),
@@ -291,12 +291,12 @@ async fn each_tick_of_a_timer_is_queued_once() {
             let (one, two) =
                 tokio::join!(kind.queue.push(tick("aa", second)), other.push(tick("aa", second)));
             let both = [one.unwrap(), two.unwrap()];
-            assert!(both.contains(&Pushed::Accepted), "{}: {both:?}", kind.name);
-            assert!(both.contains(&Pushed::Duplicate), "{}: {both:?}", kind.name);
+            assert!(both.contains(&PushOutcome::Accepted), "{}: {both:?}", kind.name);
+            assert!(both.contains(&PushOutcome::Duplicate), "{}: {both:?}", kind.name);
         }
         let earlier = kind.queue.push(tick("aa", 3)).await.unwrap();
-        assert_eq!(earlier, Pushed::Duplicate, "{}: behind the mark", kind.name);
-        assert_eq!(kind.queue.push(tick("bb", 1)).await.unwrap(), Pushed::Accepted);
+        assert_eq!(earlier, PushOutcome::Duplicate, "{}: behind the mark", kind.name);
+        assert_eq!(kind.queue.push(tick("bb", 1)).await.unwrap(), PushOutcome::Accepted);
         assert_eq!(kind.claim(&format!("{Q}/aa"), 10).await.len(), 3, "{}", kind.name);
         assert_eq!(kind.claim(&format!("{Q}/bb"), 10).await.len(), 1, "{}", kind.name);
     }
@@ -308,16 +308,21 @@ async fn a_tick_that_found_the_queue_full_is_not_lost_for_good() {
         let trigger = TriggerId { function: name(Q).function, name: "tt".parse().unwrap() };
         let queue = format!("{Q}/tt");
         let tick = |second: u32| NewEvent {
-            tick: Some(Tick { trigger: trigger.clone(), at: kind.now() + SECOND * second }),
+            tick: Some(TimerTick { trigger: trigger.clone(), at: kind.now() + SECOND * second }),
             max_waiting: 1,
             ..kind.event(&queue)
         };
-        assert_eq!(kind.queue.push(tick(1)).await.unwrap(), Pushed::Accepted);
+        assert_eq!(kind.queue.push(tick(1)).await.unwrap(), PushOutcome::Accepted);
         let full = kind.queue.push(tick(2)).await;
         assert!(matches!(full, Err(QueueError::Full { .. })), "{}: {full:?}", kind.name);
-        assert_eq!(kind.queue.push(tick(1)).await.unwrap(), Pushed::Duplicate, "{}", kind.name);
+        assert_eq!(
+            kind.queue.push(tick(1)).await.unwrap(),
+            PushOutcome::Duplicate,
+            "{}",
+            kind.name
+        );
         kind.claim_one(&queue).await;
-        assert_eq!(kind.queue.push(tick(2)).await.unwrap(), Pushed::Accepted, "{}", kind.name);
+        assert_eq!(kind.queue.push(tick(2)).await.unwrap(), PushOutcome::Accepted, "{}", kind.name);
     }
 }
 
@@ -351,7 +356,7 @@ async fn ended_events_are_kept_until_they_are_collected() {
     for kind in kinds().await {
         let source = kind.queue.source(&name(Q));
         let mut ended = Vec::new();
-        let ways = [ok(), Ended::Failed(failure("boom")), Ended::Expired(None)];
+        let ways = [ok(), EventEnd::Failed(failure("boom")), EventEnd::Expired(None)];
         for how in ways {
             ended.push(kind.push(Q).await);
             let claim = kind.claim_one(Q).await;
@@ -359,17 +364,17 @@ async fn ended_events_are_kept_until_they_are_collected() {
             kind.clock.advance(SECOND);
         }
         let waiting = kind.push(Q).await;
-        let buried = |stats: Vec<hanshu_core::ports::QueueStats>| stats[0].buried;
-        assert_eq!(buried(kind.queue.stats().await.unwrap()), 2, "{}", kind.name);
+        let dead_lettered = |stats: Vec<hanshu_core::ports::QueueStats>| stats[0].dead_lettered;
+        assert_eq!(dead_lettered(kind.queue.stats().await.unwrap()), 2, "{}", kind.name);
         kind.clock.advance(DAY);
         let last = kind.queue.state(ended[2]).await.unwrap().unwrap().ended_at.unwrap();
         assert_eq!(kind.queue.collect(last).await.unwrap(), 2, "{}", kind.name);
-        assert_eq!(buried(kind.queue.stats().await.unwrap()), 1, "{}", kind.name);
+        assert_eq!(dead_lettered(kind.queue.stats().await.unwrap()), 1, "{}", kind.name);
         assert_eq!(kind.queue.state(ended[0]).await.unwrap(), None);
         assert_eq!(kind.queue.state(ended[1]).await.unwrap(), None);
         assert!(kind.queue.state(ended[2]).await.unwrap().is_some());
         assert_eq!(kind.queue.collect(kind.now()).await.unwrap(), 1, "{}", kind.name);
-        assert_eq!(buried(kind.queue.stats().await.unwrap()), 0, "{}", kind.name);
+        assert_eq!(dead_lettered(kind.queue.stats().await.unwrap()), 0, "{}", kind.name);
         assert_eq!(kind.claim_one(Q).await.request_id, waiting, "what waits is never collected");
     }
 }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use hanshu_core::ports::{Ended, NewEvent, Pushed, QueueError, Tick};
+use hanshu_core::ports::{EventEnd, NewEvent, PushOutcome, QueueError, TimerTick};
 use hanshu_core::{Event, InvocationState, StatusCode, TriggerId};
 
 use crate::queue_kinds::{Kind, copy, failure, kinds, name};
 
 const Q: &str = "default/hello";
 
-async fn push(kind: &Kind, events: Vec<NewEvent>) -> Vec<Result<Pushed, QueueError>> {
+async fn push(kind: &Kind, events: Vec<NewEvent>) -> Vec<Result<PushOutcome, QueueError>> {
     join_all(events.into_iter().map(|event| kind.queue.push(event))).await
 }
 
@@ -30,7 +30,7 @@ async fn events_pushed_at_once_keep_their_own_payloads_and_queues() {
             })
             .collect();
         let pushed = push(&kind, events.clone()).await;
-        assert!(pushed.iter().all(|one| matches!(one, Ok(Pushed::Accepted))), "{}", kind.name);
+        assert!(pushed.iter().all(|one| matches!(one, Ok(PushOutcome::Accepted))), "{}", kind.name);
         for queue in queues {
             let claims = kind.claim(queue, 100).await;
             assert_eq!(claims.len(), 20, "{}", kind.name);
@@ -51,7 +51,7 @@ async fn one_that_is_out_of_the_ordinary_does_not_spoil_the_others() {
         let mut events = vec![repeated.clone(), kind.event(Q), repeated];
         events.extend((0..5).map(narrow));
         let pushed = push(&kind, events).await;
-        let accepted = pushed.iter().filter(|one| matches!(one, Ok(Pushed::Accepted))).count();
+        let accepted = pushed.iter().filter(|one| matches!(one, Ok(PushOutcome::Accepted))).count();
         let full = pushed.iter().filter(|one| matches!(one, Err(QueueError::Full { .. }))).count();
         assert_eq!((accepted, full), (5, 3), "{}: {pushed:?}", kind.name);
         let mut stats = kind.queue.stats().await.unwrap();
@@ -68,7 +68,7 @@ async fn ticks_pushed_at_once_are_queued_once_each() {
     for kind in kinds().await {
         let start = kind.now();
         let tick = |timer: u32, second: u64| NewEvent {
-            tick: Some(Tick {
+            tick: Some(TimerTick {
                 trigger: TriggerId {
                     function: name(Q).function,
                     name: format!("tt-{timer}").parse().unwrap(),
@@ -79,7 +79,7 @@ async fn ticks_pushed_at_once_are_queued_once_each() {
             ..kind.event(&format!("{Q}/tt-{timer}"))
         };
         let pushed = push(&kind, (0..20).map(|timer| tick(timer, 1)).collect()).await;
-        assert!(pushed.iter().all(|one| matches!(one, Ok(Pushed::Accepted))), "{}", kind.name);
+        assert!(pushed.iter().all(|one| matches!(one, Ok(PushOutcome::Accepted))), "{}", kind.name);
         // Half are known, half are new; one timer has two at once.
         let mut both: Vec<_> = (0..20).map(|timer| tick(timer, 1)).collect();
         both.extend((0..20).map(|timer| tick(timer, 2)));
@@ -87,14 +87,24 @@ async fn ticks_pushed_at_once_are_queued_once_each() {
         let pushed = push(&kind, both).await;
         let count =
             |wanted| pushed.iter().filter(|one| matches!(one, Ok(p) if *p == wanted)).count();
-        assert_eq!((count(Pushed::Accepted), count(Pushed::Duplicate)), (21, 20), "{}", kind.name);
+        assert_eq!(
+            (count(PushOutcome::Accepted), count(PushOutcome::Duplicate)),
+            (21, 20),
+            "{}",
+            kind.name
+        );
         let full = kind.queue.push(tick(0, 4)).await;
         assert!(
             matches!(full, Err(QueueError::Full { waiting: 3, .. })),
             "{}: {full:?}",
             kind.name
         );
-        assert_eq!(kind.queue.push(tick(1, 4)).await.unwrap(), Pushed::Accepted, "{}", kind.name);
+        assert_eq!(
+            kind.queue.push(tick(1, 4)).await.unwrap(),
+            PushOutcome::Accepted,
+            "{}",
+            kind.name
+        );
     }
 }
 
@@ -106,9 +116,9 @@ async fn events_ended_at_once_end_each_in_its_own_way() {
             let claims = kind.claim(Q, 100).await;
             let source = kind.queue.source(&name(Q));
             let ended = |n: usize| match n % 3 {
-                0 => Ended::Succeeded(Bytes::from(format!("{{\"n\":{n},\"nul\":\"\\u0000\"}}"))),
-                1 => Ended::Failed(failure("it \"broke\"\u{0}")),
-                _ => Ended::Expired(None),
+                0 => EventEnd::Succeeded(Bytes::from(format!("{{\"n\":{n},\"nul\":\"\\u0000\"}}"))),
+                1 => EventEnd::Failed(failure("it \"broke\"\u{0}")),
+                _ => EventEnd::Expired(None),
             };
             let receipts = claims.iter().enumerate().map(|(n, claim)| (n, copy(&claim.receipt)));
             let twice = stale.then(|| (0, copy(&claims[0].receipt)));
@@ -127,7 +137,7 @@ async fn events_ended_at_once_end_each_in_its_own_way() {
                 };
                 assert_eq!(state.state, wanted, "{}", kind.name);
                 assert_eq!(state.attempts.len(), 1, "{}", kind.name);
-                if let Ended::Succeeded(json) = ended(n) {
+                if let EventEnd::Succeeded(json) = ended(n) {
                     assert_eq!(state.result.map(Bytes::from), Some(json), "{}", kind.name);
                 }
             }

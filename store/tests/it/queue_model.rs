@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hanshu_core::ports::{Ended, NewEvent, Pushed, QueueError, Receipt};
+use hanshu_core::ports::{EventEnd, NewEvent, PushOutcome, QueueError, Receipt};
 use hanshu_core::{Clock as _, InvocationState, RequestId, StatusCode, Timestamp};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop};
 use proptest::prop_oneof;
@@ -93,7 +93,7 @@ impl Play {
         let id = new.request_id;
         let pushed = self.kind.queue.push(new).await;
         if self.waiting(queue).count() < MAX_WAITING as usize {
-            assert!(matches!(pushed, Ok(Pushed::Accepted)), "{pushed:?}");
+            assert!(matches!(pushed, Ok(PushOutcome::Accepted)), "{pushed:?}");
             let state = InvocationState::Queued;
             let (due, held_until) = (now, now);
             let attempts = Vec::new();
@@ -165,9 +165,9 @@ impl Play {
         let Some((index, receipt, good)) = self.receipt(choice) else { return };
         let source = self.kind.queue.source(&name(QUEUES[self.events[index].queue]));
         let (how, state) = match choice % 3 {
-            0 => (Ended::Succeeded(Bytes::from_static(b"1")), InvocationState::Succeeded),
-            1 => (Ended::Failed(failure("boom")), InvocationState::Failed),
-            _ => (Ended::Expired(None), InvocationState::Expired),
+            0 => (EventEnd::Succeeded(Bytes::from_static(b"1")), InvocationState::Succeeded),
+            1 => (EventEnd::Failed(failure("boom")), InvocationState::Failed),
+            _ => (EventEnd::Expired(None), InvocationState::Expired),
         };
         let ended = source.end(receipt, self.attempt(index, ran), how).await;
         self.check(good, ended);

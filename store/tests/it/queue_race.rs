@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use hanshu_core::ports::{Claim, Ended, EventQueue, NewEvent, Pushed, Tick};
+use hanshu_core::ports::{Claim, EventEnd, EventQueue, NewEvent, PushOutcome, TimerTick};
 use hanshu_core::{Clock as _, ManualClock, RequestId, Timestamp, TriggerId};
 use tokio::task::JoinSet;
 
@@ -54,7 +54,7 @@ async fn claimer(queue: Arc<dyn EventQueue>, clock: Arc<ManualClock>, ledger: Ar
                 source.retry(claim.receipt, clock.now(), None).await.unwrap();
             } else {
                 ledger.end(&claim);
-                let ended = Ended::Succeeded(Bytes::from_static(b"1"));
+                let ended = EventEnd::Succeeded(Bytes::from_static(b"1"));
                 source.end(claim.receipt, None, ended).await.unwrap();
             }
         }
@@ -128,11 +128,11 @@ async fn timer_node(queue: Arc<dyn EventQueue>, clock: Arc<ManualClock>, rotate:
                 name: timer.trigger.clone().unwrap(),
             };
             let at = Timestamp::from_second(start + i64::from(round)).unwrap();
-            let tick = Some(Tick { trigger, at });
+            let tick = Some(TimerTick { trigger, at });
             queue.push(NewEvent { tick, ..event(&timer.to_string(), clock.now()) })
         });
         for pushed in join_all(pushes).await {
-            accepted += usize::from(pushed.unwrap() == Pushed::Accepted);
+            accepted += usize::from(pushed.unwrap() == PushOutcome::Accepted);
         }
         for timer in &timers {
             let source = queue.source(timer);
@@ -141,7 +141,7 @@ async fn timer_node(queue: Arc<dyn EventQueue>, clock: Arc<ManualClock>, rotate:
                 if claim.tries % 2 == 1 {
                     source.retry(claim.receipt, clock.now(), None).await.unwrap();
                 } else {
-                    source.end(claim.receipt, None, Ended::Expired(None)).await.unwrap();
+                    source.end(claim.receipt, None, EventEnd::Expired(None)).await.unwrap();
                 }
             };
             let settles = claims.into_iter().map(&settle);
@@ -165,7 +165,7 @@ async fn nodes_that_push_the_same_ticks_do_not_wait_for_each_other_in_a_circle()
         // A node that lags finds later ticks queued and its own refused: none twice, then.
         assert!((6..=6 * 12).contains(&accepted), "{}: {accepted}", kind.name);
         let stats = kind.queue.stats().await.unwrap();
-        let left: u64 = stats.iter().map(|queue| queue.waiting + queue.buried).sum();
+        let left: u64 = stats.iter().map(|queue| queue.waiting + queue.dead_lettered).sum();
         let running: u64 = stats.iter().map(|queue| queue.running).sum();
         assert_eq!((usize::try_from(left), running), (Ok(accepted), 0), "{}", kind.name);
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::{join_all, poll_immediate};
-use hanshu_core::ports::{Ended, EventQueue, NewEvent, Pushed, QueueError, QueueStats};
+use hanshu_core::ports::{EventEnd, EventQueue, NewEvent, PushOutcome, QueueError, QueueStats};
 use hanshu_core::{Event, InvocationState, Origin, RequestId};
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 use tokio::time::{sleep, timeout};
@@ -54,7 +54,7 @@ async fn what_is_due_later_says_when() {
         let both = [name(Q), name("default/other")];
         assert_eq!(kind.queue.ready(10).await.unwrap().queues, both, "{}: lapsed", kind.name);
         let source = kind.queue.source(&held.queue);
-        source.end(held.receipt, None, Ended::Expired(None)).await.unwrap();
+        source.end(held.receipt, None, EventEnd::Expired(None)).await.unwrap();
         assert_eq!(kind.queue.ready(10).await.unwrap().queues, both[..1], "{}", kind.name);
     }
 }
@@ -84,7 +84,7 @@ async fn flood(kind: &Kind) {
                 kind.push(&queue).await;
                 let claim = kind.claim_one(&queue).await;
                 let source = kind.queue.source(&claim.queue);
-                source.end(claim.receipt, None, Ended::Expired(None)).await.unwrap();
+                source.end(claim.receipt, None, EventEnd::Expired(None)).await.unwrap();
             }
             join_all((0..5000).map(|_| kind.push(Q))).await;
         }
@@ -121,21 +121,21 @@ async fn figures_tell_waiting_running_buried_and_the_oldest() {
         let mut claims = kind.claim(Q, 3).await.into_iter();
         let first = claims.next().unwrap();
         let third = claims.next_back().unwrap();
-        source.end(third.receipt, None, Ended::Failed(failure("boom"))).await.unwrap();
+        source.end(third.receipt, None, EventEnd::Failed(failure("boom"))).await.unwrap();
         let stats = kind.queue.stats().await.unwrap();
-        let of = |waiting, running, oldest: Option<Duration>, buried| QueueStats {
+        let of = |waiting, running, oldest: Option<Duration>, dead_lettered| QueueStats {
             queue: name(Q),
             waiting,
             running,
             oldest: oldest.map(|after| us(start + after)),
-            buried,
+            dead_lettered,
         };
         let other = QueueStats {
             queue: name("default/other/tt"),
             waiting: 1,
             running: 0,
             oldest: Some(us(start + SECOND)),
-            buried: 0,
+            dead_lettered: 0,
         };
         assert_eq!(stats, [of(1, 2, Some(SECOND), 1), other], "{}", kind.name);
         let later = kind.now() + HOLD;
@@ -259,7 +259,7 @@ async fn one_failing_command_does_not_take_its_group_along() {
     let pushed = join_all((0..40).map(push)).await;
     for (n, pushed) in pushed.into_iter().enumerate() {
         match pushed {
-            Ok(Pushed::Accepted) => assert_ne!(n % 10, 3),
+            Ok(PushOutcome::Accepted) => assert_ne!(n % 10, 3),
             Err(QueueError::Internal(_)) => assert_eq!(n % 10, 3),
             other => panic!("{n}: {other:?}"),
         }

@@ -128,7 +128,7 @@ async fn while_redis_is_away_calls_fail_and_afterwards_all_is_there() {
         is_away(queue.state(kept.request_id)).await;
         is_away(queue.stats()).await;
     }
-    assert_eq!(queue.doubts().await.len(), 1);
+    assert_eq!(queue.durability_warnings().await.len(), 1);
     is_away(server.try_connect("")).await;
 
     server.start_again();
@@ -162,15 +162,18 @@ async fn a_redis_that_hangs_is_not_waited_for() {
 async fn a_redis_that_forgets_is_doubted() {
     let Some(server) = Server::start().await else { return };
     let queue = server.connect().await;
-    assert!(queue.doubts().await.is_empty());
+    assert!(queue.durability_warnings().await.is_empty());
     server.ask(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
-    assert!(queue.doubts().await.is_empty(), "without a limit nothing is evicted");
+    assert!(queue.durability_warnings().await.is_empty(), "without a limit nothing is evicted");
     server.ask(&["CONFIG", "SET", "maxmemory", "100mb"]).await;
     server.ask(&["CONFIG", "SET", "appendonly", "no"]).await;
-    let doubts = queue.doubts().await;
-    assert_eq!(doubts.len(), 2, "{doubts:?}");
-    assert!(doubts[0].contains("`appendonly yes`"), "{doubts:?}");
-    assert!(doubts[1].contains("`maxmemory-policy noeviction`"), "{doubts:?}");
+    let durability_warnings = queue.durability_warnings().await;
+    assert_eq!(durability_warnings.len(), 2, "{durability_warnings:?}");
+    assert!(durability_warnings[0].contains("`appendonly yes`"), "{durability_warnings:?}");
+    assert!(
+        durability_warnings[1].contains("`maxmemory-policy noeviction`"),
+        "{durability_warnings:?}"
+    );
 }
 
 #[tokio::test]
@@ -179,9 +182,9 @@ async fn a_redis_that_may_not_be_asked_is_doubted() {
     server.connect().await;
     server.ask(&["ACL", "SETUSER", "us", "on", ">pw", "~*", "&*", "+@all", "-config"]).await;
     let queue = server.try_connect("us:pw@").await.unwrap();
-    let doubts = queue.doubts().await;
-    assert_eq!(doubts.len(), 1, "{doubts:?}");
-    assert!(doubts[0].contains("does not permit"), "{doubts:?}");
+    let durability_warnings = queue.durability_warnings().await;
+    assert_eq!(durability_warnings.len(), 1, "{durability_warnings:?}");
+    assert!(durability_warnings[0].contains("does not permit"), "{durability_warnings:?}");
     queue.push(event(Q, now())).await.unwrap();
     is_away(server.try_connect("us:wrong@")).await;
 }
@@ -213,7 +216,7 @@ async fn what_ended_expires_in_redis_even_if_nobody_collects() {
     let claim = source.claim(1, HOLD, &node()).await.unwrap().pop().unwrap();
     sleep(2 * keep).await;
     assert!(queue.state(event.request_id).await.unwrap().is_some(), "it has not ended");
-    let ended = hanshu_core::ports::Ended::Expired(None);
+    let ended = hanshu_core::ports::EventEnd::Expired(None);
     source.end(claim.receipt, None, ended).await.unwrap();
     assert!(queue.state(event.request_id).await.unwrap().is_some());
     sleep(2 * keep).await;

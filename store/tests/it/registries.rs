@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hanshu_core::ports::{Deployment, Registry as _, RegistryChanges, RegistrySnapshot};
+use hanshu_core::ports::{FunctionRegistry as _, NewDeployment, RegistryChanges, RegistrySnapshot};
 use hanshu_core::{
     AsyncPolicy, Digest, FunctionConfig, FunctionId, Namespace, Timestamp, Trigger, TriggerId,
     TriggerSpec,
@@ -43,8 +43,8 @@ pub(crate) fn config(memory_mb: u32) -> FunctionConfig {
     }
 }
 
-pub(crate) fn deployment(name: &str, revision: u8, now: i64) -> Deployment {
-    Deployment {
+pub(crate) fn deployment(name: &str, revision: u8, now: i64) -> NewDeployment {
+    NewDeployment {
         function: function(name),
         config: config(u32::from(revision) * 128),
         code: digest(revision + 100),

@@ -1,6 +1,6 @@
-//! The contract of `Registry`, but for what it tells of changes.
+//! The contract of `FunctionRegistry`, but for what it tells of changes.
 
-use hanshu_core::ports::{AccessKey, Deployed, Deployment, Registry, StoreError};
+use hanshu_core::ports::{AccessKey, DeployResult, FunctionRegistry, NewDeployment, StoreError};
 use hanshu_core::{ErrorKind, HttpAuth, Qualifier, Secret, TriggerId, TriggerSpec};
 use hanshu_store::SqlRegistry;
 
@@ -22,9 +22,9 @@ async fn deploy_route(
     name: &str,
     path: &str,
     methods: &[&str],
-) -> Result<Deployed, StoreError> {
+) -> Result<DeployResult, StoreError> {
     let triggers = vec![trigger(name, "web", http(path, methods, None))];
-    registry.deploy(Deployment { triggers, ..deployment(name, 1, 10) }).await
+    registry.deploy(NewDeployment { triggers, ..deployment(name, 1, 10) }).await
 }
 
 #[tokio::test]
@@ -34,7 +34,7 @@ async fn a_deploy_is_what_the_next_snapshot_shows() {
             trigger("hello", "web", http("/hello/{name}", &["GET"], Some("k"))),
             trigger("hello", "tick", timer("*/5 * * * * * *")),
         ];
-        let asked = Deployment { triggers: triggers.clone(), ..deployment("hello", 1, 10) };
+        let asked = NewDeployment { triggers: triggers.clone(), ..deployment("hello", 1, 10) };
         let done = registry.deploy(asked.clone()).await.unwrap();
         assert!(done.changed && done.removed.is_empty(), "{name}");
         let all = everything(&registry).await;
@@ -52,10 +52,10 @@ async fn a_deploy_is_what_the_next_snapshot_shows() {
 async fn a_deploy_that_changes_nothing_does_not_raise_the_counter() {
     for (name, registry, _db) in registries().await {
         let triggers = vec![trigger("hello", "tick", timer("0 0 * * *"))];
-        let asked = Deployment { triggers, ..deployment("hello", 1, 10) };
+        let asked = NewDeployment { triggers, ..deployment("hello", 1, 10) };
         registry.deploy(asked.clone()).await.unwrap();
         let before = counter(&registry).await;
-        let done = registry.deploy(Deployment { now: at(20), ..asked }).await.unwrap();
+        let done = registry.deploy(NewDeployment { now: at(20), ..asked }).await.unwrap();
         assert!(!done.changed, "{name}");
         assert_eq!(done.triggers.len(), 1, "{name}");
         assert_eq!(counter(&registry).await, before, "{name}");
@@ -72,7 +72,7 @@ async fn every_change_raises_the_counter() {
             last = now;
         };
         let triggers = vec![trigger("hello", "tick", timer("0 0 * * *"))];
-        let asked = Deployment { triggers, ..deployment("hello", 1, 10) };
+        let asked = NewDeployment { triggers, ..deployment("hello", 1, 10) };
         registry.deploy(asked.clone()).await.unwrap();
         raised("a deploy").await;
         let id = asked.triggers[0].id.clone();
@@ -80,7 +80,7 @@ async fn every_change_raises_the_counter() {
         raised("a switch").await;
         registry.publish(&asked.function, at(11)).await.unwrap();
         raised("a publish").await;
-        registry.deploy(Deployment { triggers: vec![], ..asked.clone() }).await.unwrap();
+        registry.deploy(NewDeployment { triggers: vec![], ..asked.clone() }).await.unwrap();
         raised("a trigger's end").await;
         registry.delete(&asked.function).await.unwrap();
         raised("a delete").await;
@@ -94,10 +94,10 @@ async fn triggers_gone_from_a_deploy_are_removed() {
             trigger("hello", "one", timer("0 0 * * *")),
             trigger("hello", "two", timer("0 1 * * *")),
         ];
-        let asked = Deployment { triggers: triggers.clone(), ..deployment("hello", 1, 10) };
+        let asked = NewDeployment { triggers: triggers.clone(), ..deployment("hello", 1, 10) };
         registry.deploy(asked.clone()).await.unwrap();
         let changed = trigger("hello", "two", timer("0 2 * * *"));
-        let next = Deployment { triggers: vec![changed.clone()], ..asked };
+        let next = NewDeployment { triggers: vec![changed.clone()], ..asked };
         let done = registry.deploy(next).await.unwrap();
         assert!(!done.changed, "neither code nor configuration: {name}");
         assert_eq!(done.removed, [triggers[0].id.clone()], "{name}");
@@ -111,7 +111,7 @@ async fn the_key_of_an_http_trigger_survives_deploys() {
     for (name, registry, _db) in registries().await {
         let with = |key: &str| {
             let triggers = vec![trigger("hello", "web", http("/h", &["GET"], Some(key)))];
-            Deployment { triggers, ..deployment("hello", 1, 10) }
+            NewDeployment { triggers, ..deployment("hello", 1, 10) }
         };
         registry.deploy(with("first")).await.unwrap();
         let done = registry.deploy(with("second")).await.unwrap();
@@ -147,7 +147,7 @@ async fn two_triggers_of_one_function_cannot_have_one_route() {
             trigger("hello", "one", http("/a", &["GET"], None)),
             trigger("hello", "two", http("/a", &["GET"], None)),
         ];
-        let done = registry.deploy(Deployment { triggers, ..deployment("hello", 1, 10) }).await;
+        let done = registry.deploy(NewDeployment { triggers, ..deployment("hello", 1, 10) }).await;
         assert_eq!(done.unwrap_err().kind(), ErrorKind::Conflict, "{name}");
     }
 }
@@ -241,13 +241,13 @@ async fn a_deleted_function_leaves_nothing() {
     for (name, registry, _db) in registries().await {
         let hello = function("hello");
         let triggers = vec![trigger("hello", "web", http("/h", &[], None))];
-        let asked = Deployment { triggers, ..deployment("hello", 1, 10) };
+        let asked = NewDeployment { triggers, ..deployment("hello", 1, 10) };
         registry.deploy(asked.clone()).await.unwrap();
         registry.publish(&hello, at(11)).await.unwrap();
         registry.delete(&hello).await.unwrap();
         assert!(everything(&registry).await.functions.is_empty(), "{name}");
         assert_eq!(registry.revision(&hello, &digest(1)).await.unwrap(), None, "{name}");
-        registry.deploy(Deployment { now: at(20), ..asked }).await.unwrap();
+        registry.deploy(NewDeployment { now: at(20), ..asked }).await.unwrap();
         let all = everything(&registry).await;
         assert_eq!(all.functions[0].revisions.len(), 1, "no old version comes back: {name}");
         assert_eq!(all.functions[0].row.created_at, at(20), "{name}");

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use hanshu_core::FunctionId;
 use hanshu_core::ports::{
-    AccessKey, Deployment, FunctionEntry, Registry as _, RegistryChanges, RegistrySnapshot,
-    StoreError,
+    AccessKey, FunctionEntry, FunctionRegistry as _, NewDeployment, RegistryChanges,
+    RegistrySnapshot, StoreError,
 };
 use hanshu_store::{Db, SqlRegistry};
 use proptest::prelude::*;
@@ -83,7 +83,7 @@ async fn take(registry: &SqlRegistry, index: i64, (number, step): (u8, Step)) {
         Step::Deploy(revision, timers) => {
             let timers = (0..timers).map(|n| trigger(&name, &format!("t{n}"), timer("0 0 * * *")));
             let asked =
-                Deployment { triggers: timers.collect(), ..deployment(&name, revision, index) };
+                NewDeployment { triggers: timers.collect(), ..deployment(&name, revision, index) };
             registry.deploy(asked).await.map(drop)
         }
         Step::Publish => registry.publish(&function(&name), at(index)).await.map(drop),
@@ -164,7 +164,7 @@ async fn who_missed_too_much_is_told_everything() {
         let ticking = vec![trigger("hello", "t", timer("0 0 * * *"))];
         let id = ticking[0].id.clone();
         registry
-            .deploy(Deployment { triggers: ticking, ..deployment("hello", 1, 1) })
+            .deploy(NewDeployment { triggers: ticking, ..deployment("hello", 1, 1) })
             .await
             .unwrap();
         for turn in 0..301 {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hanshu_core::ErrorKind;
-use hanshu_core::ports::Registry as _;
+use hanshu_core::ports::FunctionRegistry as _;
 use hanshu_store::{Db, DbOptions, SqlRegistry};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};

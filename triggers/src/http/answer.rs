@@ -149,7 +149,7 @@ fn refused(refusal: &Refusal, request_id: RequestId) -> HttpAnswer {
     let (status, code, title) = match refusal {
         Refusal::Concurrency { .. } => (429, "concurrency_exceeded", "too many requests at once"),
         Refusal::Capacity { .. } => (429, "no_capacity", "too many requests at once"),
-        Refusal::LineFull { .. } => (429, "line_full", "too many requests at once"),
+        Refusal::WaitQueueFull { .. } => (429, "wait_queue_full", "too many requests at once"),
         Refusal::Sandbox { .. } => (503, "sandbox_failed", "the service is not available"),
         Refusal::Gone { .. } => (404, "function_not_found", "there is no such function"),
         Refusal::Unavailable { .. } => (503, "unavailable", "the service is not available"),

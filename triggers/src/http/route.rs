@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use hanshu_core::{Changed, HttpAuth, Secret, Trigger, TriggerId, TriggerKind, TriggerSpec};
+use hanshu_core::{HttpAuth, Secret, Trigger, TriggerChange, TriggerId, TriggerKind, TriggerSpec};
 use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 use tracing::warn;
@@ -70,7 +70,7 @@ impl RouteTable {
     }
 
     /// The table after the triggers of some functions have changed; `None`: it stays as it is.
-    pub(crate) fn with(&self, changed: &[Changed<'_>]) -> Option<Self> {
+    pub(crate) fn with(&self, changed: &[TriggerChange<'_>]) -> Option<Self> {
         let is_http = |trigger: &Trigger| trigger.spec.kind() == TriggerKind::Http;
         let before = changed.iter().flat_map(|each| each.before).filter(|each| is_http(each));
         let gone: HashSet<_> = before.map(|trigger| &trigger.id).collect();
@@ -222,7 +222,7 @@ mod tests {
         let off = Trigger { enabled: false, ..put.clone() };
         let before = [get.clone(), put.clone()];
         for after in [vec![], vec![put.clone()], vec![get.clone(), off], vec![put, get]] {
-            let changed = [Changed { before: &before, after: &after }];
+            let changed = [TriggerChange { before: &before, after: &after }];
             let table = RouteTable::compile(&before).with(&changed).unwrap();
             let ids = |table: &RouteTable| {
                 table.routes.iter().map(|route| route.id.clone()).collect::<Vec<_>>()

@@ -189,7 +189,7 @@ impl Group {
     }
 
     /// Copies the entries to the dead stream and acknowledges them, in one transaction.
-    pub(crate) async fn bury(&mut self, entries: &[Entry], reason: &str) -> RedisResult<()> {
+    pub(crate) async fn dead_letter(&mut self, entries: &[Entry], reason: &str) -> RedisResult<()> {
         let mut pipe = redis::pipe();
         pipe.atomic();
         for entry in entries {
@@ -211,7 +211,7 @@ impl Group {
     }
 
     /// Entries in the dead stream.
-    pub(crate) async fn buried(&mut self) -> RedisResult<u64> {
+    pub(crate) async fn dead_lettered(&mut self) -> RedisResult<u64> {
         cmd("XLEN").arg(self.dead()).query_async(&mut self.connection).await
     }
 

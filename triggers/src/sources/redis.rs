@@ -2,14 +2,14 @@
 //! function has returned. Every node may read; on each, one batch of a trigger runs at a time.
 //!
 //! A batch that fails as often as the function's attempts allow is taken apart: each entry runs
-//! once more by itself, in order, and only those that fail then are buried.
+//! once more by itself, in order, and only those that fail then are dead-lettered.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use hanshu_core::{
-    Event, Failure, Invocation, Mode, Origin, PAYLOAD_BYTES_MAX, Qualifier, Refusal, RequestId,
-    Revision, Trigger, TriggerId, TriggerSpec, Triggers, Verdict,
+    Event, Failure, Invocation, InvocationMode, Origin, PAYLOAD_BYTES_MAX, Qualifier, Refusal,
+    RequestId, Revision, Trigger, TriggerId, TriggerSet, TriggerSpec, Verdict,
 };
 use redis::RedisResult;
 use tokio::time::{Instant, sleep};
@@ -104,7 +104,7 @@ impl RedisSources {
         self.tasks.wait().await;
     }
 
-    fn reconcile(&mut self, triggers: &Triggers, stop: &Stop) {
+    fn reconcile(&mut self, triggers: &TriggerSet, stop: &Stop) {
         let wanted = triggers.iter().filter(|trigger| trigger.enabled);
         let wanted = wanted.filter(|t| matches!(t.spec, TriggerSpec::Redis { .. }));
         let wanted: HashMap<_, _> = wanted.map(|trigger| (&trigger.id, trigger)).collect();
@@ -192,10 +192,10 @@ impl Reader {
             }
         };
         if 0 < self.errors || self.reclaimed_at.is_none() {
-            let buried = group.buried().await?;
+            let dead_lettered = group.dead_lettered().await?;
             let now = self.parts.clock.now();
             self.states.note(&self.id, None, now);
-            self.states.buried(&self.id, buried);
+            self.states.dead_lettered(&self.id, dead_lettered);
         }
         if due {
             self.own |= 0 < group.reclaim(idle_min).await?;
@@ -210,7 +210,7 @@ impl Reader {
         group.read().await
     }
 
-    /// Runs a batch to its end: done, buried, or left to be read again.
+    /// Runs a batch to its end: done, dead-lettered, or left to be read again.
     async fn work(&mut self, mut batch: Batch) {
         let attempts_max = self.function().map_or(u32::MAX, |f| f.config.async_policy.max_attempts);
         if attempts_max < batch.attempt && 1 < batch.entries.len() {
@@ -226,7 +226,9 @@ impl Reader {
             batch.entries.truncate(taken.max(1));
         }
         if taken == 0 {
-            return self.bury(&batch, "the entry is larger than an event may be (6 MB)").await;
+            return self
+                .dead_letter(&batch, "the entry is larger than an event may be (6 MB)")
+                .await;
         }
         let request_id = RequestId::new();
         let ids: Vec<String> = batch.entries.iter().map(|entry| entry.id.clone()).collect();
@@ -238,7 +240,7 @@ impl Reader {
                 None => (gone(&self.id), Default::default()),
                 Some(function) => {
                     let policy = function.config.async_policy.clone();
-                    let mode = Mode::Async { attempt: batch.attempt };
+                    let mode = InvocationMode::Async { attempt: batch.attempt };
                     let invocation = Invocation { request_id, function, event, mode };
                     (self.attempt(invocation, &ids).await, policy)
                 }
@@ -257,7 +259,7 @@ impl Reader {
                     return self.settle(&End::Attempt(&ids, alone)).await;
                 }
                 Tried::Failed(failure) if policy.max_attempts <= batch.attempt => {
-                    return self.bury(&batch, &failure.error_message).await;
+                    return self.dead_letter(&batch, &failure.error_message).await;
                 }
                 Tried::Failed(_) => {
                     metrics::batch("failed");
@@ -348,16 +350,16 @@ impl Reader {
         }
     }
 
-    async fn bury(&mut self, batch: &Batch, reason: &str) {
-        metrics::batch("buried");
+    async fn dead_letter(&mut self, batch: &Batch, reason: &str) {
+        metrics::batch("dead_lettered");
         let (number, first) = (batch.entries.len(), batch.entries.first().map(|e| &e.id));
-        warn!(trigger = %self.id, number, first, "Entries of a stream were buried");
+        warn!(trigger = %self.id, number, first, "Entries of a stream were dead_lettered");
         let reason: String = reason.chars().take(1_000).collect();
         self.settle(&End::Bury(&batch.entries, &reason)).await;
         if let Some(group) = &mut self.group
-            && let Ok(buried) = group.buried().await
+            && let Ok(dead_lettered) = group.dead_lettered().await
         {
-            self.states.buried(&self.id, buried);
+            self.states.dead_lettered(&self.id, dead_lettered);
         }
     }
 
@@ -410,7 +412,7 @@ impl End<'_> {
         match self {
             Self::Acknowledge(ids) => group.acknowledge(ids).await,
             Self::Attempt(ids, attempt) => group.set_attempt(ids, *attempt).await,
-            Self::Bury(entries, reason) => group.bury(entries, reason).await,
+            Self::Bury(entries, reason) => group.dead_letter(entries, reason).await,
         }
     }
 }

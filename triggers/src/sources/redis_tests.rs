@@ -147,8 +147,8 @@ fn values(invocation: &Invocation) -> Vec<u32> {
 
 fn attempt(invocation: &Invocation) -> u32 {
     match invocation.mode {
-        Mode::Async { attempt } => attempt,
-        Mode::Sync { .. } => 0,
+        InvocationMode::Async { attempt } => attempt,
+        InvocationMode::Sync { .. } => 0,
     }
 }
 
@@ -175,7 +175,7 @@ async fn entries_run_in_batches_in_order_and_are_acknowledged() {
         serde_json::from_slice(&world.echo.seen.lock().unwrap()[0].event.payload).unwrap();
     assert_eq!(event["Records"][0]["Redis"]["stream"], json!(world.stream));
     let state = world.states.of(&trigger_id("orders")).unwrap();
-    assert_eq!((state.away, state.buried), (None, 0));
+    assert_eq!((state.away, state.dead_lettered), (None, 0));
     world.end(&[stop]).await;
 }
 
@@ -193,7 +193,7 @@ async fn a_poison_batch_is_buried_after_its_attempts_and_the_next_one_runs() {
     let expected = [(vec![0], 1), (vec![1], 1), (vec![1], 2), (vec![1], 3), (vec![2], 1)];
     assert_eq!(world.ran(), expected);
     let dead = format!("{}:hanshu-dead", world.stream);
-    let buried: Vec<(String, Vec<(String, String)>)> = world
+    let dead_lettered: Vec<(String, Vec<(String, String)>)> = world
         .connection
         .xrange_all::<_, redis::streams::StreamRangeReply>(&dead)
         .await
@@ -205,10 +205,15 @@ async fn a_poison_batch_is_buried_after_its_attempts_and_the_next_one_runs() {
             (entry.id.clone(), ["n", "hanshu-reason", "hanshu-group"].map(text).to_vec())
         })
         .collect();
-    let fields: Vec<&str> = buried[0].1.iter().map(|(_, value)| value.as_str()).collect();
-    assert_eq!((buried.len(), fields), (1, vec!["1", "boom", "hanshu:default/hello/orders"]));
+    let fields: Vec<&str> = dead_lettered[0].1.iter().map(|(_, value)| value.as_str()).collect();
+    assert_eq!(
+        (dead_lettered.len(), fields),
+        (1, vec!["1", "boom", "hanshu:default/hello/orders"])
+    );
     let states = world.states.clone();
-    world.until("buried", || states.of(&trigger_id("orders")).unwrap().buried == 1).await;
+    world
+        .until("dead_lettered", || states.of(&trigger_id("orders")).unwrap().dead_lettered == 1)
+        .await;
     world.end(&[stop]).await;
 }
 
@@ -228,8 +233,8 @@ async fn a_poison_entry_does_not_take_its_neighbours_with_it() {
         [(all.clone(), 1), (all.clone(), 2), (all, 3), (vec![0], 4), (vec![1], 4), (vec![2], 4)];
     assert_eq!(world.ran(), expected);
     let dead = format!("{}:hanshu-dead", world.stream);
-    let buried: u32 = world.connection.xlen(&dead).await.unwrap();
-    assert_eq!(buried, 1);
+    let dead_lettered: u32 = world.connection.xlen(&dead).await.unwrap();
+    assert_eq!(dead_lettered, 1);
     world.end(&[stop]).await;
 }
 

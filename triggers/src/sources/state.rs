@@ -13,7 +13,7 @@ pub struct SourceState {
     /// Since when it is so.
     pub since: Timestamp,
     /// Entries in its dead stream, when last counted.
-    pub buried: u64,
+    pub dead_lettered: u64,
 }
 
 /// All streams' states: written by the sources, read by anybody.
@@ -34,7 +34,7 @@ impl SourceStates {
     /// Notes whether the stream can be read; tells whether that is news.
     pub(crate) fn note(&self, id: &TriggerId, away: Option<String>, now: Timestamp) -> bool {
         let mut states = self.lock();
-        let new = || SourceState { away: None, since: now, buried: 0 };
+        let new = || SourceState { away: None, since: now, dead_lettered: 0 };
         let known = states.contains_key(id);
         let state = states.entry(id.clone()).or_insert_with(new);
         let news = !known || state.away.is_some() != away.is_some();
@@ -45,9 +45,9 @@ impl SourceStates {
         news
     }
 
-    pub(crate) fn buried(&self, id: &TriggerId, number: u64) {
+    pub(crate) fn dead_lettered(&self, id: &TriggerId, number: u64) {
         if let Some(state) = self.lock().get_mut(id) {
-            state.buried = number;
+            state.dead_lettered = number;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::services::EngineRoad;
-use crate::world::{NO_STEM_CELLS, PYTHON, World};
+use crate::world::{NO_PREWARM_CELLS, PYTHON, World};
 
 const CODE: &str = "import os\ndef main_handler(event, context):\n    return os.getpid()\n";
 /// The longest that a call may take that needs an engine that is away.
@@ -27,8 +27,10 @@ async fn is_found_again(world: &World) {
 async fn an_engine_that_goes_away_is_survived() {
     let mut road = EngineRoad::new();
     let url = road.url();
-    let world =
-        World::start_with(&["--sandbox", "docker"], &[("HANSHU_DOCKER_HOST", &url), NO_STEM_CELLS]);
+    let world = World::start_with(
+        &["--sandbox", "docker"],
+        &[("HANSHU_DOCKER_HOST", &url), NO_PREWARM_CELLS],
+    );
     world.deploy("warm", PYTHON, &[("index.py", CODE)]);
     world.deploy("cold", PYTHON, &[("index.py", CODE)]);
     assert_eq!(world.invoke("warm", "{}").await.status.as_u16(), 200);
@@ -59,8 +61,10 @@ async fn an_engine_that_goes_away_is_survived() {
 async fn an_engine_that_stands_still_keeps_nobody_waiting_for_ever() {
     let road = EngineRoad::new();
     let url = road.url();
-    let world =
-        World::start_with(&["--sandbox", "docker"], &[("HANSHU_DOCKER_HOST", &url), NO_STEM_CELLS]);
+    let world = World::start_with(
+        &["--sandbox", "docker"],
+        &[("HANSHU_DOCKER_HOST", &url), NO_PREWARM_CELLS],
+    );
     world.deploy("warm", PYTHON, &[("index.py", CODE)]);
     world.deploy("cold", PYTHON, &[("index.py", CODE)]);
     assert_eq!(world.invoke("warm", "{}").await.status.as_u16(), 200);

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::recovery::leftovers;
 use crate::services::until;
-use crate::world::{BACKENDS, NO_STEM_CELLS, PATIENCE, PYTHON, World, send, signal};
+use crate::world::{BACKENDS, NO_PREWARM_CELLS, PATIENCE, PYTHON, World, send, signal};
 
 const SLOW: &str = "import time\ndef main_handler(event, context):\n    time.sleep(event['s'])\n    return event['s']\n";
 /// Frozen sandboxes are another story's: a frozen process dies when it is thawed.
@@ -81,7 +81,8 @@ async fn until_busy(world: &World) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_server_killed_in_the_middle_left_is_removed_and_events_end() {
     for backend in BACKENDS {
-        let mut world = World::start_with(&["--sandbox", backend], &[NEVER_FROZEN, NO_STEM_CELLS]);
+        let mut world =
+            World::start_with(&["--sandbox", backend], &[NEVER_FROZEN, NO_PREWARM_CELLS]);
         world.deploy("slow", PYTHON, &[("index.py", SLOW)]);
         let mut accepted = Vec::new();
         for _ in 0..2 {
@@ -120,7 +121,7 @@ async fn what_a_server_killed_in_the_middle_left_is_removed_and_events_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_sandbox_that_is_killed_costs_no_call() {
     for backend in BACKENDS {
-        let world = World::start_with(&["--sandbox", backend], &[NEVER_FROZEN, NO_STEM_CELLS]);
+        let world = World::start_with(&["--sandbox", backend], &[NEVER_FROZEN, NO_PREWARM_CELLS]);
         world.deploy("idle", PYTHON, &[("index.py", SLOW)]);
         // First the function's process, then the shim above it, which is process 1 in there.
         for of_shim in [false, true] {
@@ -141,7 +142,7 @@ async fn an_idle_sandbox_that_is_killed_costs_no_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_sandbox_that_is_killed_fails_its_call_at_once_and_no_other() {
     for backend in BACKENDS {
-        let world = World::start_with(&["--sandbox", backend], &[NEVER_FROZEN, NO_STEM_CELLS]);
+        let world = World::start_with(&["--sandbox", backend], &[NEVER_FROZEN, NO_PREWARM_CELLS]);
         world.deploy("busy", &format!("{PYTHON}timeout_s = 30\n"), &[("index.py", SLOW)]);
         for of_shim in [false, true] {
             assert_eq!(world.invoke("busy", r#"{"s": 0}"#).await.status.as_u16(), 200);
@@ -168,7 +169,7 @@ async fn a_busy_sandbox_that_is_killed_fails_its_call_at_once_and_no_other() {
 async fn a_frozen_sandbox_that_is_killed_costs_one_call_at_most() {
     for backend in BACKENDS {
         let soon = ("HANSHU_POOL__FREEZE_AFTER_MS", "200");
-        let world = World::start_with(&["--sandbox", backend], &[soon, NO_STEM_CELLS]);
+        let world = World::start_with(&["--sandbox", backend], &[soon, NO_PREWARM_CELLS]);
         world.deploy("frozen", PYTHON, &[("index.py", SLOW)]);
         assert_eq!(world.invoke("frozen", r#"{"s": 0}"#).await.status.as_u16(), 200);
         let victims = runtimes(&world);

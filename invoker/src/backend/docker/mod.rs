@@ -24,7 +24,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::Docker;
 use bollard::query_parameters::{CreateContainerOptions, InspectContainerOptions};
-use hanshu_core::{Family, NodeId};
+use hanshu_core::{NodeId, RuntimeFamily};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -79,7 +79,7 @@ struct Shared {
     options: DockerOptions,
     engine: Arc<Engine>,
     tmp: TmpPool,
-    /// Where stem cells get their code, or why there can be none.
+    /// Where prewarmed sandboxes get their code, or why there can be none.
     slots: Result<Slots, String>,
     /// Names of the containers that are somebody's. All others of this node are strays.
     live: Mutex<HashSet<String>>,
@@ -98,7 +98,7 @@ impl DockerBackend {
         let engine = Engine::new(options.engine.as_deref(), tasks.clone());
         engine.client().await?;
         let (tmp_dir, tracker) = (options.dir.join("tmp"), tasks.clone());
-        let slots_dir = options.dir.join("stems");
+        let slots_dir = options.dir.join("prewarm");
         let asked = Arc::clone(&engine);
         let (host, tmp, slots) = tasks
             .spawn_blocking(move || {
@@ -184,14 +184,14 @@ impl DockerBackend {
 }
 
 impl DockerBackend {
-    /// Where a stem cell's code will be; none for others.
+    /// Where a prewarmed sandbox's code will be; none for others.
     fn slot(&self, spec: &SandboxSpec) -> Result<Option<PathBuf>, StartError> {
         match (&spec.whose, &self.shared.slots) {
             (Whose::Function { .. }, _) => Ok(None),
             (Whose::Nobody, Ok(slots)) => {
                 let made = slots.make(spec.instance);
                 made.map(Some)
-                    .map_err(|error| StartError::failed("make a stem cell's folder", error))
+                    .map_err(|error| StartError::failed("make a prewarmed sandbox's folder", error))
             }
             (Whose::Nobody, Err(reason)) => Err(StartError::Unsupported(reason.clone())),
         }
@@ -204,7 +204,7 @@ impl Backend for DockerBackend {
         "docker"
     }
 
-    fn default_network(&self, _family: Family) -> Network {
+    fn default_network(&self, _family: RuntimeFamily) -> Network {
         Network::Bridge
     }
 
@@ -242,7 +242,7 @@ impl Backend for DockerBackend {
         }
     }
 
-    fn stem_cells(&self) -> Result<(), String> {
+    fn prewarming(&self) -> Result<(), String> {
         if self.groups.is_none() {
             return Err("control groups are out of reach".into());
         }
@@ -293,7 +293,7 @@ impl Backend for DockerBackend {
 
 impl Shared {
     /// An image is made at the deploy, or when a node joins; who comes earlier is told so.
-    fn explained(&self, error: EngineError, family: Family) -> StartError {
+    fn explained(&self, error: EngineError, family: RuntimeFamily) -> StartError {
         match error {
             EngineError::NotFound { what: "create a container", message } => {
                 StartError::Image(self.images.why_missing(family, &message))

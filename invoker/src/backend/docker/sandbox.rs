@@ -19,7 +19,7 @@ pub(super) struct DockerSandbox {
     name: String,
     group: Option<Group>,
     tmp: Mutex<Option<Tmp>>,
-    /// Where a stem cell's code is mounted.
+    /// Where a prewarmed sandbox's code is mounted.
     slot: Option<Slot>,
     shared: Arc<Shared>,
 }
@@ -75,7 +75,7 @@ impl Sandbox for DockerSandbox {
         };
         slots
             .show(slot, code_dir)
-            .map_err(|error| StartError::failed("show a stem cell its code", error))
+            .map_err(|error| StartError::failed("show a prewarmed sandbox its code", error))
     }
 
     async fn ended(&self) {

@@ -1,4 +1,4 @@
-//! Where the code of stem cells appears: a folder of the host for each, shown at `/var/user` when
+//! Where the code of prewarmed sandboxes appears: a folder of the host for each, shown at `/var/user` when
 //! the container is made, and mounted upon once it is known for which function.
 //!
 //! The folders are in a shared mount of our own and containers see theirs as slaves of it, so that
@@ -17,12 +17,12 @@ use nix::unistd::Uid;
 use super::spec::CODE_DIR;
 use crate::host::Host;
 
-/// Below our folder: shared, one folder for each stem cell.
+/// Below our folder: shared, one folder for each prewarmed sandbox.
 const SHARED: &str = "shared";
 /// Below our folder: private, where code becomes read-only.
 const CORNER: &str = "corner";
 
-/// A stem cell's folder, and who is to see what is mounted there.
+/// A prewarmed sandbox's folder, and who is to see what is mounted there.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) path: PathBuf,
@@ -68,7 +68,7 @@ impl Slots {
         Ok(())
     }
 
-    /// The slot of a stem cell, empty.
+    /// The slot of a prewarmed sandbox, empty.
     ///
     /// # Errors
     /// What the file system says.
@@ -108,7 +108,7 @@ impl Slots {
         if let Err(error) = fs::remove_dir(slot)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(%error, path = %slot.display(), "Could not remove a stem cell's folder");
+            tracing::warn!(%error, path = %slot.display(), "Could not remove a prewarmed sandbox's folder");
         }
     }
 
@@ -165,11 +165,11 @@ mod tests {
     fn code_is_shown_read_only_and_nothing_stays_mounted() {
         let temp = tempfile::tempdir().unwrap();
         if !Uid::effective().is_root() {
-            let refused = Slots::open(&temp.path().join("stems"), &Ok(Host::ours()));
+            let refused = Slots::open(&temp.path().join("prewarm"), &Ok(Host::ours()));
             assert_eq!(refused.unwrap_err(), "only root may mount");
             return;
         }
-        let (dir, code) = (temp.path().join("stems"), temp.path().join("code"));
+        let (dir, code) = (temp.path().join("prewarm"), temp.path().join("code"));
         fs::create_dir(&code).unwrap();
         fs::write(code.join("index.py"), "x = 1").unwrap();
         // Asked of the folder itself: the list of mounts lacks lines at times.

@@ -32,7 +32,7 @@ pub(super) const CODE_DIR: &str = "/var/user";
 pub(super) struct Places<'a> {
     /// `/tmp`.
     pub(super) tmp: &'a Tmp,
-    /// For a stem cell: where its code will be mounted.
+    /// For a prewarmed sandbox: where its code will be mounted.
     pub(super) slot: Option<&'a Path>,
 }
 
@@ -61,7 +61,7 @@ pub(super) fn container(
             labels.push(("hanshu.version", version.to_string()));
         }
         // Labels last as long as the container does, so that this one never gets its function's.
-        Whose::Nobody => labels.push(("hanshu.stem", "true".into())),
+        Whose::Nobody => labels.push(("hanshu.prewarmed", "true".into())),
     }
     ContainerCreateBody {
         image: Some(images::reference(spec.family)),
@@ -117,7 +117,7 @@ fn host(
     }
 }
 
-/// What is seen at `/var/user`: the code, or what is mounted on a stem cell's slot from now on.
+/// What is seen at `/var/user`: the code, or what is mounted on a prewarmed sandbox's slot from now on.
 fn code(whose: &Whose, slot: Option<&Path>) -> Option<Mount> {
     match whose {
         Whose::Function { code_dir, .. } => Some(bind(code_dir, CODE_DIR, true)),
@@ -148,7 +148,7 @@ fn ulimit(name: &str, value: u64) -> ResourcesUlimits {
 
 #[cfg(test)]
 mod tests {
-    use hanshu_core::{Family, FunctionId};
+    use hanshu_core::{FunctionId, RuntimeFamily};
 
     use super::*;
     use crate::backend::Network;
@@ -174,7 +174,7 @@ mod tests {
             instance: InstanceId::new(),
             node: node.clone(),
             whose,
-            family: Family::Python,
+            family: RuntimeFamily::Python,
             memory_mb: 128,
             cpu_milli: 500,
             network: Network::None,
@@ -196,26 +196,26 @@ mod tests {
     }
 
     #[test]
-    fn a_stem_cell_differs_in_its_labels_and_where_its_code_comes_from() {
+    fn a_prewarmed_sandbox_differs_in_its_labels_and_where_its_code_comes_from() {
         let tmp = Tmp::Folder("/data/tmp/1".into());
         let slot = Path::new("/data/slots/shared/x");
-        let mut stem = of(Whose::Nobody, Places { tmp: &tmp, slot: Some(slot) });
+        let mut prewarmed = of(Whose::Nobody, Places { tmp: &tmp, slot: Some(slot) });
         let mut plain = of(of_hello(), Places { tmp: &tmp, slot: None });
         let code_of = |body: &mut ContainerCreateBody| {
             let mounts = body.host_config.as_mut().unwrap().mounts.as_mut().unwrap();
             let at = mounts.iter().position(|one| one.target.as_deref() == Some(CODE_DIR));
             mounts.remove(at.unwrap())
         };
-        let (its, other) = (code_of(&mut stem), code_of(&mut plain));
+        let (its, other) = (code_of(&mut prewarmed), code_of(&mut plain));
         assert_eq!(its.source.as_deref(), slot.to_str());
         assert_eq!((its.read_only, other.read_only), (Some(true), Some(true)));
-        assert!(!stem.labels.take().unwrap().contains_key("hanshu.function"));
+        assert!(!prewarmed.labels.take().unwrap().contains_key("hanshu.function"));
         plain.labels = None;
         // Each has folders of its own.
         let run = |body: &mut ContainerCreateBody| body.host_config.as_mut().unwrap().mounts = None;
-        run(&mut stem);
+        run(&mut prewarmed);
         run(&mut plain);
-        assert_eq!(stem, plain);
+        assert_eq!(prewarmed, plain);
     }
 
     #[test]

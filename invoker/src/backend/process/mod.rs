@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hanshu_core::{Family, InstanceId, NodeId};
+use hanshu_core::{InstanceId, NodeId, RuntimeFamily};
 use hanshu_runtimes::confine::{Line, Plan};
 use nix::unistd::Uid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -162,7 +162,7 @@ impl Backend for ProcessBackend {
         "process"
     }
 
-    fn default_network(&self, family: Family) -> Network {
+    fn default_network(&self, family: RuntimeFamily) -> Network {
         if family.listens() { Network::None } else { Network::Bridge }
     }
 

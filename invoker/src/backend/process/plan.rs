@@ -23,7 +23,7 @@ pub(super) fn of(options: &ProcessOptions, spec: &SandboxSpec, parts: &Parts) ->
         vec![bind(&spec.run_dir, "/run/hanshu"), bind(&options.runtime_dir, "/var/runtime")];
     match &spec.whose {
         Whose::Function { code_dir, .. } => binds.push(bind(code_dir, "/var/user")),
-        // `Backend::stem_cells` says that there are none.
+        // `Backend::prewarming` says that there are none.
         Whose::Nobody => {}
     }
     binds.extend(options.shown.iter().map(|path| bind(path, path)));

@@ -39,7 +39,7 @@ impl PackageStore for FlakyPackages {
     }
 }
 
-const LINE_WAIT: Duration = Duration::from_millis(300);
+const WAIT_TIMEOUT: Duration = Duration::from_millis(300);
 const TIMEOUT: Duration = Duration::from_millis(150);
 /// A start that is not heard of is given up after a second, code that is not loaded after another;
 /// the rest is for a machine that does other things, too.
@@ -91,7 +91,7 @@ async fn a_life_under_faults(seed: u64) {
                 let roll = |below| world.backend.0.roll(below);
                 for _ in 0..25 {
                     let function = &functions[usize::try_from(roll(3)).unwrap()];
-                    let mode = Mode::Sync { line_wait: LINE_WAIT, tail: false };
+                    let mode = InvocationMode::Sync { wait_timeout: WAIT_TIMEOUT, tail: false };
                     let call = world.call_as(function, some_event(roll), mode);
                     let hangs_up = Duration::from_millis(roll(400));
                     if roll(5) == 0 {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hanshu_core::{Digest, Mode, Refusal, Verdict};
+use hanshu_core::{Digest, InvocationMode, Refusal, Verdict};
 use serde_json::json;
 use tokio::time;
 
@@ -32,7 +32,7 @@ async fn without_room_a_caller_is_told_so() {
     let world = world(|options| options.memory_mb = 128);
     let (first, second) = (Arc::new(revision("first")), Arc::new(revision("second")));
     world.call_of(&first, Bytes::from_static(b"0")).await;
-    let short = Mode::Sync { line_wait: Duration::from_millis(50), tail: false };
+    let short = InvocationMode::Sync { wait_timeout: Duration::from_millis(50), tail: false };
     let (busy, waits) = tokio::join!(
         world.call_of(&first, order("sleep", json!({ "ms": 300 }))),
         world.call_as(&second, Bytes::from_static(b"1"), short),

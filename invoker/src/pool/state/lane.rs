@@ -16,7 +16,7 @@ const LOOK_STARTS: u32 = 4;
 /// A line does not move when nobody was granted a sandbox for so many times an event's time, and
 /// for a cold start's.
 const STUCK_EVENTS: u32 = 4;
-/// The machine itself may stand still for as long: with a stem cell, a cold start takes less.
+/// The machine itself may stand still for as long: with a prewarmed sandbox, a cold start takes less.
 const STUCK_MIN: Duration = Duration::from_millis(200);
 /// The same for a function that has as many sandboxes as its events can use.
 const STUCK_ENOUGH: Duration = Duration::from_secs(1);

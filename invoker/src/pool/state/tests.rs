@@ -125,7 +125,7 @@ fn a_full_line_refuses_at_once() {
         request(&mut state, now, waiter);
     }
     let refused = request(&mut state, now, 5);
-    assert_eq!(refused.as_slice(), [refuse(5, Why::LineFull { waiting: 5 })]);
+    assert_eq!(refused.as_slice(), [refuse(5, Why::WaitQueueFull { waiting: 5 })]);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_line_that_stands_at_the_functions_concurrency_is_a_short_one() {
     assert_eq!(request(&mut state, now, 300), no_actions(), "so short a line takes more");
     assert_eq!(request(&mut state, now, 301), no_actions());
     let full = request(&mut state, now, 302);
-    assert_eq!(full.as_slice(), [refuse(302, Why::LineFull { waiting: 51 })]);
+    assert_eq!(full.as_slice(), [refuse(302, Why::WaitQueueFull { waiting: 51 })]);
 }
 
 #[test]

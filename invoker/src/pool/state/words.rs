@@ -77,7 +77,7 @@ pub(crate) enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
     /// So many stand in line already.
-    LineFull { waiting: u32 },
+    WaitQueueFull { waiting: u32 },
     /// So many events of the function run already.
     Concurrency { limit: u32 },
     /// A start waits for room on the node.

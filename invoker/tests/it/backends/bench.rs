@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use hanshu_core::{Family, FunctionId, InstanceId, NodeId};
+use hanshu_core::{FunctionId, InstanceId, NodeId, RuntimeFamily};
 use hanshu_invoker::{Backend, Network, Sandbox, SandboxSpec, Whose};
 use hanshu_runtimes::wire::{Adapter, Exited, HEADER_LEN, Header, Init, Kind, Start};
 use nix::fcntl::OFlag;
@@ -85,7 +85,7 @@ impl Node {
         self.runtime_dir.clone()
     }
 
-    pub(crate) fn spec(&self, family: Family, network: Network) -> SandboxSpec {
+    pub(crate) fn spec(&self, family: RuntimeFamily, network: Network) -> SandboxSpec {
         let instance = InstanceId::new();
         let uid = if is_root() {
             self.uids.fetch_add(1, Ordering::Relaxed)
@@ -126,7 +126,7 @@ impl Node {
 
     /// Starts one with the most network there is and runs a script in it to its end.
     pub(crate) async fn run(&self, backend: &dyn Backend, script: &str) -> (Exited, String) {
-        let spec = self.spec(Family::Python, backend.default_network(Family::Python));
+        let spec = self.spec(RuntimeFamily::Python, backend.default_network(RuntimeFamily::Python));
         let mut running = self.start(backend, spec).await;
         let ended = running.run(script);
         running.sandbox.stop().await;

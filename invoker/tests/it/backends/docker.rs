@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use hanshu_core::{ErrorKind, Family};
+use hanshu_core::{ErrorKind, RuntimeFamily};
 use hanshu_invoker::{Backend as _, DockerBackend, DockerOptions, Network, StartError, Whose};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
@@ -19,12 +19,12 @@ const SOCKET: &str = "/var/run/docker.sock";
 async fn a_family_without_an_image_is_told_to_deploy() {
     let node = Node::new();
     let Some(backend) = docker(&node).await else { return };
-    let image = reference_of(Family::Nodejs);
+    let image = reference_of(RuntimeFamily::Nodejs);
     let there = Command::new("docker").args(["image", "inspect", &image]).output();
     if there.is_ok_and(|output| output.status.success()) {
         Command::new("docker").args(["rmi", "-f", &image]).output().unwrap();
     }
-    let spec = node.spec(Family::Nodejs, Network::None);
+    let spec = node.spec(RuntimeFamily::Nodejs, Network::None);
     std::fs::create_dir_all(&spec.run_dir).unwrap();
     let error = backend.start(&spec).await.unwrap_err();
     assert!(matches!(error, StartError::Image(_)), "{error:?}");
@@ -33,21 +33,21 @@ async fn a_family_without_an_image_is_told_to_deploy() {
 }
 
 #[tokio::test]
-async fn a_stem_cell_sees_the_code_that_it_is_given_and_cannot_change_it() {
+async fn a_prewarmed_sandbox_sees_the_code_that_it_is_given_and_cannot_change_it() {
     let node = Node::new();
     let Some(backend) = docker(&node).await else { return };
     if !is_root() {
-        assert!(backend.stem_cells().is_err(), "only root may mount");
+        assert!(backend.prewarming().is_err(), "only root may mount");
         return;
     }
-    assert_eq!(backend.stem_cells(), Ok(()));
-    let stem = || {
-        let mut spec = node.spec(Family::Python, Network::None);
+    assert_eq!(backend.prewarming(), Ok(()));
+    let prewarmed = || {
+        let mut spec = node.spec(RuntimeFamily::Python, Network::None);
         spec.whose = Whose::Nobody;
         spec
     };
-    let mut one = node.start(&backend, stem()).await;
-    let mut other = node.start(&backend, stem()).await;
+    let mut one = node.start(&backend, prewarmed()).await;
+    let mut other = node.start(&backend, prewarmed()).await;
     assert!(one.sandbox.freeze() && one.sandbox.thaw());
     one.sandbox.give_code(&node.dir.path().join("code")).await.unwrap();
     let look = "cd /var/user; ls; cat index.py; (touch new; rm index.py; echo > index.py) 2>&1 | \
@@ -67,7 +67,7 @@ async fn a_stem_cell_sees_the_code_that_it_is_given_and_cannot_change_it() {
 }
 
 /// As the backend names it; seen from outside in its own error.
-fn reference_of(family: Family) -> String {
+fn reference_of(family: RuntimeFamily) -> String {
     hanshu_invoker::image_reference(family)
 }
 
@@ -77,7 +77,7 @@ async fn containers_cannot_reach_each_other_or_the_host() {
     let Some(backend) = docker(&node).await else { return };
     let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let mut one = node.start(&backend, node.spec(Family::Python, Network::Bridge)).await;
+    let mut one = node.start(&backend, node.spec(RuntimeFamily::Python, Network::Bridge)).await;
     let serve = "hostname -i; exec /usr/bin/python3 -m http.server 8000 -d /tmp";
     one.begin(serve);
     let mut address = String::new();
@@ -98,7 +98,7 @@ async fn containers_cannot_reach_each_other_or_the_host() {
     if super::holds(&backend, "network without the host's services") {
         script += &(reach("169.254.169.254", 80) + &reach(&gateway, port));
     }
-    let mut other = node.start(&backend, node.spec(Family::Python, Network::Bridge)).await;
+    let mut other = node.start(&backend, node.spec(RuntimeFamily::Python, Network::Bridge)).await;
     let (_, said) = other.run(&(script + "echo done"));
     one.sandbox.stop().await;
     other.sandbox.stop().await;
@@ -137,11 +137,11 @@ async fn an_engine_that_went_away_is_used_again_when_it_is_back() {
     let options = DockerOptions { engine, ..docker_options(&node) };
     let backend = DockerBackend::connect(options, node.tasks.clone()).await.unwrap();
     backend.sweep().await.unwrap();
-    let left = node.start(&backend, node.spec(Family::Shell, Network::None)).await;
+    let left = node.start(&backend, node.spec(RuntimeFamily::Shell, Network::None)).await;
     take_away(&relaying, &socket);
 
     let since = Instant::now();
-    let error = backend.start(&node.spec(Family::Shell, Network::None)).await.unwrap_err();
+    let error = backend.start(&node.spec(RuntimeFamily::Shell, Network::None)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains("does not answer"), "{error}");
     assert!(since.elapsed().as_secs() < 5);
@@ -151,7 +151,7 @@ async fn an_engine_that_went_away_is_used_again_when_it_is_back() {
 
     let relaying = relay(socket.clone());
     until("what was left is swept", async || containers(&node) == 0).await;
-    let again = node.start(&backend, node.spec(Family::Shell, Network::None)).await;
+    let again = node.start(&backend, node.spec(RuntimeFamily::Shell, Network::None)).await;
     assert_eq!(containers(&node), 1);
     again.sandbox.stop().await;
     assert_eq!(containers(&node), 0);

@@ -12,7 +12,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hanshu_core::Family;
+use hanshu_core::RuntimeFamily;
 use hanshu_core::ports::ImageBuilder as _;
 use hanshu_invoker::{
     Backend, DockerBackend, DockerOptions, Held, Network, ProcessBackend, ProcessOptions,
@@ -47,7 +47,7 @@ async fn docker(node: &Node) -> Option<DockerBackend> {
     match DockerBackend::connect(docker_options(node), node.tasks.clone()).await {
         Ok(backend) => {
             let images = backend.images();
-            for family in [Family::Python, Family::Shell] {
+            for family in [RuntimeFamily::Python, RuntimeFamily::Shell] {
                 images.ensure(family, &|_: &str| {}).await.unwrap();
             }
             Some(backend)
@@ -83,7 +83,7 @@ fn holds(backend: &dyn Backend, what: &str) -> bool {
 async fn a_sandbox_has_its_own_user_and_no_rights() {
     let node = Node::new();
     for backend in backends(&node).await {
-        let spec = node.spec(Family::Python, Network::None);
+        let spec = node.spec(RuntimeFamily::Python, Network::None);
         let uid = spec.uid;
         let mut running = node.start(&*backend, spec).await;
         let script = "id -u; id -g; id -G; grep -E '^(Cap|NoNewPrivs)' /proc/self/status; pwd; \
@@ -154,7 +154,7 @@ async fn without_a_network_there_is_a_loopback_and_nothing_else() {
                   grep -c '^' /proc/net/route; \
                   (echo > /dev/tcp/127.0.0.1/9) 2>&1 | grep -o 'Connection refused' | head -1";
     for backend in backends(&node).await {
-        for family in [Family::Python, Family::Shell] {
+        for family in [RuntimeFamily::Python, RuntimeFamily::Shell] {
             let mut running = node.start(&*backend, node.spec(family, Network::None)).await;
             let (_, said) = running.run(script);
             running.sandbox.stop().await;
@@ -169,7 +169,8 @@ async fn memory_beyond_the_limit_ends_the_process_and_is_counted() {
     let node = Node::new();
     let script = "exec /usr/bin/python3 -c 'x = bytearray(600 << 20); print(len(x))'";
     for backend in backends(&node).await {
-        let mut running = node.start(&*backend, node.spec(Family::Python, Network::None)).await;
+        let mut running =
+            node.start(&*backend, node.spec(RuntimeFamily::Python, Network::None)).await;
         let (ended, said) = running.run(script);
         if holds(&*backend, "memory limit") {
             assert_eq!(ended.signal, Some(9), "{}: {said}", backend.name());
@@ -195,7 +196,8 @@ async fn tmp_holds_512_mb_beside_memory() {
             backend.close().await;
             continue;
         }
-        let mut running = node.start(&*backend, node.spec(Family::Python, Network::None)).await;
+        let mut running =
+            node.start(&*backend, node.spec(RuntimeFamily::Python, Network::None)).await;
         running.begin(script);
         running.says("wrote\n536870912\nfull\nready").await;
         let memory = running.sandbox.memory_bytes().unwrap();
@@ -224,7 +226,8 @@ async fn a_frozen_sandbox_stands_still_until_it_is_thawed() {
     let node = Node::new();
     let script = "while :; do echo tick; sleep 0.01; done";
     for backend in backends(&node).await {
-        let mut running = node.start(&*backend, node.spec(Family::Shell, Network::None)).await;
+        let mut running =
+            node.start(&*backend, node.spec(RuntimeFamily::Shell, Network::None)).await;
         running.begin(script);
         running.says("tick").await;
         if !holds(&*backend, "freezing when idle") {
@@ -259,7 +262,8 @@ async fn a_stopped_sandbox_leaves_nothing() {
     let node = Node::new();
     let script = "(setsid sleep 1000 &) ; echo x > /tmp/x; sleep 1000";
     for backend in backends(&node).await {
-        let mut running = node.start(&*backend, node.spec(Family::Shell, Network::None)).await;
+        let mut running =
+            node.start(&*backend, node.spec(RuntimeFamily::Shell, Network::None)).await;
         running.begin(script);
         let instance = running.spec.instance.to_string();
         running.sandbox.stop().await;
@@ -292,7 +296,7 @@ async fn what_a_killed_server_left_is_swept_by_the_next() {
     let node = Node::new();
     for backend in backends(&node).await {
         assert_eq!(backend.sweep().await.unwrap(), 0, "{}", backend.name());
-        let mut left = node.start(&*backend, node.spec(Family::Shell, Network::None)).await;
+        let mut left = node.start(&*backend, node.spec(RuntimeFamily::Shell, Network::None)).await;
         left.begin("sleep 1000");
         let instance = left.spec.instance.to_string();
         // Nobody stops it: its control connection stays open as long as `left` does.

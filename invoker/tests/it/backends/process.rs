@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use hanshu_core::Family;
+use hanshu_core::RuntimeFamily;
 use hanshu_invoker::{Backend as _, Network, ProcessBackend, ProcessOptions, StartError};
 
 use super::bench::{Node, is_root, program};
@@ -14,10 +14,10 @@ use super::process;
 async fn who_listens_does_so_on_a_loopback_of_its_own() {
     let node = Node::new();
     let backend = process(&node).await;
-    assert_eq!(backend.default_network(Family::Go), Network::None);
-    assert_eq!(backend.default_network(Family::Python), Network::Bridge);
+    assert_eq!(backend.default_network(RuntimeFamily::Go), Network::None);
+    assert_eq!(backend.default_network(RuntimeFamily::Python), Network::Bridge);
     let script = "tail -n +3 /proc/net/dev | wc -l";
-    let mut running = node.start(&backend, node.spec(Family::Go, Network::Bridge)).await;
+    let mut running = node.start(&backend, node.spec(RuntimeFamily::Go, Network::Bridge)).await;
     assert_eq!(running.run(script).1, "1\n");
     running.sandbox.stop().await;
     let hosts = fs::read_to_string("/proc/net/dev").unwrap().lines().count() - 2;

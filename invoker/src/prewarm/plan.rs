@@ -1,4 +1,4 @@
-//! How many stem cells of which kind are worth their memory. Pure.
+//! How many prewarmed sandboxes of which kind are worth their memory. Pure.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub(super) struct Shelf<K> {
     pub(super) kind: K,
     pub(super) demand: Demand,
     /// Ready, or being made.
-    pub(super) stems: usize,
+    pub(super) prewarm: usize,
     /// MiB of one.
     pub(super) memory_mb: u64,
 }
@@ -50,13 +50,13 @@ impl Demand {
         self.last = Some(now);
     }
 
-    /// Whether nothing speaks for a stem cell of this kind any more.
+    /// Whether nothing speaks for a prewarmed sandbox of this kind any more.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         let lately = self.last.is_some_and(|last| now.duration_since(last) < MEMORY_OF_USE);
         !self.expected && !lately
     }
 
-    /// How many stem cells are wanted, whatever there is room for.
+    /// How many prewarmed sandboxes are wanted, whatever there is room for.
     pub(super) fn wanted(&self, now: Instant, bounds: &Bounds) -> usize {
         if bounds.min == 0 || self.is_over(now) {
             return 0;
@@ -81,17 +81,17 @@ impl Demand {
 /// The kind of which one is to be made next: that of which the largest part is missing, of equals
 /// the one that was used last. `None`: there are enough, or as many as there may be.
 pub(super) fn next<K: Copy>(shelves: &[Shelf<K>], now: Instant, bounds: &Bounds) -> Option<K> {
-    let stems: usize = shelves.iter().map(|shelf| shelf.stems).sum();
+    let prewarm: usize = shelves.iter().map(|shelf| shelf.prewarm).sum();
     let memory_mb: u64 =
-        shelves.iter().map(|shelf| shelf.memory_mb.saturating_mul(shelf.stems as u64)).sum();
-    if bounds.max <= stems {
+        shelves.iter().map(|shelf| shelf.memory_mb.saturating_mul(shelf.prewarm as u64)).sum();
+    if bounds.max <= prewarm {
         return None;
     }
     let fits = |shelf: &&Shelf<K>| memory_mb + shelf.memory_mb <= bounds.memory_mb;
-    let lacks = |shelf: &&Shelf<K>| shelf.stems < shelf.demand.wanted(now, bounds);
+    let lacks = |shelf: &&Shelf<K>| shelf.prewarm < shelf.demand.wanted(now, bounds);
     let have = |shelf: &Shelf<K>| {
         let wanted = shelf.demand.wanted(now, bounds).max(1) as f64;
-        shelf.stems as f64 / wanted
+        shelf.prewarm as f64 / wanted
     };
     let missing = shelves.iter().filter(fits).filter(lacks);
     let first = missing.min_by(|a, b| {
@@ -107,10 +107,10 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { min: 1, max: 8, memory_mb: 160 };
 
-    fn shelf(kind: char, stems: usize, starts: &[Instant]) -> Shelf<char> {
+    fn shelf(kind: char, prewarm: usize, starts: &[Instant]) -> Shelf<char> {
         let mut demand = Demand { expected: true, ..Demand::default() };
         starts.iter().for_each(|at| demand.note(*at));
-        Shelf { kind, demand, stems, memory_mb: 16 }
+        Shelf { kind, demand, prewarm, memory_mb: 16 }
     }
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn number_and_memory_are_bounded() {
         let now = Instant::now();
-        let many = |stems| shelf('p', stems, &[now; 3000]);
+        let many = |prewarm| shelf('p', prewarm, &[now; 3000]);
         assert_eq!(next(&[many(7)], now, &BOUNDS), Some('p'));
         assert_eq!(next(&[many(8)], now, &BOUNDS), None);
         let tight = Bounds { memory_mb: 40, ..BOUNDS };

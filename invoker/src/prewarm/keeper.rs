@@ -1,4 +1,4 @@
-//! Makes stem cells, and removes those that died or are too many: off every call's path.
+//! Makes prewarmed sandboxes, and removes those that died or are too many: off every call's path.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use tokio::time;
 
 use super::Kind;
 use crate::admission::{Place, Shortage};
-use crate::launch::Stem;
+use crate::launch::PrewarmedSandbox;
 use crate::node::Node;
 
 /// Without news, this often: for those that died, and for an average that has sunk.
@@ -19,64 +19,64 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Made at once. More would take the processor from calls that are being answered.
 const MAKERS: usize = 2;
 
-/// Keeps stem cells until the node stops; then removes them.
+/// Keeps prewarmed sandboxes until the node stops; then removes them.
 pub(crate) async fn run(node: Arc<Node>) {
-    let stems = Arc::clone(&node.launcher.stems);
-    if !stems.are_on() {
+    let prewarm = Arc::clone(&node.launcher.prewarm);
+    if !prewarm.are_on() {
         return;
     }
     let makers = Arc::new(tokio::sync::Semaphore::new(MAKERS));
     loop {
-        let news = time::timeout(ROUND, stems.changed.notified());
+        let news = time::timeout(ROUND, prewarm.changed.notified());
         if node.stop.run_until_cancelled(news).await.is_none() {
             break;
         }
-        discard(&node, stems.useless());
+        discard(&node, prewarm.useless());
         keep_room(&node);
-        while !stems.is_start_under_way()
+        while !prewarm.is_start_under_way()
             && let Ok(maker) = Arc::clone(&makers).try_acquire_owned()
-            && let Some(kind) = stems.begin()
+            && let Some(kind) = prewarm.begin()
         {
             let its = Arc::clone(&node);
             node.spawn(async move {
                 make(&its, kind).await;
                 drop(maker);
-                its.launcher.stems.changed.notify_one();
+                its.launcher.prewarm.changed.notify_one();
             });
         }
     }
-    discard(&node, stems.close());
+    discard(&node, prewarm.close());
 }
 
-/// Where starts have had to wait for room lately, keeps free what the next stem cell needs to
+/// Where starts have had to wait for room lately, keeps free what the next prewarmed sandbox needs to
 /// become a function's sandbox.
 fn keep_room(node: &Arc<Node>) {
-    let stems = &node.launcher.stems;
-    let Some(before) = stems.may_replace() else { return };
-    if 0 < node.admission.missing(stems.growth_mb()) && node.evict_idle_since(before) {
-        stems.stays_short_of_room();
+    let prewarm = &node.launcher.prewarm;
+    let Some(before) = prewarm.may_replace() else { return };
+    if 0 < node.admission.missing(prewarm.growth_mb()) && node.evict_idle_since(before) {
+        prewarm.stays_short_of_room();
     }
 }
 
 /// Makes one, or rests for a while.
 async fn make(node: &Arc<Node>, kind: Kind) {
-    let stems = &node.launcher.stems;
+    let prewarm = &node.launcher.prewarm;
     let made = match room(node, kind).await {
-        Some(place) => node.launcher.make_stem(kind, place).await.map_err(Some),
+        Some(place) => node.launcher.make_prewarmed(kind, place).await.map_err(Some),
         None => Err(None),
     };
     let rest = match &made {
         Ok(_) => Duration::ZERO,
         Err(None) => ROUND,
         Err(Some(reason)) => {
-            tracing::warn!(reason, family = ?kind.family, "Could not make a stem cell");
+            tracing::warn!(reason, family = ?kind.family, "Could not make a prewarmed sandbox");
             REST
         }
     };
     if !rest.is_zero() {
         let _ = node.stop.run_until_cancelled(time::sleep(rest)).await;
     }
-    if let Some(late) = stems.end(kind, made.ok()) {
+    if let Some(late) = prewarm.end(kind, made.ok()) {
         late.discard().await;
     }
     // A start may have waited for this one.
@@ -84,21 +84,21 @@ async fn make(node: &Arc<Node>, kind: Kind) {
 }
 
 /// Room for one. An idle sandbox goes for it only where the next start would most likely have it
-/// go anyway: that start then finds a stem cell, and need not wait for an end.
+/// go anyway: that start then finds a prewarmed sandbox, and need not wait for an end.
 async fn room(node: &Arc<Node>, kind: Kind) -> Option<Place> {
-    let stems = &node.launcher.stems;
+    let prewarm = &node.launcher.prewarm;
     let mut evicted = false;
     loop {
-        match node.admission.enter(kind.stem_mb()) {
+        match node.admission.enter(kind.prewarmed_mb()) {
             Ok(place) => {
                 if evicted {
-                    stems.stays_short_of_room();
+                    prewarm.stays_short_of_room();
                 }
                 return Some(place);
             }
             Err(Shortage::Leaving) => {}
             Err(Shortage::Full { .. }) => {
-                let before = stems.may_replace().filter(|_| !evicted)?;
+                let before = prewarm.may_replace().filter(|_| !evicted)?;
                 evicted = node.evict_idle_since(before);
                 if !evicted {
                     return None;
@@ -111,8 +111,8 @@ async fn room(node: &Arc<Node>, kind: Kind) -> Option<Place> {
     }
 }
 
-fn discard(node: &Arc<Node>, stems: Vec<Stem>) {
-    for stem in stems {
-        node.spawn(stem.discard());
+fn discard(node: &Arc<Node>, prewarm: Vec<PrewarmedSandbox>) {
+    for prewarmed in prewarm {
+        node.spawn(prewarmed.discard());
     }
 }

@@ -1,19 +1,19 @@
-//! Stories of cold starts that find a stem cell, and of those that do not.
+//! Stories of cold starts that find a prewarmed sandbox, and of those that do not.
 
-use hanshu_core::Family;
+use hanshu_core::RuntimeFamily;
 
 use super::*;
 
-fn stem_world(change: impl FnOnce(&mut Options)) -> World {
+fn prewarm_world(change: impl FnOnce(&mut Options)) -> World {
     world(|options| {
-        options.stem_cells_min = 1;
+        options.prewarmed_min = 1;
         change(options);
     })
 }
 
 impl World {
-    fn stems(&self) -> &Stems {
-        &self.invoker.node.launcher.stems
+    fn prewarm(&self) -> &PrewarmPool {
+        &self.invoker.node.launcher.prewarm
     }
 
     fn given(&self) -> u32 {
@@ -22,7 +22,7 @@ impl World {
 
     async fn expect_and_wait(&self, revision: &Arc<Revision>) {
         self.invoker.expect(std::iter::once(revision));
-        self.until(|world| world.stems().ready(Family::Python) == 1).await;
+        self.until(|world| world.prewarm().ready(RuntimeFamily::Python) == 1).await;
     }
 }
 
@@ -39,31 +39,31 @@ async fn call(world: &World, revision: &Arc<Revision>) -> Outcome {
 }
 
 #[tokio::test]
-async fn a_cold_call_takes_a_stem_cell_and_another_is_made() {
-    let world = stem_world(|options| options.freeze_after_ms = 60_000);
+async fn a_cold_call_takes_a_prewarmed_sandbox_and_another_is_made() {
+    let world = prewarm_world(|options| options.freeze_after_ms = 60_000);
     let (first, second) = (named("first", |_| ()), named("second", |_| ()));
     world.expect_and_wait(&first).await;
     assert_eq!(world.backend.0.frozen.load(Ordering::Relaxed), 1, "it waits frozen");
     for revision in [&first, &second] {
         let outcome = call(&world, revision).await;
         assert!(outcome.report.cold && outcome.report.init.is_some());
-        world.until(|world| world.stems().ready(Family::Python) == 1).await;
+        world.until(|world| world.prewarm().ready(RuntimeFamily::Python) == 1).await;
         assert!(!call(&world, revision).await.report.cold, "it serves this function from now on");
     }
     let counts = &world.backend.0;
     assert_eq!((world.given(), counts.thawed.load(Ordering::Relaxed)), (2, 2));
-    assert_eq!((world.started(), counts.stems.load(Ordering::Relaxed)), (3, 3));
-    let from_stem = |world: &World| {
+    assert_eq!((world.started(), counts.prewarm.load(Ordering::Relaxed)), (3, 3));
+    let from_prewarmed = |world: &World| {
         let records = world.journal.records.lock().unwrap();
-        records.iter().filter_map(|record| record.cold_start).all(|cold| cold.from_stem)
+        records.iter().filter_map(|record| record.cold_start).all(|cold| cold.from_prewarmed)
     };
-    assert!(from_stem(&world));
+    assert!(from_prewarmed(&world));
     world.close().await;
 }
 
 #[tokio::test]
-async fn what_a_stem_cell_cannot_be_is_started_afresh() {
-    let world = stem_world(|_| ());
+async fn what_a_prewarmed_sandbox_cannot_be_is_started_afresh() {
+    let world = prewarm_world(|_| ());
     world.expect_and_wait(&named("hello", |_| ())).await;
     let early = |revision: &mut Revision| {
         revision.config.env.insert("LD_PRELOAD".into(), "/var/user/own.so".into());
@@ -78,8 +78,8 @@ async fn what_a_stem_cell_cannot_be_is_started_afresh() {
 }
 
 #[tokio::test]
-async fn a_stem_cell_that_is_lost_costs_its_caller_nothing_but_time() {
-    let world = stem_world(|_| ());
+async fn a_prewarmed_sandbox_that_is_lost_costs_its_caller_nothing_but_time() {
+    let world = prewarm_world(|_| ());
     let hello = named("hello", |_| ());
     world.expect_and_wait(&hello).await;
     world.backend.0.no_code.store(true, Ordering::Relaxed);
@@ -89,8 +89,8 @@ async fn a_stem_cell_that_is_lost_costs_its_caller_nothing_but_time() {
 }
 
 #[tokio::test]
-async fn a_function_that_cannot_be_loaded_is_told_so_in_a_stem_cell_too() {
-    let world = stem_world(|_| ());
+async fn a_function_that_cannot_be_loaded_is_told_so_in_a_prewarmed_sandbox_too() {
+    let world = prewarm_world(|_| ());
     let broken = named("broken", |revision| revision.config.handler = "init_fails".into());
     world.expect_and_wait(&broken).await;
     let outcome = world.call_of(&broken, Bytes::from_static(b"1")).await;
@@ -101,23 +101,23 @@ async fn a_function_that_cannot_be_loaded_is_told_so_in_a_stem_cell_too() {
 }
 
 #[tokio::test]
-async fn zero_switches_stem_cells_off_and_so_does_the_backend() {
+async fn zero_switches_prewarmed_sandbox_off_and_so_does_the_backend() {
     for (min, refused) in [(0, false), (1, true)] {
-        let world = world(|options| options.stem_cells_min = min);
+        let world = world(|options| options.prewarmed_min = min);
         let world = if refused { refusing(world) } else { world };
         let hello = named("hello", |_| ());
         world.invoker.expect(std::iter::once(&hello));
         call(&world, &hello).await;
-        assert_eq!((world.started(), world.stems().ready(Family::Python)), (1, 0));
+        assert_eq!((world.started(), world.prewarm().ready(RuntimeFamily::Python)), (1, 0));
         world.close().await;
     }
 }
 
-/// The same world with an invoker whose backend makes no stem cells.
+/// The same world with an invoker whose backend makes no prewarmed sandboxes.
 fn refusing(mut world: World) -> World {
-    world.backend.0.no_stems.store(true, Ordering::Relaxed);
+    world.backend.0.no_prewarmed.store(true, Ordering::Relaxed);
     let launcher = &world.invoker.node.launcher;
-    let options = Options { stem_cells_min: 1, ..Options::clone(&launcher.options) };
+    let options = Options { prewarmed_min: 1, ..Options::clone(&launcher.options) };
     let ports = Ports {
         backend: Arc::new(world.backend.clone()),
         packages: Arc::new(FakePackages),
@@ -130,25 +130,25 @@ fn refusing(mut world: World) -> World {
 }
 
 #[tokio::test]
-async fn a_stem_cell_has_little_room_and_gives_way_to_functions() {
-    // Room for two functions and no stem cell beside them.
-    let world = stem_world(|options| options.memory_mb = 256);
+async fn a_prewarmed_sandbox_has_little_room_and_gives_way_to_functions() {
+    // Room for two functions and no prewarmed sandbox beside them.
+    let world = prewarm_world(|options| options.memory_mb = 256);
     let functions: Vec<_> = ["one", "two", "three", "four"].map(|name| named(name, |_| ())).into();
     world.expect_and_wait(&functions[0]).await;
     call(&world, &functions[0]).await;
     call(&world, &functions[1]).await;
     assert_eq!(world.backend.0.stopped.load(Ordering::Relaxed), world.started() - 2);
-    assert_eq!(world.invoker.sandboxes().idle, 2, "no sandbox went for a stem cell");
+    assert_eq!(world.invoker.sandboxes().idle, 2, "no sandbox went for a prewarmed sandbox");
     call(&world, &functions[0]).await;
     let large = named("large", |revision| revision.config.memory_mb = 256);
     call(&world, &large).await;
-    assert_eq!(world.stems().ready(Family::Python), 0);
+    assert_eq!(world.prewarm().ready(RuntimeFamily::Python), 0);
     world.close().await;
 }
 
 #[tokio::test]
-async fn where_starts_wait_for_room_a_stem_cell_takes_that_of_what_nobody_uses() {
-    let world = stem_world(|options| options.memory_mb = 512);
+async fn where_starts_wait_for_room_a_prewarmed_sandbox_takes_that_of_what_nobody_uses() {
+    let world = prewarm_world(|options| options.memory_mb = 512);
     let functions: Vec<_> = (0..8).map(|number| named(&format!("turn-{number}"), |_| ())).collect();
     world.expect_and_wait(&functions[0]).await;
     for (number, revision) in functions.iter().chain(&functions).enumerate() {
@@ -156,7 +156,7 @@ async fn where_starts_wait_for_room_a_stem_cell_takes_that_of_what_nobody_uses()
         // The fourth has the last room, and nobody has waited for any yet.
         let full = number == 3;
         assert!(!full || world.invoker.sandboxes().idle == 4);
-        world.until(|world| full || 1 <= world.stems().ready(Family::Python)).await;
+        world.until(|world| full || 1 <= world.prewarm().ready(RuntimeFamily::Python)).await;
     }
     assert_eq!(world.given(), 15, "all but the first that had to wait for room");
     assert_eq!(world.invoker.sandboxes().idle, 3);

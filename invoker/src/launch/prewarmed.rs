@@ -1,4 +1,4 @@
-//! Stem cells: sandboxes whose runtime is up and waits, without a function. One is given code,
+//! Prewarmed sandboxes: sandboxes whose runtime is up and waits, without a function. One is given code,
 //! environment and name of one function, and serves it for the rest of its life.
 
 use std::fs::File;
@@ -14,13 +14,13 @@ use super::{Body, Course, Launched, Launcher, Raised, StartFailure, Talked};
 use crate::admission::Place;
 use crate::backend::Whose;
 use crate::logs::Log;
-use crate::runtime::{start_of, start_of_stem};
-use crate::stems::Kind;
+use crate::prewarm::Kind;
+use crate::runtime::{start_of, start_of_prewarmed};
 
 /// A sandbox without a function, whose runtime is up. Dropping it stops nothing: see
-/// [`Stem::discard`].
+/// [`PrewarmedSandbox::discard`].
 #[derive(Debug)]
-pub(crate) struct Stem {
+pub(crate) struct PrewarmedSandbox {
     kind: Kind,
     body: Body,
     output: File,
@@ -32,7 +32,7 @@ pub(crate) struct Stem {
     frozen: bool,
 }
 
-/// Why a stem cell did not become a function's sandbox. It is gone.
+/// Why a prewarmed sandbox did not become a function's sandbox. It is gone.
 #[derive(Debug)]
 pub(crate) enum Unfit {
     /// It was lost while it waited, which is nobody's fault: its room is there for another start.
@@ -42,11 +42,15 @@ pub(crate) enum Unfit {
 }
 
 impl Launcher {
-    /// Makes a stem cell in `place`.
+    /// Makes a prewarmed sandbox in `place`.
     ///
     /// # Errors
     /// Why not; for the log. Nothing is left then.
-    pub(crate) async fn make_stem(&self, kind: Kind, place: Place) -> Result<Stem, String> {
+    pub(crate) async fn make_prewarmed(
+        &self,
+        kind: Kind,
+        place: Place,
+    ) -> Result<PrewarmedSandbox, String> {
         let raised = self.raise(kind, Whose::Nobody).await;
         let raised = raised.map_err(|verdict| format!("{verdict:?}"))?;
         let Raised { body, output, control, data } = raised;
@@ -54,7 +58,7 @@ impl Launcher {
             let wait = self.options.start_timeout();
             let sandbox = body.sandbox.as_ref();
             let mut attached = talk::attach(control, &body.run_dir, sandbox, wait).await?;
-            let start = start_of_stem(&kind, &self.options);
+            let start = start_of_prewarmed(&kind, &self.options);
             attached.control.send_json(Frame::Start, &start).await?;
             let runtime = talk::runtime(data, &body.run_dir);
             let runtime = talk::or_ended(runtime, &mut attached.control);
@@ -69,7 +73,7 @@ impl Launcher {
             Ok((attached, runtime)) => {
                 // It waits for a word and nothing else; where it cannot be frozen, it just waits.
                 let frozen = 0 < self.options.freeze_after_ms && body.sandbox.freeze();
-                Ok(Stem { kind, body, output, attached, runtime, place, frozen })
+                Ok(PrewarmedSandbox { kind, body, output, attached, runtime, place, frozen })
             }
             Err(hitch) => {
                 body.remove().await;
@@ -78,21 +82,21 @@ impl Launcher {
         }
     }
 
-    /// Makes the stem cell a sandbox of the revision and waits until its code is loaded. Run in a
+    /// Makes the prewarmed sandbox a sandbox of the revision and waits until its code is loaded. Run in a
     /// task that nobody drops half-way.
     ///
     /// # Errors
     /// [`Unfit`].
     pub(crate) async fn specialise(
         &self,
-        stem: Stem,
+        prewarmed: PrewarmedSandbox,
         revision: &Arc<Revision>,
     ) -> Result<Launched, Unfit> {
         let begun = Instant::now();
         let code_dir = match self.code_dir(revision).await {
             Ok(code_dir) => code_dir,
             Err(verdict) => {
-                stem.discard().await;
+                prewarmed.discard().await;
                 let took = begun.elapsed();
                 return Err(Unfit::Failed(StartFailure { verdict, log: None, took }));
             }
@@ -101,16 +105,16 @@ impl Launcher {
             revision: Arc::clone(revision),
             begun,
             code: begun.elapsed(),
-            from_stem: true,
+            from_prewarmed: true,
         };
-        let thawed = !stem.frozen || stem.body.sandbox.thaw();
-        let shown = stem.body.sandbox.give_code(&code_dir).await;
-        if !thawed || shown.is_err() || !stem.is_alive() {
+        let thawed = !prewarmed.frozen || prewarmed.body.sandbox.thaw();
+        let shown = prewarmed.body.sandbox.give_code(&code_dir).await;
+        if !thawed || shown.is_err() || !prewarmed.is_alive() {
             let error = shown.err().map(|error| error.to_string());
-            tracing::warn!(instance = %stem.body.id, thawed, error, "A stem cell was lost");
-            return Err(Unfit::Lost(stem.dismantle().await));
+            tracing::warn!(instance = %prewarmed.body.id, thawed, error, "A prewarmed sandbox was lost");
+            return Err(Unfit::Lost(prewarmed.dismantle().await));
         }
-        let Stem { body, output, mut attached, runtime, place, .. } = stem;
+        let PrewarmedSandbox { body, output, mut attached, runtime, place, .. } = prewarmed;
         let log = Arc::new(Log::new(output, Arc::clone(revision), self.outlet.clone()));
         let start = start_of(revision, &self.options);
         let talk = async {
@@ -124,7 +128,7 @@ impl Launcher {
     }
 }
 
-impl Stem {
+impl PrewarmedSandbox {
     pub(crate) fn kind(&self) -> Kind {
         self.kind
     }

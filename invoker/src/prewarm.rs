@@ -1,6 +1,6 @@
-//! The stem cells of a node: how many of which kind, who takes one, and who makes new ones.
+//! The prewarmed sandboxes of a node: how many of which kind, who takes one, and who makes new ones.
 //!
-//! Nothing here is touched by a warm call. A cold one takes a stem cell if there is one of its
+//! Nothing here is touched by a warm call. A cold one takes a prewarmed sandbox if there is one of its
 //! kind; the keeper makes another when no start is under way, so that it costs none its processor.
 
 mod keeper;
@@ -11,38 +11,38 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hanshu_core::{Family, FunctionConfig};
+use hanshu_core::{FunctionConfig, RuntimeFamily};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::backend::Network;
 use crate::config::Options;
-use crate::launch::Stem;
+use crate::launch::PrewarmedSandbox;
 pub(crate) use keeper::run;
 use plan::{Bounds, Demand, Shelf};
 
-/// The part of the node's memory that stem cells may have: one in so many.
+/// The part of the node's memory that prewarmed sandboxes may have: one in so many.
 const MEMORY_PART: u64 = 8;
-/// For so long after a start had to wait for room, stem cells may have idle sandboxes stopped, as
+/// For so long after a start had to wait for room, prewarmed sandboxes may have idle sandboxes stopped, as
 /// the next start would.
 const PRESSURE: Duration = Duration::from_secs(60);
 
 /// So many cold starts must have gone by a sandbox, idle all the while, before it is stopped for a
-/// stem cell: the next event is then likelier another's than its own.
+/// prewarmed sandbox: the next event is then likelier another's than its own.
 const PASSED_BY: usize = 3;
 
-/// What cannot be changed once a sandbox is started: a stem cell serves functions of its kind.
+/// What cannot be changed once a sandbox is started: a prewarmed sandbox serves functions of its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Kind {
-    pub(crate) family: Family,
+    pub(crate) family: RuntimeFamily,
     pub(crate) network: Network,
     /// MiB: the limit, and for Node.js on the command line.
     pub(crate) memory_mb: u32,
 }
 
-/// The stem cells of a node.
+/// The prewarmed sandboxes of a node.
 #[derive(Debug)]
-pub(crate) struct Stems {
+pub(crate) struct PrewarmPool {
     bounds: Bounds,
     shelves: Mutex<Shelves>,
     /// Starts of functions' sandboxes under way.
@@ -53,7 +53,7 @@ pub(crate) struct Stems {
 
 /// A start of a function's sandbox.
 #[derive(Debug)]
-pub(crate) struct UnderWay(Arc<Stems>);
+pub(crate) struct UnderWay(Arc<PrewarmPool>);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
@@ -66,7 +66,7 @@ impl Drop for UnderWay {
 struct Shelves {
     by_kind: HashMap<Kind, Stock>,
     /// Found dead, to be removed.
-    dead: Vec<Stem>,
+    dead: Vec<PrewarmedSandbox>,
     /// When a start last had to wait for room.
     short: Option<Instant>,
     /// The last cold starts, of any kind.
@@ -78,20 +78,20 @@ struct Shelves {
 struct Stock {
     demand: Demand,
     /// The last was made last.
-    ready: Vec<Stem>,
+    ready: Vec<PrewarmedSandbox>,
     coming: usize,
 }
 
-/// Whom a function's variables keep from a stem cell: they are read when the interpreter, the C
+/// Whom a function's variables keep from a prewarmed sandbox: they are read when the interpreter, the C
 /// library or the dynamic linker starts, which it has.
 const READ_AT_START: [&str; 10] =
     ["LD_", "LC_", "LANG", "TZ", "PYTHON", "NODE_", "MALLOC_", "GLIBC_", "UV_", "OPENSSL_"];
 
 impl Kind {
     /// Runtimes of ours that take their function late.
-    pub(crate) const FAMILIES: [Family; 2] = [Family::Python, Family::Nodejs];
+    pub(crate) const FAMILIES: [RuntimeFamily; 2] = [RuntimeFamily::Python, RuntimeFamily::Nodejs];
 
-    /// Whether there can be stem cells for this function: a runtime of ours that takes its
+    /// Whether there can be prewarmed sandboxes for this function: a runtime of ours that takes its
     /// function late, and no variable that it would have to know earlier.
     pub(crate) fn suits(config: &FunctionConfig) -> bool {
         let late = Self::FAMILIES.contains(&config.runtime.family());
@@ -99,23 +99,26 @@ impl Kind {
         late && !config.env.keys().any(early)
     }
 
-    /// MiB that a stem cell is counted with: what one was seen to use, and some more.
-    pub(crate) fn stem_mb(self) -> u64 {
+    /// MiB that a prewarmed sandbox is counted with: what one was seen to use, and some more.
+    pub(crate) fn prewarmed_mb(self) -> u64 {
         let used = match self.family {
-            Family::Nodejs => 48,
-            Family::Python | Family::Go | Family::Shell | Family::Custom => 16,
+            RuntimeFamily::Nodejs => 48,
+            RuntimeFamily::Python
+            | RuntimeFamily::Go
+            | RuntimeFamily::Shell
+            | RuntimeFamily::Custom => 16,
         };
         used.min(u64::from(self.memory_mb))
     }
 }
 
-impl Stems {
+impl PrewarmPool {
     /// None yet, and none ever where the backend has `refused`.
     pub(crate) fn new(options: &Options, refused: bool) -> Self {
         let count = |set| usize::try_from(set).unwrap_or(usize::MAX);
         let bounds = Bounds {
-            min: if refused { 0 } else { count(options.stem_cells_min) },
-            max: count(options.stem_cells_max),
+            min: if refused { 0 } else { count(options.prewarmed_min) },
+            max: count(options.prewarmed_max),
             memory_mb: options.memory_mb() / MEMORY_PART,
         };
         Self {
@@ -131,8 +134,8 @@ impl Stems {
         0 < self.bounds.min && 0 < self.bounds.max
     }
 
-    /// A stem cell for a cold start of this kind, which is counted whether or not there is one.
-    pub(crate) fn take(&self, kind: Kind) -> Option<Stem> {
+    /// A prewarmed sandbox for a cold start of this kind, which is counted whether or not there is one.
+    pub(crate) fn take(&self, kind: Kind) -> Option<PrewarmedSandbox> {
         if !self.are_on() {
             return None;
         }
@@ -148,18 +151,18 @@ impl Stems {
     }
 
     /// The same for a start that waits for room, and was counted.
-    pub(crate) fn take_late(&self, kind: Kind) -> Option<Stem> {
+    pub(crate) fn take_late(&self, kind: Kind) -> Option<PrewarmedSandbox> {
         self.lock().take(kind)
     }
 
-    /// Takes back a stem cell whose start is not wanted any more; gives it back, to be discarded,
+    /// Takes back a prewarmed sandbox whose start is not wanted any more; gives it back, to be discarded,
     /// when there are none any more.
-    pub(crate) fn put_back(&self, stem: Stem) -> Option<Stem> {
+    pub(crate) fn put_back(&self, prewarmed: PrewarmedSandbox) -> Option<PrewarmedSandbox> {
         let mut shelves = self.lock();
         if shelves.closed {
-            return Some(stem);
+            return Some(prewarmed);
         }
-        shelves.by_kind.entry(stem.kind()).or_default().ready.push(stem);
+        shelves.by_kind.entry(prewarmed.kind()).or_default().ready.push(prewarmed);
         None
     }
 
@@ -190,23 +193,23 @@ impl Stems {
         0 < self.starts.load(Ordering::Acquire)
     }
 
-    /// A start waits for room: gives up stem cells if that makes room for `missing_mb` MiB, or
+    /// A start waits for room: gives up prewarmed sandboxes if that makes room for `missing_mb` MiB, or
     /// all of them. `None`: they would not.
-    pub(crate) fn give_way(&self, missing_mb: u64) -> Option<Vec<Stem>> {
+    pub(crate) fn give_way(&self, missing_mb: u64) -> Option<Vec<PrewarmedSandbox>> {
         let mut shelves = self.lock();
         shelves.short = Some(Instant::now());
         let ready = shelves.by_kind.values().flat_map(|stock| &stock.ready);
-        let all: u64 = ready.map(|stem| stem.kind().stem_mb()).sum();
+        let all: u64 = ready.map(|prewarmed| prewarmed.kind().prewarmed_mb()).sum();
         if all == 0 || all < missing_mb {
             return None;
         }
         let (mut given, mut mb) = (Vec::new(), 0_u64);
         for stock in shelves.by_kind.values_mut() {
             while mb < missing_mb.max(1)
-                && let Some(stem) = stock.ready.pop()
+                && let Some(prewarmed) = stock.ready.pop()
             {
-                mb += stem.kind().stem_mb();
-                given.push(stem);
+                mb += prewarmed.kind().prewarmed_mb();
+                given.push(prewarmed);
             }
         }
         Some(given)
@@ -215,17 +218,17 @@ impl Stems {
     /// Whether those that are being made will be enough, once they are ready and taken or given up.
     pub(crate) fn will_give(&self, missing_mb: u64) -> bool {
         let shelves = self.lock();
-        let coming = |(kind, stock): (&Kind, &Stock)| kind.stem_mb() * stock.coming as u64;
+        let coming = |(kind, stock): (&Kind, &Stock)| kind.prewarmed_mb() * stock.coming as u64;
         missing_mb <= shelves.by_kind.iter().map(coming).sum()
     }
 
     /// All that are ready, for a start that finds no other room.
-    pub(crate) fn give_up(&self) -> Vec<Stem> {
+    pub(crate) fn give_up(&self) -> Vec<PrewarmedSandbox> {
         self.lock().by_kind.values_mut().flat_map(|stock| stock.ready.drain(..)).collect()
     }
 
     /// How many of a runtime are ready.
-    pub(crate) fn ready(&self, family: Family) -> usize {
+    pub(crate) fn ready(&self, family: RuntimeFamily) -> usize {
         let shelves = self.lock();
         let of_family = shelves.by_kind.iter().filter(|(kind, _)| kind.family == family);
         of_family.map(|(_, stock)| stock.ready.len()).sum()
@@ -255,7 +258,7 @@ impl Stems {
     }
 
     /// What `begin` began has ended. Gives back what comes too late.
-    fn end(&self, kind: Kind, made: Option<Stem>) -> Option<Stem> {
+    fn end(&self, kind: Kind, made: Option<PrewarmedSandbox>) -> Option<PrewarmedSandbox> {
         let mut shelves = self.lock();
         let closed = shelves.closed;
         let stock = shelves.by_kind.entry(kind).or_default();
@@ -268,13 +271,13 @@ impl Stems {
     }
 
     /// Those that have died, and those that are more than enough.
-    fn useless(&self) -> Vec<Stem> {
+    fn useless(&self) -> Vec<PrewarmedSandbox> {
         let now = Instant::now();
         let mut shelves = self.lock();
         let Shelves { by_kind, dead, .. } = &mut *shelves;
         let mut useless = std::mem::take(dead);
         for stock in by_kind.values_mut() {
-            useless.extend(stock.ready.extract_if(.., |stem| !stem.is_alive()));
+            useless.extend(stock.ready.extract_if(.., |prewarmed| !prewarmed.is_alive()));
             // The demand goes up and down: one too many is none too many.
             let enough = match stock.demand.wanted(now, &self.bounds) {
                 0 => 0,
@@ -288,19 +291,19 @@ impl Stems {
     }
 
     /// Where starts have had to wait for room lately: since when a sandbox must be idle to be
-    /// stopped for a stem cell.
+    /// stopped for a prewarmed sandbox.
     fn may_replace(&self) -> Option<Instant> {
         let shelves = self.lock();
         let short = shelves.short.is_some_and(|at| at.elapsed() < PRESSURE);
         shelves.starts.get(PASSED_BY - 1).filter(|_| short).copied()
     }
 
-    /// MiB that a stem cell of the kind that was used last lacks to a function's sandbox.
+    /// MiB that a prewarmed sandbox of the kind that was used last lacks to a function's sandbox.
     fn growth_mb(&self) -> u64 {
         let shelves = self.lock();
         let used = shelves.by_kind.iter().filter(|(_, stock)| stock.demand.last.is_some());
         let last = used.max_by_key(|(_, stock)| stock.demand.last);
-        last.map_or(0, |(kind, _)| u64::from(kind.memory_mb).saturating_sub(kind.stem_mb()))
+        last.map_or(0, |(kind, _)| u64::from(kind.memory_mb).saturating_sub(kind.prewarmed_mb()))
     }
 
     /// Still so.
@@ -309,7 +312,7 @@ impl Stems {
     }
 
     /// From here on there are none.
-    fn close(&self) -> Vec<Stem> {
+    fn close(&self) -> Vec<PrewarmedSandbox> {
         let mut shelves = self.lock();
         shelves.closed = true;
         let Shelves { by_kind, dead, .. } = &mut *shelves;
@@ -325,11 +328,11 @@ impl Stems {
 }
 
 impl Shelves {
-    fn take(&mut self, kind: Kind) -> Option<Stem> {
+    fn take(&mut self, kind: Kind) -> Option<PrewarmedSandbox> {
         let stock = self.by_kind.get_mut(&kind)?;
         loop {
             match stock.ready.pop() {
-                Some(stem) if !stem.is_alive() => self.dead.push(stem),
+                Some(prewarmed) if !prewarmed.is_alive() => self.dead.push(prewarmed),
                 other => return other,
             }
         }
@@ -338,7 +341,7 @@ impl Shelves {
 
 impl Stock {
     fn shelf(&self, kind: Kind) -> Shelf<Kind> {
-        let stems = self.ready.len() + self.coming;
-        Shelf { kind, demand: self.demand, stems, memory_mb: kind.stem_mb() }
+        let prewarm = self.ready.len() + self.coming;
+        Shelf { kind, demand: self.demand, prewarm, memory_mb: kind.prewarmed_mb() }
     }
 }

@@ -27,7 +27,7 @@ pub(super) async fn check_version(link: &Link) -> Result<(), QueueError> {
 }
 
 /// Why accepted events would not be safe there: a sentence for each reason.
-pub(super) async fn doubts(link: &Link) -> Vec<String> {
+pub(super) async fn durability_warnings(link: &Link) -> Vec<String> {
     let mut command = redis::cmd("CONFIG");
     command.arg("GET").arg("appendonly").arg("maxmemory").arg("maxmemory-policy");
     match link.ask::<BTreeMap<String, String>>(&command).await {
@@ -45,9 +45,9 @@ pub(super) async fn doubts(link: &Link) -> Vec<String> {
 
 fn judge(settings: &BTreeMap<String, String>) -> Vec<String> {
     let value = |name: &str| settings.get(name).map_or("", String::as_str);
-    let mut doubts = Vec::new();
+    let mut durability_warnings = Vec::new();
     if value("appendonly") != "yes" {
-        doubts.push(
+        durability_warnings.push(
             "Redis keeps no append-only file, so that accepted events are lost when it ends: \
              set `appendonly yes`."
                 .to_owned(),
@@ -55,12 +55,12 @@ fn judge(settings: &BTreeMap<String, String>) -> Vec<String> {
     }
     let (policy, limit) = (value("maxmemory-policy"), value("maxmemory"));
     if policy != "noeviction" && limit != "0" {
-        doubts.push(format!(
+        durability_warnings.push(format!(
             "Redis drops keys when it reaches its `maxmemory` of {limit} bytes (policy \
              `{policy}`), accepted events too: set `maxmemory-policy noeviction`."
         ));
     }
-    doubts
+    durability_warnings
 }
 
 #[cfg(test)]
