@@ -1,4 +1,4 @@
-//! Where functions report what they do: a listener in a network of its own, since functions
+//! Receives the reports of functions, on a listener in a network namespace of its own: functions
 //! cannot reach the host that their server runs on.
 
 use std::net::TcpListener as StdListener;
@@ -13,40 +13,40 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
-use crate::ledger::{Ledger, Way};
+use crate::run_ledger::{CallKind, RunLedger};
 
-/// Where functions find it.
+/// Address and port that functions connect to.
 pub(crate) const HOST: &str = "10.99.0.2";
 pub(crate) const PORT: u16 = 7_000;
-/// The other end of the wire, on the servers' side.
+/// The servers' end of the veth pair, and the collector's.
 const NEAR: &str = "10.99.0.1/30";
 const FAR: &str = "10.99.0.2/30";
-/// Each step of laying the wire.
+/// Longest time for each step of making the veth pair.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Lays the wire and listens at its other end.
+/// Makes a veth pair and listens at its far end.
 ///
 /// # Errors
-/// The kernel has no `veth`, or `ip` is missing.
+/// The kernel has no `veth`, or `ip` is not installed.
 pub(crate) fn listen() -> anyhow::Result<StdListener> {
-    let (tell, told) = mpsc::channel();
-    let (laid, go_on) = mpsc::channel::<()>();
+    let (thread_sender, thread_receiver) = mpsc::channel();
+    let (pair_sender, pair_receiver) = mpsc::channel::<()>();
     let far = std::thread::spawn(move || -> anyhow::Result<StdListener> {
         unshare(CloneFlags::CLONE_NEWNET).context("a network for the collector")?;
-        tell.send(gettid()).context("the soak waits no more")?;
-        go_on.recv_timeout(STEP_TIMEOUT).context("the wire was not laid")?;
-        // Commands of this thread run in its network.
+        thread_sender.send(gettid()).context("the soak has given up waiting")?;
+        pair_receiver.recv_timeout(STEP_TIMEOUT).context("there is no veth pair")?;
+        // Commands that this thread starts run in its network namespace.
         ip(&["addr", "add", FAR, "dev", "soak-far"])?;
         ip(&["link", "set", "soak-far", "up"])?;
         Ok(StdListener::bind((HOST, PORT))?)
     });
-    let thread = told.recv_timeout(STEP_TIMEOUT);
+    let thread = thread_receiver.recv_timeout(STEP_TIMEOUT);
     if let Ok(thread) = thread {
         ip(&["link", "add", "soak-near", "type", "veth", "peer", "name", "soak-far"])?;
         ip(&["addr", "add", NEAR, "dev", "soak-near"])?;
         ip(&["link", "set", "soak-near", "up"])?;
         ip(&["link", "set", "soak-far", "netns", &thread.to_string()])?;
-        let _ = laid.send(());
+        let _ = pair_sender.send(());
     }
     let listener = far.join().map_err(|_| anyhow!("the collector's thread panicked"))??;
     listener.set_nonblocking(true)?;
@@ -61,10 +61,10 @@ fn ip(args: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes down every report, and only then says so.
+/// Accepts connections and writes reports to the ledgers.
 pub(crate) async fn collect(
     listener: StdListener,
-    ledgers: Arc<Vec<Arc<Ledger>>>,
+    ledgers: Arc<Vec<Arc<RunLedger>>>,
     tasks: TaskTracker,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::from_std(listener)?;
@@ -72,28 +72,30 @@ pub(crate) async fn collect(
         let (stream, _) = listener.accept().await?;
         let ledgers = ledgers.clone();
         tasks.spawn(async move {
-            // The end of a sandbox ends its connection, however.
-            let _ = hear(stream, &ledgers).await;
+            // A sandbox that is stopped breaks its connection; that is expected.
+            let _ = read_reports(stream, &ledgers).await;
         });
     }
 }
 
-async fn hear(mut stream: TcpStream, ledgers: &[Arc<Ledger>]) -> std::io::Result<()> {
+async fn read_reports(mut stream: TcpStream, ledgers: &[Arc<RunLedger>]) -> std::io::Result<()> {
     let (reader, mut writer) = stream.split();
     let mut lines = BufReader::new(reader).lines();
     while let Some(line) = lines.next_line().await? {
         let words: Vec<&str> = line.split(' ').collect();
         let known = match words.as_slice() {
-            ["begin", world, run, way, what, request_id] => {
-                let ledger = world.parse().ok().and_then(|world: usize| ledgers.get(world));
-                match (ledger, Way::of(way)) {
-                    (Some(ledger), Some(way)) => ledger.begins(run, way, what, request_id),
+            ["begin", server, run, kind, event_key, request_id] => {
+                let ledger = server.parse().ok().and_then(|server: usize| ledgers.get(server));
+                match (ledger, CallKind::parse(kind)) {
+                    (Some(ledger), Some(kind)) => {
+                        ledger.run_began(run, kind, event_key, request_id)
+                    }
                     _ => false,
                 }
             }
-            ["end", world, run] => {
-                let ledger = world.parse().ok().and_then(|world: usize| ledgers.get(world));
-                ledger.is_some_and(|ledger| ledger.ends(run))
+            ["end", server, run] => {
+                let ledger = server.parse().ok().and_then(|server: usize| ledgers.get(server));
+                ledger.is_some_and(|ledger| ledger.run_ended(run))
             }
             _ => false,
         };

@@ -1,23 +1,23 @@
-//! `hanshu-soak`: mixed load on two servers, one with everything inside and one on PostgreSQL and
-//! Redis, while from a seed everything around them breaks. Then it checks that nothing accepted
-//! was lost, nothing ran that must not, and nothing is left over.
+//! `hanshu-soak`: mixed load on two servers, one on SQLite and one on PostgreSQL and Redis, while
+//! faults chosen from a seed are injected. Then it checks that no accepted event was lost, nothing
+//! ran that must not, and nothing is left behind.
 
-mod cage;
-mod checks;
-mod chronicle;
+mod cgroups;
+mod cleanup_checks;
 mod collector;
-mod field;
-mod functions;
-mod groups;
-mod http;
-mod ledger;
+mod event_log;
+mod fault_plan;
+mod http_client;
 mod load;
-mod plan;
+mod namespaces;
 mod report;
-mod samples;
+mod resource_usage;
+mod run_checks;
+mod run_ledger;
 mod services;
-mod settle;
 mod soak;
+mod test_function;
+mod testbed;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -27,54 +27,54 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
-/// Load and bad luck from a seed against hanshu, and what must hold afterwards.
+/// Load and faults from a seed against hanshu, and checks of what must hold.
 #[derive(Debug, Parser)]
 #[command(name = "hanshu-soak")]
-struct Args {
+struct SoakArgs {
     #[command(subcommand)]
-    part: Part,
+    command: SoakCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Part {
-    /// The whole soak, as root.
-    Run(Options),
-    /// The cage's first process. Not for people.
+enum SoakCommand {
+    /// Run a soak, as root.
+    Run(SoakOptions),
+    /// The init process of the namespaces; internal.
     #[command(hide = true)]
-    First(Options),
-    /// The soak within the cage. Not for people.
+    Init(SoakOptions),
+    /// The soak inside the namespaces; internal.
     #[command(hide = true)]
-    Caged(Options),
+    Isolated(SoakOptions),
 }
 
-/// What is soaked, and how.
+/// Options of a soak.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Options {
-    /// The program under test.
+pub(crate) struct SoakOptions {
+    /// The program to test.
     #[arg(long, default_value = "target/release/hanshu")]
     hanshu: PathBuf,
     /// How long the load lasts: 60s, 10m, 1h.
     #[arg(long, default_value = "10m", value_parser = length)]
     length: Duration,
-    /// Which faults, and when; a new one each time if absent.
+    /// Seed of the fault plan; random if absent.
     #[arg(long)]
     seed: Option<u64>,
-    /// Keep logs and data after a run that failed.
+    /// Keep logs and data if the soak fails.
     #[arg(long)]
     keep: bool,
-    /// Where everything is put. Not for people.
+    /// Working folder; internal.
     #[arg(long, hide = true)]
     work: Option<PathBuf>,
 }
 
-/// Shortest load: every kind of fault has its time.
+/// Shortest load in which every kind of fault occurs.
 const LENGTH_MIN: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
-    let done = match Args::parse().part {
-        Part::Run(options) => run(options),
-        Part::First(options) => first(&options),
-        Part::Caged(options) => in_runtime(soak::soak(options)),
+    let done = match SoakArgs::parse().command {
+        SoakCommand::Run(options) => run(options),
+        SoakCommand::Init(options) => init(&options),
+        SoakCommand::Isolated(options) => in_runtime(soak::soak(options)),
     };
     match done {
         Ok(code) => ExitCode::from(code),
@@ -85,16 +85,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Gets from the user's Docker engine what the cage has no network for, then goes in.
-fn run(mut options: Options) -> anyhow::Result<u8> {
-    cage::check_root()?;
+/// Copies the images that the namespaces have no network for, then enters them.
+fn run(mut options: SoakOptions) -> anyhow::Result<u8> {
+    namespaces::check_root()?;
     options.hanshu = options
         .hanshu
         .canonicalize()
         .with_context(|| format!("{}: build it first: make release", options.hanshu.display()))?;
     options.seed = options.seed.or_else(|| Some(rand::random_range(0..1_000_000)));
     let work = tempfile::Builder::new().prefix("hanshu-soak-").tempdir()?.keep();
-    // A copy: whoever builds meanwhile does not change what is soaked.
+    // A copy: a build meanwhile must not change what is tested.
     let program = work.join("hanshu");
     std::fs::copy(&options.hanshu, &program).context("a copy of the program")?;
     options.hanshu = program;
@@ -104,12 +104,12 @@ fn run(mut options: Options) -> anyhow::Result<u8> {
         return Err(error);
     }
     options.work = Some(work);
-    cage::enter(&arguments("first", &options)).map(|()| 2)
+    namespaces::enter(&arguments("init", &options)).map(|()| 2)
 }
 
-fn first(options: &Options) -> anyhow::Result<u8> {
-    let work = options.work.as_ref().context("the cage was entered without a folder")?;
-    cage::first_process(&arguments("caged", options), work, options.keep)
+fn init(options: &SoakOptions) -> anyhow::Result<u8> {
+    let work = options.work.as_ref().context("--work is missing")?;
+    namespaces::init_process(&arguments("isolated", options), work, options.keep)
 }
 
 async fn images(program: &Path, work: &Path) -> anyhow::Result<u8> {
@@ -121,15 +121,15 @@ async fn images(program: &Path, work: &Path) -> anyhow::Result<u8> {
 }
 
 fn in_runtime(work: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
-    // Some threads look at folders: the collector answers all the same.
+    // Some threads block on files; the collector must answer all the same.
     let threads =
         tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build();
     threads?.block_on(work)
 }
 
-/// The arguments that give `part` the same options.
-fn arguments(part: &str, options: &Options) -> Vec<String> {
-    let mut args = vec![part.to_owned()];
+/// The arguments that pass these options on to another subcommand.
+fn arguments(command: &str, options: &SoakOptions) -> Vec<String> {
+    let mut args = vec![command.to_owned()];
     args.push(format!("--hanshu={}", options.hanshu.display()));
     args.push(format!("--length={}s", options.length.as_secs()));
     args.extend(options.seed.map(|seed| format!("--seed={seed}")));
@@ -138,18 +138,18 @@ fn arguments(part: &str, options: &Options) -> Vec<String> {
     args
 }
 
-/// `90s`, `10m`, `1h`.
+/// Parses `90s`, `10m`, `1h`.
 fn length(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}`: expected a length such as 60s, 10m or 1h");
-    let unit = text.chars().last().ok_or_else(wrong)?;
+    let invalid = || format!("`{text}`: expected a length such as 60s, 10m or 1h");
+    let unit = text.chars().last().ok_or_else(invalid)?;
     let number = text.strip_suffix(unit).and_then(|number| number.parse::<u64>().ok());
     let seconds = match unit {
         's' => 1,
         'm' => 60,
         'h' => 3_600,
-        _ => return Err(wrong()),
+        _ => return Err(invalid()),
     };
-    let length = Duration::from_secs(number.ok_or_else(wrong)?.saturating_mul(seconds));
+    let length = Duration::from_secs(number.ok_or_else(invalid)?.saturating_mul(seconds));
     if length < LENGTH_MIN || Duration::from_secs(7 * 24 * 3_600) < length {
         return Err(format!("`{text}`: expected {} s to a week", LENGTH_MIN.as_secs()));
     }
@@ -164,8 +164,8 @@ mod tests {
     fn lengths_have_a_unit_and_a_bound() {
         assert_eq!(length("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(length("1h"), Ok(Duration::from_secs(3_600)));
-        for wrong in ["", "1", "s", "-1s", "5s", "1000h", "1é"] {
-            assert!(length(wrong).is_err(), "{wrong}");
+        for invalid in ["", "1", "s", "-1s", "5s", "1000h", "1é"] {
+            assert!(length(invalid).is_err(), "{invalid}");
         }
     }
 }

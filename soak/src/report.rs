@@ -1,64 +1,70 @@
-//! What a soak prints.
+//! Prints the result of a soak.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::Duration;
 
-use crate::checks::Counts;
-use crate::chronicle::Chronicle;
-use crate::ledger::Way;
-use crate::plan::{name, plan};
-use crate::samples::{Sample, table};
+use crate::event_log::EventLog;
+use crate::fault_plan::{plan, server_name};
+use crate::resource_usage::{UsageSample, table};
+use crate::run_checks::ServerCounts;
+use crate::run_ledger::CallTally;
 
-/// What is needed to do it again.
+/// What is needed to repeat a soak.
 #[derive(Debug)]
-pub(crate) struct Outline {
+pub(crate) struct SoakParameters {
     pub(crate) seed: u64,
     pub(crate) length: Duration,
 }
 
-/// What was counted.
+/// The result of a soak, but for its violations.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
-    pub(crate) tallies: Vec<BTreeMap<(Way, String), u64>>,
-    pub(crate) counts: Vec<Counts>,
-    /// Of each server: when it was new, and at the end.
-    pub(crate) descriptors: Vec<(u64, u64)>,
-    pub(crate) samples: Vec<Sample>,
-    /// Containers that a killed engine forgot.
-    pub(crate) forgotten: usize,
-    /// How long the end of what was accepted took.
+pub(crate) struct SoakReport {
+    pub(crate) tallies: Vec<CallTally>,
+    pub(crate) counts: Vec<ServerCounts>,
+    pub(crate) descriptors: Vec<DescriptorCounts>,
+    pub(crate) samples: Vec<UsageSample>,
+    /// Containers that a killed engine has lost.
+    pub(crate) lost: usize,
+    /// How long after the load the last accepted event ended.
     pub(crate) drained: Duration,
 }
 
-/// Says how far it is, on standard error.
+/// A server's open descriptors after its start, and when it is idle at the end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DescriptorCounts {
+    pub(crate) new: u64,
+    pub(crate) end: u64,
+}
+
+/// Prints a line of progress on standard error.
 pub(crate) fn progress(text: &str) {
     let _ = writeln!(std::io::stderr(), "soak: {text}");
 }
 
-/// The tables, and, where something was wrong, the seed and the line of events.
-pub(crate) fn print(outline: &Outline, report: &Report, chronicle: &Chronicle) {
+/// Prints the tables and, where something was violated, the seed and the event log.
+pub(crate) fn print(parameters: &SoakParameters, report: &SoakReport, event_log: &EventLog) {
     let mut text = String::new();
-    let (wrong, shown) = chronicle.wrongs();
-    if wrong != 0 {
-        let _ = writeln!(text, "\nThe line of events:");
-        for line in chronicle.lines() {
+    let (violation_count, violations) = event_log.violations();
+    if violation_count != 0 {
+        let _ = writeln!(text, "\nEvent log:");
+        for line in event_log.lines() {
             let _ = writeln!(text, "  {line}");
         }
     }
-    let _ = writeln!(text, "\nFaults, seed {}, {:?}:", outline.seed, outline.length);
+    let _ = writeln!(text, "\nFaults, seed {}, {:?}:", parameters.seed, parameters.length);
     let mut faults: BTreeMap<String, usize> = BTreeMap::new();
-    for blow in plan(outline.seed, outline.length) {
-        *faults.entry(blow.fault.to_string()).or_default() += 1;
+    for fault in plan(parameters.seed, parameters.length) {
+        *faults.entry(fault.kind.to_string()).or_default() += 1;
     }
     for (fault, times) in faults {
         let _ = writeln!(text, "  {times:>5}  {fault}");
     }
-    for (world, tally) in report.tallies.iter().enumerate() {
-        let _ = writeln!(text, "\nCalls of {}, by what came of them:", name(world));
-        for ((way, how), times) in tally {
-            let _ = writeln!(text, "  {times:>7}  {} {how}", way.word());
+    for (server, tally) in report.tallies.iter().enumerate() {
+        let _ = writeln!(text, "\nCalls of {}, by result:", server_name(server));
+        for ((kind, result), times) in tally {
+            let _ = writeln!(text, "  {times:>7}  {} {result}", kind.as_str());
         }
     }
     let _ = writeln!(
@@ -66,39 +72,39 @@ pub(crate) fn print(outline: &Outline, report: &Report, chronicle: &Chronicle) {
         "\n{:<10} {:>8} {:>13} {:>8} {:>6} {:>21} {:>16}",
         "server",
         "accepted",
-        "of these twice",
+        "run again",
         "runs",
         "ticks",
-        "ticks while it was away",
+        "ticks while it was down",
         "descriptors"
     );
-    for (world, counts) in report.counts.iter().enumerate() {
-        let Counts { accepted, ran_again, runs, ticks, ticks_missed } = counts;
-        let (new, end) = report.descriptors.get(world).copied().unwrap_or_default();
+    for (server, counts) in report.counts.iter().enumerate() {
+        let ServerCounts { accepted, ran_again, runs, ticks, ticks_missed } = counts;
+        let descriptors = report.descriptors.get(server).copied().unwrap_or_default();
         let _ = writeln!(
             text,
             "{:<10} {accepted:>8} {ran_again:>13} {runs:>8} {ticks:>6} {ticks_missed:>21} {:>16}",
-            name(world),
-            format!("{new} -> {end}")
+            server_name(server),
+            format!("{} -> {}", descriptors.new, descriptors.end)
         );
     }
-    let _ = writeln!(text, "\nWhat was accepted had ended {:?} after the load.", report.drained);
-    if report.forgotten != 0 {
-        let count = report.forgotten;
-        let _ = writeln!(text, "{count} containers were forgotten by a killed dockerd.");
+    let _ = writeln!(text, "\nAll accepted events had ended {:?} after the load.", report.drained);
+    if report.lost != 0 {
+        let count = report.lost;
+        let _ = writeln!(text, "{count} containers were lost by a killed dockerd.");
     }
     let _ = writeln!(text, "\n{}", table(&report.samples));
-    if wrong == 0 {
-        let _ = writeln!(text, "All is well: seed {}, {:?}.", outline.seed, outline.length);
+    if violation_count == 0 {
+        let _ = writeln!(text, "No violations: seed {}, {:?}.", parameters.seed, parameters.length);
     } else {
-        for each in shown {
+        for each in violations {
             let _ = writeln!(text, "  {each}");
         }
-        let seconds = outline.length.as_secs();
+        let seconds = parameters.length.as_secs();
         let _ = writeln!(
             text,
-            "{wrong} things are wrong. Again: make soak SOAK={seconds}s SEED={}",
-            outline.seed
+            "{violation_count} violations. To repeat: make soak SOAK={seconds}s SEED={}",
+            parameters.seed
         );
     }
     let _ = std::io::stdout().write_all(text.as_bytes());

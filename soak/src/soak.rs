@@ -1,4 +1,4 @@
-//! A soak from beginning to end, within the cage.
+//! A soak from beginning to end, inside its namespaces.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -11,142 +11,146 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::checks::{Counts, Moment, check};
-use crate::chronicle::Chronicle;
-use crate::field::{Field, LAST_BLOW};
-use crate::ledger::Ledger;
-use crate::load::{World, start};
-use crate::plan::{WORLDS, name, plan};
-use crate::report::{Outline, Report, print, progress};
-use crate::samples::{Sample, grown, of_process, watch};
-use crate::settle::{self, GHOST_WATCH};
-use crate::{Options, collector};
+use crate::cleanup_checks::{self, LATE_RUN_WATCH};
+use crate::event_log::EventLog;
+use crate::fault_plan::{SERVER_COUNT, plan, server_name};
+use crate::load::{ServerUnderTest, start};
+use crate::report::{DescriptorCounts, SoakParameters, SoakReport, print, progress};
+use crate::resource_usage::{UsageSample, check_growth, process_usage, watch};
+use crate::run_checks::{ClockReading, ServerCounts, TickWindow, check};
+use crate::run_ledger::RunLedger;
+use crate::testbed::{LAST_FAULT_TIMEOUT, Testbed};
+use crate::{SoakOptions, collector};
 
-/// Timers know their triggers so soon after a deploy.
+/// How long timers take to learn of a trigger after a deploy.
 const TIMERS_KNOWN: Duration = Duration::from_secs(3);
-/// A tick that could not be queued is tried again within 5 s: the last ones get so long.
+/// A tick that could not be queued is tried again within 5 s: the last ones get this long.
 const LAST_TICKS: Duration = Duration::from_secs(8);
-/// The longest wait for the calls that clients are at.
+/// Longest wait for calls in flight after the load.
 const LAST_CALL: Duration = Duration::from_secs(120);
-/// From this length on it is checked whether anything grows.
+/// From this length on growth is checked.
 const LONG: Duration = Duration::from_secs(300);
 
-/// What the load showed.
-struct Loaded {
-    samples: Vec<Sample>,
-    ticking: (Moment, Moment),
+/// What was sampled during the load.
+struct LoadResult {
+    samples: Vec<UsageSample>,
+    tick_window: TickWindow,
 }
 
-/// The whole soak; 0 if all is well, 1 if not.
+/// Runs a soak and prints its report; 0 if nothing was violated, else 1.
 ///
 /// # Errors
-/// It could not be prepared, or what it stands on broke for good.
-pub(crate) async fn soak(options: Options) -> anyhow::Result<u8> {
-    let work = options.work.clone().context("the cage was entered without a folder")?;
-    let seed = options.seed.context("the cage was entered without a seed")?;
-    let chronicle = Arc::new(Chronicle::new());
+/// The soak could not be prepared, or a service could not be restarted.
+pub(crate) async fn soak(options: SoakOptions) -> anyhow::Result<u8> {
+    let work = options.work.clone().context("--work is missing")?;
+    let seed = options.seed.context("--seed is missing")?;
+    let event_log = Arc::new(EventLog::new());
     progress(&format!("seed {seed}, {:?} of load on {}", options.length, options.hanshu.display()));
-    let soaked = in_order(&options, &work, seed, &chronicle).await;
-    let report = match soaked {
+    let report = match run_phases(&options, &work, seed, &event_log).await {
         Ok(report) => report,
         Err(error) => {
-            chronicle.wrong(format!("the soak could not go on: {error:#}"));
-            Report::default()
+            event_log.report_violation(format!("the soak could not go on: {error:#}"));
+            SoakReport::default()
         }
     };
-    let well = chronicle.wrongs().0 == 0;
-    print(&Outline { seed, length: options.length }, &report, &chronicle);
-    if !well && options.keep {
-        std::fs::write(work.join("line-of-events"), chronicle.lines().join("\n"))?;
+    let succeeded = event_log.violations().0 == 0;
+    print(&SoakParameters { seed, length: options.length }, &report, &event_log);
+    if !succeeded && options.keep {
+        std::fs::write(work.join("event-log"), event_log.lines().join("\n"))?;
         progress(&format!("kept in {}", work.display()));
     }
-    Ok(u8::from(!well))
+    Ok(u8::from(!succeeded))
 }
 
-async fn in_order(
-    options: &Options,
+async fn run_phases(
+    options: &SoakOptions,
     work: &Path,
     seed: u64,
-    chronicle: &Arc<Chronicle>,
-) -> anyhow::Result<Report> {
-    let ledgers: Vec<_> = (0..WORLDS).map(|_| Arc::new(Ledger::default())).collect();
+    event_log: &Arc<EventLog>,
+) -> anyhow::Result<SoakReport> {
+    let ledgers: Vec<_> = (0..SERVER_COUNT).map(|_| Arc::new(RunLedger::default())).collect();
     let listener = collector::listen()?;
     let tasks = TaskTracker::new();
     tasks.spawn(collector::collect(listener, Arc::new(ledgers.clone()), tasks.clone()));
-    let field = Arc::new(Field::prepare(work, &options.hanshu, chronicle.clone()).await?);
-    let mut worlds = Vec::new();
+    let testbed = Arc::new(Testbed::prepare(work, &options.hanshu, event_log.clone()).await?);
+    let mut targets = Vec::new();
     let mut new = Vec::new();
     let mut before = HashSet::new();
-    for (index, (site, ledger)) in field.sites.iter().zip(ledgers).enumerate() {
+    for (index, (site, ledger)) in testbed.sites.iter().zip(ledgers).enumerate() {
         let server = site.server.lock().await;
         let access = server.access()?;
-        new.push(of_process(server.pid().unwrap_or_default()).descriptors);
-        before.extend(settle::files(&site.data).into_iter().filter(|file| file.contains("docker")));
-        worlds.push(World { index, access, ledger, chronicle: chronicle.clone() });
+        new.push(process_usage(server.pid().unwrap_or_default()).descriptors);
+        before.extend(
+            cleanup_checks::files(&site.data).into_iter().filter(|file| file.contains("docker")),
+        );
+        targets.push(ServerUnderTest { index, access, ledger, event_log: event_log.clone() });
     }
     progress("both servers are up");
-    let loaded = load(&field, &worlds, options.length, seed).await?;
+    let loaded = load(&testbed, &targets, options.length, seed).await?;
     progress("the load is over; waiting for the end of what was accepted");
     sleep(LAST_TICKS).await;
     let begun = Instant::now();
-    for (world, site) in worlds.iter().zip(&field.sites) {
-        settle::settle(world, site).await;
+    for (target, site) in targets.iter().zip(&testbed.sites) {
+        cleanup_checks::wait_for_events(target, site).await;
     }
     let drained = begun.elapsed();
-    sleep(GHOST_WATCH).await;
-    let mut counts: Vec<Counts> = Vec::new();
+    sleep(LATE_RUN_WATCH).await;
+    let mut counts: Vec<ServerCounts> = Vec::new();
     let mut descriptors = Vec::new();
-    for ((world, site), new) in worlds.iter().zip(&field.sites).zip(new) {
-        settle::quiet(world).await;
-        descriptors.push((new, settle::descriptors(world, site, new).await));
-        counts.push(check(world, loaded.ticking));
+    for ((target, site), new) in targets.iter().zip(&testbed.sites).zip(new) {
+        cleanup_checks::wait_until_idle(target).await;
+        let end = cleanup_checks::check_descriptors(target, site, new).await;
+        descriptors.push(DescriptorCounts { new, end });
+        counts.push(check(target, loaded.tick_window));
     }
-    for world in &worlds {
-        settle::stop(world, &field, &before).await.with_context(|| name(world.index))?;
+    for target in &targets {
+        cleanup_checks::stop_server(target, &testbed, &before)
+            .await
+            .with_context(|| server_name(target.index))?;
     }
-    field.end_forgotten().await?;
-    for each in settle::leftovers(&field).await? {
-        chronicle.wrong(format!("left over: {each}"));
+    testbed.end_lost_containers().await?;
+    for each in cleanup_checks::leftovers(&testbed).await? {
+        event_log.report_violation(format!("left over: {each}"));
     }
     if LONG <= options.length {
-        grown(&loaded.samples, chronicle);
+        check_growth(&loaded.samples, event_log);
     }
-    let tallies = worlds.iter().map(|world| world.ledger.tally()).collect();
-    let forgotten = field.forgotten.load(Ordering::Relaxed);
-    let field = Arc::into_inner(field).context("somebody still uses the field")?;
-    if let Err(error) = field.tear_down().await {
-        chronicle.wrong(format!("the end: {error:#}"));
+    let tallies = targets.iter().map(|target| target.ledger.tally()).collect();
+    let lost = testbed.lost.load(Ordering::Relaxed);
+    let testbed = Arc::into_inner(testbed).context("the testbed is still in use")?;
+    if let Err(error) = testbed.tear_down().await {
+        event_log.report_violation(format!("stopping the services: {error:#}"));
     }
     let samples = loaded.samples;
-    Ok(Report { tallies, counts, descriptors, samples, drained, forgotten })
+    Ok(SoakReport { tallies, counts, descriptors, samples, drained, lost })
 }
 
-/// All clients and all blows, for so long.
+/// Runs all clients and injects all faults for this long.
 async fn load(
-    field: &Arc<Field>,
-    worlds: &[World],
+    testbed: &Arc<Testbed>,
+    targets: &[ServerUnderTest],
     length: Duration,
     seed: u64,
-) -> anyhow::Result<Loaded> {
+) -> anyhow::Result<LoadResult> {
     sleep(TIMERS_KNOWN).await;
-    let chronicle = worlds.first().context("no servers")?.chronicle.clone();
+    let event_log = targets.first().context("no servers")?.event_log.clone();
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let from = Moment::now();
-    chronicle.note("the load begins");
-    for world in worlds {
-        start(world, seed, &stop, &tasks);
+    let from = ClockReading::now();
+    event_log.record("the load begins");
+    for target in targets {
+        start(target, seed, &stop, &tasks);
     }
-    let watched = watch(field.clone(), chronicle.clone(), length, stop.clone());
+    let watched = watch(testbed.clone(), event_log.clone(), length, stop.clone());
     let watched = tasks.spawn(watched);
-    let blows = tasks.spawn(field.clone().befall(plan(seed, length)));
+    let faults = tasks.spawn(testbed.clone().inject(plan(seed, length)));
     sleep(length).await;
-    timeout(LAST_BLOW, blows).await.context("a fault does not end")??;
-    let until = Moment::now();
-    chronicle.note("the load ends");
+    timeout(LAST_FAULT_TIMEOUT, faults).await.context("a fault does not end")??;
+    let until = ClockReading::now();
+    event_log.record("the load ends");
     stop.cancel();
     tasks.close();
     if timeout(LAST_CALL, tasks.wait()).await.is_err() {
-        chronicle.wrong(format!("clients still wait for answers after {LAST_CALL:?}"));
+        event_log.report_violation(format!("clients still wait for answers after {LAST_CALL:?}"));
     }
-    Ok(Loaded { samples: watched.await?, ticking: (from, until) })
+    Ok(LoadResult { samples: watched.await?, tick_window: TickWindow { from, until } })
 }

@@ -1,8 +1,8 @@
-//! The load: calls of every kind, and what may come of each.
+//! The load: calls of every kind, and the check of each answer.
 
-mod calls;
-mod hostile;
-mod states;
+mod event_states;
+mod invalid_requests;
+mod valid_calls;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,43 +14,48 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::chronicle::Chronicle;
-use crate::functions::Ask;
-use crate::http::{Answer, Trouble, request};
-use crate::ledger::{Ledger, Way};
-use crate::services::Access;
+use crate::event_log::EventLog;
+use crate::http_client::{HttpAnswer, RequestFailure, request};
+use crate::run_ledger::{CallKind, RunLedger};
+use crate::services::ServerAccess;
+use crate::test_function::WorkRequest;
 
-pub(crate) use states::{Said, ask_state};
+pub(crate) use event_states::{EventState, poll_state};
 
-/// One server under load.
+/// One server with its ledger.
 #[derive(Clone, Debug)]
-pub(crate) struct World {
+pub(crate) struct ServerUnderTest {
     pub(crate) index: usize,
-    pub(crate) access: Access,
-    pub(crate) ledger: Arc<Ledger>,
-    pub(crate) chronicle: Arc<Chronicle>,
+    pub(crate) access: ServerAccess,
+    pub(crate) ledger: Arc<RunLedger>,
+    pub(crate) event_log: Arc<EventLog>,
 }
 
-/// A client with chances of its own.
+/// One client of a server, with a random generator of its own.
 #[derive(Debug)]
-struct Client {
-    world: World,
+struct LoadClient {
+    target: ServerUnderTest,
     rng: StdRng,
     stop: CancellationToken,
 }
 
-/// Clients of each kind for one server.
+/// Number of clients of each kind per server.
 const SYNC_CLIENTS: u64 = 3;
 const QUEUED_CLIENTS: u64 = 2;
 const WEB_CLIENTS: u64 = 2;
 
-/// Starts all clients of a server. They end when `stop` says so, after the call that they are at.
-pub(crate) fn start(world: &World, seed: u64, stop: &CancellationToken, tasks: &TaskTracker) {
+/// Starts all clients of a server. Each ends after its current call once `stop` is cancelled.
+pub(crate) fn start(
+    target: &ServerUnderTest,
+    seed: u64,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+) {
     let mut number = 0;
     let mut client = || {
         number += 1;
-        let own = seed ^ ((world.index as u64) << 56) ^ (number << 48);
-        Client { world: world.clone(), rng: StdRng::seed_from_u64(own), stop: stop.clone() }
+        let own = seed ^ ((target.index as u64) << 56) ^ (number << 48);
+        LoadClient { target: target.clone(), rng: StdRng::seed_from_u64(own), stop: stop.clone() }
     };
     for _ in 0..SYNC_CLIENTS {
         tasks.spawn(client().call_sync());
@@ -61,19 +66,19 @@ pub(crate) fn start(world: &World, seed: u64, stop: &CancellationToken, tasks: &
     for _ in 0..WEB_CLIENTS {
         tasks.spawn(client().call_web());
     }
-    tasks.spawn(client().be_hostile());
-    tasks.spawn(client().watch_states());
+    tasks.spawn(client().send_invalid_requests());
+    tasks.spawn(client().poll_states());
 }
 
-impl Client {
-    /// Waits between two calls; `false` when it is time to stop.
-    async fn think(&mut self) -> bool {
+impl LoadClient {
+    /// Pauses between two calls; `false` when it is time to stop.
+    async fn pause(&mut self) -> bool {
         let pause = Duration::from_millis(self.rng.random_range(5..120));
         self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some()
     }
 
-    /// Mostly small, sometimes large; `largest` bytes at most.
-    fn ask(&mut self, largest: usize) -> Ask {
+    /// Mostly small, sometimes large; at most `largest` bytes.
+    fn ask(&mut self, largest: usize) -> WorkRequest {
         let size = |rng: &mut StdRng| match rng.random_range(0..100) {
             0..75 => rng.random_range(0..200),
             75..93 => rng.random_range(0..largest.min(10_000)),
@@ -83,12 +88,12 @@ impl Client {
         let (pad, answer) = (size(&mut self.rng), size(&mut self.rng));
         let sleep_ms = if self.rng.random_bool(0.3) { self.rng.random_range(0..300) } else { 0 };
         let log = if self.rng.random_bool(0.1) { self.rng.random_range(1..20_000) } else { 0 };
-        Ask { pad, answer, sleep_ms, log }
+        WorkRequest { pad, answer, sleep_ms, log }
     }
 }
 
-impl World {
-    /// A request to the API that shows the key.
+impl ServerUnderTest {
+    /// The bytes of an authorised API request.
     fn api(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
         let authorization = self.access.authorization();
         let mut all = vec![("authorization", authorization.as_str())];
@@ -96,28 +101,29 @@ impl World {
         request("POST", path, &all, body)
     }
 
-    fn count(&self, way: Way, how: impl Into<String>) {
-        self.ledger.count(way, how);
+    fn count(&self, kind: CallKind, result: impl Into<String>) {
+        self.ledger.count_call(kind, result);
     }
 
-    fn wrong(&self, text: &str) {
-        self.chronicle.wrong(format!("{}: {text}", crate::plan::name(self.index)));
+    pub(crate) fn report_violation(&self, text: &str) {
+        self.event_log
+            .report_violation(format!("{}: {text}", crate::fault_plan::server_name(self.index)));
     }
 
-    /// Whether what befell the server since then explains trouble.
-    fn explained(&self, since: Instant) -> bool {
-        self.chronicle.explains(self.index, since)
+    /// Whether an outage since then explains a failed call.
+    fn is_explained(&self, since: Instant) -> bool {
+        self.event_log.explains_failure(self.index, since)
     }
 
-    /// What came of a call that should run once and be answered with `ask`'s answer.
-    fn judge(&self, call: &Sent, answered: Result<Answer, Trouble>) {
-        let Sent { way, number, ask, at } = call;
+    /// Checks the answer to a call that should run once and return what `ask` asks for.
+    fn check_answer(&self, call: &SentCall, answered: Result<HttpAnswer, RequestFailure>) {
+        let SentCall { kind, number, ask, at } = call;
         let answer = match answered {
             Ok(answer) => answer,
-            Err(trouble) => return self.no_answer(*way, *number, *at, &trouble),
+            Err(failure) => return self.check_missing_answer(*kind, *number, *at, &failure),
         };
-        let what = || format!("{} event {number}", way.word());
-        self.count(*way, answer.status.to_string());
+        let what = || format!("{} event {number}", kind.as_str());
+        self.count(*kind, answer.status.to_string());
         match (answer.status, answer.fault.as_str()) {
             (200, _) => {
                 let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
@@ -126,26 +132,29 @@ impl World {
                 if !same || pad != Some(ask.answer) {
                     let start = String::from_utf8_lossy(&answer.body);
                     let start: String = start.chars().take(200).collect();
-                    self.wrong(&format!("{} got another's answer: {start}", what()));
+                    self.report_violation(&format!("{} got another's answer: {start}", what()));
                 }
-                let begun = self.ledger.begun(*number);
+                let begun = self.ledger.run_count(*number);
                 if begun != 1 {
-                    self.wrong(&format!("{} was answered and ran {begun} times", what()));
+                    self.report_violation(&format!(
+                        "{} was answered and ran {begun} times",
+                        what()
+                    ));
                 }
             }
             (429, "platform") => {
-                if self.ledger.begun(*number) != 0 {
-                    self.wrong(&format!("{} was refused with 429 and ran", what()));
+                if self.ledger.run_count(*number) != 0 {
+                    self.report_violation(&format!("{} was refused with 429 and ran", what()));
                 }
             }
-            (503, "platform") if self.explained(*at) => {}
-            (500 | 502 | 504, "function") if self.explained(*at) => {}
+            (503, "platform") if self.is_explained(*at) => {}
+            (500 | 502 | 504, "function") if self.is_explained(*at) => {}
             (status, fault) => {
                 let body = String::from_utf8_lossy(&answer.body);
                 let body: String = body.chars().take(300).collect();
                 let id = &answer.request_id;
                 let took = at.elapsed();
-                self.wrong(&format!(
+                self.report_violation(&format!(
                     "{} ({id}): {status}, fault {fault}, after {took:?}: {body}",
                     what()
                 ));
@@ -153,29 +162,36 @@ impl World {
         }
     }
 
-    /// Only the server's end explains a missing answer.
-    fn no_answer(&self, way: Way, number: u64, at: Instant, trouble: &Trouble) {
-        let what = format!("{} event {number} after {:?}: {trouble:?}", way.word(), at.elapsed());
-        match trouble {
-            Trouble::Broken(_) => {
-                self.count(way, "broken");
-                if !self.chronicle.explains_break(self.index, at) {
-                    self.wrong(&what);
+    /// Only the end of the server's process explains a missing answer.
+    fn check_missing_answer(
+        &self,
+        kind: CallKind,
+        number: u64,
+        at: Instant,
+        failure: &RequestFailure,
+    ) {
+        let what =
+            format!("{} event {number} after {:?}: {failure:?}", kind.as_str(), at.elapsed());
+        match failure {
+            RequestFailure::Disconnected(_) => {
+                self.count(kind, "disconnected");
+                if !self.event_log.explains_disconnect(self.index, at) {
+                    self.report_violation(&what);
                 }
             }
-            Trouble::Late | Trouble::Garbled(_) => {
-                self.count(way, "none");
-                self.wrong(&what);
+            RequestFailure::TimedOut | RequestFailure::Malformed(_) => {
+                self.count(kind, "none");
+                self.report_violation(&what);
             }
         }
     }
 }
 
-/// A call on its way.
+/// A call that was sent.
 #[derive(Debug)]
-struct Sent {
-    way: Way,
+struct SentCall {
+    kind: CallKind,
     number: u64,
-    ask: Ask,
+    ask: WorkRequest,
     at: Instant,
 }

@@ -1,4 +1,4 @@
-//! A small file system in a file, mounted: the data folder's disk.
+//! The disk of a data folder: a small file system in a file, mounted.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,17 +9,17 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use super::run;
 
 const MIB: u64 = 1024 * 1024;
-/// What is taken at a time to fill it, bytes: first, and last.
+/// Steps in which it is filled, bytes: the first and the last.
 const STEP_MAX: i64 = 64 * 1024 * 1024;
 const STEP_MIN: i64 = 4_096;
 
 #[derive(Debug)]
-pub(crate) struct Disk {
+pub(crate) struct LoopDisk {
     mount: PathBuf,
 }
 
-impl Disk {
-    /// With so much room, MiB. The file under it takes only what is written.
+impl LoopDisk {
+    /// Makes and mounts a disk of this size, MiB. Its file is sparse.
     ///
     /// # Errors
     /// It cannot be made or mounted.
@@ -41,10 +41,10 @@ impl Disk {
         self.mount.join("ballast")
     }
 
-    /// Takes all room that there is, without writing to it.
+    /// Allocates all free space, without writing to it.
     ///
     /// # Errors
-    /// Another error than that there is no room.
+    /// The allocation fails for another reason than a full disk.
     pub(crate) async fn fill(&self) -> anyhow::Result<()> {
         let ballast = self.ballast();
         let filled = tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
@@ -63,16 +63,16 @@ impl Disk {
         filled.await?
     }
 
-    /// Gives the room back.
+    /// Frees the space again.
     ///
     /// # Errors
-    /// It cannot.
+    /// The file cannot be removed.
     pub(crate) fn free(&self) -> std::io::Result<()> {
         std::fs::remove_file(self.ballast())
     }
 
     /// # Errors
-    /// Somebody still uses it.
+    /// The disk is still in use.
     pub(crate) async fn unmount(self) -> anyhow::Result<()> {
         run("umount", &[&self.mount.display().to_string()]).await.map(|_| ())
     }

@@ -1,4 +1,4 @@
-//! A Docker engine of our own, with the images that it needs from the user's.
+//! A separate Docker engine, with images copied from the user's.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,20 +10,20 @@ use tokio::time::timeout;
 
 use super::{PATIENCE, kill_now, log, run, signal, until};
 
-/// The control group that all containers of one soak are in.
+/// The parent control group of all containers of a soak.
 pub(crate) fn cgroup(work: &Path) -> String {
     work.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 #[derive(Debug)]
-pub(crate) struct Engine {
+pub(crate) struct DockerEngine {
     dir: PathBuf,
     cgroup: String,
     daemon: Option<Child>,
 }
 
-impl Engine {
-    /// Under the soak's folder.
+impl DockerEngine {
+    /// Starts an engine with its data below `work`.
     ///
     /// # Errors
     /// It does not start.
@@ -35,7 +35,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Where it answers, as `docker -H` and hanshu take it.
+    /// Its address, as `docker -H` and hanshu take it.
     pub(crate) fn url(&self) -> String {
         format!("unix://{}", self.dir.join("docker.sock").display())
     }
@@ -43,8 +43,8 @@ impl Engine {
     /// # Errors
     /// It does not answer.
     pub(crate) async fn start_again(&mut self) -> anyhow::Result<()> {
-        let said = log(&self.dir.join("log"))?;
-        // What a killed one wrote; its number may be somebody else's by now.
+        let log_file = log(&self.dir.join("log"))?;
+        // Left by a killed engine; its process id may belong to another process by now.
         let pid_file = self.dir.join("pid");
         let _ = std::fs::remove_file(&pid_file);
         let child = Command::new("dockerd")
@@ -58,15 +58,15 @@ impl Engine {
             .arg("--pidfile")
             .arg(pid_file)
             .stdin(Stdio::null())
-            .stdout(said.try_clone()?)
-            .stderr(said)
+            .stdout(log_file.try_clone()?)
+            .stderr(log_file)
             .spawn()
             .context("dockerd (package docker.io)")?;
         self.daemon = Some(child);
         until("dockerd answers", || async { self.docker(&["version"]).await.is_ok() }).await
     }
 
-    /// Ends it in order: its containers end too.
+    /// Stops it in order: its containers end too.
     ///
     /// # Errors
     /// It did not run, or does not end.
@@ -77,7 +77,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends it at once: its containers run on until the next one starts.
+    /// Kills it: its containers go on until the next engine starts.
     ///
     /// # Errors
     /// It did not run.
@@ -85,7 +85,7 @@ impl Engine {
         kill_now(self.daemon.as_mut().context("dockerd does not run")?).await
     }
 
-    /// A command for this engine; its standard output.
+    /// Runs a `docker` command on this engine; returns its standard output.
     ///
     /// # Errors
     /// As [`run`].
@@ -93,16 +93,16 @@ impl Engine {
         docker(&self.url(), args).await
     }
 
-    /// Takes images from an archive that `docker save` made.
+    /// Loads images from an archive that `docker save` made.
     ///
     /// # Errors
-    /// It cannot.
+    /// The engine refuses the archive.
     pub(crate) async fn load(&self, archive: &Path) -> anyhow::Result<()> {
         self.docker(&["load", "-q", "-i", &archive.display().to_string()]).await.map(|_| ())
     }
 }
 
-/// A command for the engine at `url`; its standard output.
+/// Runs a `docker` command on the engine at `url`; returns its standard output.
 ///
 /// # Errors
 /// As [`run`].
@@ -110,10 +110,10 @@ pub(crate) async fn docker(url: &str, args: &[&str]) -> anyhow::Result<String> {
     run("docker", &[&["-H", url][..], args].concat()).await
 }
 
-/// Writes the images of this family, which the user's engine has, into an archive.
+/// Saves the user's engine's images of this repository into an archive.
 ///
 /// # Errors
-/// It has none, or does not answer.
+/// There is no such image, or the engine does not answer.
 pub(crate) async fn save(family: &str, archive: &Path) -> anyhow::Result<()> {
     let listed = run("docker", &["images", "-q", family]).await?;
     if listed.trim().is_empty() {

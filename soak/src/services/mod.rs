@@ -1,5 +1,5 @@
-//! What the servers stand on, ours to break: a Docker engine, Redis, PostgreSQL, disks; and the
-//! servers themselves.
+//! The servers under test and the services they use, all of which the soak may break: a Docker
+//! engine, Redis, PostgreSQL, disks.
 
 mod disk;
 mod engine;
@@ -19,18 +19,18 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-pub(crate) use disk::Disk;
-pub(crate) use engine::{Engine, cgroup, save};
-pub(crate) use postgres::Postgres;
-pub(crate) use redis::Redis;
-pub(crate) use server::{Access, Server, ServerOptions, make_image};
+pub(crate) use disk::LoopDisk;
+pub(crate) use engine::{DockerEngine, cgroup, save};
+pub(crate) use postgres::PostgresServer;
+pub(crate) use redis::RedisServer;
+pub(crate) use server::{HanshuServer, HanshuServerOptions, ServerAccess, make_image};
 
 /// Longest wait for something that is expected to happen.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Pause between two polls.
+const POLL_PAUSE: Duration = Duration::from_millis(20);
 
-/// Runs a command, which must succeed; its standard output.
+/// Runs a command, which must succeed; returns its standard output.
 ///
 /// # Errors
 /// It cannot be run, fails, or takes longer than a minute.
@@ -41,23 +41,23 @@ pub(crate) async fn run(program: &str, args: &[&str]) -> anyhow::Result<String> 
     let output = output.with_context(|| format!("{program} {args:?} does not end"))?;
     let output = output.with_context(|| program.to_owned())?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{program} {args:?}: {}: {}", output.status, said.trim());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        bail!("{program} {args:?}: {}: {}", output.status, stderr.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Waits until something is so.
+/// Polls until a condition holds.
 ///
 /// # Errors
-/// It is not so after a minute.
+/// It does not hold within a minute.
 async fn until<F: Future<Output = bool>>(what: &str, so: impl Fn() -> F) -> anyhow::Result<()> {
     let end = Instant::now() + PATIENCE;
     while !so().await {
         if end < Instant::now() {
             bail!("it never happens: {what}");
         }
-        sleep(LOOK_EVERY).await;
+        sleep(POLL_PAUSE).await;
     }
     Ok(())
 }
@@ -68,14 +68,14 @@ fn signal(child: &Child, signal: Signal) -> anyhow::Result<()> {
     Ok(kill(Pid::from_raw(i32::try_from(id)?), signal)?)
 }
 
-/// Kills it with -9 and waits for its end.
+/// Kills a child with -9 and waits for its end.
 async fn kill_now(child: &mut Child) -> anyhow::Result<()> {
     child.start_kill()?;
     timeout(PATIENCE, child.wait()).await.context("a killed process does not end")??;
     Ok(())
 }
 
-/// A file for what a service says, appended to.
+/// Opens a service's log file for appending.
 fn log(path: &Path) -> anyhow::Result<File> {
     OpenOptions::new().create(true).append(true).open(path).with_context(|| format!("{path:?}"))
 }

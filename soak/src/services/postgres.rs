@@ -9,17 +9,17 @@ use tokio::time::timeout;
 
 use super::{PATIENCE, log, run};
 
-/// Without fsync: it is its process that dies, not the machine.
+/// Without fsync: only its processes are killed, never the machine.
 const OPTIONS: &str = "-p 5432 -c listen_addresses=127.0.0.1 -c unix_socket_directories='' \
                        -c fsync=off -c max_connections=200";
 
 #[derive(Debug)]
-pub(crate) struct Postgres {
+pub(crate) struct PostgresServer {
     dir: PathBuf,
     tools: PathBuf,
 }
 
-impl Postgres {
+impl PostgresServer {
     pub(crate) const URL: &'static str = "postgres://postgres@127.0.0.1:5432/postgres";
 
     /// # Errors
@@ -48,7 +48,7 @@ impl Postgres {
         self.tool("pg_ctl", &["start", "-w", "-l", &log, "-o", OPTIONS]).await
     }
 
-    /// Ends it in the middle of what it does.
+    /// Stops it at once, without a checkpoint.
     ///
     /// # Errors
     /// It did not run.
@@ -56,20 +56,20 @@ impl Postgres {
         self.tool("pg_ctl", &["stop", "-w", "-m", "immediate"]).await
     }
 
-    /// One of PostgreSQL's programs; never as root, which they refuse.
+    /// Runs one of PostgreSQL's programs, which refuse to run as root.
     async fn tool(&self, name: &str, args: &[&str]) -> anyhow::Result<()> {
-        // To a file: what it starts keeps it open.
-        let said_at = self.dir.join(format!("{name}.said"));
-        let said = log(&said_at)?;
+        // To a file and not a pipe: the server that it starts keeps it open.
+        let output_path = self.dir.join(format!("{name}.out"));
+        let output = log(&output_path)?;
         let mut command = Command::new("runuser");
         command.args(["-u", "postgres", "--"]).arg(self.tools.join(name)).args(args);
         command.arg("-D").arg(self.dir.join("data")).current_dir("/");
-        command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let status = timeout(PATIENCE, command.status()).await;
         let status = status.with_context(|| format!("{name} does not end"))??;
         if !status.success() {
-            let said = std::fs::read_to_string(said_at).unwrap_or_default();
-            bail!("{name} {args:?}: {status}: {said}");
+            let output = std::fs::read_to_string(output_path).unwrap_or_default();
+            bail!("{name} {args:?}: {status}: {output}");
         }
         Ok(())
     }

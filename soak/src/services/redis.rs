@@ -1,4 +1,4 @@
-//! A Redis that appends every write to a file, synced.
+//! A Redis that syncs every write to its append-only file.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -9,16 +9,16 @@ use tokio::process::{Child, Command};
 
 use super::{kill_now, log, run, signal, until};
 
-/// In our own network, so nobody else has it.
+/// Free, since the network namespace is the soak's own.
 const PORT: &str = "6379";
 
 #[derive(Debug)]
-pub(crate) struct Redis {
+pub(crate) struct RedisServer {
     dir: PathBuf,
     server: Option<Child>,
 }
 
-impl Redis {
+impl RedisServer {
     pub(crate) const URL: &'static str = "redis://127.0.0.1:6379";
 
     /// # Errors
@@ -33,20 +33,22 @@ impl Redis {
     /// # Errors
     /// It does not answer.
     pub(crate) async fn start_again(&mut self) -> anyhow::Result<()> {
-        let said = log(&self.dir.join("log"))?;
+        let log_file = log(&self.dir.join("log"))?;
         let child = Command::new("redis-server")
             .args(["--port", PORT, "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
             .args(["--appendfsync", "always", "--maxmemory-policy", "noeviction", "--dir"])
             .arg(&self.dir)
             .stdin(Stdio::null())
-            .stdout(said.try_clone()?)
-            .stderr(said)
+            .stdout(log_file.try_clone()?)
+            .stderr(log_file)
             .kill_on_drop(true)
             .spawn()
             .context("redis-server (package redis-server)")?;
         self.server = Some(child);
         until("Redis answers", || async {
-            run("redis-cli", &["-p", PORT, "ping"]).await.is_ok_and(|said| said.trim() == "PONG")
+            run("redis-cli", &["-p", PORT, "ping"])
+                .await
+                .is_ok_and(|output| output.trim() == "PONG")
         })
         .await
     }
@@ -57,7 +59,7 @@ impl Redis {
         kill_now(self.server.as_mut().context("Redis does not run")?).await
     }
 
-    /// It stays connected and says nothing.
+    /// Stops the process with SIGSTOP: connections stay open, nothing is answered.
     ///
     /// # Errors
     /// It did not run.

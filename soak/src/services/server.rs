@@ -1,4 +1,4 @@
-//! `hanshu serve` with an own data folder, and its command line.
+//! `hanshu serve` with a data folder of its own, and its command line.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -9,56 +9,56 @@ use nix::sys::signal::Signal;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use super::{LOOK_EVERY, PATIENCE, kill_now, log, signal};
-use crate::http::basic;
+use super::{PATIENCE, POLL_PAUSE, kill_now, log, signal};
+use crate::http_client::basic;
 
-/// A server that ended before it was up is started again so long: what it needs may be away.
+/// How long a server that ends during its start is started again: a service may be down.
 const START_PATIENCE: Duration = Duration::from_secs(90);
 
 /// How a server is started.
 #[derive(Clone, Debug)]
-pub(crate) struct ServerOptions {
+pub(crate) struct HanshuServerOptions {
     pub(crate) program: PathBuf,
     pub(crate) data: PathBuf,
-    /// Where it logs to; not on the disk that gets full.
+    /// Its log file, not on the disk that gets full.
     pub(crate) log: PathBuf,
-    /// Its API, and its HTTP triggers.
+    /// Ports of its API and of its HTTP triggers.
     pub(crate) ports: [u16; 2],
     pub(crate) environment: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
-pub(crate) struct Server {
-    options: ServerOptions,
+pub(crate) struct HanshuServer {
+    options: HanshuServerOptions,
     process: Option<Child>,
 }
 
-/// How it is spoken to.
+/// Addresses and key of a server.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Access {
+pub(crate) struct ServerAccess {
     pub(crate) api: String,
     pub(crate) web: String,
     id: String,
     key: String,
 }
 
-impl Access {
+impl ServerAccess {
     /// The value of the `authorization` header.
     pub(crate) fn authorization(&self) -> String {
         basic(&self.id, &self.key)
     }
 }
 
-impl Server {
+impl HanshuServer {
     /// # Errors
     /// It does not come up.
-    pub(crate) async fn start(options: ServerOptions) -> anyhow::Result<Self> {
+    pub(crate) async fn start(options: HanshuServerOptions) -> anyhow::Result<Self> {
         let mut server = Self { options, process: None };
         server.start_again().await?;
         Ok(server)
     }
 
-    /// Starts it, again and again while what it needs is away.
+    /// Starts it, again and again while a service that it needs is down.
     ///
     /// # Errors
     /// It does not come up in 90 s.
@@ -71,9 +71,9 @@ impl Server {
             if until < Instant::now() {
                 bail!("the server does not come up; its log is {}", self.options.log.display());
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_PAUSE).await;
             if self.process.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None))) {
-                sleep(LOOK_EVERY * 10).await;
+                sleep(POLL_PAUSE * 10).await;
                 self.spawn()?;
             }
         }
@@ -81,7 +81,7 @@ impl Server {
     }
 
     fn spawn(&mut self) -> anyhow::Result<()> {
-        let said = log(&self.options.log)?;
+        let log_file = log(&self.options.log)?;
         let [api, web] = self.options.ports.map(|port| format!("127.0.0.1:{port}"));
         let child = Command::new(&self.options.program)
             .args(["serve", "--sandbox", "docker", "--listen", &api, "--http-listen", &web])
@@ -90,7 +90,7 @@ impl Server {
             .envs(self.options.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(said)
+            .stderr(log_file)
             .kill_on_drop(true)
             .spawn()?;
         self.process = Some(child);
@@ -101,11 +101,11 @@ impl Server {
         self.options.data.join("credentials.env")
     }
 
-    /// How it is spoken to.
+    /// Its addresses and key.
     ///
     /// # Errors
     /// It is not up.
-    pub(crate) fn access(&self) -> anyhow::Result<Access> {
+    pub(crate) fn access(&self) -> anyhow::Result<ServerAccess> {
         let text = std::fs::read_to_string(self.credentials()).context("credentials.env")?;
         let get = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}=")));
@@ -115,10 +115,10 @@ impl Server {
         let (id, key) = (get("HANSHU_SECRET_ID")?, get("HANSHU_SECRET_KEY")?);
         let endpoints = ["HANSHU_ENDPOINT", "HANSHU_HTTP_ENDPOINT"].map(address);
         let [api, web]: [anyhow::Result<String>; 2] = endpoints;
-        Ok(Access { api: api?, web: web?, id, key })
+        Ok(ServerAccess { api: api?, web: web?, id, key })
     }
 
-    /// The node's identity, which is the label of its containers.
+    /// The node's id, which is the label of its containers.
     ///
     /// # Errors
     /// It has none yet.
@@ -127,7 +127,7 @@ impl Server {
         Ok(node.trim().to_owned())
     }
 
-    /// Its process, while it runs.
+    /// Its process id, while it runs.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.process.as_ref().and_then(Child::id)
     }
@@ -138,12 +138,12 @@ impl Server {
         kill_now(self.process.as_mut().context("the server does not run")?).await
     }
 
-    /// Whether it ended by itself.
+    /// Its exit status, if it ended by itself.
     pub(crate) fn ended(&mut self) -> Option<std::process::ExitStatus> {
         self.process.as_mut().and_then(|child| child.try_wait().ok().flatten())
     }
 
-    /// Tells it to stop; how it ended.
+    /// Stops it with SIGTERM; returns its exit status.
     ///
     /// # Errors
     /// It does not end.
@@ -153,7 +153,7 @@ impl Server {
         Ok(timeout(PATIENCE, process.wait()).await.context("the server does not stop")??)
     }
 
-    /// The command line against this server, which must succeed.
+    /// Runs a `hanshu` command against this server, which must succeed; returns its output.
     ///
     /// # Errors
     /// It fails.
@@ -175,7 +175,7 @@ impl Server {
     }
 }
 
-/// The user's own engine makes the image of `runtime`, where it has none.
+/// Makes the user's engine build the image of the runtime, where it has none.
 ///
 /// # Errors
 /// A server with this program does not come up, or the deploy fails.
@@ -183,12 +183,14 @@ pub(crate) async fn make_image(program: &Path, dir: &Path) -> anyhow::Result<()>
     let data = dir.join("data");
     std::fs::create_dir_all(&data)?;
     let (log, ports) = (dir.join("log"), [0, 0]);
-    let options = ServerOptions { program: program.into(), data, log, ports, environment: vec![] };
-    let mut server = Server::start(options).await?;
+    let options =
+        HanshuServerOptions { program: program.into(), data, log, ports, environment: vec![] };
+    let mut server = HanshuServer::start(options).await?;
     let code = dir.join("code");
-    crate::functions::write(&code, 0)?;
+    crate::test_function::write(&code, 0)?;
     let code = code.display().to_string();
-    let deployed = server.hanshu(&["deploy", &code, "--function", crate::functions::SYNC]).await;
+    let deployed =
+        server.hanshu(&["deploy", &code, "--function", crate::test_function::SYNC]).await;
     server.stop().await?;
     deployed.map(|_| ())
 }

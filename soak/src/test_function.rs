@@ -1,5 +1,5 @@
-//! The function under load, in Python: it reports when it begins and when it ends, and answers
-//! what it was asked for.
+//! The function under load, in Python: it reports to the collector when a run begins and ends, and
+//! answers with what it was asked for.
 
 use std::fs;
 use std::path::Path;
@@ -7,61 +7,61 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::collector::{HOST, PORT};
-use crate::ledger::Way;
+use crate::run_ledger::CallKind;
 
 const CODE: &str = r#"
 import json, os, socket, time
 
-link = None
+connection = None
 
-def tell(*words):
-    """Says it to the collector until that has it: a link may have died while we were frozen."""
-    global link
+def report(*words):
+    """Retries until the collector confirms: a connection may have broken while this was frozen."""
+    global connection
     line = (" ".join(str(word) for word in words) + "\n").encode()
     for attempt in range(8):
         try:
-            if link is None:
-                link = socket.create_connection((os.environ["COLLECTOR"], int(os.environ["PORT"])), 1)
-            link.sendall(line)
-            if link.recv(16) == b"ok\n":
+            if connection is None:
+                connection = socket.create_connection((os.environ["COLLECTOR"], int(os.environ["PORT"])), 1)
+            connection.sendall(line)
+            if connection.recv(16) == b"ok\n":
                 return
         except OSError:
             pass
-        if link is not None:
-            link.close()
-            link = None
+        if connection is not None:
+            connection.close()
+            connection = None
     raise RuntimeError("the collector does not answer")
 
 def main_handler(event, context):
     if "Time" in event:
-        ask = {"way": "tick", "number": event["Time"]}
+        ask = {"kind": "tick", "number": event["Time"]}
     elif "body" in event and "httpMethod" in event:
         ask = json.loads(event["body"])
     else:
         ask = event
-    world, run = os.environ["WORLD"], os.urandom(8).hex()
-    tell("begin", world, run, ask["way"], ask["number"], context["request_id"])
+    server, run = os.environ["SERVER"], os.urandom(8).hex()
+    report("begin", server, run, ask["kind"], ask["number"], context["request_id"])
     time.sleep(ask.get("sleep", 0))
     if "log" in ask:
         print("x" * ask["log"])
-    tell("end", world, run)
+    report("end", server, run)
     answer = {"number": ask["number"], "got": len(ask.get("pad", "")), "pad": "y" * ask.get("answer", 0)}
     if "httpMethod" in event:
         return {"statusCode": 200, "headers": {"content-type": "application/json"}, "body": json.dumps(answer)}
     return answer
 "#;
 
-/// One function of each kind, so that none takes another's places.
+/// One function for each kind of call, so that they do not share concurrency.
 pub(crate) const SYNC: &str = "soak-sync";
 pub(crate) const QUEUED: &str = "soak-queued";
 pub(crate) const WEB: &str = "soak-web";
 pub(crate) const CLOCK: &str = "soak-clock";
 
-/// Writes a folder to deploy, for the server with this number.
+/// Writes a folder to deploy to the server with this index.
 ///
 /// # Errors
 /// The folder cannot be written.
-pub(crate) fn write(folder: &Path, world: usize) -> std::io::Result<()> {
+pub(crate) fn write(folder: &Path, server: usize) -> std::io::Result<()> {
     fs::create_dir_all(folder)?;
     fs::write(folder.join("index.py"), CODE)?;
     let mut toml = String::new();
@@ -81,7 +81,7 @@ pub(crate) fn write(folder: &Path, world: usize) -> std::io::Result<()> {
             "[functions.{name}]\nruntime = \"python\"\nhandler = \"index.main_handler\"\nmemory_mb = 256\n{more}"
         );
         toml += &format!(
-            "env = {{ COLLECTOR = \"{HOST}\", PORT = \"{PORT}\", WORLD = \"{world}\" }}\n"
+            "env = {{ COLLECTOR = \"{HOST}\", PORT = \"{PORT}\", SERVER = \"{server}\" }}\n"
         );
     }
     toml += &format!(
@@ -93,9 +93,9 @@ pub(crate) fn write(folder: &Path, world: usize) -> std::io::Result<()> {
     fs::write(folder.join("hanshu.toml"), toml)
 }
 
-/// What a function is asked to do.
+/// What an event asks the function to do.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Ask {
+pub(crate) struct WorkRequest {
     /// Bytes of padding in the event.
     pub(crate) pad: usize,
     /// Bytes of padding in the answer.
@@ -105,12 +105,12 @@ pub(crate) struct Ask {
     pub(crate) log: usize,
 }
 
-impl Ask {
-    /// The event.
-    pub(crate) fn event(self, way: Way, number: u64) -> Vec<u8> {
+impl WorkRequest {
+    /// The event as JSON.
+    pub(crate) fn event(self, kind: CallKind, number: u64) -> Vec<u8> {
         let Self { pad, answer, sleep_ms, log } = self;
         let mut event = json!({
-            "way": way.word(), "number": number, "sleep": f64::from(sleep_ms) / 1e3,
+            "kind": kind.as_str(), "number": number, "sleep": f64::from(sleep_ms) / 1e3,
             "answer": answer, "pad": "x".repeat(pad),
         });
         if log != 0 {

@@ -1,5 +1,5 @@
-//! The least HTTP/1.1 client: it sends the bytes that it is given, never tries again, and notices
-//! a second answer.
+//! A minimal HTTP/1.1 client: it sends the bytes that it is given, never retries, and notices a
+//! second answer.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-/// Longest wait for a whole answer. Calls take 3 s, the line 10 s, a start 30 s.
+/// Longest wait for a whole answer. Calls take 3 s, the wait queue 10 s, a start 30 s.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
-/// Longest head of an answer, bytes.
+/// Largest head of an answer, bytes.
 const HEAD_MAX: usize = 64 * 1024;
-/// Longest answer, bytes.
+/// Largest body of an answer, bytes.
 const BODY_MAX: usize = 64 * 1024 * 1024;
 
-/// A whole answer.
+/// A complete answer.
 #[derive(Debug, Default)]
-pub(crate) struct Answer {
+pub(crate) struct HttpAnswer {
     pub(crate) status: u16,
     pub(crate) fault: String,
     pub(crate) request_id: String,
@@ -29,87 +29,99 @@ pub(crate) struct Answer {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(crate) enum Trouble {
-    /// Nobody listens, or the connection ended before a whole answer.
-    Broken(#[expect(dead_code, reason = "for who reads the line of events")] String),
-    /// There was none in [`PATIENCE`].
-    Late,
-    /// What came is not one answer.
-    Garbled(String),
+pub(crate) enum RequestFailure {
+    /// Nobody listens, or the connection ended before the answer was complete.
+    Disconnected(#[expect(dead_code, reason = "printed in the event log by `Debug`")] String),
+    /// There was no answer within [`PATIENCE`].
+    TimedOut,
+    /// What was received is not exactly one valid answer.
+    Malformed(String),
 }
 
-/// How bytes are sent and read.
+/// How fast a request is sent and its answer read.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Pace {
+pub(crate) enum TransferPace {
     Quick,
-    /// So many bytes at a time, with this pause; sent, then read.
+    /// At most this many bytes at a time, with this pause in between.
     Slow(usize, Duration),
 }
 
-/// A connection that may be used again and again.
+/// A keep-alive connection, opened when it is needed.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct HttpConnection {
     address: String,
     stream: Option<TcpStream>,
 }
 
-impl Line {
+impl HttpConnection {
     pub(crate) fn to(address: &str) -> Self {
         Self { address: address.to_owned(), stream: None }
     }
 
-    /// Hangs up.
-    pub(crate) fn drop(&mut self) {
+    /// Closes the connection.
+    pub(crate) fn close(&mut self) {
         self.stream = None;
     }
 
     /// Sends a request and reads its answer.
-    pub(crate) async fn exchange(&mut self, bytes: &[u8], pace: Pace) -> Result<Answer, Trouble> {
+    pub(crate) async fn exchange(
+        &mut self,
+        bytes: &[u8],
+        pace: TransferPace,
+    ) -> Result<HttpAnswer, RequestFailure> {
         let answered = timeout(PATIENCE, self.try_exchange(bytes, pace)).await;
-        let answered = answered.unwrap_or(Err(Trouble::Late));
+        let answered = answered.unwrap_or(Err(RequestFailure::TimedOut));
         if answered.as_ref().map_or(true, |answer| answer.close) {
             self.stream = None;
         }
         answered
     }
 
-    /// Sends bytes, and hangs up after the last.
-    pub(crate) async fn send_and_leave(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+    /// Sends bytes and closes the connection without reading.
+    pub(crate) async fn send_and_leave(&mut self, bytes: &[u8]) -> Result<(), RequestFailure> {
         let mut stream = self.open().await?;
         let sent = timeout(PATIENCE, stream.write_all(bytes)).await;
-        sent.map_err(|_| Trouble::Late)?.map_err(broken)
+        sent.map_err(|_| RequestFailure::TimedOut)?.map_err(disconnected)
     }
 
-    /// The connection that is open, if it still is, or a new one.
-    async fn open(&mut self) -> Result<TcpStream, Trouble> {
+    /// The open connection, if it still is open, or a new one.
+    async fn open(&mut self) -> Result<TcpStream, RequestFailure> {
         if let Some(stream) = self.stream.take() {
             let mut byte = [0];
             match stream.try_read(&mut byte) {
                 Ok(0) => {}
-                Ok(_) => return Err(Trouble::Garbled("bytes after the answer".into())),
+                Ok(_) => return Err(RequestFailure::Malformed("bytes after the answer".into())),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(stream),
                 Err(_) => {}
             }
         }
-        let stream = TcpStream::connect(&self.address).await.map_err(broken)?;
-        stream.set_nodelay(true).map_err(broken)?;
+        let stream = TcpStream::connect(&self.address).await.map_err(disconnected)?;
+        stream.set_nodelay(true).map_err(disconnected)?;
         Ok(stream)
     }
 
-    async fn try_exchange(&mut self, bytes: &[u8], pace: Pace) -> Result<Answer, Trouble> {
+    async fn try_exchange(
+        &mut self,
+        bytes: &[u8],
+        pace: TransferPace,
+    ) -> Result<HttpAnswer, RequestFailure> {
         let mut stream = self.open().await?;
-        let answer = talk(&mut stream, bytes, pace).await?;
+        let answer = send_and_read(&mut stream, bytes, pace).await?;
         self.stream = Some(stream);
         Ok(answer)
     }
 }
 
-/// Sends a request and reads its answer, which may come before the request is sent: a refusal.
-/// Then the rest is not sent.
-async fn talk(stream: &mut TcpStream, bytes: &[u8], pace: Pace) -> Result<Answer, Trouble> {
+/// Sends a request and reads its answer. A refusal may come before the request is sent; then the
+/// rest is not sent.
+async fn send_and_read(
+    stream: &mut TcpStream,
+    bytes: &[u8],
+    pace: TransferPace,
+) -> Result<HttpAnswer, RequestFailure> {
     let (mut reader, mut writer) = stream.split();
     let write = async {
-        let Pace::Slow(size, pause) = pace else { return writer.write_all(bytes).await };
+        let TransferPace::Slow(size, pause) = pace else { return writer.write_all(bytes).await };
         for piece in bytes.chunks(size.max(1)) {
             writer.write_all(piece).await?;
             sleep(pause).await;
@@ -119,13 +131,13 @@ async fn talk(stream: &mut TcpStream, bytes: &[u8], pace: Pace) -> Result<Answer
     let read = read_answer(&mut reader, pace);
     tokio::pin!(write, read);
     tokio::select! {
-        answer = &mut read => answer.map(|answer| Answer { close: true, ..answer }),
-        // What could not be sent does not matter where there is an answer.
+        answer = &mut read => answer.map(|answer| HttpAnswer { close: true, ..answer }),
+        // What could not be sent does not matter once there is an answer.
         _ = &mut write => read.await,
     }
 }
 
-/// The bytes of a request with a body.
+/// The bytes of a request.
 pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut text = format!("{method} {path} HTTP/1.1\r\nhost: soak\r\n");
     for (name, value) in headers {
@@ -142,72 +154,77 @@ pub(crate) fn basic(id: &str, key: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{id}:{key}")))
 }
 
-fn broken(error: std::io::Error) -> Trouble {
-    Trouble::Broken(error.to_string())
+fn disconnected(error: std::io::Error) -> RequestFailure {
+    RequestFailure::Disconnected(error.to_string())
 }
 
 async fn read_answer(
     reader: &mut (impl tokio::io::AsyncRead + Unpin),
-    pace: Pace,
-) -> Result<Answer, Trouble> {
+    pace: TransferPace,
+) -> Result<HttpAnswer, RequestFailure> {
     let mut bytes = Vec::new();
     let (mut answer, head, length) = loop {
         if let Some(parsed) = parse_head(&bytes)? {
             break parsed;
         }
         if HEAD_MAX < bytes.len() {
-            return Err(Trouble::Garbled("an endless head".into()));
+            return Err(RequestFailure::Malformed("an endless head".into()));
         }
-        more(reader, &mut bytes, Pace::Quick).await?;
+        read_more(reader, &mut bytes, TransferPace::Quick).await?;
     };
     if BODY_MAX < length {
-        return Err(Trouble::Garbled(format!("an answer of {length} bytes")));
+        return Err(RequestFailure::Malformed(format!("an answer of {length} bytes")));
     }
     while bytes.len() < head + length {
-        more(reader, &mut bytes, pace).await?;
+        read_more(reader, &mut bytes, pace).await?;
     }
     if head + length < bytes.len() {
         let rest = bytes.split_off(head + length);
         let rest = String::from_utf8_lossy(&rest).chars().take(80).collect::<String>();
-        return Err(Trouble::Garbled(format!("bytes after the answer: {rest}")));
+        return Err(RequestFailure::Malformed(format!("bytes after the answer: {rest}")));
     }
     answer.body = bytes.split_off(head);
     Ok(answer)
 }
 
-async fn more(
+async fn read_more(
     reader: &mut (impl tokio::io::AsyncRead + Unpin),
     bytes: &mut Vec<u8>,
-    pace: Pace,
-) -> Result<(), Trouble> {
+    pace: TransferPace,
+) -> Result<(), RequestFailure> {
     let mut buffer = vec![0; 64 * 1024];
     let (size, pause) = match pace {
-        Pace::Quick => (buffer.len(), Duration::ZERO),
-        Pace::Slow(size, pause) => (size.clamp(1, buffer.len()), pause),
+        TransferPace::Quick => (buffer.len(), Duration::ZERO),
+        TransferPace::Slow(size, pause) => (size.clamp(1, buffer.len()), pause),
     };
     if !pause.is_zero() {
         sleep(pause).await;
     }
-    let read = reader.read(buffer.get_mut(..size).unwrap_or_default()).await.map_err(broken)?;
+    let read =
+        reader.read(buffer.get_mut(..size).unwrap_or_default()).await.map_err(disconnected)?;
     if read == 0 {
-        return Err(Trouble::Broken(format!("the connection ended after {} bytes", bytes.len())));
+        return Err(RequestFailure::Disconnected(format!(
+            "the connection ended after {} bytes",
+            bytes.len()
+        )));
     }
     bytes.extend_from_slice(buffer.get(..read).unwrap_or_default());
     Ok(())
 }
 
-/// The answer without its body, where the body begins, how long it is; `None` while the head is
-/// not whole.
-fn parse_head(bytes: &[u8]) -> Result<Option<(Answer, usize, usize)>, Trouble> {
+/// The answer without its body, the head's length and the body's; `None` while the head is
+/// incomplete.
+fn parse_head(bytes: &[u8]) -> Result<Option<(HttpAnswer, usize, usize)>, RequestFailure> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);
-    let parsed = response.parse(bytes).map_err(|error| Trouble::Garbled(error.to_string()))?;
+    let parsed =
+        response.parse(bytes).map_err(|error| RequestFailure::Malformed(error.to_string()))?;
     let httparse::Status::Complete(head) = parsed else { return Ok(None) };
     let header = |name: &str| {
         let found = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
         found.map(|header| String::from_utf8_lossy(header.value).into_owned()).unwrap_or_default()
     };
-    let answer = Answer {
+    let answer = HttpAnswer {
         status: response.code.unwrap_or_default(),
         fault: header("x-fault"),
         request_id: header("x-request-id"),
@@ -217,7 +234,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Answer, usize, usize)>, Trouble> {
     let length = header("content-length");
     match length.parse() {
         Ok(length) => Ok(Some((answer, head, length))),
-        Err(_) => Err(Trouble::Garbled(format!("a content-length of `{length}`"))),
+        Err(_) => Err(RequestFailure::Malformed(format!("a content-length of `{length}`"))),
     }
 }
 
@@ -226,9 +243,9 @@ mod tests {
     use super::*;
 
     async fn read(text: &str) -> String {
-        match read_answer(&mut text.as_bytes(), Pace::Quick).await {
+        match read_answer(&mut text.as_bytes(), TransferPace::Quick).await {
             Ok(answer) => format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body)),
-            Err(trouble) => format!("{trouble:?}"),
+            Err(failure) => format!("{failure:?}"),
         }
     }
 
@@ -237,8 +254,10 @@ mod tests {
         let one = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
         assert_eq!(read(one).await, "200 hi");
         assert!(read(&format!("{one}{one}")).await.contains("bytes after the answer"));
-        assert!(read("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nhi").await.contains("Broken"));
+        assert!(
+            read("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nhi").await.contains("Disconnected")
+        );
         assert!(read("HTTP/1.1 200 OK\r\n\r\n").await.contains("content-length"));
-        assert!(read("nonsense\r\n\r\n").await.contains("Garbled"));
+        assert!(read("nonsense\r\n\r\n").await.contains("Malformed"));
     }
 }

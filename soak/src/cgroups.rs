@@ -1,4 +1,4 @@
-//! The control groups of containers, and what a killed dockerd forgets in them.
+//! Control groups of containers, and cleaning up those that a killed dockerd has lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::services::Engine;
+use crate::services::DockerEngine;
 
-/// Control groups below this one, in every hierarchy.
+/// All children of this control group, in every hierarchy.
 pub(crate) fn groups(parent: &str) -> Vec<String> {
     let below = roots(parent);
     let below = below.iter().filter_map(|root| fs::read_dir(root).ok()).flatten().flatten();
@@ -17,7 +17,7 @@ pub(crate) fn groups(parent: &str) -> Vec<String> {
     folders.map(|entry| entry.path().display().to_string()).collect()
 }
 
-/// This control group in every hierarchy, whether there or not.
+/// The paths of this control group in every hierarchy, existing or not.
 fn roots(group: &str) -> Vec<PathBuf> {
     let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
     let mut roots = vec![Path::new("/sys/fs/cgroup").join(group)];
@@ -25,15 +25,15 @@ fn roots(group: &str) -> Vec<PathBuf> {
     roots
 }
 
-/// A dockerd that is killed while it starts a container, or before it hears of a container's end,
-/// may forget it: `runc init` waits for ever, or only a shim and empty groups are left, known to
-/// nobody. Only the engine could know better. They are ended here; their ids.
+/// Ends containers that the engine has lost. A dockerd that is killed while it starts a container,
+/// or before it hears of a container's end, may forget it: `runc init` waits for ever, or a shim
+/// and empty groups remain. hanshu cannot see them, so they are not its fault. Returns their ids.
 ///
 /// # Errors
 /// The engine does not answer.
-pub(crate) async fn end_forgotten(
+pub(crate) async fn end_lost_containers(
     parent: &str,
-    engine: &Engine,
+    engine: &DockerEngine,
 ) -> anyhow::Result<BTreeSet<String>> {
     let mut processes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for group in groups(parent) {
@@ -45,7 +45,7 @@ pub(crate) async fn end_forgotten(
         let id = command.split(" -id ").nth(1).and_then(|rest| rest.split(' ').next());
         processes.entry(id.unwrap_or_default().to_owned()).or_default();
     }
-    // Asked after: who has a group now was known to the engine before.
+    // Listed after the groups: whatever has a group by now was known to the engine earlier.
     let known = engine.docker(&["ps", "-aq", "--no-trunc"]).await?;
     let waits = |pid: &String| command(pid).ends_with("runc init");
     processes.retain(|id, pids| !known.contains(id.as_str()) && pids.iter().all(waits));
@@ -63,7 +63,7 @@ pub(crate) async fn end_forgotten(
     Ok(gone)
 }
 
-/// Process id and command line of every shim of a container.
+/// Process id and command line of every containerd shim.
 pub(crate) fn shims() -> Vec<(String, String)> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let all = processes.map(|entry| {
@@ -74,13 +74,13 @@ pub(crate) fn shims() -> Vec<(String, String)> {
     all.filter(|(_, command)| command.contains("containerd-shim")).collect()
 }
 
-/// A process' command line; empty if it is gone.
+/// A process' command line; empty if the process has ended.
 pub(crate) fn command(pid: &str) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&bytes).replace('\0', " ").trim_end().to_owned()
 }
 
-/// Removes groups of these containers, as soon as they are empty.
+/// Removes the groups of these containers once they are empty.
 fn remove(parent: &str, ids: &BTreeSet<String>) {
     for _ in 0..20 {
         let ours = |group: &String| ids.iter().any(|id| group.ends_with(id.as_str()));
@@ -92,7 +92,7 @@ fn remove(parent: &str, ids: &BTreeSet<String>) {
     }
 }
 
-/// Removes all of the soak's control groups, as far as they are empty.
+/// Removes all of the soak's control groups that are empty.
 pub(crate) fn remove_all(parent: &str) {
     for group in groups(parent) {
         let _ = fs::remove_dir(group);

@@ -1,5 +1,5 @@
-//! A cage of our own for everything that the soak starts: network, mounts and process ids apart
-//! from the host's. Ports and firewall rules meet nobody's, and nothing outlives the cage.
+//! Isolates a soak from the host: network, mount and process-id namespaces of its own, so that its
+//! ports and firewall rules collide with nothing and every process in them ends with it.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -12,11 +12,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, Uid};
 
-use crate::groups;
+use crate::cgroups;
 use crate::services::cgroup;
 
 /// # Errors
-/// We are not root.
+/// The soak was not started by root.
 pub(crate) fn check_root() -> anyhow::Result<()> {
     if !Uid::effective().is_root() {
         bail!("the soak needs root: it mounts disks and runs a Docker engine of its own");
@@ -24,8 +24,8 @@ pub(crate) fn check_root() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Becomes `unshare`, which runs this program again, with these arguments, as the cage's first
-/// process.
+/// Replaces this process by `unshare`, which runs this program again with these arguments as the
+/// init process of new namespaces.
 ///
 /// # Errors
 /// `unshare` cannot be run.
@@ -40,14 +40,14 @@ pub(crate) fn enter(args: &[String]) -> anyhow::Result<()> {
     Err(command.exec()).context("unshare (package util-linux)")
 }
 
-/// The cage's first process: runs the soak itself and dead-letters what is orphaned. When the soak has
-/// ended, however, it ends all others and clears `work` away; with `keep`, only after a success.
+/// The init process of the namespaces: starts the soak and reaps orphans. When the soak has ended
+/// it kills whatever remains and removes `work`; with `keep`, only after a success.
 ///
 /// # Errors
 /// The soak cannot be started, or was killed.
-pub(crate) fn first_process(args: &[String], work: &Path, keep: bool) -> anyhow::Result<u8> {
+pub(crate) fn init_process(args: &[String], work: &Path, keep: bool) -> anyhow::Result<u8> {
     let ended = run_soak(args);
-    // Everybody in the cage but us.
+    // All processes in the namespace but this one.
     let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
     while !matches!(waitpid(None, None), Err(Errno::ECHILD)) {}
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
@@ -56,7 +56,7 @@ pub(crate) fn first_process(args: &[String], work: &Path, keep: bool) -> anyhow:
     for point in ours.into_iter().rev() {
         let _ = umount2(point, MntFlags::MNT_DETACH);
     }
-    groups::remove_all(&cgroup(work));
+    cgroups::remove_all(&cgroup(work));
     if !keep || matches!(ended, Ok(0)) {
         std::fs::remove_dir_all(work).with_context(|| work.display().to_string())?;
     }

@@ -1,5 +1,5 @@
-//! What the servers hold while they run: memory, descriptors, control groups, containers, mounts,
-//! files.
+//! Samples of what the servers use while they run: memory, descriptors, control groups, containers,
+//! mounts, files.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,74 +9,74 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::chronicle::Chronicle;
-use crate::field::Field;
-use crate::groups::groups;
+use crate::cgroups::groups;
+use crate::event_log::EventLog;
+use crate::testbed::Testbed;
 
-/// Rows of the table.
+/// Rows of the printed table.
 const ROWS: usize = 12;
-/// Samples of a run.
+/// Samples taken in one soak.
 const SAMPLES: u32 = 240;
 
-/// One look at one server.
+/// What one server's process and data folder use.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct ProcessUsage {
     pub(crate) rss_mb: u64,
     pub(crate) descriptors: u64,
     pub(crate) threads: u64,
     pub(crate) files: u64,
 }
 
-/// One look at everything.
+/// What both servers and the engine use at one moment.
 #[derive(Clone, Debug)]
-pub(crate) struct Sample {
+pub(crate) struct UsageSample {
     pub(crate) at: Duration,
-    pub(crate) servers: Vec<Held>,
+    pub(crate) servers: Vec<ProcessUsage>,
     pub(crate) groups: u64,
     pub(crate) mounts: u64,
     pub(crate) containers: Option<u64>,
 }
 
-/// Looks every so often until `stop`.
+/// Takes samples until `stop` is cancelled.
 pub(crate) async fn watch(
-    field: Arc<Field>,
-    chronicle: Arc<Chronicle>,
+    testbed: Arc<Testbed>,
+    event_log: Arc<EventLog>,
     length: Duration,
     stop: CancellationToken,
-) -> Vec<Sample> {
+) -> Vec<UsageSample> {
     let pause = (length / SAMPLES).max(Duration::from_millis(500));
     let mut samples = Vec::new();
     while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
-        samples.push(look(&field, chronicle.age()).await);
+        samples.push(take_sample(&testbed, event_log.age()).await);
     }
     samples
 }
 
-/// One look. What is just being started or broken is not waited for.
-pub(crate) async fn look(field: &Field, at: Duration) -> Sample {
+/// Takes one sample. A server or an engine that is being restarted is left out.
+pub(crate) async fn take_sample(testbed: &Testbed, at: Duration) -> UsageSample {
     let mut servers = Vec::new();
-    for site in &field.sites {
+    for site in &testbed.sites {
         let pid = site.server.try_lock().ok().and_then(|server| server.pid());
-        let mut held = pid.map(of_process).unwrap_or_default();
-        held.files = count_files(&site.data);
-        servers.push(held);
+        let mut usage = pid.map(process_usage).unwrap_or_default();
+        usage.files = count_files(&site.data);
+        servers.push(usage);
     }
-    let containers = match field.engine.try_lock() {
+    let containers = match testbed.engine.try_lock() {
         Ok(engine) => engine.docker(&["ps", "-aq"]).await.ok(),
         Err(_) => None,
     };
     let containers = containers.map(|listed| listed.lines().count() as u64);
-    Sample {
+    UsageSample {
         at,
         servers,
-        groups: groups(&field.cgroup).len() as u64,
+        groups: groups(&testbed.cgroup).len() as u64,
         mounts: mounts().len() as u64,
         containers,
     }
 }
 
-/// A process' memory, descriptors and threads; zeroes if it is gone.
-pub(crate) fn of_process(pid: u32) -> Held {
+/// A process' memory, descriptors and threads; zeroes if it has ended.
+pub(crate) fn process_usage(pid: u32) -> ProcessUsage {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let number = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -84,10 +84,15 @@ pub(crate) fn of_process(pid: u32) -> Held {
         number.and_then(|number| number.parse::<u64>().ok()).unwrap_or_default()
     };
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count) as u64;
-    Held { rss_mb: number("VmRSS:") / 1024, descriptors, threads: number("Threads:"), files: 0 }
+    ProcessUsage {
+        rss_mb: number("VmRSS:") / 1024,
+        descriptors,
+        threads: number("Threads:"),
+        files: 0,
+    }
 }
 
-/// Everything that is mounted in the cage.
+/// All mounts in the namespace.
 pub(crate) fn mounts() -> Vec<String> {
     let text = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     text.lines().map(str::to_owned).collect()
@@ -104,8 +109,8 @@ fn count_files(dir: &Path) -> u64 {
         .sum()
 }
 
-/// The samples as a table of at most a dozen rows, each the median of its part of the run.
-pub(crate) fn table(samples: &[Sample]) -> String {
+/// The samples as a table of at most [`ROWS`] rows, each the median of a part of the run.
+pub(crate) fn table(samples: &[UsageSample]) -> String {
     let mut text = String::from(
         "   at s | embedded: RSS MiB  fds  threads  files | services: RSS MiB  fds  threads  files \
          | containers  cgroups  mounts\n",
@@ -113,12 +118,12 @@ pub(crate) fn table(samples: &[Sample]) -> String {
     for part in samples.chunks(samples.len().div_ceil(ROWS).max(1)) {
         let at = part.last().map(|sample| sample.at.as_secs()).unwrap_or_default();
         let _ = write!(text, "{at:>7}");
-        for world in 0..crate::plan::WORLDS {
-            let of = |get: fn(&Held) -> u64| {
-                median(part.iter().filter_map(|s| s.servers.get(world).map(get)))
+        for server in 0..crate::fault_plan::SERVER_COUNT {
+            let of = |get: fn(&ProcessUsage) -> u64| {
+                median(part.iter().filter_map(|s| s.servers.get(server).map(get)))
             };
-            let (rss, fds) = (of(|held| held.rss_mb), of(|held| held.descriptors));
-            let (threads, files) = (of(|held| held.threads), of(|held| held.files));
+            let (rss, fds) = (of(|usage| usage.rss_mb), of(|usage| usage.descriptors));
+            let (threads, files) = (of(|usage| usage.threads), of(|usage| usage.files));
             let _ = write!(text, " | {rss:>17} {fds:>4} {threads:>8} {files:>6}");
         }
         let containers = median(part.iter().filter_map(|sample| sample.containers));
@@ -129,37 +134,39 @@ pub(crate) fn table(samples: &[Sample]) -> String {
     text
 }
 
-/// The middle one; 0 of none.
+/// The median; 0 if there are no values.
 pub(crate) fn median(values: impl Iterator<Item = u64>) -> u64 {
     let mut values: Vec<u64> = values.collect();
     values.sort_unstable();
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// What grew over the second half of a run, in which no server was started: the medians of its
-/// first and its last third, with what is allowed.
-pub(crate) fn grown(samples: &[Sample], chronicle: &Chronicle) {
+/// Reports what grew in the second half of a run, in which no server is killed: the median of its
+/// last third may exceed that of its first third by a quarter and a constant.
+pub(crate) fn check_growth(samples: &[UsageSample], event_log: &EventLog) {
     let half = samples.split_at(samples.len() / 2).1;
     let third = half.len() / 3;
     let (Some(first), Some(last)) = (half.get(..third), half.get(half.len() - third..)) else {
         return;
     };
-    let check = |what: &str, get: &dyn Fn(&Sample) -> Option<u64>, slack: u64| {
+    let check = |what: &str, get: &dyn Fn(&UsageSample) -> Option<u64>, slack: u64| {
         let before = median(first.iter().filter_map(get));
         let after = median(last.iter().filter_map(get));
         if before + before / 4 + slack < after {
-            chronicle.wrong(format!("{what} grew from {before} to {after}"));
+            event_log.report_violation(format!("{what} grew from {before} to {after}"));
         }
     };
-    for world in 0..crate::plan::WORLDS {
-        let name = crate::plan::name(world);
-        let of = |get: fn(&Held) -> u64| {
-            move |sample: &Sample| sample.servers.get(world).map(get).filter(|value| *value != 0)
+    for server in 0..crate::fault_plan::SERVER_COUNT {
+        let name = crate::fault_plan::server_name(server);
+        let of = |get: fn(&ProcessUsage) -> u64| {
+            move |sample: &UsageSample| {
+                sample.servers.get(server).map(get).filter(|value| *value != 0)
+            }
         };
-        check(&format!("RSS (MiB) of {name}"), &of(|held| held.rss_mb), 24);
-        check(&format!("descriptors of {name}"), &of(|held| held.descriptors), 16);
-        check(&format!("threads of {name}"), &of(|held| held.threads), 8);
-        check(&format!("files of {name}"), &of(|held| held.files), 40);
+        check(&format!("RSS (MiB) of {name}"), &of(|usage| usage.rss_mb), 24);
+        check(&format!("descriptors of {name}"), &of(|usage| usage.descriptors), 16);
+        check(&format!("threads of {name}"), &of(|usage| usage.threads), 8);
+        check(&format!("files of {name}"), &of(|usage| usage.files), 40);
     }
     check("containers", &|sample| sample.containers, 8);
     check("cgroups", &|sample| Some(sample.groups), 80);

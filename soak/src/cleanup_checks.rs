@@ -1,4 +1,4 @@
-//! After the load: waits until everything has ended, and looks for what is left over.
+//! After the load: waits until all work has ended, stops the servers, and reports what is left.
 
 use std::collections::HashSet;
 use std::fs;
@@ -9,28 +9,27 @@ use anyhow::Context as _;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::field::{Field, Site};
-use crate::functions::CLOCK;
-use crate::groups::{command, groups, shims};
-use crate::http::{Line, Pace, request};
-use crate::load::{Said, World, ask_state};
-use crate::plan::name;
-use crate::samples::{mounts, of_process};
+use crate::cgroups::{command, groups, shims};
+use crate::http_client::{HttpConnection, TransferPace, request};
+use crate::load::{EventState, ServerUnderTest, poll_state};
+use crate::resource_usage::{mounts, process_usage};
 use crate::services::run;
+use crate::test_function::CLOCK;
+use crate::testbed::{ServerSite, Testbed};
 
-/// Longest wait until queues are empty: a hold has 30 s, and several servers' worth of work.
+/// Longest wait until queues are empty: a claim is held for 30 s, and there is a backlog.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(180);
-/// Longest wait until counters are zero and idle sandboxes are given up.
+/// Longest wait until counters are zero and idle sandboxes are stopped.
 const QUIET_PATIENCE: Duration = Duration::from_secs(60);
-/// Nothing may run again in this time after the last state said ended: a hold and a bit.
-pub(crate) const GHOST_WATCH: Duration = Duration::from_secs(33);
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Descriptors that a server may hold more than right after its start: the database's and the
-/// queue's connections.
+/// How long to watch for late runs after the last event ended: a claim's hold and a margin.
+pub(crate) const LATE_RUN_WATCH: Duration = Duration::from_secs(33);
+const POLL_PAUSE: Duration = Duration::from_millis(250);
+/// How many more descriptors a server may have than right after its start: connections to the
+/// database and the queue.
 const DESCRIPTORS_MORE: u64 = 40;
-/// Its output, two connections of its shim and one of its runtime, and three files of its group.
-const DESCRIPTORS_OF_A_PREWARM_CELL: u64 = 8;
-/// Metrics that are zero when nothing goes on.
+/// Its output, two connections of its shim and one of its runtime, three files of its cgroup.
+const DESCRIPTORS_PER_PREWARMED: u64 = 8;
+/// Metrics that are zero while nothing runs.
 const ZERO: [&str; 5] = [
     "hanshu_invocations_waiting",
     "hanshu_queue_waiting",
@@ -39,31 +38,33 @@ const ZERO: [&str; 5] = [
     "hanshu_async_running",
 ];
 
-/// Waits for the end of all that was accepted, and of what served it.
-pub(crate) async fn settle(world: &World, site: &Site) {
-    let wrong = |text: String| world.chronicle.wrong(format!("{}: {text}", name(world.index)));
+/// Waits for the end of all accepted events and reports those that never ended.
+pub(crate) async fn wait_for_events(target: &ServerUnderTest, site: &ServerSite) {
+    let report_violation = |text: String| target.report_violation(&text);
     let disabled = site.server.lock().await.hanshu(&["trigger", "disable", CLOCK, "second"]).await;
     if let Err(error) = disabled {
-        wrong(format!("{error:#}"));
+        report_violation(format!("{error:#}"));
     }
-    if let Err(left) = drained(world).await {
-        wrong(format!("queues are not empty after {DRAIN_PATIENCE:?}: {left}"));
+    if let Err(left) = drained(target).await {
+        report_violation(format!("queues are not empty after {DRAIN_PATIENCE:?}: {left}"));
     }
-    let mut line = Line::to(&world.access.api);
-    for request_id in world.ledger.open() {
-        match ask_state(world, &mut line, &request_id).await {
-            Said::Ended => {}
-            said => wrong(format!("the accepted event {request_id}, with empty queues: {said:?}")),
+    let mut connection = HttpConnection::to(&target.access.api);
+    for request_id in target.ledger.open_request_ids() {
+        match poll_state(target, &mut connection, &request_id).await {
+            EventState::Ended => {}
+            state => report_violation(format!(
+                "the accepted event {request_id}, with empty queues: {state:?}"
+            )),
         }
     }
 }
 
-/// Waits until the queues are empty; else what they hold.
-async fn drained(world: &World) -> Result<(), String> {
+/// Waits until the queues are empty; the error is the API's last answer about them.
+async fn drained(target: &ServerUnderTest) -> Result<(), String> {
     let until = Instant::now() + DRAIN_PATIENCE;
     loop {
-        let said = get(world, "/v1/queues").await;
-        let list: Value = said
+        let answer = get(target, "/v1/queues").await;
+        let list: Value = answer
             .as_ref()
             .map_or(Value::Null, |text| serde_json::from_str(text).unwrap_or_default());
         let number = |queue: &Value, what: &str| queue[what].as_u64().unwrap_or(1);
@@ -74,18 +75,18 @@ async fn drained(world: &World) -> Result<(), String> {
             return Ok(());
         }
         if until < Instant::now() {
-            return Err(format!("{said:?}"));
+            return Err(format!("{answer:?}"));
         }
-        sleep(LOOK_EVERY).await;
+        sleep(POLL_PAUSE).await;
     }
 }
 
-/// Waits until every counter is zero and every sandbox is gone.
-pub(crate) async fn quiet(world: &World) {
+/// Waits until every counter is zero and every sandbox is stopped.
+pub(crate) async fn wait_until_idle(target: &ServerUnderTest) {
     let until = Instant::now() + QUIET_PATIENCE;
     loop {
-        let said = get(world, "/metrics").await;
-        let left = match &said {
+        let answer = get(target, "/metrics").await;
+        let left = match &answer {
             Ok(text) => not_zero(text),
             Err(error) => vec![error.to_string()],
         };
@@ -94,14 +95,13 @@ pub(crate) async fn quiet(world: &World) {
         }
         if until < Instant::now() {
             let left = left.join(", ");
-            let text = format!("{}: not zero after {QUIET_PATIENCE:?}: {left}", name(world.index));
-            return world.chronicle.wrong(text);
+            return target.report_violation(&format!("not zero after {QUIET_PATIENCE:?}: {left}"));
         }
-        sleep(LOOK_EVERY).await;
+        sleep(POLL_PAUSE).await;
     }
 }
 
-/// The lines of metrics that should be zero and are not; or that none is there at all.
+/// Lines of metrics that should be zero and are not.
 fn not_zero(text: &str) -> Vec<String> {
     let of = |name: &&str| text.lines().filter(|line| line.starts_with(*name)).collect::<Vec<_>>();
     if !text.contains("hanshu_sandboxes{") {
@@ -111,61 +111,63 @@ fn not_zero(text: &str) -> Vec<String> {
     lines.filter(|line| !line.ends_with(" 0")).map(str::to_owned).collect()
 }
 
-async fn get(world: &World, path: &str) -> anyhow::Result<String> {
-    let authorization = world.access.authorization();
+async fn get(target: &ServerUnderTest, path: &str) -> anyhow::Result<String> {
+    let authorization = target.access.authorization();
     let bytes = request("GET", path, &[("authorization", &authorization)], b"");
-    let mut line = Line::to(&world.access.api);
-    let answered = line.exchange(&bytes, Pace::Quick).await;
-    let answer = answered.map_err(|trouble| anyhow::anyhow!("{path}: {trouble:?}"))?;
+    let mut connection = HttpConnection::to(&target.access.api);
+    let answered = connection.exchange(&bytes, TransferPace::Quick).await;
+    let answer = answered.map_err(|failure| anyhow::anyhow!("{path}: {failure:?}"))?;
     let text = String::from_utf8_lossy(&answer.body).into_owned();
     anyhow::ensure!(answer.status == 200, "{path}: {}: {text}", answer.status);
     Ok(text)
 }
 
-/// How many prewarmed sandboxes lie ready: the server keeps them, and may have more of them than at first.
-fn prewarming(metrics: &str) -> u64 {
+/// How many prewarmed sandboxes there are: a server keeps them, maybe more than at its start.
+fn prewarmed_count(metrics: &str) -> u64 {
     let counts = metrics.lines().filter(|line| line.starts_with("hanshu_prewarmed_sandbox{"));
     counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
-/// Descriptors of an idle server, against those that it had when it was new.
-pub(crate) async fn descriptors(world: &World, site: &Site, new: u64) -> u64 {
+/// Compares an idle server's descriptors with those that it had right after its start.
+pub(crate) async fn check_descriptors(
+    target: &ServerUnderTest,
+    site: &ServerSite,
+    new: u64,
+) -> u64 {
     let pid = site.server.lock().await.pid().unwrap_or_default();
-    let now = of_process(pid).descriptors;
-    let prewarming = get(world, "/metrics").await.map_or(0, |text| prewarming(&text));
-    if new + DESCRIPTORS_MORE + prewarming * DESCRIPTORS_OF_A_PREWARM_CELL < now {
+    let now = process_usage(pid).descriptors;
+    let prewarmed = get(target, "/metrics").await.map_or(0, |text| prewarmed_count(&text));
+    if new + DESCRIPTORS_MORE + prewarmed * DESCRIPTORS_PER_PREWARMED < now {
         let links = fs::read_dir(format!("/proc/{pid}/fd"));
         let links = links.into_iter().flatten().flatten();
         let mut open: Vec<_> = links.filter_map(|link| fs::read_link(link.path()).ok()).collect();
         open.sort();
-        let name = name(world.index);
-        world.chronicle.wrong(format!("{name}: {now} descriptors, {new} when new: {open:?}"));
+        target.report_violation(&format!("{now} descriptors, {new} when new: {open:?}"));
     }
     now
 }
 
-/// Stops a server, and looks for what it leaves.
+/// Stops a server and reports what it leaves behind.
 ///
 /// # Errors
-/// It does not stop.
-pub(crate) async fn stop(
-    world: &World,
-    field: &Field,
+/// The server does not stop.
+pub(crate) async fn stop_server(
+    target: &ServerUnderTest,
+    testbed: &Testbed,
     before: &HashSet<String>,
 ) -> anyhow::Result<()> {
-    let site = field.sites.get(world.index).context("no such server")?;
-    let name = name(world.index);
+    let site = testbed.sites.get(target.index).context("no such server")?;
     let mut server = site.server.lock().await;
     if let Some(status) = server.ended() {
-        world.chronicle.wrong(format!("{name}: the server ended by itself: {status}"));
+        target.report_violation(&format!("the server ended by itself: {status}"));
         return Ok(());
     }
     let status = server.stop().await?;
     if !status.success() {
-        world.chronicle.wrong(format!("{name}: the server's stop: {status}"));
+        target.report_violation(&format!("the server's exit status: {status}"));
     }
     let mut left = Vec::new();
-    let engine = field.engine.lock().await;
+    let engine = testbed.engine.lock().await;
     let filter = format!("label=hanshu={}", site.node);
     let containers = engine.docker(&["ps", "-aq", "--filter", &filter]).await?;
     left.extend(containers.lines().map(|id| format!("container {id}")));
@@ -180,23 +182,23 @@ pub(crate) async fn stop(
     left.extend(mounted.map(|line| format!("mount {line}")));
     left.extend(files(&site.data).into_iter().filter(|file| !before.contains(file)));
     for each in left {
-        world.chronicle.wrong(format!("{name} left over: {each}"));
+        target.report_violation(&format!("left over: {each}"));
     }
     Ok(())
 }
 
-/// What is left of both servers together, when both have stopped.
-pub(crate) async fn leftovers(field: &Field) -> anyhow::Result<Vec<String>> {
-    let engine = field.engine.lock().await;
+/// What both servers left behind after they stopped.
+pub(crate) async fn leftovers(testbed: &Testbed) -> anyhow::Result<Vec<String>> {
+    let engine = testbed.engine.lock().await;
     let containers = engine.docker(&["ps", "-aq"]).await?;
     let mut left: Vec<_> = containers.lines().map(|id| format!("container {id}")).collect();
-    for group in groups(&field.cgroup) {
+    for group in groups(&testbed.cgroup) {
         let pids = fs::read_to_string(Path::new(&group).join("cgroup.procs")).unwrap_or_default();
         let commands: Vec<_> = pids.lines().map(command).collect();
         left.push(format!("cgroup {group} {commands:?}"));
     }
     let loops = run("losetup", &["-n", "-O", "BACK-FILE"]).await?;
-    let data = field.sites.iter().map(|site| site.data.display().to_string());
+    let data = testbed.sites.iter().map(|site| site.data.display().to_string());
     for data in data {
         left.extend(loops.lines().filter(|l| l.contains(&data)).map(|l| format!("loop {l}")));
     }
@@ -204,7 +206,7 @@ pub(crate) async fn leftovers(field: &Field) -> anyhow::Result<Vec<String>> {
     Ok(left)
 }
 
-/// Sockets, and what lies in the folders for sandboxes.
+/// Files in the data folder's directories for sandboxes.
 pub(crate) fn files(data: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for folder in ["run", "docker", "process"] {
