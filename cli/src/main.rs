@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     // These two run inside and around sandboxes: before any thread, parser or runtime.
     match std::env::args().nth(1).as_deref() {
         Some("shim") => return hanshu_runtimes::shim::main(),
-        Some("confine") => return hanshu_runtimes::confine::main(),
+        Some("isolate") => return hanshu_runtimes::isolation::main(),
         _ => {}
     }
     let cli = Cli::parse();

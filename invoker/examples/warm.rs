@@ -144,7 +144,7 @@ fn main() -> anyhow::Result<()> {
     let hello = "def main_handler(event, context):\n    return {\"message\": \"hello\"}\n";
     std::fs::write(code.join("index.py"), hello)?;
     let runtime_dir =
-        hanshu_runtimes::files::install(&dir.path().join("runtime"), Path::new(&program))?;
+        hanshu_runtimes::runtime_dir::install(&dir.path().join("runtime"), Path::new(&program))?;
     let general = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let node = NodeId::new();
     let process = ProcessOptions {

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hanshu_runtimes::wire::{Exited, HEADER_LEN, Header, Kind};
+use hanshu_runtimes::wire::{ExitedMessage, FrameHeader, FrameKind, HEADER_LEN};
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -18,7 +18,7 @@ use crate::exchange::{ConnError, DataConn, Frame};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum End {
     /// The runtime's process ended, says the shim.
-    Exited(Exited),
+    Exited(ExitedMessage),
     /// The shim itself is gone, or broke the protocol.
     Lost,
 }
@@ -51,11 +51,11 @@ impl Control {
     /// Sends the shim a frame with a JSON body.
     pub(crate) async fn send_json(
         &mut self,
-        kind: Kind,
+        kind: FrameKind,
         body: &impl Serialize,
     ) -> Result<(), ConnError> {
         let body = serde_json::to_vec(body).map_err(io::Error::other)?;
-        let header = Header::new(kind, 0, body.len()).map_err(io::Error::other)?.encode();
+        let header = FrameHeader::new(kind, 0, body.len()).map_err(io::Error::other)?.encode();
         self.conn.write_parts([&header, &body, &[]], &mut 0).await
     }
 
@@ -72,7 +72,7 @@ impl Control {
     /// Waits for the sandbox's end. May be dropped and called again.
     pub(crate) async fn end(&mut self) -> End {
         match self.read().await {
-            Ok(Frame { header, body }) if header.kind == Kind::Exited => {
+            Ok(Frame { header, body }) if header.kind == FrameKind::Exited => {
                 serde_json::from_slice(&body).map_or(End::Lost, End::Exited)
             }
             Ok(_) | Err(_) => End::Lost,
@@ -91,7 +91,7 @@ impl Leash {
         if self.killed.swap(true, Ordering::AcqRel) {
             return;
         }
-        if let Ok(header) = Header::new(Kind::Kill, 0, 0) {
+        if let Ok(header) = FrameHeader::new(FrameKind::Kill, 0, 0) {
             // A shim that is gone, or that does not read, is stopped by the backend.
             let _ = (&self.control).write_all(&header.encode());
         }
@@ -136,11 +136,11 @@ impl Leash {
 /// Sends a frame with a JSON body.
 pub(crate) async fn send_json(
     stream: &mut UnixStream,
-    kind: Kind,
+    kind: FrameKind,
     body: &impl Serialize,
 ) -> io::Result<()> {
     let body = serde_json::to_vec(body).map_err(io::Error::other)?;
-    let header = Header::new(kind, 0, body.len()).map_err(io::Error::other)?.encode();
+    let header = FrameHeader::new(kind, 0, body.len()).map_err(io::Error::other)?.encode();
     let mut frame = Vec::with_capacity(HEADER_LEN + body.len());
     frame.extend_from_slice(&header);
     frame.extend_from_slice(&body);

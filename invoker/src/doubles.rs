@@ -20,7 +20,9 @@ use hanshu_core::{
     AsyncPolicy, Digest, FunctionConfig, FunctionId, InvocationRecord, LogBatch, Qualifier,
     RequestId, Revision, RuntimeFamily, Timestamp,
 };
-use hanshu_runtimes::wire::{Exited, Failure, Header, Hello, Init, Kind, Start};
+use hanshu_runtimes::wire::{
+    ExitedMessage, FrameHeader, FrameKind, HelloMessage, InitMessage, RuntimeFailure, StartMessage,
+};
 use serde_json::{Value, json};
 
 use crate::backend::{Backend, Network, Sandbox, SandboxSpec, StartError, Whose};
@@ -208,19 +210,19 @@ impl Inside {
 
 type Io<T> = std::io::Result<T>;
 
-fn send(mut to: &UnixStream, header: Header, body: &[u8]) -> Io<()> {
+fn send(mut to: &UnixStream, header: FrameHeader, body: &[u8]) -> Io<()> {
     to.write_all(&[&header.encode()[..], body].concat())
 }
 
-fn send_json(to: &UnixStream, kind: Kind, event: u64, body: &impl serde::Serialize) -> Io<()> {
+fn send_json(to: &UnixStream, kind: FrameKind, event: u64, body: &impl serde::Serialize) -> Io<()> {
     let body = serde_json::to_vec(body).unwrap();
-    send(to, Header::new(kind, event, body.len()).unwrap(), &body)
+    send(to, FrameHeader::new(kind, event, body.len()).unwrap(), &body)
 }
 
-fn receive(mut from: &UnixStream) -> Io<(Header, Vec<u8>)> {
+fn receive(mut from: &UnixStream) -> Io<(FrameHeader, Vec<u8>)> {
     let mut header = [0; 16];
     from.read_exact(&mut header)?;
-    let header = Header::decode(&header).unwrap();
+    let header = FrameHeader::decode(&header).unwrap();
     let mut rest = vec![0; usize::from(header.head_len) + header.body_len()];
     from.read_exact(&mut rest)?;
     rest.drain(..usize::from(header.head_len));
@@ -230,9 +232,9 @@ fn receive(mut from: &UnixStream) -> Io<(Header, Vec<u8>)> {
 /// Plays process 1 and the runtime.
 fn shim(run_dir: PathBuf, inside: &Arc<Inside>) -> Io<()> {
     let control = inside.connect(run_dir.join("control.sock"));
-    send_json(&control, Kind::Hello, 0, &Hello { protocol: 1, pid: 1 })?;
+    send_json(&control, FrameKind::Hello, 0, &HelloMessage { protocol: 1, pid: 1 })?;
     let (_, body) = receive(&control)?;
-    let start: Start = serde_json::from_slice(&body).unwrap();
+    let start: StartMessage = serde_json::from_slice(&body).unwrap();
     let out = OpenOptions::new().write(true).open(run_dir.join("out"))?;
     let data = inside.connect(run_dir.join("data.sock"));
     let (its, its_control) = (Arc::clone(inside), control.try_clone()?);
@@ -242,25 +244,35 @@ fn shim(run_dir: PathBuf, inside: &Arc<Inside>) -> Io<()> {
         its.kill();
     });
     let (header, body) = receive(&data)?;
-    assert_eq!(header.kind, Kind::Init);
-    let init: Init = serde_json::from_slice(&body).unwrap();
+    assert_eq!(header.kind, FrameKind::Init);
+    let init: InitMessage = serde_json::from_slice(&body).unwrap();
     let late: Value = serde_json::from_slice(&body).unwrap();
     let env = if late["env"].is_object() { late["env"].clone() } else { json!(start.env) };
     assert_eq!(env["SCF_FUNCTIONNAME"], init.function_name, "the environment of {init:?}");
-    let exited = |code| Exited { code: Some(code), ..Exited::default() };
+    let exited = |code| ExitedMessage { code: Some(code), ..ExitedMessage::default() };
     match init.handler.as_str() {
         "init_fails" => {
             writeln!(&out, "loading")?;
-            return send_json(&data, Kind::InitFailed, 0, &Failure::new(437, "no such handler"));
+            return send_json(
+                &data,
+                FrameKind::InitFailed,
+                0,
+                &RuntimeFailure::new(437, "no such handler"),
+            );
         }
         // As a hurried runtime does: both connections speak at once.
         "init_fails_and_exits" => {
-            send_json(&control, Kind::Exited, 0, &exited(1))?;
+            send_json(&control, FrameKind::Exited, 0, &exited(1))?;
             thread::sleep(Duration::from_millis(10));
-            return send_json(&data, Kind::InitFailed, 0, &Failure::new(437, "no such handler"));
+            return send_json(
+                &data,
+                FrameKind::InitFailed,
+                0,
+                &RuntimeFailure::new(437, "no such handler"),
+            );
         }
         "init_exits" => {
-            send_json(&control, Kind::Exited, 0, &exited(3))?;
+            send_json(&control, FrameKind::Exited, 0, &exited(3))?;
             inside.kill();
             return Ok(());
         }
@@ -269,13 +281,13 @@ fn shim(run_dir: PathBuf, inside: &Arc<Inside>) -> Io<()> {
         "init_slowly" => thread::sleep(Duration::from_millis(100)),
         _ => {}
     }
-    send(&data, Header::new(Kind::Ready, 0, 0).unwrap(), &[])?;
+    send(&data, FrameHeader::new(FrameKind::Ready, 0, 0).unwrap(), &[])?;
     while let Ok((header, event)) = receive(&data) {
         while inside.frozen.load(Ordering::Relaxed) && !inside.killed() {
             thread::sleep(Duration::from_millis(1));
         }
         if !one_event(&data, &out, header.event, &event, inside)? {
-            send_json(&control, Kind::Exited, 0, &exited(3))?;
+            send_json(&control, FrameKind::Exited, 0, &exited(3))?;
             inside.kill();
         }
     }
@@ -292,8 +304,10 @@ fn one_event(
 ) -> Io<bool> {
     let order: Value = serde_json::from_slice(event).unwrap_or_default();
     let number = |name: &str| order[name].as_u64().unwrap_or_default();
-    let result = |id| Header::new(Kind::Result, id, 4).unwrap();
-    let reply = |body: &[u8]| send(data, Header::new(Kind::Result, id, body.len()).unwrap(), body);
+    let result = |id| FrameHeader::new(FrameKind::Result, id, 4).unwrap();
+    let reply = |body: &[u8]| {
+        send(data, FrameHeader::new(FrameKind::Result, id, body.len()).unwrap(), body)
+    };
     match order["do"].as_str().unwrap_or_default() {
         "sleep" => thread::sleep(Duration::from_millis(number("ms"))),
         "hang" => {
@@ -316,7 +330,7 @@ fn one_event(
             return Ok(true);
         }
         "fail" => {
-            send_json(data, Kind::Failed, id, &Failure::new(430, "boom"))?;
+            send_json(data, FrameKind::Failed, id, &RuntimeFailure::new(430, "boom"))?;
             return Ok(true);
         }
         "last" => {
@@ -365,7 +379,8 @@ fn one_event(
 
 /// Sends a part of the answer, and then ends, says nothing more, or says something else.
 fn part(mut data: &UnixStream, id: u64, bytes: u64, inside: &Inside, then: &str) -> Io<()> {
-    let whole = [&Header::new(Kind::Result, id, 4).unwrap().encode()[..], b"null"].concat();
+    let whole =
+        [&FrameHeader::new(FrameKind::Result, id, 4).unwrap().encode()[..], b"null"].concat();
     data.write_all(&whole[..usize::try_from(bytes).unwrap()])?;
     match then {
         "end" => inside.kill(),

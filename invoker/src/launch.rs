@@ -14,7 +14,7 @@ use hanshu_core::ports::{PackageError, PackageStore};
 use hanshu_core::{
     ColdStart, ColdStartParts, InstanceId, NodeId, OPEN_FILES_MAX, PIDS_MAX, Revision, Verdict,
 };
-use hanshu_runtimes::wire::Kind as Frame;
+use hanshu_runtimes::wire::FrameKind;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -133,7 +133,7 @@ impl Launcher {
             let wait = self.options.start_timeout();
             let sandbox = body.sandbox.as_ref();
             let mut attached = talk::attach(control, &body.run_dir, sandbox, wait).await?;
-            attached.control.send_json(Frame::Start, &start).await?;
+            attached.control.send_json(FrameKind::Start, &start).await?;
             let load =
                 async { talk::load(talk::runtime(data, &body.run_dir).await?, &start.init).await };
             let load = talk::or_ended(load, &mut attached.control);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use hanshu_core::{Origin, RequestId};
-use hanshu_runtimes::wire::{HEADER_LEN, Header, INVOKE_HEAD_LEN, Kind};
+use hanshu_runtimes::wire::{FrameHeader, FrameKind, HEADER_LEN, INVOKE_HEAD_LEN};
 use tokio::time::Instant;
 
 use crate::exchange::{DataConn, Exchange};
@@ -113,9 +113,10 @@ impl Exchanges {
         self.event.resize(HEADER_LEN + INVOKE_HEAD_LEN + payload.len(), 0);
         self.runtime.read_exact(&mut self.event)?;
         let (header, rest) = self.event.split_first_chunk().ok_or(ErrorKind::UnexpectedEof)?;
-        let event = Header::decode(header).map_err(io::Error::other)?.event;
-        let answer =
-            Header::new(Kind::Result, event, payload.len()).map_err(io::Error::other)?.encode();
+        let event = FrameHeader::decode(header).map_err(io::Error::other)?.event;
+        let answer = FrameHeader::new(FrameKind::Result, event, payload.len())
+            .map_err(io::Error::other)?
+            .encode();
         let body = rest.get(INVOKE_HEAD_LEN..).unwrap_or_default();
         self.runtime.write_all(&[&answer, body].concat())?;
         let answer = driven.await.map_err(io::Error::other)?;

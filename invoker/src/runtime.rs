@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hanshu_core::{Revision, RuntimeFamily};
-use hanshu_runtimes::wire::{Adapter, Init, Start};
+use hanshu_runtimes::wire::{InitMessage, RuntimeAdapter, StartMessage};
 
 use crate::config::Options;
 use crate::prewarm::Kind;
@@ -18,10 +18,10 @@ const PORT: u16 = 28902;
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What the shim is told in `START`.
-pub(crate) fn start_of(revision: &Revision, options: &Options) -> Start {
+pub(crate) fn start_of(revision: &Revision, options: &Options) -> StartMessage {
     let config = &revision.config;
     let family = config.runtime.family();
-    let init = Init {
+    let init = InitMessage {
         adapter: adapter_of(family),
         cwd: CODE_DIR.into(),
         handler: config.handler.clone(),
@@ -35,13 +35,13 @@ pub(crate) fn start_of(revision: &Revision, options: &Options) -> Start {
         port: PORT,
     };
     let argv = argv_of(family, config.memory_mb, &config.handler, options);
-    Start { argv, env: env_of(revision, options), init }
+    StartMessage { argv, env: env_of(revision, options), init }
 }
 
 /// What the shim of a prewarmed sandbox is told: the same, without a function. What is missing comes with
 /// a late `INIT`.
-pub(crate) fn start_of_prewarmed(kind: &Kind, options: &Options) -> Start {
-    let init = Init {
+pub(crate) fn start_of_prewarmed(kind: &Kind, options: &Options) -> StartMessage {
+    let init = InitMessage {
         adapter: adapter_of(kind.family),
         cwd: CODE_DIR.into(),
         handler: String::new(),
@@ -55,7 +55,7 @@ pub(crate) fn start_of_prewarmed(kind: &Kind, options: &Options) -> Start {
         port: PORT,
     };
     let argv = argv_of(kind.family, kind.memory_mb, "", options);
-    Start { argv, env: usual_env(), init }
+    StartMessage { argv, env: usual_env(), init }
 }
 
 /// Whole milliseconds, as the wire has them.
@@ -63,12 +63,12 @@ pub(crate) fn millis(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
-fn adapter_of(family: RuntimeFamily) -> Adapter {
+fn adapter_of(family: RuntimeFamily) -> RuntimeAdapter {
     match family {
-        RuntimeFamily::Python | RuntimeFamily::Nodejs => Adapter::Direct,
-        RuntimeFamily::Go => Adapter::Go,
-        RuntimeFamily::Shell => Adapter::Shell,
-        RuntimeFamily::Custom => Adapter::Custom,
+        RuntimeFamily::Python | RuntimeFamily::Nodejs => RuntimeAdapter::Direct,
+        RuntimeFamily::Go => RuntimeAdapter::Go,
+        RuntimeFamily::Shell => RuntimeAdapter::Shell,
+        RuntimeFamily::Custom => RuntimeAdapter::Custom,
     }
 }
 
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
     use crate::doubles::revision;
 
-    fn start(runtime: &str, handler: &str) -> Start {
+    fn start(runtime: &str, handler: &str) -> StartMessage {
         let mut revision = revision("hello");
         revision.config.runtime = runtime.parse().unwrap();
         revision.config.handler = handler.into();

@@ -14,7 +14,7 @@ import textwrap
 import time
 import unittest
 
-from invoker_double import (
+from fake_invoker import (
     BODY_BYTES_MAX,
     ECHO,
     Ended,

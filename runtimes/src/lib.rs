@@ -3,11 +3,11 @@
 //! [`wire`] is the protocol of `PROTOCOL.md`, for both of its sides. The rest stands for one side:
 //! the sandbox's.
 
-pub mod confine;
-pub mod files;
+pub mod isolation;
 #[cfg(test)]
 #[path = "../../fuzz/replay.rs"]
 mod replay;
+pub mod runtime_dir;
 pub mod shim;
 pub mod wire;
 

@@ -197,7 +197,7 @@ impl Sandboxes {
     ) -> Result<Self, Error> {
         let program = std::env::current_exe()
             .map_err(|error| Error::Sandbox(format!("this program's own file: {error}")))?;
-        let installed = hanshu_runtimes::files::install(&folder.join("runtime"), &program);
+        let installed = hanshu_runtimes::runtime_dir::install(&folder.join("runtime"), &program);
         let runtime_dir = installed.map_err(|error| {
             Error::Sandbox(format!(
                 "the runtime's files cannot be put into the data folder: {error}"

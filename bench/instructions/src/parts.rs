@@ -14,7 +14,7 @@ use hanshu_core::{
 };
 use hanshu_invoker::measured::{Decisions, Exchanges};
 use hanshu_runtimes::wire::{
-    HEADER_LEN, Header, INVOKE_HEAD_LEN, InvokeHead, Kind, Origin, REQUEST_ID_LEN,
+    EventOrigin, FrameHeader, FrameKind, HEADER_LEN, INVOKE_HEAD_LEN, InvokeHead, REQUEST_ID_LEN,
 };
 use hanshu_triggers::{Lookup, RouteTable, check_json};
 
@@ -73,7 +73,7 @@ async fn exchange(rounds: u32) -> anyhow::Result<()> {
 async fn frame_decode(rounds: u32) -> anyhow::Result<()> {
     let (header, head) = frame(1)?;
     for _ in 0..rounds {
-        black_box(Header::decode(black_box(&header))?);
+        black_box(FrameHeader::decode(black_box(&header))?);
         black_box(InvokeHead::decode(black_box(&head))?);
     }
     Ok(())
@@ -88,9 +88,9 @@ async fn frame_encode(rounds: u32) -> anyhow::Result<()> {
 }
 
 fn frame(event: u64) -> anyhow::Result<([u8; HEADER_LEN], [u8; INVOKE_HEAD_LEN])> {
-    let header = Header::new(Kind::Invoke, event, EVENT.len())?.encode();
+    let header = FrameHeader::new(FrameKind::Invoke, event, EVENT.len())?.encode();
     let request_id = [b'a'; REQUEST_ID_LEN];
-    let head = InvokeHead { remaining_ms: 3_000, origin: Origin::Direct, request_id }.encode();
+    let head = InvokeHead { remaining_ms: 3_000, origin: EventOrigin::Direct, request_id }.encode();
     Ok((header, head))
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, IoSlice, Write as _};
 use std::os::unix::net::UnixStream as StdStream;
 use std::task::{Context, Waker};
 
-use hanshu_runtimes::wire::{HEADER_LEN, Header, Malformed};
+use hanshu_runtimes::wire::{FrameError, FrameHeader, HEADER_LEN};
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, read};
 use rustix::net::{RecvFlags, recv};
@@ -32,14 +32,14 @@ pub(crate) struct DataConn {
 
 #[derive(Debug)]
 struct Large {
-    header: Header,
+    header: FrameHeader,
     body: Vec<u8>,
 }
 
 /// A frame that was read.
 #[derive(Debug)]
 pub(crate) struct Frame {
-    pub(crate) header: Header,
+    pub(crate) header: FrameHeader,
     pub(crate) body: bytes::Bytes,
 }
 
@@ -57,7 +57,7 @@ pub(crate) enum ConnError {
     Io(#[source] io::Error),
     /// The other side broke the protocol.
     #[error("the runtime broke the protocol: {0}")]
-    Malformed(#[from] Malformed),
+    Malformed(#[from] FrameError),
 }
 
 impl From<io::Error> for ConnError {
@@ -182,9 +182,9 @@ impl DataConn {
         let Some((header, rest)) = filled.split_first_chunk::<HEADER_LEN>() else {
             return Ok(None);
         };
-        let header = Header::decode(header)?;
+        let header = FrameHeader::decode(header)?;
         if usize::from(header.head_len) != 0 {
-            return Err(Malformed::HeadLength { kind: header.kind, found: header.head_len }.into());
+            return Err(FrameError::HeadLength { kind: header.kind, found: header.head_len }.into());
         }
         let len = header.body_len();
         if let Some(body) = rest.get(..len) {

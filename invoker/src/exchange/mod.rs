@@ -7,7 +7,7 @@ mod properties;
 use bytes::Bytes;
 use hanshu_core::{Origin, RequestId};
 use hanshu_runtimes::wire::{
-    self, HEADER_LEN, Header, INVOKE_HEAD_LEN, InvokeHead, Kind, Malformed,
+    self, FrameError, FrameHeader, FrameKind, HEADER_LEN, INVOKE_HEAD_LEN, InvokeHead,
 };
 
 pub(crate) use conn::{ConnError, DataConn, Frame};
@@ -28,7 +28,7 @@ pub(crate) struct Exchange {
 /// What the runtime answered.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Answer {
-    pub(crate) result: Result<Bytes, wire::Failure>,
+    pub(crate) result: Result<Bytes, wire::RuntimeFailure>,
     /// The runtime can take no further event.
     pub(crate) last: bool,
 }
@@ -44,7 +44,7 @@ pub(crate) enum Fault {
     Foreign,
     /// A frame that is no answer.
     #[error("the runtime sent {0:?} instead of an answer")]
-    NotAnAnswer(Kind),
+    NotAnAnswer(FrameKind),
     /// More than one answer.
     #[error("the runtime sent more than its answer")]
     Surplus,
@@ -63,18 +63,18 @@ impl Exchange {
         origin: &Origin,
         remaining_ms: u32,
         payload: Bytes,
-    ) -> Result<Self, Malformed> {
+    ) -> Result<Self, FrameError> {
         let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
         // The few fixed bits of the one half lie over random ones of the other.
         let event = high ^ low.rotate_left(32);
-        let header = Header::new(Kind::Invoke, event, payload.len())?.encode();
+        let header = FrameHeader::new(FrameKind::Invoke, event, payload.len())?.encode();
         let mut id = [0; 36];
         request_id.encode(&mut id);
         let origin = match origin {
-            Origin::Direct => wire::Origin::Direct,
-            Origin::Timer(_) => wire::Origin::Timer,
-            Origin::Http(_) => wire::Origin::Http,
-            Origin::Redis(_) => wire::Origin::Redis,
+            Origin::Direct => wire::EventOrigin::Direct,
+            Origin::Timer(_) => wire::EventOrigin::Timer,
+            Origin::Http(_) => wire::EventOrigin::Http,
+            Origin::Redis(_) => wire::EventOrigin::Redis,
         };
         let head = InvokeHead { remaining_ms, origin, request_id: id }.encode();
         Ok(Self { event, header, head, payload, sent: 0 })
@@ -97,8 +97,8 @@ impl Exchange {
             return Err(Fault::Surplus);
         }
         let result = match header.kind {
-            Kind::Result => Ok(body),
-            Kind::Failed => Err(serde_json::from_slice(&body).map_err(Fault::Failure)?),
+            FrameKind::Result => Ok(body),
+            FrameKind::Failed => Err(serde_json::from_slice(&body).map_err(Fault::Failure)?),
             other => return Err(Fault::NotAnAnswer(other)),
         };
         Ok(Answer { result, last: header.is_last() })

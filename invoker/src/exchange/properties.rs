@@ -13,7 +13,7 @@ use std::os::unix::net::UnixStream;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use hanshu_core::{Origin, RequestId};
-use hanshu_runtimes::wire::{BODY_BYTES_MAX, HEADER_LEN, Header, Kind, Malformed};
+use hanshu_runtimes::wire::{BODY_BYTES_MAX, FrameError, FrameHeader, FrameKind, HEADER_LEN};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
@@ -27,7 +27,7 @@ const CUT_BYTES: usize = 97;
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// A frame, as far as the other side can tell.
-type Told = (Header, Vec<u8>);
+type Told = (FrameHeader, Vec<u8>);
 
 thread_local! {
     static RUNTIME: Runtime =
@@ -52,13 +52,13 @@ pub fn exchange(script: &[u8]) {
 }
 
 /// The frames of a stream, one after the other, and how it ends.
-fn told(mut sent: &[u8]) -> (Vec<Told>, Option<Malformed>) {
+fn told(mut sent: &[u8]) -> (Vec<Told>, Option<FrameError>) {
     let mut frames = Vec::new();
     while let Some((bytes, rest)) = sent.split_first_chunk::<HEADER_LEN>() {
-        let header = match Header::decode(bytes) {
-            Ok(header) if header.kind != Kind::Invoke => header,
+        let header = match FrameHeader::decode(bytes) {
+            Ok(header) if header.kind != FrameKind::Invoke => header,
             Ok(header) => {
-                let error = Malformed::HeadLength { kind: header.kind, found: header.head_len };
+                let error = FrameError::HeadLength { kind: header.kind, found: header.head_len };
                 return (frames, Some(error));
             }
             Err(error) => return (frames, Some(error)),
@@ -134,15 +134,17 @@ async fn an_event_is_answered(sent: &[u8]) {
         (Ok(answer), Some((header, body))) => {
             assert_eq!(answer.last, header.is_last());
             match answer.result {
-                Ok(result) => assert_eq!((header.kind, &result[..]), (Kind::Result, &body[..])),
-                Err(_) => assert_eq!(header.kind, Kind::Failed),
+                Ok(result) => {
+                    assert_eq!((header.kind, &result[..]), (FrameKind::Result, &body[..]))
+                }
+                Err(_) => assert_eq!(header.kind, FrameKind::Failed),
             }
             let surplus = HEADER_LEN + body.len() < sent.len();
             assert!(!surplus || PIECE_BYTES <= HEADER_LEN + body.len(), "a surplus is missed");
         }
         (Err(Fault::NotAnAnswer(kind)), Some((header, _))) => assert_eq!(kind, header.kind),
         (Err(Fault::Surplus), Some((_, body))) => assert!(HEADER_LEN + body.len() < sent.len()),
-        (Err(Fault::Failure(_)), Some((header, _))) => assert_eq!(header.kind, Kind::Failed),
+        (Err(Fault::Failure(_)), Some((header, _))) => assert_eq!(header.kind, FrameKind::Failed),
         (Err(Fault::Conn(_)), None) => {}
         (answered, first) => panic!("{answered:?} to {first:?}"),
     }

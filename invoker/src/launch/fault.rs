@@ -1,7 +1,7 @@
 //! Whose fault it is that a sandbox did not come up, and how failures are told.
 
 use hanshu_core::{Failure, InstanceId, Refusal, Revision, RuntimeFamily, StatusCode, Verdict};
-use hanshu_runtimes::wire::{self, Exited};
+use hanshu_runtimes::wire::{self, ExitedMessage};
 
 use super::talk::Hitch;
 use crate::backend::{Sandbox, StartError};
@@ -55,7 +55,7 @@ pub(super) fn verdict_of(
     }
 }
 
-fn could_not_load(exited: &Exited, family: RuntimeFamily) -> Verdict {
+fn could_not_load(exited: &ExitedMessage, family: RuntimeFamily) -> Verdict {
     match (&exited.error, family) {
         // The interpreter is the node's business.
         (Some(error), RuntimeFamily::Python | RuntimeFamily::Nodejs) => refused(error.clone()),
@@ -70,7 +70,7 @@ fn could_not_load(exited: &Exited, family: RuntimeFamily) -> Verdict {
 }
 
 /// `exit status 3` or `signal 11`.
-pub(crate) fn ending(exited: &Exited) -> String {
+pub(crate) fn ending(exited: &ExitedMessage) -> String {
     match (exited.signal, exited.code) {
         (Some(signal), _) => format!("signal {signal}"),
         (None, Some(code)) => format!("exit status {code}"),
@@ -85,7 +85,7 @@ pub(crate) fn out_of_memory(memory_mb: u32) -> Failure {
 
 /// A runtime's failure as callers see it. It is kept and shown, so its texts are bounded, and it
 /// cannot say what is the platform's to say.
-pub(crate) fn failure_of(failure: wire::Failure) -> Failure {
+pub(crate) fn failure_of(failure: wire::RuntimeFailure) -> Failure {
     Failure {
         status_code: code_of(failure.status_code),
         error_code: failure.error_code,
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     fn told(status_code: u16, message: String) -> Failure {
-        failure_of(wire::Failure::new(status_code, message))
+        failure_of(wire::RuntimeFailure::new(status_code, message))
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use hanshu_core::Revision;
-use hanshu_runtimes::wire::{Kind as Frame, LateInit};
+use hanshu_runtimes::wire::{FrameKind, PrewarmedInit};
 use tokio::net::UnixStream;
 use tokio::time::{self, Instant};
 
@@ -59,7 +59,7 @@ impl Launcher {
             let sandbox = body.sandbox.as_ref();
             let mut attached = talk::attach(control, &body.run_dir, sandbox, wait).await?;
             let start = start_of_prewarmed(&kind, &self.options);
-            attached.control.send_json(Frame::Start, &start).await?;
+            attached.control.send_json(FrameKind::Start, &start).await?;
             let runtime = talk::runtime(data, &body.run_dir);
             let runtime = talk::or_ended(runtime, &mut attached.control);
             let runtime = time::timeout(wait, runtime).await.unwrap_or(Err(Hitch::TimedOut))?;
@@ -118,7 +118,7 @@ impl Launcher {
         let log = Arc::new(Log::new(output, Arc::clone(revision), self.outlet.clone()));
         let start = start_of(revision, &self.options);
         let talk = async {
-            let init = LateInit { init: &start.init, env: &start.env };
+            let init = PrewarmedInit { init: &start.init, env: &start.env };
             let load = talk::or_ended(talk::load(runtime, &init), &mut attached.control);
             let loaded = time::timeout(revision.config.init_timeout, load).await;
             Ok(Talked { loaded: loaded.unwrap_or(Err(Hitch::TimedOut))?, attached })

@@ -4,7 +4,9 @@ use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::Path;
 use std::time::Duration;
 
-use hanshu_runtimes::wire::{self, CONTROL_SOCKET, DATA_SOCKET, Hello, Kind, PROTOCOL_VERSION};
+use hanshu_runtimes::wire::{
+    self, CONTROL_SOCKET, DATA_SOCKET, FrameKind, HelloMessage, PROTOCOL_VERSION,
+};
 use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{self, Instant};
@@ -20,7 +22,7 @@ const LAST_WORDS_WAIT: Duration = Duration::from_millis(100);
 /// How the talk with the runtime went wrong.
 pub(super) enum Hitch {
     /// The runtime says why.
-    InitFailed(wire::Failure),
+    InitFailed(wire::RuntimeFailure),
     /// It ended instead.
     Ended(Option<End>),
     /// It was not ready in time.
@@ -104,14 +106,14 @@ pub(super) async fn runtime(listener: StdListener, run_dir: &Path) -> Result<Uni
 /// Has the runtime load the user's code, and waits for its word that this is done.
 pub(super) async fn load(mut stream: UnixStream, init: &impl Serialize) -> Result<Loaded, Hitch> {
     let begun = Instant::now();
-    send_json(&mut stream, Kind::Init, init).await?;
+    send_json(&mut stream, FrameKind::Init, init).await?;
     let std = stream.into_std()?;
     let twin = std.try_clone()?;
     let mut conn = DataConn::new(std)?;
     let Frame { header, body } = conn.read_frame().await?;
     match header.kind {
-        Kind::Ready => Ok(Loaded { conn, twin, begun }),
-        Kind::InitFailed => match serde_json::from_slice(&body) {
+        FrameKind::Ready => Ok(Loaded { conn, twin, begun }),
+        FrameKind::InitFailed => match serde_json::from_slice(&body) {
             Ok(failure) => Err(Hitch::InitFailed(failure)),
             Err(error) => Err(Hitch::Broken(format!("its failure cannot be read: {error}"))),
         },
@@ -152,9 +154,9 @@ async fn accept(listener: StdListener) -> Result<UnixStream, Hitch> {
 
 async fn hello(control: &mut Control) -> Result<(), Hitch> {
     let Frame { header, body } = control.read().await?;
-    match (header.kind, serde_json::from_slice::<Hello>(&body)) {
-        (Kind::Hello, Ok(hello)) if hello.protocol == PROTOCOL_VERSION => Ok(()),
-        (Kind::Hello, Ok(hello)) => Err(Hitch::Broken(format!(
+    match (header.kind, serde_json::from_slice::<HelloMessage>(&body)) {
+        (FrameKind::Hello, Ok(hello)) if hello.protocol == PROTOCOL_VERSION => Ok(()),
+        (FrameKind::Hello, Ok(hello)) => Err(Hitch::Broken(format!(
             "its shim speaks protocol {}, not {PROTOCOL_VERSION}",
             hello.protocol
         ))),

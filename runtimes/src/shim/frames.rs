@@ -5,21 +5,21 @@ use std::io::{self, ErrorKind, Read, Write};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::wire::{HEADER_LEN, Header, INVOKE_HEAD_LEN, InvokeHead, Kind};
+use crate::wire::{FrameHeader, FrameKind, HEADER_LEN, INVOKE_HEAD_LEN, InvokeHead};
 
 /// Bodies up to this many bytes are sent together with their header, in one call.
 const TOGETHER_MAX: usize = 64 * 1024;
 
 /// One frame as read.
 #[derive(Debug)]
-pub(super) struct Frame {
-    pub(super) header: Header,
+pub(super) struct ReceivedFrame {
+    pub(super) header: FrameHeader,
     /// There for an `INVOKE`, and only then.
     pub(super) head: Option<InvokeHead>,
     pub(super) body: Vec<u8>,
 }
 
-impl Frame {
+impl ReceivedFrame {
     /// The body as the JSON that the frame's kind has.
     pub(super) fn json<T: DeserializeOwned>(&self) -> io::Result<T> {
         serde_json::from_slice(&self.body).map_err(invalid)
@@ -30,14 +30,14 @@ impl Frame {
 ///
 /// # Errors
 /// `InvalidData` for bytes that are no frame, and what the stream says.
-pub(super) fn read(stream: &mut impl Read) -> io::Result<Option<Frame>> {
+pub(super) fn read(stream: &mut impl Read) -> io::Result<Option<ReceivedFrame>> {
     let mut bytes = [0; HEADER_LEN];
     match stream.read_exact(&mut bytes) {
         Err(error) if ended(&error) => return Ok(None),
         other => other?,
     }
-    let header = Header::decode(&bytes).map_err(invalid)?;
-    let head = if header.kind == Kind::Invoke {
+    let header = FrameHeader::decode(&bytes).map_err(invalid)?;
+    let head = if header.kind == FrameKind::Invoke {
         let mut bytes = [0; INVOKE_HEAD_LEN];
         stream.read_exact(&mut bytes)?;
         Some(InvokeHead::decode(&bytes).map_err(invalid)?)
@@ -46,11 +46,11 @@ pub(super) fn read(stream: &mut impl Read) -> io::Result<Option<Frame>> {
     };
     let mut body = vec![0; header.body_len()];
     stream.read_exact(&mut body)?;
-    Ok(Some(Frame { header, head, body }))
+    Ok(Some(ReceivedFrame { header, head, body }))
 }
 
 /// Writes one frame without a head.
-pub(super) fn write(stream: &mut impl Write, header: &Header, body: &[u8]) -> io::Result<()> {
+pub(super) fn write(stream: &mut impl Write, header: &FrameHeader, body: &[u8]) -> io::Result<()> {
     let bytes = header.encode();
     if TOGETHER_MAX < body.len() {
         stream.write_all(&bytes)?;
@@ -65,11 +65,11 @@ pub(super) fn write(stream: &mut impl Write, header: &Header, body: &[u8]) -> io
 /// Writes one frame of the control connection.
 pub(super) fn write_json<T: Serialize>(
     stream: &mut impl Write,
-    kind: Kind,
+    kind: FrameKind,
     body: &T,
 ) -> io::Result<()> {
     let body = serde_json::to_vec(body).map_err(invalid)?;
-    write(stream, &Header::new(kind, 0, body.len()).map_err(invalid)?, &body)
+    write(stream, &FrameHeader::new(kind, 0, body.len()).map_err(invalid)?, &body)
 }
 
 /// Whether the other side is gone, which is no error of ours.
@@ -95,7 +95,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read(body in prop::collection::vec(any::<u8>(), 0..100_000)) {
             let mut bytes = Vec::new();
-            let header = Header::new(Kind::Result, 7, body.len()).unwrap();
+            let header = FrameHeader::new(FrameKind::Result, 7, body.len()).unwrap();
             write(&mut bytes, &header, &body).unwrap();
             let frame = read(&mut bytes.as_slice()).unwrap().unwrap();
             prop_assert_eq!(frame.header, header);

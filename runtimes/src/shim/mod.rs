@@ -5,18 +5,20 @@
 //! thread of its own. There is no runtime for async code here: the shim must be small, since it is
 //! paid for out of the function's memory.
 
-mod answer;
+mod adapter_context;
 mod custom;
 mod frames;
 mod go;
-mod link;
-mod oom;
+mod http;
+mod invocation_response;
+mod oom_kills;
 mod processes;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
+mod runtime_connection;
 mod shell;
 mod signals;
-mod watch;
+mod supervisor;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -34,7 +36,8 @@ const THREAD_STACK: usize = 256 * 1024;
 /// Ends when the runtime has ended, when the invoker says so or goes away.
 #[must_use]
 pub fn main() -> ExitCode {
-    let ended = watch::Watch::connect(&dir_of(std::env::args_os())).and_then(watch::Watch::run);
+    let ended = supervisor::ShimSupervisor::connect(&dir_of(std::env::args_os()))
+        .and_then(supervisor::ShimSupervisor::run);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -28,7 +28,7 @@ const CLEAR_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum ProcessEnd {
     /// It exited with this status.
     Code(i32),
     /// This signal killed it.
@@ -37,7 +37,7 @@ pub(super) enum End {
 
 /// What to start.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Launch<'a> {
+pub(super) struct LaunchSpec<'a> {
     /// Program and arguments.
     pub(super) argv: &'a [String],
     /// The whole environment.
@@ -49,17 +49,17 @@ pub(super) struct Launch<'a> {
 
 /// A process that runs for one event.
 #[derive(Debug)]
-pub(super) struct Script {
+pub(super) struct ScriptProcess {
     pub(super) stdin: ChildStdin,
     pub(super) stdout: ChildStdout,
     /// Says once how it ended.
-    pub(super) end: Receiver<End>,
+    pub(super) end: Receiver<ProcessEnd>,
 }
 
 /// Everything that the shim started. The main thread reaps; others may start and end.
 #[derive(Debug)]
-pub(super) struct Processes {
-    table: Mutex<Table>,
+pub(super) struct SandboxProcesses {
+    table: Mutex<ProcessTable>,
     /// Told whenever children have ended.
     reaped: Condvar,
     output: File,
@@ -69,17 +69,17 @@ pub(super) struct Processes {
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct ProcessTable {
     runtime: Option<Pid>,
-    runtime_end: Option<End>,
-    script: Option<(Pid, SyncSender<End>)>,
+    runtime_end: Option<ProcessEnd>,
+    script: Option<(Pid, SyncSender<ProcessEnd>)>,
     /// At the last look no child was left: neither ours nor, for process 1, anybody's.
     childless: bool,
     /// The last script, whose process group may still have members.
     script_group: Option<Pid>,
 }
 
-impl Processes {
+impl SandboxProcesses {
     /// `output` gets what the processes write.
     pub(super) fn new(output: File, oom_score: OomScore) -> Self {
         Self {
@@ -95,7 +95,7 @@ impl Processes {
     ///
     /// # Errors
     /// Why it cannot be started; no process is left then.
-    pub(super) fn start_runtime(&self, launch: &Launch<'_>) -> io::Result<()> {
+    pub(super) fn start_runtime(&self, launch: &LaunchSpec<'_>) -> io::Result<()> {
         let mut command = self.command(launch)?;
         command.stdin(Stdio::null()).stdout(self.output.try_clone()?);
         // Held while starting, so that the reaper cannot come across an unknown child.
@@ -109,7 +109,7 @@ impl Processes {
     ///
     /// # Errors
     /// Why it cannot be started; no process is left then.
-    pub(super) fn start_script(&self, launch: &Launch<'_>) -> io::Result<Script> {
+    pub(super) fn start_script(&self, launch: &LaunchSpec<'_>) -> io::Result<ScriptProcess> {
         let mut command = self.command(launch)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let (sender, end) = sync_channel(1);
@@ -121,19 +121,19 @@ impl Processes {
         table.script_group = Some(pid);
         drop(table);
         match (child.stdin.take(), child.stdout.take()) {
-            (Some(stdin), Some(stdout)) => Ok(Script { stdin, stdout, end }),
+            (Some(stdin), Some(stdout)) => Ok(ScriptProcess { stdin, stdout, end }),
             _ => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }
 
     /// Collects every process that has ended; tells how the runtime did, if it was among them.
-    pub(super) fn reap(&self) -> Option<End> {
+    pub(super) fn reap(&self) -> Option<ProcessEnd> {
         let mut table = self.lock();
         loop {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => table.ended(pid, End::Code(code)),
+                Ok(WaitStatus::Exited(pid, code)) => table.ended(pid, ProcessEnd::Code(code)),
                 Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                    table.ended(pid, End::Signal(signal as i32));
+                    table.ended(pid, ProcessEnd::Signal(signal as i32));
                 }
                 Err(Errno::ECHILD) => {
                     table.childless = true;
@@ -195,7 +195,7 @@ impl Processes {
             self.reaped.wait_timeout_while(self.lock(), CLEAR_PATIENCE, |table| !table.childless);
     }
 
-    fn command(&self, launch: &Launch<'_>) -> io::Result<Command> {
+    fn command(&self, launch: &LaunchSpec<'_>) -> io::Result<Command> {
         let Some((program, arguments)) = launch.argv.split_first() else {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -216,13 +216,13 @@ impl Processes {
         child
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, ProcessTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Table {
-    fn ended(&mut self, pid: Pid, end: End) {
+impl ProcessTable {
+    fn ended(&mut self, pid: Pid, end: ProcessEnd) {
         if self.runtime == Some(pid) {
             self.runtime_end = Some(end);
         }

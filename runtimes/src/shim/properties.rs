@@ -11,9 +11,12 @@ use std::fmt::Debug;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::frames::{self, Frame};
+use super::frames::{self, ReceivedFrame};
 pub use super::go::properties::gob;
-use crate::wire::{BODY_BYTES_MAX, Exited, Failure, HEADER_LEN, Hello, Init, Kind, Start};
+use crate::wire::{
+    BODY_BYTES_MAX, ExitedMessage, FrameKind, HEADER_LEN, HelloMessage, InitMessage,
+    RuntimeFailure, StartMessage,
+};
 
 /// Reads `stream` to its end. Every frame read is the bytes that it was read from, and holds no
 /// more memory than the protocol allows; a body that was understood survives being written.
@@ -40,9 +43,9 @@ pub fn frames(stream: &[u8]) {
     }
 }
 
-fn frame_is(frame: &Frame, bytes: &[u8]) {
+fn frame_is(frame: &ReceivedFrame, bytes: &[u8]) {
     assert!(frame.body.len() <= BODY_BYTES_MAX && frame.body.capacity() <= BODY_BYTES_MAX);
-    assert_eq!(frame.head.is_some(), frame.header.kind == Kind::Invoke);
+    assert_eq!(frame.head.is_some(), frame.header.kind == FrameKind::Invoke);
     let mut written = frame.header.encode().to_vec();
     if let Some(head) = &frame.head {
         assert_eq!(head.request_id().as_bytes(), head.request_id);
@@ -57,18 +60,22 @@ fn frame_is(frame: &Frame, bytes: &[u8]) {
     }
 }
 
-fn body_survives(frame: &Frame) {
+fn body_survives(frame: &ReceivedFrame) {
     match frame.header.kind {
-        Kind::Hello => json_survives::<Hello>(frame),
-        Kind::Start => json_survives::<Start>(frame),
-        Kind::Exited => json_survives::<Exited>(frame),
-        Kind::Init => json_survives::<Init>(frame),
-        Kind::InitFailed | Kind::Failed => json_survives::<Failure>(frame),
-        Kind::Kill | Kind::Term | Kind::Ready | Kind::Invoke | Kind::Result => {}
+        FrameKind::Hello => json_survives::<HelloMessage>(frame),
+        FrameKind::Start => json_survives::<StartMessage>(frame),
+        FrameKind::Exited => json_survives::<ExitedMessage>(frame),
+        FrameKind::Init => json_survives::<InitMessage>(frame),
+        FrameKind::InitFailed | FrameKind::Failed => json_survives::<RuntimeFailure>(frame),
+        FrameKind::Kill
+        | FrameKind::Term
+        | FrameKind::Ready
+        | FrameKind::Invoke
+        | FrameKind::Result => {}
     }
 }
 
-fn json_survives<T: Serialize + DeserializeOwned + Debug + PartialEq>(frame: &Frame) {
+fn json_survives<T: Serialize + DeserializeOwned + Debug + PartialEq>(frame: &ReceivedFrame) {
     let Ok(read) = frame.json::<T>() else { return };
     let mut bytes = Vec::new();
     frames::write_json(&mut bytes, frame.header.kind, &read).expect("what was read can be written");

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::answer::Answer;
-use super::link::{Event, Link, Then};
-use super::processes::{End, Launch, Script};
+use super::adapter_context::AdapterContext;
+use super::invocation_response::InvocationResponse;
+use super::processes::{LaunchSpec, ProcessEnd, ScriptProcess};
+use super::runtime_connection::{AfterResponse, ReceivedEvent, RuntimeConnection};
 use super::spawn_thread;
-use super::watch::Sandbox;
-use crate::wire::{BODY_BYTES_MAX, Failure, Init, Origin, status};
+use crate::wire::{BODY_BYTES_MAX, EventOrigin, InitMessage, RuntimeFailure, status};
 
 /// How long the output of a script that has ended may stay open. Whoever holds it is killed by
 /// then; only outside of a sandbox can somebody escape that.
@@ -25,25 +25,25 @@ const OUTPUT_PATIENCE: Duration = Duration::from_secs(2);
 const FIRST_LINE_MAX: u64 = 512;
 
 /// Serves events until the invoker is gone.
-pub(super) fn serve(sandbox: &Arc<Sandbox>) -> io::Result<()> {
-    let (mut link, init) = Link::connect(&sandbox.dir)?;
+pub(super) fn serve(sandbox: &Arc<AdapterContext>) -> io::Result<()> {
+    let (mut connection, init) = RuntimeConnection::connect(&sandbox.dir)?;
     if let Err(failure) = check(&init) {
-        return link.refuse(&failure);
+        return connection.refuse(&failure);
     }
-    link.ready()?;
-    while let Some(event) = link.next()? {
+    connection.ready()?;
+    while let Some(event) = connection.next()? {
         let name = event.name;
         let answer = run(sandbox, event);
-        link.answer(name, &answer, Then::Continue)?;
+        connection.answer(name, &answer, AfterResponse::Continue)?;
     }
     Ok(())
 }
 
 /// Whether there is a script to run.
-fn check(init: &Init) -> Result<(), Failure> {
+fn check(init: &InitMessage) -> Result<(), RuntimeFailure> {
     let handler = &init.handler;
     let missing = |why: String| {
-        Failure::new(status::HANDLER_NOT_FOUND, format!("the file `{handler}` {why}"))
+        RuntimeFailure::new(status::HANDLER_NOT_FOUND, format!("the file `{handler}` {why}"))
     };
     let path = Path::new(&init.cwd).join(handler);
     let Ok(found) = fs::metadata(&path) else { return Err(missing("does not exist".to_owned())) };
@@ -73,7 +73,7 @@ fn first_line(path: &Path) -> io::Result<String> {
 }
 
 /// Runs the script for one event. When it returns, nothing of it is left.
-fn run(sandbox: &Arc<Sandbox>, event: Event) -> Answer {
+fn run(sandbox: &Arc<AdapterContext>, event: ReceivedEvent) -> InvocationResponse {
     let kills_before = sandbox.oom_kills.count();
     let ended = start(sandbox, &event).and_then(|script| attend(sandbox, script, event.payload));
     let (end, output) = match ended {
@@ -81,23 +81,27 @@ fn run(sandbox: &Arc<Sandbox>, event: Event) -> Answer {
         Err(error) => {
             sandbox.processes.clear();
             let message = format!("the script cannot be run: {error}");
-            return Answer::failed(status::CODE_ERROR, message);
+            return InvocationResponse::failed(status::CODE_ERROR, message);
         }
     };
     let oom_killed = kills_before < sandbox.oom_kills.count();
     match (output, end) {
-        (Output::TooLarge, _) => Answer::too_large(),
-        (Output::Whole(bytes), End::Code(0)) => Answer::from_output(bytes),
-        (Output::Whole(_), _) if oom_killed => {
+        (ScriptOutput::TooLarge, _) => InvocationResponse::too_large(),
+        (ScriptOutput::Whole(bytes), ProcessEnd::Code(0)) => InvocationResponse::from_output(bytes),
+        (ScriptOutput::Whole(_), _) if oom_killed => {
             let memory_mb = sandbox.start.init.memory_mb;
-            Answer::ended(status::OUT_OF_MEMORY, format!("Task memory exceeded {memory_mb} MB"))
+            InvocationResponse::ended(
+                status::OUT_OF_MEMORY,
+                format!("Task memory exceeded {memory_mb} MB"),
+            )
         }
-        (Output::Whole(_), End::Code(code)) => {
-            Answer::failed(status::USER_ERROR, format!("the script ended with status {code}"))
-        }
-        (Output::Whole(_), End::Signal(signal)) => {
+        (ScriptOutput::Whole(_), ProcessEnd::Code(code)) => InvocationResponse::failed(
+            status::USER_ERROR,
+            format!("the script ended with status {code}"),
+        ),
+        (ScriptOutput::Whole(_), ProcessEnd::Signal(signal)) => {
             let name = Signal::try_from(signal).map_or("a signal", Signal::as_str);
-            Answer::ended(
+            InvocationResponse::ended(
                 status::PROCESS_EXITED,
                 format!("the script was killed by {name} ({signal})"),
             )
@@ -105,15 +109,15 @@ fn run(sandbox: &Arc<Sandbox>, event: Event) -> Answer {
     }
 }
 
-fn start(sandbox: &Sandbox, event: &Event) -> io::Result<Script> {
+fn start(sandbox: &AdapterContext, event: &ReceivedEvent) -> io::Result<ScriptProcess> {
     let origin = match event.head.origin {
-        Origin::Direct => "direct",
-        Origin::Timer => "timer",
-        Origin::Http => "http",
-        Origin::Redis => "redis",
+        EventOrigin::Direct => "direct",
+        EventOrigin::Timer => "timer",
+        EventOrigin::Http => "http",
+        EventOrigin::Redis => "redis",
     };
     let start = &sandbox.start;
-    sandbox.processes.start_script(&Launch {
+    sandbox.processes.start_script(&LaunchSpec {
         argv: &start.argv,
         env: &start.env,
         more_env: &[("SCF_REQUEST_ID", event.head.request_id()), ("TRIGGER_SRC", origin)],
@@ -123,15 +127,19 @@ fn start(sandbox: &Sandbox, event: &Event) -> io::Result<Script> {
 
 /// What a script wrote to its standard output.
 #[derive(Debug)]
-enum Output {
+enum ScriptOutput {
     Whole(Vec<u8>),
     TooLarge,
 }
 
 /// Feeds the script and waits for its end, for which the invoker has a deadline. Then ends what it
 /// left running, which also closes its output.
-fn attend(sandbox: &Arc<Sandbox>, script: Script, payload: Vec<u8>) -> io::Result<(End, Output)> {
-    let Script { mut stdin, stdout, end } = script;
+fn attend(
+    sandbox: &Arc<AdapterContext>,
+    script: ScriptProcess,
+    payload: Vec<u8>,
+) -> io::Result<(ProcessEnd, ScriptOutput)> {
+    let ScriptProcess { mut stdin, stdout, end } = script;
     spawn_thread("stdin", move || {
         // A script need not read its event.
         let _ = stdin.write_all(&payload);
@@ -146,7 +154,10 @@ fn attend(sandbox: &Arc<Sandbox>, script: Script, payload: Vec<u8>) -> io::Resul
 }
 
 /// Reads on a thread of its own, and ends the script when it writes too much.
-fn collect(sandbox: &Arc<Sandbox>, stdout: ChildStdout) -> io::Result<Receiver<Output>> {
+fn collect(
+    sandbox: &Arc<AdapterContext>,
+    stdout: ChildStdout,
+) -> io::Result<Receiver<ScriptOutput>> {
     let sandbox = Arc::clone(sandbox);
     let (sender, output) = sync_channel(1);
     spawn_thread("stdout", move || {
@@ -156,9 +167,9 @@ fn collect(sandbox: &Arc<Sandbox>, stdout: ChildStdout) -> io::Result<Receiver<O
         let _ = stdout.take(limit).read_to_end(&mut bytes);
         let result = if BODY_BYTES_MAX < bytes.len() {
             sandbox.processes.kill_all();
-            Output::TooLarge
+            ScriptOutput::TooLarge
         } else {
-            Output::Whole(bytes)
+            ScriptOutput::Whole(bytes)
         };
         let _ = sender.try_send(result);
     })?;

@@ -14,12 +14,12 @@ use signal_hook::low_level::pipe;
 
 /// The signals that the shim heeds.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub(super) struct SignalPipes {
     child: UnixStream,
     stop: UnixStream,
 }
 
-impl Signals {
+impl SignalPipes {
     /// From now on, no such signal is lost.
     pub(super) fn listen() -> io::Result<Self> {
         unignore()?;

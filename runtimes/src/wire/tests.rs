@@ -4,21 +4,21 @@ use proptest::prelude::*;
 
 use super::*;
 
-const KINDS: [Kind; 11] = [
-    Kind::Hello,
-    Kind::Start,
-    Kind::Exited,
-    Kind::Kill,
-    Kind::Term,
-    Kind::Init,
-    Kind::Ready,
-    Kind::InitFailed,
-    Kind::Invoke,
-    Kind::Result,
-    Kind::Failed,
+const KINDS: [FrameKind; 11] = [
+    FrameKind::Hello,
+    FrameKind::Start,
+    FrameKind::Exited,
+    FrameKind::Kill,
+    FrameKind::Term,
+    FrameKind::Init,
+    FrameKind::Ready,
+    FrameKind::InitFailed,
+    FrameKind::Invoke,
+    FrameKind::Result,
+    FrameKind::Failed,
 ];
 
-fn kinds() -> impl Strategy<Value = Kind> {
+fn kinds() -> impl Strategy<Value = FrameKind> {
     prop::sample::select(KINDS.as_slice())
 }
 
@@ -27,14 +27,14 @@ proptest! {
     fn a_header_survives_the_wire(
         kind in kinds(), event: u64, flags: u8, len in 0..=BODY_BYTES_MAX
     ) {
-        let header = Header { flags, ..Header::new(kind, event, len).unwrap() };
-        prop_assert_eq!(Header::decode(&header.encode()), Ok(header));
+        let header = FrameHeader { flags, ..FrameHeader::new(kind, event, len).unwrap() };
+        prop_assert_eq!(FrameHeader::decode(&header.encode()), Ok(header));
         prop_assert_eq!(header.body_len(), len);
     }
 
     #[test]
     fn any_sixteen_bytes_are_a_header_or_refused(bytes: [u8; HEADER_LEN]) {
-        if let Ok(header) = Header::decode(&bytes) {
+        if let Ok(header) = FrameHeader::decode(&bytes) {
             prop_assert!(header.body_len() <= BODY_BYTES_MAX);
             prop_assert_eq!(header.encode(), bytes);
         }
@@ -43,11 +43,11 @@ proptest! {
     #[test]
     fn a_body_over_the_limit_is_refused_on_both_sides(over in 1u32..1_000_000) {
         let len = u32::try_from(BODY_BYTES_MAX).unwrap() + over;
-        let refused = Err(Malformed::BodyTooLong(len));
-        prop_assert_eq!(Header::new(Kind::Result, 1, usize::try_from(len).unwrap()), refused);
-        let mut bytes = Header::new(Kind::Result, 1, 0).unwrap().encode();
+        let refused = Err(FrameError::BodyTooLong(len));
+        prop_assert_eq!(FrameHeader::new(FrameKind::Result, 1, usize::try_from(len).unwrap()), refused);
+        let mut bytes = FrameHeader::new(FrameKind::Result, 1, 0).unwrap().encode();
         bytes[..4].copy_from_slice(&len.to_le_bytes());
-        prop_assert_eq!(Header::decode(&bytes), refused);
+        prop_assert_eq!(FrameHeader::decode(&bytes), refused);
     }
 
     #[test]
@@ -77,17 +77,18 @@ proptest! {
 /// The bytes of PROTOCOL.md, written out by hand: a change here is a change of the protocol.
 #[test]
 fn a_header_is_laid_out_as_the_protocol_says() {
-    let header = Header::new(Kind::Invoke, 0x0807_0605_0403_0201, 0x0001_0203).unwrap().last();
+    let header =
+        FrameHeader::new(FrameKind::Invoke, 0x0807_0605_0403_0201, 0x0001_0203).unwrap().last();
     assert_eq!(header.encode(), [3, 2, 1, 0, 32, 1, 41, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
     assert!(header.is_last());
 }
 
 #[test]
 fn a_head_of_another_length_is_refused() {
-    let mut bytes = Header::new(Kind::Result, 1, 0).unwrap().encode();
+    let mut bytes = FrameHeader::new(FrameKind::Result, 1, 0).unwrap().encode();
     bytes[6] = 41;
-    let refused = Malformed::HeadLength { kind: Kind::Result, found: 41 };
-    assert_eq!(Header::decode(&bytes), Err(refused));
+    let refused = FrameError::HeadLength { kind: FrameKind::Result, found: 41 };
+    assert_eq!(FrameHeader::decode(&bytes), Err(refused));
 }
 
 #[test]
@@ -95,8 +96,8 @@ fn a_start_is_the_json_of_the_protocol() {
     let text = r#"{"adapter":"direct","argv":["/usr/bin/python3"],"env":{"K":"V"},"cwd":"/var/user",
         "handler":"index.main","functionName":"f","functionVersion":"$LATEST","namespace":"default",
         "memoryMb":128,"timeoutMs":3000,"initTimeoutMs":65000,"userEnv":{"K":"V"},"port":28902}"#;
-    let start: Start = serde_json::from_str(text).unwrap();
-    assert_eq!(start.init.adapter, Adapter::Direct);
+    let start: StartMessage = serde_json::from_str(text).unwrap();
+    assert_eq!(start.init.adapter, RuntimeAdapter::Direct);
     let whole = serde_json::to_value(&start).unwrap();
     assert_eq!(whole, serde_json::from_str::<serde_json::Value>(text).unwrap());
     let init = serde_json::to_value(&start.init).unwrap();
@@ -105,13 +106,13 @@ fn a_start_is_the_json_of_the_protocol() {
 
 #[test]
 fn what_is_not_known_of_an_end_is_left_out() {
-    let exited = Exited { code: Some(3), ..Exited::default() };
+    let exited = ExitedMessage { code: Some(3), ..ExitedMessage::default() };
     assert_eq!(serde_json::to_string(&exited).unwrap(), r#"{"code":3}"#);
-    let failure = Failure::new(status::USER_ERROR, "no");
+    let failure = RuntimeFailure::new(status::USER_ERROR, "no");
     assert_eq!(
         serde_json::to_string(&failure).unwrap(),
         r#"{"statusCode":430,"errorCode":1,"errorMessage":"no"}"#
     );
-    let exited: Exited = serde_json::from_str(r#"{"signal":9,"oomKilled":true}"#).unwrap();
+    let exited: ExitedMessage = serde_json::from_str(r#"{"signal":9,"oomKilled":true}"#).unwrap();
     assert_eq!((exited.signal, exited.oom_killed), (Some(9), Some(true)));
 }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use hanshu_runtimes::wire::{Adapter, BODY_BYTES_MAX, Kind};
+use hanshu_runtimes::wire::{BODY_BYTES_MAX, FrameKind, RuntimeAdapter};
 
-use crate::world::{REQUEST_ID, World, free_port};
+use crate::shim_fixture::{REQUEST_ID, ShimFixture, free_port};
 
 /// Compiles the programs of `runtimes/go` once for all tests.
 fn programs() -> &'static Path {
@@ -29,17 +29,17 @@ fn programs() -> &'static Path {
     })
 }
 
-fn function(program: &str) -> World {
-    let mut world = World::new(Adapter::Go);
+fn function(program: &str) -> ShimFixture {
+    let mut fixture = ShimFixture::new(RuntimeAdapter::Go);
     let name = programs().join(program).to_string_lossy().into_owned();
-    world.start.argv = vec![name];
-    world.start.init.handler = program.to_owned();
-    world.start.init.port = free_port();
+    fixture.start.argv = vec![name];
+    fixture.start.init.handler = program.to_owned();
+    fixture.start.init.port = free_port();
     let names = [("TENCENTCLOUD_REGION", "here"), ("FUNCTION_NAME", "f")];
     for (name, value) in names {
-        world.start.env.insert(name.to_owned(), value.to_owned());
+        fixture.start.env.insert(name.to_owned(), value.to_owned());
     }
-    world
+    fixture
 }
 
 const BOTH: [&str; 2] = ["scffunction", "lambdafunction"];
@@ -47,21 +47,21 @@ const BOTH: [&str; 2] = ["scffunction", "lambdafunction"];
 #[test]
 fn functions_on_either_library_answer() {
     for program in BOTH {
-        let mut world = function(program).ready();
+        let mut fixture = function(program).ready();
         for text in ["one", "zwei é \u{1F600}", "three"] {
             let event = format!(r#"{{"do":"echo","text":"{text}"}}"#);
-            assert_eq!(world.result(&event), format!("\"{text}\""), "{program}");
+            assert_eq!(fixture.result(&event), format!("\"{text}\""), "{program}");
         }
-        assert_eq!(world.result(r#"{"do":"nothing"}"#), "null");
+        assert_eq!(fixture.result(r#"{"do":"nothing"}"#), "null");
     }
 }
 
 #[test]
 fn functions_are_told_their_request_and_deadline() {
     for program in BOTH {
-        let mut world = function(program).ready();
+        let mut fixture = function(program).ready();
         let told: serde_json::Value =
-            serde_json::from_str(&world.result(r#"{"do":"context"}"#)).unwrap();
+            serde_json::from_str(&fixture.result(r#"{"do":"context"}"#)).unwrap();
         assert_eq!(told["requestId"], REQUEST_ID, "{program}");
         let left = told["remainingMs"].as_i64().unwrap();
         assert!((20_000..=30_000).contains(&left), "{program}: {left} ms");
@@ -70,9 +70,9 @@ fn functions_are_told_their_request_and_deadline() {
 
 #[test]
 fn scf_functions_are_told_more() {
-    let mut world = function("scffunction").ready();
+    let mut fixture = function("scffunction").ready();
     let told: serde_json::Value =
-        serde_json::from_str(&world.result(r#"{"do":"context"}"#)).unwrap();
+        serde_json::from_str(&fixture.result(r#"{"do":"context"}"#)).unwrap();
     let expected = serde_json::json!({
         "requestId": REQUEST_ID, "remainingMs": told["remainingMs"], "functionName": "f",
         "functionVersion": "$LATEST", "namespace": "default", "memoryMb": 128, "timeoutMs": 3000,
@@ -84,20 +84,20 @@ fn scf_functions_are_told_more() {
 #[test]
 fn an_error_is_a_failure_and_the_function_goes_on() {
     for program in BOTH {
-        let mut world = function(program).ready();
-        let (failure, last) = world.failure(r#"{"do":"fail","text":"boom"}"#);
+        let mut fixture = function(program).ready();
+        let (failure, last) = fixture.failure(r#"{"do":"fail","text":"boom"}"#);
         assert_eq!((failure.status_code, last), (430, false), "{program}");
         assert_eq!(failure.error_message, "boom");
         assert_eq!(failure.error_type.as_deref(), Some("errorString"));
-        assert_eq!(world.result(r#"{"do":"echo","text":"on"}"#), "\"on\"");
+        assert_eq!(fixture.result(r#"{"do":"echo","text":"on"}"#), "\"on\"");
     }
 }
 
 #[test]
 fn a_panic_has_a_stack_and_is_the_last_event() {
     for program in BOTH {
-        let mut world = function(program).ready();
-        let (failure, last) = world.failure(r#"{"do":"panic","text":"ouch"}"#);
+        let mut fixture = function(program).ready();
+        let (failure, last) = fixture.failure(r#"{"do":"panic","text":"ouch"}"#);
         assert_eq!((failure.status_code, last), (430, true), "{program}");
         assert_eq!(failure.error_message, "ouch");
         let stack = failure.stack_trace.unwrap();
@@ -115,16 +115,16 @@ fn an_event_of_another_type_is_a_failure() {
 #[test]
 fn six_megabytes_pass_both_ways_and_one_byte_more_does_not() {
     for program in BOTH {
-        let mut world = function(program).ready();
+        let mut fixture = function(program).ready();
         let frame = r#"{"do":"echo","text":""}"#.len();
         let text = "x".repeat(BODY_BYTES_MAX - frame);
-        let answer = world.result(&format!(r#"{{"do":"echo","text":"{text}"}}"#));
+        let answer = fixture.result(&format!(r#"{{"do":"echo","text":"{text}"}}"#));
         assert_eq!(answer.len(), text.len() + 2, "{program}");
         for size in [BODY_BYTES_MAX - 1, 3 * BODY_BYTES_MAX] {
-            let (failure, last) = world.failure(&format!(r#"{{"do":"fill","size":{size}}}"#));
+            let (failure, last) = fixture.failure(&format!(r#"{{"do":"fill","size":{size}}}"#));
             assert_eq!((failure.status_code, last), (407, false), "{program}");
         }
-        let most = world.result(&format!(r#"{{"do":"fill","size":{}}}"#, BODY_BYTES_MAX - 2));
+        let most = fixture.result(&format!(r#"{{"do":"fill","size":{}}}"#, BODY_BYTES_MAX - 2));
         assert_eq!(most.len(), BODY_BYTES_MAX);
     }
 }
@@ -132,27 +132,28 @@ fn six_megabytes_pass_both_ways_and_one_byte_more_does_not() {
 #[test]
 fn an_exit_in_the_middle_of_an_event_is_reported_and_not_answered() {
     for program in BOTH {
-        let mut world = function(program).ready();
-        world.send_event(br#"{"do":"exit"}"#);
-        assert_eq!(world.exited().code, Some(3), "{program}");
-        assert!(world.data_frame().is_none());
+        let mut fixture = function(program).ready();
+        fixture.send_event(br#"{"do":"exit"}"#);
+        assert_eq!(fixture.exited().code, Some(3), "{program}");
+        assert!(fixture.data_frame().is_none());
     }
 }
 
 #[test]
 fn output_is_the_log() {
-    let mut world = function("scffunction").ready();
-    assert_eq!(world.result(r#"{"do":"print","text":"said"}"#), "null");
-    assert_eq!(world.log(), "said\n");
+    let mut fixture = function("scffunction").ready();
+    assert_eq!(fixture.result(r#"{"do":"print","text":"said"}"#), "null");
+    assert_eq!(fixture.log(), "said\n");
 }
 
 #[test]
 fn a_function_that_never_listens_is_given_up() {
-    let mut world = World::with_script(Adapter::Go, "main", "#!/bin/sh\nexec sleep 1000\n");
-    world.start.init.port = free_port();
-    world.start.init.init_timeout_ms = 100;
-    let port = world.start.init.port;
-    let failure = world.refusal();
+    let mut fixture =
+        ShimFixture::with_script(RuntimeAdapter::Go, "main", "#!/bin/sh\nexec sleep 1000\n");
+    fixture.start.init.port = free_port();
+    fixture.start.init.init_timeout_ms = 100;
+    let port = fixture.start.init.port;
+    let failure = fixture.refusal();
     assert_eq!(failure.status_code, 446);
     let expected = format!("the function did not answer on port {port} within 100 ms");
     assert_eq!(failure.error_message, expected);
@@ -160,11 +161,11 @@ fn a_function_that_never_listens_is_given_up() {
 
 #[test]
 fn a_function_that_ends_before_it_listens_is_reported() {
-    let mut world = World::with_script(Adapter::Go, "main", "#!/bin/sh\nexit 8\n");
-    world.start.init.port = free_port();
-    world.start();
-    world.send_init();
-    assert_eq!(world.exited().code, Some(8));
+    let mut fixture = ShimFixture::with_script(RuntimeAdapter::Go, "main", "#!/bin/sh\nexit 8\n");
+    fixture.start.init.port = free_port();
+    fixture.start();
+    fixture.send_init();
+    assert_eq!(fixture.exited().code, Some(8));
 }
 
 #[test]
@@ -178,34 +179,35 @@ fn something_else_on_the_port_is_told_apart() {
         // Closes after the shim did.
         let _ = stream.read_to_end(&mut Vec::new());
     });
-    let mut world = World::with_script(Adapter::Go, "main", "#!/bin/sh\nexec sleep 1000\n");
-    world.start.init.port = port;
-    let failure = world.refusal();
+    let mut fixture =
+        ShimFixture::with_script(RuntimeAdapter::Go, "main", "#!/bin/sh\nexec sleep 1000\n");
+    fixture.start.init.port = port;
+    let failure = fixture.refusal();
     assert_eq!(failure.status_code, 443, "{failure:?}");
     answering.join().unwrap();
 }
 
 #[test]
 fn a_program_that_is_missing_or_not_executable_is_named() {
-    let mut world = World::new(Adapter::Go);
-    world.start.init.handler = "main".to_owned();
-    world.start.argv = vec![world.code().join("main").to_string_lossy().into_owned()];
-    let failure = world.refusal();
+    let mut fixture = ShimFixture::new(RuntimeAdapter::Go);
+    fixture.start.init.handler = "main".to_owned();
+    fixture.start.argv = vec![fixture.code().join("main").to_string_lossy().into_owned()];
+    let failure = fixture.refusal();
     assert_eq!(failure.status_code, 437);
     assert_eq!(failure.error_message, "the program `main` does not exist");
 
-    let world = World::with_script(Adapter::Go, "main", "");
-    world.file("main", "", 0o644);
+    let fixture = ShimFixture::with_script(RuntimeAdapter::Go, "main", "");
+    fixture.file("main", "", 0o644);
     assert_eq!(
-        world.refusal().error_message,
+        fixture.refusal().error_message,
         "the program `main` is not executable (`chmod +x` it)"
     );
 }
 
 #[test]
 fn a_sandbox_that_is_stopped_ends_its_function() {
-    let mut world = function("scffunction").ready();
-    world.send_event(br#"{"do":"hang"}"#);
-    world.send_control(Kind::Kill, &[]);
-    world.wait_end();
+    let mut fixture = function("scffunction").ready();
+    fixture.send_event(br#"{"do":"hang"}"#);
+    fixture.send_control(FrameKind::Kill, &[]);
+    fixture.wait_end();
 }

@@ -10,7 +10,8 @@
 mod custom;
 mod direct;
 mod go;
-mod init;
+
 mod memory;
+mod process_one;
 mod shell;
-mod world;
+mod shim_fixture;

@@ -3,16 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hanshu_runtimes::wire::{Adapter, Kind};
+use hanshu_runtimes::wire::{FrameKind, RuntimeAdapter};
 
-use crate::world::World;
+use crate::shim_fixture::ShimFixture;
 
 const LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A control group with a memory limit. Dropped, it is removed; its processes have ended by then.
-struct Group(PathBuf);
+struct MemoryGroup(PathBuf);
 
-impl Group {
+impl MemoryGroup {
     /// `None` where none can be made. In CI it must be.
     fn make(name: &str) -> Option<Self> {
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap();
@@ -37,7 +37,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for MemoryGroup {
     fn drop(&mut self) {
         for _ in 0..500 {
             if fs::remove_dir(&self.0).is_ok() {
@@ -54,40 +54,41 @@ const EATER: &str = "/usr/bin/python3 -c 'x = bytearray(512 * 1024 * 1024)'";
 #[test]
 fn a_runtime_that_is_killed_for_want_of_memory_is_told_apart() {
     for (name, text) in [("direct", format!("exec {EATER}")), ("child", EATER.to_owned())] {
-        let Some(group) = Group::make(name) else { return };
+        let Some(group) = MemoryGroup::make(name) else { return };
         let script = format!("#!/bin/sh\n{text}\n");
-        let mut world = World::with_script(Adapter::Direct, "run.sh", &script);
-        world.start_in(&group.0);
-        let exited = world.exited();
+        let mut fixture = ShimFixture::with_script(RuntimeAdapter::Direct, "run.sh", &script);
+        fixture.start_in(&group.0);
+        let exited = fixture.exited();
         assert_eq!(exited.oom_killed, Some(true), "{exited:?}");
         let expected = if name == "direct" { (None, Some(9)) } else { (Some(137), None) };
         assert_eq!((exited.code, exited.signal), expected);
-        world.wait_end();
+        fixture.wait_end();
     }
 }
 
 #[test]
 fn a_script_that_needs_too_much_memory_fails_with_that() {
-    let Some(group) = Group::make("shell") else { return };
+    let Some(group) = MemoryGroup::make("shell") else { return };
     let text =
         format!("#!/bin/sh\nread -r word\n[ \"$word\" = 1 ] && {{ {EATER}; exit; }}\necho 5\n");
-    let mut world = World::with_script(Adapter::Shell, "run.sh", &text);
-    world.start_in(&group.0);
-    assert_eq!(world.init().header.kind, Kind::Ready);
-    let (failure, last) = world.failure("1\n");
+    let mut fixture = ShimFixture::with_script(RuntimeAdapter::Shell, "run.sh", &text);
+    fixture.start_in(&group.0);
+    assert_eq!(fixture.init().header.kind, FrameKind::Ready);
+    let (failure, last) = fixture.failure("1\n");
     assert_eq!((failure.status_code, failure.error_code, last), (434, -1, false));
     assert_eq!(failure.error_message, "Task memory exceeded 128 MB");
-    assert_eq!(world.result("2\n"), "5\n");
-    world.hang_up();
-    world.wait_end();
+    assert_eq!(fixture.result("2\n"), "5\n");
+    fixture.hang_up();
+    fixture.wait_end();
 }
 
 #[test]
 fn a_runtime_that_ends_by_itself_has_not_run_out_of_memory() {
-    let Some(group) = Group::make("none") else { return };
-    let mut world = World::with_script(Adapter::Direct, "run.sh", "#!/bin/sh\nkill -9 $$\n");
-    world.start_in(&group.0);
-    let exited = world.exited();
+    let Some(group) = MemoryGroup::make("none") else { return };
+    let mut fixture =
+        ShimFixture::with_script(RuntimeAdapter::Direct, "run.sh", "#!/bin/sh\nkill -9 $$\n");
+    fixture.start_in(&group.0);
+    let exited = fixture.exited();
     assert_eq!((exited.signal, exited.oom_killed), (Some(9), Some(false)));
-    world.wait_end();
+    fixture.wait_end();
 }

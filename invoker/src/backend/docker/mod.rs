@@ -59,7 +59,7 @@ pub struct DockerOptions {
     /// Folder of the backend alone: file systems for `/tmp`. The engine must see it at the same
     /// path, as well as the folders of code and sockets.
     pub dir: PathBuf,
-    /// What is to be seen at `/var/runtime`: from `hanshu_runtimes::files::install`.
+    /// What is to be seen at `/var/runtime`: from `hanshu_runtimes::runtime_dir::install`.
     pub runtime_dir: PathBuf,
 }
 

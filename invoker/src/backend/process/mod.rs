@@ -1,8 +1,8 @@
 //! Sandboxes that are processes: for one's own functions, on a machine without a Docker engine.
 //! What their walls hold, and what they do not, is in [`guarantees`].
 //!
-//! The walls are built by the sandbox itself: we start our own program as `hanshu confine`, which
-//! ends by becoming the shim (`hanshu_runtimes::confine`).
+//! The walls are built by the sandbox itself: we start our own program as `hanshu isolate`, which
+//! ends by becoming the shim (`hanshu_runtimes::isolation`).
 
 mod guarantees;
 mod plan;
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hanshu_core::{InstanceId, NodeId, RuntimeFamily};
-use hanshu_runtimes::confine::{Line, Plan};
+use hanshu_runtimes::isolation::{IsolationPlan, IsolationReport};
 use nix::unistd::Uid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
@@ -42,7 +42,7 @@ pub struct ProcessOptions {
     pub node: NodeId,
     /// Folder of the backend alone: the sandboxes' roots and file systems for `/tmp`.
     pub dir: PathBuf,
-    /// What is to be seen at `/var/runtime`: from `hanshu_runtimes::files::install`. The `hanshu`
+    /// What is to be seen at `/var/runtime`: from `hanshu_runtimes::runtime_dir::install`. The `hanshu`
     /// in it builds the walls, too.
     pub runtime_dir: PathBuf,
     /// Folders and files that sandboxes see at the same place beside the system's own, read-only:
@@ -85,7 +85,7 @@ impl ProcessBackend {
         let name = format!("trial-{}", InstanceId::new());
         let root = self.make_root(&name)?;
         let plan = plan::trial(&self.options, &root);
-        let tried = self.confine(&plan).await;
+        let tried = self.isolate(&plan).await;
         let ended = match tried {
             Ok((mut child, _)) => {
                 let waited = timeout(CONFINE_TIMEOUT, child.wait()).await;
@@ -126,10 +126,10 @@ impl ProcessBackend {
 
     /// Starts the walls' builder and waits until it is the shim. Returns it with the id of the
     /// sandbox's process 1.
-    async fn confine(&self, plan: &Plan) -> io::Result<(Child, u32)> {
-        let program = self.options.runtime_dir.join(hanshu_runtimes::files::PROGRAM);
+    async fn isolate(&self, plan: &IsolationPlan) -> io::Result<(Child, u32)> {
+        let program = self.options.runtime_dir.join(hanshu_runtimes::runtime_dir::PROGRAM);
         let mut child = Command::new(&program)
-            .arg("confine")
+            .arg("isolate")
             .env_clear()
             .current_dir("/")
             // Ctrl-C is for the server, which ends its sandboxes in its own time.
@@ -223,7 +223,7 @@ impl ProcessBackend {
         parts.group = self.make_group(spec)?.map(Arc::new);
         let plan = plan::of(&self.options, spec, parts);
         let (child, pid) = self
-            .confine(&plan)
+            .isolate(&plan)
             .await
             .map_err(|error| StartError::failed("build the sandbox's walls", error))?;
         tracing::debug!(instance = %spec.instance, pid, "Started a process sandbox");
@@ -255,7 +255,7 @@ fn groups(node: &NodeId) -> Option<Parent> {
 }
 
 /// Says the plan and hears the report, to its end.
-async fn talk(child: &mut Child, plan: &Plan) -> io::Result<u32> {
+async fn talk(child: &mut Child, plan: &IsolationPlan) -> io::Result<u32> {
     let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(io::ErrorKind::BrokenPipe.into());
     };
@@ -266,8 +266,8 @@ async fn talk(child: &mut Child, plan: &Plan) -> io::Result<u32> {
     let mut pid = None;
     for line in report.lines() {
         match serde_json::from_str(line)? {
-            Line::Pid(id) => pid = Some(id),
-            Line::Error(text) => return Err(io::Error::other(text)),
+            IsolationReport::Pid(id) => pid = Some(id),
+            IsolationReport::Error(text) => return Err(io::Error::other(text)),
         }
     }
     pid.ok_or_else(|| io::Error::other("the walls' builder ended without a word"))

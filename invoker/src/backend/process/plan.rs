@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use hanshu_runtimes::confine::{self, Bind, Plan, Privileges};
+use hanshu_runtimes::isolation::{
+    BindMount, IsolatedNetwork, IsolatedTmp, IsolationPlan, IsolationPrivileges, ProcessLimits,
+};
 use nix::unistd::{Gid, Uid};
 
 use super::{Parts, ProcessOptions};
@@ -18,7 +20,7 @@ const SHIM: [&str; 4] = ["/var/runtime/hanshu", "shim", "--dir", "/run/hanshu"];
 const TRIAL: &str = "/usr/bin/true";
 
 /// The plan of a sandbox.
-pub(super) fn of(options: &ProcessOptions, spec: &SandboxSpec, parts: &Parts) -> Plan {
+pub(super) fn of(options: &ProcessOptions, spec: &SandboxSpec, parts: &Parts) -> IsolationPlan {
     let mut binds =
         vec![bind(&spec.run_dir, "/run/hanshu"), bind(&options.runtime_dir, "/var/runtime")];
     match &spec.whose {
@@ -28,9 +30,9 @@ pub(super) fn of(options: &ProcessOptions, spec: &SandboxSpec, parts: &Parts) ->
     }
     binds.extend(options.shown.iter().map(|path| bind(path, path)));
     let view = parts.group.as_ref().and_then(|group| group.memory_view());
-    binds.extend(view.map(|(source, target)| Bind { source, target }));
+    binds.extend(view.map(|(source, target)| BindMount { source, target }));
     let memory_bytes = u64::from(spec.memory_mb) * 1024 * 1024;
-    Plan {
+    IsolationPlan {
         root: parts.root.clone(),
         uid: spec.uid,
         gid: spec.uid,
@@ -38,12 +40,12 @@ pub(super) fn of(options: &ProcessOptions, spec: &SandboxSpec, parts: &Parts) ->
         network: network(spec),
         hostname: HOSTNAME.into(),
         tmp: match &parts.tmp {
-            Tmp::Folder(folder) => confine::Tmp::Folder(folder.clone()),
-            Tmp::Memory => confine::Tmp::Memory(MEMORY_TMP_BYTES),
+            Tmp::Folder(folder) => IsolatedTmp::Folder(folder.clone()),
+            Tmp::Memory => IsolatedTmp::Memory(MEMORY_TMP_BYTES),
         },
         binds,
         groups: parts.group.as_ref().map(|group| group.joining_files()).unwrap_or_default(),
-        limits: confine::Limits {
+        limits: ProcessLimits {
             open_files: spec.open_files_max,
             processes: parts.group.is_none().then_some(spec.pids_max),
             data_bytes: parts.group.is_none().then_some(memory_bytes + DATA_SLACK_BYTES),
@@ -53,18 +55,18 @@ pub(super) fn of(options: &ProcessOptions, spec: &SandboxSpec, parts: &Parts) ->
 }
 
 /// The plan of walls around a program that does nothing.
-pub(super) fn trial(options: &ProcessOptions, root: &Path) -> Plan {
-    Plan {
+pub(super) fn trial(options: &ProcessOptions, root: &Path) -> IsolationPlan {
+    IsolationPlan {
         root: root.to_owned(),
         uid: Uid::effective().as_raw(),
         gid: Gid::effective().as_raw(),
         privileges: privileges(),
-        network: confine::Network::Loopback,
+        network: IsolatedNetwork::Loopback,
         hostname: HOSTNAME.into(),
-        tmp: confine::Tmp::Memory(MEMORY_TMP_BYTES),
+        tmp: IsolatedTmp::Memory(MEMORY_TMP_BYTES),
         binds: vec![bind(&options.runtime_dir, "/var/runtime")],
         groups: Vec::new(),
-        limits: confine::Limits {
+        limits: ProcessLimits {
             open_files: hanshu_core::OPEN_FILES_MAX,
             processes: None,
             data_bytes: None,
@@ -75,17 +77,21 @@ pub(super) fn trial(options: &ProcessOptions, root: &Path) -> Plan {
 
 /// Who listens does so on a loopback of its own, whatever was asked for: two sandboxes on one
 /// network would fight for the port, and the host's neighbours could call it.
-fn network(spec: &SandboxSpec) -> confine::Network {
+fn network(spec: &SandboxSpec) -> IsolatedNetwork {
     match spec.network {
-        Network::Bridge if !spec.family.listens() => confine::Network::Host,
-        Network::Bridge | Network::None => confine::Network::Loopback,
+        Network::Bridge if !spec.family.listens() => IsolatedNetwork::Host,
+        Network::Bridge | Network::None => IsolatedNetwork::Loopback,
     }
 }
 
-fn privileges() -> Privileges {
-    if Uid::effective().is_root() { Privileges::Root } else { Privileges::UserNamespace }
+fn privileges() -> IsolationPrivileges {
+    if Uid::effective().is_root() {
+        IsolationPrivileges::Root
+    } else {
+        IsolationPrivileges::UserNamespace
+    }
 }
 
-fn bind(source: &Path, target: impl Into<PathBuf>) -> Bind {
-    Bind { source: source.to_owned(), target: target.into() }
+fn bind(source: &Path, target: impl Into<PathBuf>) -> BindMount {
+    BindMount { source: source.to_owned(), target: target.into() }
 }

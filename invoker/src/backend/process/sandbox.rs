@@ -35,7 +35,7 @@ pub(super) struct ProcessSandbox {
 }
 
 impl ProcessSandbox {
-    /// `child` is the outer half of `hanshu confine`: its end is the sandbox's.
+    /// `child` is the outer half of `hanshu isolate`: its end is the sandbox's.
     pub(super) fn new(mut child: Child, parts: Parts, tmp: TmpPool, tasks: TaskTracker) -> Self {
         if let Some(words) = child.stderr.take() {
             tasks.spawn(listen(words));

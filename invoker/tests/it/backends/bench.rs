@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use hanshu_core::{FunctionId, InstanceId, NodeId, RuntimeFamily};
 use hanshu_invoker::{Backend, Network, Sandbox, SandboxSpec, Whose};
-use hanshu_runtimes::wire::{Adapter, Exited, HEADER_LEN, Header, Init, Kind, Start};
+use hanshu_runtimes::wire::{
+    ExitedMessage, FrameHeader, FrameKind, HEADER_LEN, InitMessage, RuntimeAdapter, StartMessage,
+};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use tokio_util::task::TaskTracker;
@@ -38,7 +40,7 @@ pub(crate) struct Running {
     output: File,
 }
 
-/// The test program that is `confine` and `shim`, built once.
+/// The test program that is `isolate` and `shim`, built once.
 pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -66,7 +68,7 @@ impl Node {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         let runtime_dir =
-            hanshu_runtimes::files::install(&dir.path().join("runtime"), program()).unwrap();
+            hanshu_runtimes::runtime_dir::install(&dir.path().join("runtime"), program()).unwrap();
         let id = format!("test-{}", &InstanceId::new().to_string()[..8]).parse().unwrap();
         fs::create_dir_all(dir.path().join("code")).unwrap();
         fs::write(dir.path().join("code/index.py"), "x = 1\n").unwrap();
@@ -120,12 +122,12 @@ impl Node {
         let sandbox = backend.start(&spec).await.unwrap();
         let mut control = accept(&listener).await;
         let (kind, _) = read_frame(&mut control);
-        assert_eq!(kind, Kind::Hello);
+        assert_eq!(kind, FrameKind::Hello);
         Running { sandbox, spec, control, output }
     }
 
     /// Starts one with the most network there is and runs a script in it to its end.
-    pub(crate) async fn run(&self, backend: &dyn Backend, script: &str) -> (Exited, String) {
+    pub(crate) async fn run(&self, backend: &dyn Backend, script: &str) -> (ExitedMessage, String) {
         let spec = self.spec(RuntimeFamily::Python, backend.default_network(RuntimeFamily::Python));
         let mut running = self.start(backend, spec).await;
         let ended = running.run(script);
@@ -137,8 +139,8 @@ impl Node {
 impl Running {
     /// Starts a script as the runtime.
     pub(crate) fn begin(&mut self, script: &str) {
-        let init = Init {
-            adapter: Adapter::Direct,
+        let init = InitMessage {
+            adapter: RuntimeAdapter::Direct,
             cwd: "/var/user".into(),
             handler: "index.main".into(),
             function_name: "hello".into(),
@@ -151,25 +153,25 @@ impl Running {
             port: 28902,
         };
         let path = "/usr/local/bin:/usr/bin:/bin".to_owned();
-        let start = Start {
+        let start = StartMessage {
             argv: ["/bin/bash", "-c", script].map(str::to_owned).to_vec(),
             env: BTreeMap::from([("PATH".to_owned(), path)]),
             init,
         };
         let body = serde_json::to_vec(&start).unwrap();
-        let header = Header::new(Kind::Start, 0, body.len()).unwrap();
+        let header = FrameHeader::new(FrameKind::Start, 0, body.len()).unwrap();
         self.control.write_all(&header.encode()).unwrap();
         self.control.write_all(&body).unwrap();
     }
 
     /// Waits for its end.
-    pub(crate) fn ended(&mut self) -> (Exited, String) {
+    pub(crate) fn ended(&mut self) -> (ExitedMessage, String) {
         let (kind, body) = read_frame(&mut self.control);
-        assert_eq!(kind, Kind::Exited);
+        assert_eq!(kind, FrameKind::Exited);
         (serde_json::from_slice(&body).unwrap(), self.said())
     }
 
-    pub(crate) fn run(&mut self, script: &str) -> (Exited, String) {
+    pub(crate) fn run(&mut self, script: &str) -> (ExitedMessage, String) {
         self.begin(script);
         self.ended()
     }
@@ -229,10 +231,10 @@ async fn accept(listener: &UnixListener) -> UnixStream {
     }
 }
 
-fn read_frame(stream: &mut UnixStream) -> (Kind, Vec<u8>) {
+fn read_frame(stream: &mut UnixStream) -> (FrameKind, Vec<u8>) {
     let mut bytes = [0; HEADER_LEN];
     stream.read_exact(&mut bytes).unwrap();
-    let header = Header::decode(&bytes).unwrap();
+    let header = FrameHeader::decode(&bytes).unwrap();
     let mut body = vec![0; header.body_len()];
     stream.read_exact(&mut body).unwrap();
     (header.kind, body)

@@ -2,9 +2,9 @@
 //!
 //! The function's `bootstrap` pulls its events from a small server in the shim.
 
-mod desk;
-mod http;
-mod server;
+mod rendezvous;
+
+mod runtime_api;
 
 use std::fs;
 use std::io;
@@ -14,48 +14,48 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::desk::{Current, Desk};
-use super::link::{Link, Then};
-use super::processes::Launch;
-use super::watch::Sandbox;
-use crate::wire::{Failure, Init, status};
+use self::rendezvous::{CurrentInvocation, Rendezvous};
+use super::adapter_context::AdapterContext;
+use super::processes::LaunchSpec;
+use super::runtime_connection::{AfterResponse, RuntimeConnection};
+use crate::wire::{InitMessage, RuntimeFailure, status};
 
 /// The program that a custom runtime is.
 const BOOTSTRAP: &str = "bootstrap";
 
 /// Serves events until the invoker is gone.
-pub(super) fn serve(sandbox: &Arc<Sandbox>) -> io::Result<()> {
-    let (mut link, init) = Link::connect(&sandbox.dir)?;
+pub(super) fn serve(sandbox: &Arc<AdapterContext>) -> io::Result<()> {
+    let (mut connection, init) = RuntimeConnection::connect(&sandbox.dir)?;
     if let Err(failure) = check(&init) {
-        return link.refuse(&failure);
+        return connection.refuse(&failure);
     }
-    let desk = Arc::new(Desk::default());
-    if let Err(failure) = start(sandbox, &init, &desk) {
-        return link.refuse(&failure);
+    let rendezvous = Arc::new(Rendezvous::default());
+    if let Err(failure) = start(sandbox, &init, &rendezvous) {
+        return connection.refuse(&failure);
     }
     let patience = Duration::from_millis(u64::from(init.init_timeout_ms));
-    if !desk.wait_ready(patience) {
+    if !rendezvous.wait_ready(patience) {
         let message = format!(
             "`{BOOTSTRAP}` did not call /runtime/init/ready within {} ms",
             init.init_timeout_ms
         );
-        return link.refuse(&Failure::new(status::INIT_TIMED_OUT, message));
+        return connection.refuse(&RuntimeFailure::new(status::INIT_TIMED_OUT, message));
     }
-    link.ready()?;
-    while let Some(event) = link.next()? {
+    connection.ready()?;
+    while let Some(event) = connection.next()? {
         let request_id = event.head.request_id().to_owned();
-        desk.offer(Current { request_id, payload: event.payload });
+        rendezvous.offer(CurrentInvocation { request_id, payload: event.payload });
         // The deadline is the invoker's, and it ends this process.
-        let answer = desk.wait_answer();
-        link.answer(event.name, &answer, Then::Continue)?;
+        let answer = rendezvous.wait_answer();
+        connection.answer(event.name, &answer, AfterResponse::Continue)?;
     }
     Ok(())
 }
 
 /// Whether there is a `bootstrap` to start.
-fn check(init: &Init) -> Result<(), Failure> {
+fn check(init: &InitMessage) -> Result<(), RuntimeFailure> {
     let refused = |why: &str| {
-        Err(Failure::new(status::HANDLER_NOT_FOUND, format!("the file `{BOOTSTRAP}` {why}")))
+        Err(RuntimeFailure::new(status::HANDLER_NOT_FOUND, format!("the file `{BOOTSTRAP}` {why}")))
     };
     match fs::metadata(Path::new(&init.cwd).join(BOOTSTRAP)) {
         Err(_) => refused("does not exist"),
@@ -68,17 +68,22 @@ fn check(init: &Init) -> Result<(), Failure> {
 }
 
 /// Opens the server, and then starts the runtime that calls it.
-fn start(sandbox: &Arc<Sandbox>, init: &Init, desk: &Arc<Desk>) -> Result<(), Failure> {
+fn start(
+    sandbox: &Arc<AdapterContext>,
+    init: &InitMessage,
+    rendezvous: &Arc<Rendezvous>,
+) -> Result<(), RuntimeFailure> {
     let failed = |status: u16, what: &str, error: io::Error| {
-        Failure::new(status, format!("{what}: {error}"))
+        RuntimeFailure::new(status, format!("{what}: {error}"))
     };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, init.port))
         .map_err(|error| failed(status::CODE_ERROR, "the runtime API cannot listen", error))?;
     let port = listener.local_addr().map_or(init.port, |address| address.port());
-    let facts = server::Facts { memory_mb: init.memory_mb, timeout_ms: init.timeout_ms };
-    server::serve(listener, Arc::clone(desk), facts)
+    let metadata =
+        runtime_api::NextEventMetadata { memory_mb: init.memory_mb, timeout_ms: init.timeout_ms };
+    runtime_api::serve(listener, Arc::clone(rendezvous), metadata)
         .map_err(|error| failed(status::CODE_ERROR, "the runtime API cannot be served", error))?;
-    let launch = Launch {
+    let launch = LaunchSpec {
         argv: &sandbox.start.argv,
         env: &sandbox.start.env,
         more_env: &[

@@ -17,7 +17,7 @@ const TYPES_MAX: usize = 1_000;
 
 /// Why bytes are no gob; nothing more can be read from the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Malformed {
+pub(super) enum GobError {
     #[error("a message ends too early")]
     Short,
     #[error("a number has too many bytes")]
@@ -36,7 +36,7 @@ pub(super) enum Malformed {
 
 /// A value; bytes are the message's own.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value<'a> {
+pub(super) enum GobValue<'a> {
     Bool(bool),
     Int(i64),
     Uint(u64),
@@ -51,7 +51,7 @@ pub(super) enum Value<'a> {
 
 /// A defined type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Type {
+enum GobType {
     List {
         element: i64,
     },
@@ -66,23 +66,23 @@ enum Type {
 
 /// What a message was.
 #[derive(Debug)]
-pub(super) enum Message<'a> {
+pub(super) enum GobMessage<'a> {
     /// A type's definition, which is known from now on.
     Defined,
-    Value(Value<'a>),
+    Value(GobValue<'a>),
 }
 
 /// The types that were defined on a connection.
 #[derive(Debug)]
-pub(super) struct Types {
-    defined: HashMap<i64, Type>,
+pub(super) struct GobTypes {
+    defined: HashMap<i64, GobType>,
 }
 
-impl Types {
+impl GobTypes {
     /// Those that every connection has: of the definitions themselves.
     pub(super) fn new() -> Self {
         let structure = |fields: &[(&str, i64)]| {
-            Type::Struct(fields.iter().map(|(name, id)| ((*name).to_owned(), *id)).collect())
+            GobType::Struct(fields.iter().map(|(name, id)| ((*name).to_owned(), *id)).collect())
         };
         let common = ("CommonType", 18);
         let own_code = structure(&[common]);
@@ -102,7 +102,7 @@ impl Types {
             (19, structure(&[common, ("Elem", id::INT)])),
             (20, structure(&[common, ("Field", 22)])),
             (21, structure(&[("Name", id::STRING), ("Id", id::INT)])),
-            (22, Type::List { element: 21 }),
+            (22, GobType::List { element: 21 }),
             (23, structure(&[common, ("Key", id::INT), ("Elem", id::INT)])),
             (24, own_code),
         ];
@@ -110,29 +110,29 @@ impl Types {
     }
 
     /// Reads one message, without its length.
-    pub(super) fn read<'a>(&'a mut self, message: &'a [u8]) -> Result<Message<'a>, Malformed> {
-        let mut reader = Reader { rest: message };
+    pub(super) fn read<'a>(&'a mut self, message: &'a [u8]) -> Result<GobMessage<'a>, GobError> {
+        let mut reader = GobReader { rest: message };
         let type_id = reader.int()?;
         if type_id < 0 {
-            self.define(type_id.checked_neg().ok_or(Malformed::Definition)?, &mut reader)?;
-            return Ok(Message::Defined);
+            self.define(type_id.checked_neg().ok_or(GobError::Definition)?, &mut reader)?;
+            return Ok(GobMessage::Defined);
         }
-        let scope = Scope { types: self, values: Cell::new(VALUES_MAX) };
-        let is_struct = matches!(self.defined.get(&type_id), Some(Type::Struct(_)));
+        let scope = ValueDecoder { types: self, values: Cell::new(VALUES_MAX) };
+        let is_struct = matches!(self.defined.get(&type_id), Some(GobType::Struct(_)));
         if !is_struct && reader.uint()? != 0 {
-            return Err(Malformed::UnknownField);
+            return Err(GobError::UnknownField);
         }
-        scope.value(type_id, &mut reader, 0).map(Message::Value)
+        scope.value(type_id, &mut reader, 0).map(GobMessage::Value)
     }
 
-    fn define(&mut self, type_id: i64, reader: &mut Reader<'_>) -> Result<(), Malformed> {
+    fn define(&mut self, type_id: i64, reader: &mut GobReader<'_>) -> Result<(), GobError> {
         let definition = {
-            let scope = Scope { types: self, values: Cell::new(VALUES_MAX) };
+            let scope = ValueDecoder { types: self, values: Cell::new(VALUES_MAX) };
             type_of(&scope.value(id::WIRE_TYPE, reader, 0)?)?
         };
         // An id has one meaning for good.
         if TYPES_MAX <= self.defined.len() || self.defined.contains_key(&type_id) {
-            return Err(Malformed::Definition);
+            return Err(GobError::Definition);
         }
         self.defined.insert(type_id, definition);
         Ok(())
@@ -140,59 +140,59 @@ impl Types {
 }
 
 /// A `wireType` as the type that it defines.
-fn type_of(value: &Value<'_>) -> Result<Type, Malformed> {
-    let id = |value: &Value<'_>, name: &str| {
-        value.field(name).and_then(Value::as_int).ok_or(Malformed::Definition)
+fn type_of(value: &GobValue<'_>) -> Result<GobType, GobError> {
+    let id = |value: &GobValue<'_>, name: &str| {
+        value.field(name).and_then(GobValue::as_int).ok_or(GobError::Definition)
     };
     if let Some(list) = value.field("ArrayT").or_else(|| value.field("SliceT")) {
-        return Ok(Type::List { element: id(list, "Elem")? });
+        return Ok(GobType::List { element: id(list, "Elem")? });
     }
     if let Some(map) = value.field("MapT") {
-        return Ok(Type::Map { key: id(map, "Key")?, element: id(map, "Elem")? });
+        return Ok(GobType::Map { key: id(map, "Key")?, element: id(map, "Elem")? });
     }
     if let Some(structure) = value.field("StructT") {
-        let fields = structure.field("Field").map(Value::items).unwrap_or_default();
+        let fields = structure.field("Field").map(GobValue::items).unwrap_or_default();
         let fields = fields.iter().map(|field| Ok((field.text("Name"), id(field, "Id")?)));
-        return Ok(Type::Struct(fields.collect::<Result<_, _>>()?));
+        return Ok(GobType::Struct(fields.collect::<Result<_, _>>()?));
     }
     let own_code = ["GobEncoderT", "BinaryMarshalerT", "TextMarshalerT"];
     if own_code.iter().any(|name| value.field(name).is_some()) {
-        return Ok(Type::Opaque);
+        return Ok(GobType::Opaque);
     }
-    Err(Malformed::Definition)
+    Err(GobError::Definition)
 }
 
 /// Reads the values of one message.
-struct Scope<'a> {
-    types: &'a Types,
+struct ValueDecoder<'a> {
+    types: &'a GobTypes,
     /// How many values may still come.
     values: Cell<usize>,
 }
 
-impl<'a> Scope<'a> {
+impl<'a> ValueDecoder<'a> {
     fn value<'m: 'a>(
         &self,
         type_id: i64,
-        reader: &mut Reader<'m>,
+        reader: &mut GobReader<'m>,
         depth: usize,
-    ) -> Result<Value<'a>, Malformed> {
-        let left = self.values.get().checked_sub(1).ok_or(Malformed::TooMuch)?;
+    ) -> Result<GobValue<'a>, GobError> {
+        let left = self.values.get().checked_sub(1).ok_or(GobError::TooMuch)?;
         self.values.set(left);
         if DEPTH_MAX <= depth {
-            return Err(Malformed::TooMuch);
+            return Err(GobError::TooMuch);
         }
         Ok(match type_id {
-            id::BOOL => Value::Bool(reader.uint()? != 0),
-            id::INT => Value::Int(reader.int()?),
-            id::UINT => Value::Uint(reader.uint()?),
-            id::FLOAT => Value::Float(f64::from_bits(reader.uint()?.swap_bytes())),
-            id::BYTES | id::STRING => Value::Bytes(reader.bytes()?),
+            id::BOOL => GobValue::Bool(reader.uint()? != 0),
+            id::INT => GobValue::Int(reader.int()?),
+            id::UINT => GobValue::Uint(reader.uint()?),
+            id::FLOAT => GobValue::Float(f64::from_bits(reader.uint()?.swap_bytes())),
+            id::BYTES | id::STRING => GobValue::Bytes(reader.bytes()?),
             id::COMPLEX => {
                 reader.uint()?;
                 reader.uint()?;
-                Value::Other
+                GobValue::Other
             }
-            id::INTERFACE => return Err(Malformed::Interface),
+            id::INTERFACE => return Err(GobError::Interface),
             other => self.defined(other, reader, depth + 1)?,
         })
     }
@@ -200,53 +200,53 @@ impl<'a> Scope<'a> {
     fn defined<'m: 'a>(
         &self,
         type_id: i64,
-        reader: &mut Reader<'m>,
+        reader: &mut GobReader<'m>,
         depth: usize,
-    ) -> Result<Value<'a>, Malformed> {
-        match self.types.defined.get(&type_id).ok_or(Malformed::UndefinedType(type_id))? {
-            Type::Struct(fields) => self.structure(fields, reader, depth),
-            Type::List { element } => {
+    ) -> Result<GobValue<'a>, GobError> {
+        match self.types.defined.get(&type_id).ok_or(GobError::UndefinedType(type_id))? {
+            GobType::Struct(fields) => self.structure(fields, reader, depth),
+            GobType::List { element } => {
                 let count = reader.len()?;
                 let mut items = Vec::new();
                 for _ in 0..count {
                     items.push(self.value(*element, reader, depth)?);
                 }
-                Ok(Value::List(items))
+                Ok(GobValue::List(items))
             }
-            Type::Map { key, element } => {
+            GobType::Map { key, element } => {
                 for _ in 0..reader.len()? {
                     self.value(*key, reader, depth)?;
                     self.value(*element, reader, depth)?;
                 }
-                Ok(Value::Other)
+                Ok(GobValue::Other)
             }
-            Type::Opaque => reader.bytes().map(|_| Value::Other),
+            GobType::Opaque => reader.bytes().map(|_| GobValue::Other),
         }
     }
 
     fn structure<'m: 'a>(
         &self,
         fields: &'a [(String, i64)],
-        reader: &mut Reader<'m>,
+        reader: &mut GobReader<'m>,
         depth: usize,
-    ) -> Result<Value<'a>, Malformed> {
+    ) -> Result<GobValue<'a>, GobError> {
         let mut values = Vec::new();
         // One past the field that came last: distances count from there.
         let mut next = 0_usize;
         loop {
             let distance = reader.uint()?;
             if distance == 0 {
-                return Ok(Value::Struct(values));
+                return Ok(GobValue::Struct(values));
             }
-            let distance = usize::try_from(distance).map_err(|_| Malformed::UnknownField)?;
-            next = next.checked_add(distance).ok_or(Malformed::UnknownField)?;
-            let (name, type_id) = fields.get(next - 1).ok_or(Malformed::UnknownField)?;
+            let distance = usize::try_from(distance).map_err(|_| GobError::UnknownField)?;
+            next = next.checked_add(distance).ok_or(GobError::UnknownField)?;
+            let (name, type_id) = fields.get(next - 1).ok_or(GobError::UnknownField)?;
             values.push((name.as_str(), self.value(*type_id, reader, depth)?));
         }
     }
 }
 
-impl<'a> Value<'a> {
+impl<'a> GobValue<'a> {
     /// A struct's field, unless it has its zero value.
     pub(super) fn field(&self, name: &str) -> Option<&Self> {
         match self {
@@ -291,44 +291,44 @@ impl<'a> Value<'a> {
 }
 
 /// The rest of a message.
-struct Reader<'m> {
+struct GobReader<'m> {
     rest: &'m [u8],
 }
 
-impl<'m> Reader<'m> {
-    fn uint(&mut self) -> Result<u64, Malformed> {
-        let (first, rest) = self.rest.split_first().ok_or(Malformed::Short)?;
+impl<'m> GobReader<'m> {
+    fn uint(&mut self) -> Result<u64, GobError> {
+        let (first, rest) = self.rest.split_first().ok_or(GobError::Short)?;
         self.rest = rest;
         if *first < 0x80 {
             return Ok(u64::from(*first));
         }
         let count = usize::from(first.wrapping_neg());
         if 8 < count {
-            return Err(Malformed::Number);
+            return Err(GobError::Number);
         }
         let bytes = self.take(count)?;
         Ok(bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
     }
 
-    fn int(&mut self) -> Result<i64, Malformed> {
+    fn int(&mut self) -> Result<i64, GobError> {
         let bits = self.uint()?;
         let value = (bits >> 1).cast_signed();
         Ok(if bits & 1 == 0 { value } else { !value })
     }
 
     /// A number of things that are still to come, each of which has a byte at least.
-    fn len(&mut self) -> Result<usize, Malformed> {
-        let len = usize::try_from(self.uint()?).map_err(|_| Malformed::Short)?;
-        if self.rest.len() < len { Err(Malformed::Short) } else { Ok(len) }
+    fn len(&mut self) -> Result<usize, GobError> {
+        let len = usize::try_from(self.uint()?).map_err(|_| GobError::Short)?;
+        if self.rest.len() < len { Err(GobError::Short) } else { Ok(len) }
     }
 
-    fn bytes(&mut self) -> Result<&'m [u8], Malformed> {
+    fn bytes(&mut self) -> Result<&'m [u8], GobError> {
         let len = self.len()?;
         self.take(len)
     }
 
-    fn take(&mut self, len: usize) -> Result<&'m [u8], Malformed> {
-        let (taken, rest) = self.rest.split_at_checked(len).ok_or(Malformed::Short)?;
+    fn take(&mut self, len: usize) -> Result<&'m [u8], GobError> {
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or(GobError::Short)?;
         self.rest = rest;
         Ok(taken)
     }

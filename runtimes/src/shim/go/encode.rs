@@ -17,7 +17,7 @@ pub(super) mod id {
 
 /// A struct type as it is told to the other side: its id, name, and the fields' names and types.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Definition {
+pub(super) struct StructDefinition {
     pub(super) id: i64,
     pub(super) name: &'static str,
     pub(super) fields: &'static [(&'static str, i64)],
@@ -58,10 +58,10 @@ pub(super) fn message(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
 }
 
 /// The message that defines a type.
-pub(super) fn define(out: &mut Vec<u8>, definition: &Definition) {
+pub(super) fn define(out: &mut Vec<u8>, definition: &StructDefinition) {
     message(out, |out| {
         int(out, -definition.id);
-        let mut wire_type = Fields::new(out);
+        let mut wire_type = StructFieldWriter::new(out);
         // StructT, whose first field is CommonType (a struct of name and id), the second Field.
         wire_type.nested(3, |struct_type| {
             struct_type.nested(1, |common| {
@@ -76,10 +76,10 @@ pub(super) fn define(out: &mut Vec<u8>, definition: &Definition) {
     });
 }
 
-fn define_fields(out: &mut Vec<u8>, definition: &Definition) {
+fn define_fields(out: &mut Vec<u8>, definition: &StructDefinition) {
     uint(out, u64::try_from(definition.fields.len()).unwrap_or(0));
     for (name, type_id) in definition.fields {
-        let mut field = Fields::new(out);
+        let mut field = StructFieldWriter::new(out);
         field.text(1, name);
         field.int(2, *type_id);
         field.end();
@@ -88,12 +88,12 @@ fn define_fields(out: &mut Vec<u8>, definition: &Definition) {
 
 /// The fields of one struct value, in order. A field with its zero value is left out.
 #[derive(Debug)]
-pub(super) struct Fields<'a> {
+pub(super) struct StructFieldWriter<'a> {
     out: &'a mut Vec<u8>,
     last: u64,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> StructFieldWriter<'a> {
     pub(super) const fn new(out: &'a mut Vec<u8>) -> Self {
         Self { out, last: 0 }
     }
@@ -126,8 +126,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn nested(&mut self, number: u64, body: impl FnOnce(&mut Fields<'_>)) {
-        let mut inner = Fields::new(self.begin(number));
+    pub(super) fn nested(&mut self, number: u64, body: impl FnOnce(&mut StructFieldWriter<'_>)) {
+        let mut inner = StructFieldWriter::new(self.begin(number));
         body(&mut inner);
         inner.end();
     }

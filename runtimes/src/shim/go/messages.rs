@@ -2,10 +2,10 @@
 //!
 //! Go matches fields by name, so that these serve scf-go-lib, old and new, and aws-lambda-go.
 
-use super::decode::Value;
-use super::encode::{Definition, Fields, id, int, message, uint};
-use crate::shim::answer::clipped;
-use crate::wire::{Failure, status};
+use super::decode::GobValue;
+use super::encode::{StructDefinition, StructFieldWriter, id, int, message, uint};
+use crate::shim::invocation_response::clipped;
+use crate::wire::{RuntimeFailure, status};
 
 const REQUEST: i64 = 65;
 const PING_REQUEST: i64 = 66;
@@ -13,16 +13,16 @@ const INVOKE_REQUEST: i64 = 67;
 const TIMESTAMP: i64 = 68;
 
 /// What comes before every call.
-pub(super) const REQUEST_TYPE: Definition = Definition {
+pub(super) const REQUEST_TYPE: StructDefinition = StructDefinition {
     id: REQUEST,
     name: "Request",
     fields: &[("ServiceMethod", id::STRING), ("Seq", id::UINT)],
 };
 
-pub(super) const PING_TYPE: Definition =
-    Definition { id: PING_REQUEST, name: "PingRequest", fields: &[] };
+pub(super) const PING_TYPE: StructDefinition =
+    StructDefinition { id: PING_REQUEST, name: "PingRequest", fields: &[] };
 
-pub(super) const INVOKE_TYPE: Definition = Definition {
+pub(super) const INVOKE_TYPE: StructDefinition = StructDefinition {
     id: INVOKE_REQUEST,
     name: "InvokeRequest",
     fields: &[
@@ -45,7 +45,7 @@ pub(super) const INVOKE_TYPE: Definition = Definition {
     ],
 };
 
-pub(super) const TIMESTAMP_TYPE: Definition = Definition {
+pub(super) const TIMESTAMP_TYPE: StructDefinition = StructDefinition {
     id: TIMESTAMP,
     name: "InvokeRequest_Timestamp",
     fields: &[("Seconds", id::INT), ("Nanos", id::INT)],
@@ -53,7 +53,7 @@ pub(super) const TIMESTAMP_TYPE: Definition = Definition {
 
 /// A time of day, since 1970.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Deadline {
+pub(super) struct RpcDeadline {
     pub(super) seconds: i64,
     pub(super) nanos: i64,
 }
@@ -63,7 +63,7 @@ pub(super) struct Deadline {
 pub(super) struct InvokeRequest<'a> {
     pub(super) request_id: &'a str,
     /// Must be set: the handler's context ends with it.
-    pub(super) deadline: Deadline,
+    pub(super) deadline: RpcDeadline,
     pub(super) namespace: &'a str,
     pub(super) function_name: &'a str,
     pub(super) function_version: &'a str,
@@ -80,7 +80,7 @@ pub(super) struct InvokeRequest<'a> {
 pub(super) fn write_request(out: &mut Vec<u8>, method: &str, sequence: u64) {
     message(out, |out| {
         int(out, REQUEST);
-        let mut fields = Fields::new(out);
+        let mut fields = StructFieldWriter::new(out);
         fields.text(1, method);
         fields.uint(2, sequence);
         fields.end();
@@ -91,7 +91,7 @@ pub(super) fn write_request(out: &mut Vec<u8>, method: &str, sequence: u64) {
 pub(super) fn write_ping(out: &mut Vec<u8>) {
     message(out, |out| {
         int(out, PING_REQUEST);
-        Fields::new(out).end();
+        StructFieldWriter::new(out).end();
     });
 }
 
@@ -101,7 +101,7 @@ pub(super) fn split_invoke(request: &InvokeRequest<'_>, payload_len: usize) -> (
     let mut before = Vec::new();
     int(&mut before, INVOKE_REQUEST);
     let mut after = Vec::new();
-    let mut fields = Fields::new(&mut after);
+    let mut fields = StructFieldWriter::new(&mut after);
     if payload_len != 0 {
         // Field 1, and how long it is.
         before.push(1);
@@ -109,7 +109,7 @@ pub(super) fn split_invoke(request: &InvokeRequest<'_>, payload_len: usize) -> (
         fields = fields.after(1);
     }
     fields.text(2, request.request_id);
-    let Deadline { seconds, nanos } = request.deadline;
+    let RpcDeadline { seconds, nanos } = request.deadline;
     if seconds != 0 || nanos != 0 {
         fields.nested(4, |time| {
             time.int(1, seconds);
@@ -135,29 +135,29 @@ pub(super) fn split_invoke(request: &InvokeRequest<'_>, payload_len: usize) -> (
 
 /// What comes before every reply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Response {
+pub(super) struct RpcResponse {
     pub(super) sequence: u64,
     /// Empty where the call was made.
     pub(super) error: String,
 }
 
-impl Response {
-    pub(super) fn from_value(value: &Value<'_>) -> Self {
-        let sequence = value.field("Seq").and_then(Value::as_uint).unwrap_or(0);
+impl RpcResponse {
+    pub(super) fn from_value(value: &GobValue<'_>) -> Self {
+        let sequence = value.field("Seq").and_then(GobValue::as_uint).unwrap_or(0);
         Self { sequence, error: value.text("Error") }
     }
 }
 
 /// The reply of `Function.Invoke`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Reply {
+pub(super) struct InvokeReply {
     pub(super) payload: Vec<u8>,
-    pub(super) error: Option<ReplyError>,
+    pub(super) error: Option<InvokeReplyError>,
 }
 
 /// What the handler returned or panicked with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct ReplyError {
+pub(super) struct InvokeReplyError {
     message: String,
     kind: String,
     /// One line, and one indented, for each frame.
@@ -165,38 +165,38 @@ pub(super) struct ReplyError {
     pub(super) should_exit: bool,
 }
 
-impl Reply {
-    pub(super) fn from_value(value: &Value<'_>) -> Self {
-        let payload = value.field("Payload").and_then(Value::as_bytes).unwrap_or_default();
-        let error = value.field("Error").map(ReplyError::from_value);
+impl InvokeReply {
+    pub(super) fn from_value(value: &GobValue<'_>) -> Self {
+        let payload = value.field("Payload").and_then(GobValue::as_bytes).unwrap_or_default();
+        let error = value.field("Error").map(InvokeReplyError::from_value);
         Self { payload: payload.to_vec(), error }
     }
 }
 
-impl ReplyError {
-    fn from_value(value: &Value<'_>) -> Self {
-        let frames = value.field("StackTrace").map(Value::items).unwrap_or_default();
+impl InvokeReplyError {
+    fn from_value(value: &GobValue<'_>) -> Self {
+        let frames = value.field("StackTrace").map(GobValue::items).unwrap_or_default();
         let stack: Vec<_> = frames.iter().map(stack_line).collect();
         Self {
             message: value.text("Message"),
             kind: value.text("Type"),
             stack: stack.join("\n"),
-            should_exit: value.field("ShouldExit").is_some_and(Value::is_true),
+            should_exit: value.field("ShouldExit").is_some_and(GobValue::is_true),
         }
     }
 
-    pub(super) fn into_failure(self) -> Failure {
+    pub(super) fn into_failure(self) -> RuntimeFailure {
         let some = |text: String| Some(clipped(text)).filter(|text| !text.is_empty());
-        Failure {
+        RuntimeFailure {
             error_type: some(self.kind),
             stack_trace: some(self.stack),
-            ..Failure::new(status::USER_ERROR, clipped(self.message))
+            ..RuntimeFailure::new(status::USER_ERROR, clipped(self.message))
         }
     }
 }
 
 /// As Go itself prints a frame.
-fn stack_line(frame: &Value<'_>) -> String {
-    let line = frame.field("Line").and_then(Value::as_int).unwrap_or(0);
+fn stack_line(frame: &GobValue<'_>) -> String {
+    let line = frame.field("Line").and_then(GobValue::as_int).unwrap_or(0);
     format!("{}\n\t{}:{line}", frame.text("Label"), frame.text("Path"))
 }

@@ -17,13 +17,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use self::messages::{Deadline, InvokeRequest, Reply};
-use self::rpc::{Client, RpcError};
-use super::answer::{Answer, clipped};
-use super::link::{Event, Link, Then};
-use super::processes::Launch;
-use super::watch::Sandbox;
-use crate::wire::{Failure, Init, InvokeHead, status};
+use self::messages::{InvokeReply, InvokeRequest, RpcDeadline};
+use self::rpc::{RpcClient, RpcError};
+use super::adapter_context::AdapterContext;
+use super::invocation_response::{InvocationResponse, clipped};
+use super::processes::LaunchSpec;
+use super::runtime_connection::{AfterResponse, ReceivedEvent, RuntimeConnection};
+use crate::wire::{InitMessage, InvokeHead, RuntimeFailure, status};
 
 /// How often the function is tried until it listens.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(2);
@@ -31,36 +31,36 @@ const CONNECT_INTERVAL: Duration = Duration::from_millis(2);
 const END_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Serves events until the invoker is gone, or the function's process is.
-pub(super) fn serve(sandbox: &Arc<Sandbox>) -> io::Result<()> {
-    let (mut link, init) = Link::connect(&sandbox.dir)?;
+pub(super) fn serve(sandbox: &Arc<AdapterContext>) -> io::Result<()> {
+    let (mut connection, init) = RuntimeConnection::connect(&sandbox.dir)?;
     if let Err(failure) = start(sandbox, &init) {
-        return link.refuse(&failure);
+        return connection.refuse(&failure);
     }
     let mut client = match reach(sandbox, &init) {
         Ok(Some(client)) => client,
-        Ok(None) => return link.wait_for_end(),
-        Err(failure) => return link.refuse(&failure),
+        Ok(None) => return connection.wait_for_end(),
+        Err(failure) => return connection.refuse(&failure),
     };
-    link.ready()?;
-    let facts = Facts::new(sandbox, &init);
-    while let Some(event) = link.next()? {
-        let Event { name, head, payload } = event;
+    connection.ready()?;
+    let template = InvokeTemplate::new(sandbox, &init);
+    while let Some(event) = connection.next()? {
+        let ReceivedEvent { name, head, payload } = event;
         // The deadline is the invoker's, and it ends this process.
-        let replied = client.invoke(&facts.request(&head), payload);
+        let replied = client.invoke(&template.request(&head), payload);
         let Some((answer, then)) = answer_of(sandbox, replied) else {
-            return link.wait_for_end();
+            return connection.wait_for_end();
         };
-        link.answer(name, &answer, then)?;
+        connection.answer(name, &answer, then)?;
     }
     Ok(())
 }
 
 /// Starts the function's program.
-fn start(sandbox: &Sandbox, init: &Init) -> Result<(), Failure> {
+fn start(sandbox: &AdapterContext, init: &InitMessage) -> Result<(), RuntimeFailure> {
     let program = sandbox.start.argv.first().map_or("", String::as_str);
     let name = &init.handler;
     let refused = |why: String| {
-        Err(Failure::new(status::HANDLER_NOT_FOUND, format!("the program `{name}` {why}")))
+        Err(RuntimeFailure::new(status::HANDLER_NOT_FOUND, format!("the program `{name}` {why}")))
     };
     match fs::metadata(Path::new(&init.cwd).join(program)) {
         Err(_) => return refused("does not exist".to_owned()),
@@ -70,7 +70,7 @@ fn start(sandbox: &Sandbox, init: &Init) -> Result<(), Failure> {
         }
         Ok(_) => {}
     }
-    let launch = Launch {
+    let launch = LaunchSpec {
         argv: &sandbox.start.argv,
         env: &sandbox.start.env,
         more_env: &[("_LAMBDA_SERVER_PORT", &init.port.to_string())],
@@ -82,7 +82,10 @@ fn start(sandbox: &Sandbox, init: &Init) -> Result<(), Failure> {
 
 /// Connects as soon as the function listens, and makes sure that it answers. `None` when its process
 /// has ended, which is told on the other connection.
-fn reach(sandbox: &Sandbox, init: &Init) -> Result<Option<Client>, Failure> {
+fn reach(
+    sandbox: &AdapterContext,
+    init: &InitMessage,
+) -> Result<Option<RpcClient>, RuntimeFailure> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, init.port));
     let until = Instant::now() + Duration::from_millis(u64::from(init.init_timeout_ms));
     loop {
@@ -92,7 +95,7 @@ fn reach(sandbox: &Sandbox, init: &Init) -> Result<Option<Client>, Failure> {
                 "the function did not answer on port {} within {} ms",
                 init.port, init.init_timeout_ms
             );
-            return Err(Failure::new(status::INIT_TIMED_OUT, message));
+            return Err(RuntimeFailure::new(status::INIT_TIMED_OUT, message));
         }
         match ping(&address, left) {
             Ok(client) => return Ok(Some(client)),
@@ -105,7 +108,7 @@ fn reach(sandbox: &Sandbox, init: &Init) -> Result<Option<Client>, Failure> {
     }
 }
 
-fn ping(address: &SocketAddr, patience: Duration) -> Result<Client, RpcError> {
+fn ping(address: &SocketAddr, patience: Duration) -> Result<RpcClient, RpcError> {
     let stream = TcpStream::connect_timeout(address, patience)?;
     if stream.local_addr()? == stream.peer_addr()? {
         // On loopback a connection can come to itself while nobody listens.
@@ -113,46 +116,57 @@ fn ping(address: &SocketAddr, patience: Duration) -> Result<Client, RpcError> {
     }
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(patience))?;
-    let mut client = Client::new(stream);
+    let mut client = RpcClient::new(stream);
     client.ping()?;
     client.stream().set_read_timeout(None)?;
     Ok(client)
 }
 
-fn broken(what: &str) -> Failure {
+fn broken(what: &str) -> RuntimeFailure {
     let message = format!("the function does not speak Go's RPC as expected: {what}");
-    Failure::new(status::CODE_ERROR, clipped(message))
+    RuntimeFailure::new(status::CODE_ERROR, clipped(message))
 }
 
 /// What the invoker is told; `None` when the process has ended, which is told elsewhere.
-fn answer_of(sandbox: &Sandbox, replied: Result<Reply, RpcError>) -> Option<(Answer, Then)> {
+fn answer_of(
+    sandbox: &AdapterContext,
+    replied: Result<InvokeReply, RpcError>,
+) -> Option<(InvocationResponse, AfterResponse)> {
     Some(match replied {
-        Ok(Reply { error: None, payload }) => (Answer::from_output(payload), Then::Continue),
-        Ok(Reply { error: Some(error), .. }) => {
-            let then = if error.should_exit { Then::Last } else { Then::Continue };
-            (Answer::Failed(error.into_failure()), then)
+        Ok(InvokeReply { error: None, payload }) => {
+            (InvocationResponse::from_output(payload), AfterResponse::Continue)
         }
-        Err(RpcError::TooLarge) => (Answer::too_large(), Then::Continue),
-        Err(RpcError::Refused(what)) => (Answer::Failed(broken(&what)), Then::Continue),
-        Err(RpcError::Broken(what)) => (Answer::Failed(broken(&what)), Then::Last),
+        Ok(InvokeReply { error: Some(error), .. }) => {
+            let then =
+                if error.should_exit { AfterResponse::Last } else { AfterResponse::Continue };
+            (InvocationResponse::Failed(error.into_failure()), then)
+        }
+        Err(RpcError::TooLarge) => (InvocationResponse::too_large(), AfterResponse::Continue),
+        Err(RpcError::Refused(what)) => {
+            (InvocationResponse::Failed(broken(&what)), AfterResponse::Continue)
+        }
+        Err(RpcError::Broken(what)) => {
+            (InvocationResponse::Failed(broken(&what)), AfterResponse::Last)
+        }
         Err(RpcError::Io(_)) if sandbox.processes.runtime_ends_within(END_PATIENCE) => return None,
-        Err(RpcError::Io(error)) => {
-            (Answer::Failed(broken(&format!("it closed the connection ({error})"))), Then::Last)
-        }
+        Err(RpcError::Io(error)) => (
+            InvocationResponse::Failed(broken(&format!("it closed the connection ({error})"))),
+            AfterResponse::Last,
+        ),
     })
 }
 
 /// What every event's request says alike.
 #[derive(Debug)]
-struct Facts<'a> {
-    init: &'a Init,
+struct InvokeTemplate<'a> {
+    init: &'a InitMessage,
     /// A JSON object of strings, which the library sets before each event.
     environment: String,
     env: &'a BTreeMap<String, String>,
 }
 
-impl<'a> Facts<'a> {
-    fn new(sandbox: &'a Sandbox, init: &'a Init) -> Self {
+impl<'a> InvokeTemplate<'a> {
+    fn new(sandbox: &'a AdapterContext, init: &'a InitMessage) -> Self {
         let environment = serde_json::to_string(&init.user_env).unwrap_or_default();
         Self { init, environment, env: &sandbox.start.env }
     }
@@ -176,10 +190,10 @@ impl<'a> Facts<'a> {
 }
 
 /// Go's libraries take the deadline as a time of day.
-fn deadline(remaining_ms: u32) -> Deadline {
+fn deadline(remaining_ms: u32) -> RpcDeadline {
     #[expect(clippy::disallowed_methods, reason = "the shim has no clock port; the kernel's is it")]
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let then = now + Duration::from_millis(u64::from(remaining_ms));
     let seconds = i64::try_from(then.as_secs()).unwrap_or(i64::MAX);
-    Deadline { seconds, nanos: i64::from(then.subsec_nanos()) }
+    RpcDeadline { seconds, nanos: i64::from(then.subsec_nanos()) }
 }

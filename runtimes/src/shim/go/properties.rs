@@ -9,12 +9,13 @@
 
 use std::io::{self, Cursor, Read, Write};
 
-use super::decode::{Message, Types, Value};
+use super::decode::{GobMessage, GobTypes, GobValue};
 use super::encode::define;
 use super::messages::{
-    Deadline, INVOKE_TYPE, InvokeRequest, REQUEST_TYPE, TIMESTAMP_TYPE, split_invoke, write_request,
+    INVOKE_TYPE, InvokeRequest, REQUEST_TYPE, RpcDeadline, TIMESTAMP_TYPE, split_invoke,
+    write_request,
 };
-use super::rpc::{Client, RpcError};
+use super::rpc::{RpcClient, RpcError};
 
 /// Calls that are made of a function before it is let be.
 const CALLS_MAX: usize = 8;
@@ -32,7 +33,7 @@ pub fn gob(sent: &[u8]) {
 
 /// Calls end, each of them, and a reply is no longer than what was said.
 fn hears(sent: &[u8]) {
-    let mut client = Client::new(Function(Cursor::new(sent)));
+    let mut client = RpcClient::new(ScriptedFunction(Cursor::new(sent)));
     if !goes_on(&client.ping()) {
         return;
     }
@@ -57,13 +58,13 @@ fn goes_on<T>(replied: &Result<T, RpcError>) -> bool {
 /// Messages one after the other, each with its length as one byte: values are within the message,
 /// and within the limits of depth and number.
 fn understands(mut sent: &[u8]) {
-    let mut types = Types::new();
+    let mut types = GobTypes::new();
     while let Some((len, rest)) = sent.split_first() {
         let (message, rest) = rest.split_at(rest.len().min(usize::from(*len)));
         sent = rest;
         match types.read(message) {
-            Ok(Message::Defined) => {}
-            Ok(Message::Value(value)) => {
+            Ok(GobMessage::Defined) => {}
+            Ok(GobMessage::Value(value)) => {
                 let values = count(&value, 0, message.len());
                 assert!(values <= super::decode::VALUES_MAX);
             }
@@ -72,17 +73,21 @@ fn understands(mut sent: &[u8]) {
     }
 }
 
-fn count(value: &Value<'_>, depth: usize, bytes_max: usize) -> usize {
+fn count(value: &GobValue<'_>, depth: usize, bytes_max: usize) -> usize {
     assert!(depth <= super::decode::DEPTH_MAX);
-    let below = |inner: &Value<'_>| count(inner, depth + 1, bytes_max);
+    let below = |inner: &GobValue<'_>| count(inner, depth + 1, bytes_max);
     1 + match value {
-        Value::List(items) => items.iter().map(below).sum(),
-        Value::Struct(fields) => fields.iter().map(|(_, inner)| below(inner)).sum(),
-        Value::Bytes(bytes) => {
+        GobValue::List(items) => items.iter().map(below).sum(),
+        GobValue::Struct(fields) => fields.iter().map(|(_, inner)| below(inner)).sum(),
+        GobValue::Bytes(bytes) => {
             assert!(bytes.len() <= bytes_max);
             0
         }
-        Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Float(_) | Value::Other => 0,
+        GobValue::Bool(_)
+        | GobValue::Int(_)
+        | GobValue::Uint(_)
+        | GobValue::Float(_)
+        | GobValue::Other => 0,
     }
 }
 
@@ -98,7 +103,7 @@ fn tells(parts: &[u8]) {
     let text = String::from_utf8_lossy(rest);
     let request = InvokeRequest {
         request_id: &text,
-        deadline: Deadline { seconds, nanos },
+        deadline: RpcDeadline { seconds, nanos },
         environment: &text,
         memory_limit_in_mb: u32::from(padded[0]),
         ..InvokeRequest::default()
@@ -111,22 +116,22 @@ fn tells(parts: &[u8]) {
     let (before, after) = split_invoke(&request, rest.len());
     out.extend([&before, rest, &after].concat());
 
-    let mut types = Types::new();
+    let mut types = GobTypes::new();
     let mut stream = out.as_slice();
     for _ in 0..3 {
         let message = next_message(&mut stream);
-        assert!(matches!(types.read(message), Ok(Message::Defined)));
+        assert!(matches!(types.read(message), Ok(GobMessage::Defined)));
     }
     let message = next_message(&mut stream);
-    let Ok(Message::Value(told)) = types.read(message) else { panic!("a request is a value") };
+    let Ok(GobMessage::Value(told)) = types.read(message) else { panic!("a request is a value") };
     assert_eq!(told.text("ServiceMethod"), text);
-    assert_eq!(told.field("Seq").and_then(Value::as_uint).unwrap_or(0), seconds.unsigned_abs());
+    assert_eq!(told.field("Seq").and_then(GobValue::as_uint).unwrap_or(0), seconds.unsigned_abs());
     let message = next_message(&mut stream);
-    let Ok(Message::Value(told)) = types.read(message) else { panic!("an event is a value") };
+    let Ok(GobMessage::Value(told)) = types.read(message) else { panic!("an event is a value") };
     assert!(stream.is_empty());
-    assert_eq!(told.field("Payload").and_then(Value::as_bytes).unwrap_or_default(), rest);
+    assert_eq!(told.field("Payload").and_then(GobValue::as_bytes).unwrap_or_default(), rest);
     assert_eq!([told.text("RequestId"), told.text("Environment")], [text.as_ref(); 2]);
-    let number = |value: Option<&Value<'_>>| value.and_then(Value::as_int).unwrap_or(0);
+    let number = |value: Option<&GobValue<'_>>| value.and_then(GobValue::as_int).unwrap_or(0);
     assert_eq!(number(told.field("MemoryLimitInMb")), i64::from(padded[0]));
     let deadline = told.field("Deadline");
     assert_eq!(number(deadline.and_then(|time| time.field("Seconds"))), seconds);
@@ -146,15 +151,15 @@ fn next_message<'a>(stream: &mut &'a [u8]) -> &'a [u8] {
 }
 
 /// The function's side of a connection: it says all that it will at once.
-struct Function<'a>(Cursor<&'a [u8]>);
+struct ScriptedFunction<'a>(Cursor<&'a [u8]>);
 
-impl Read for Function<'_> {
+impl Read for ScriptedFunction<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer)
     }
 }
 
-impl Write for Function<'_> {
+impl Write for ScriptedFunction<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(bytes.len())
     }

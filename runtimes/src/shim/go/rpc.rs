@@ -3,10 +3,10 @@
 use std::io::{self, BufReader, Read, Write};
 use std::net::TcpStream;
 
-use super::decode::{Malformed, Message, Types, Value};
+use super::decode::{GobError, GobMessage, GobTypes, GobValue};
 use super::encode::define;
 use super::messages::{
-    INVOKE_TYPE, InvokeRequest, PING_TYPE, REQUEST_TYPE, Reply, Response, TIMESTAMP_TYPE,
+    INVOKE_TYPE, InvokeReply, InvokeRequest, PING_TYPE, REQUEST_TYPE, RpcResponse, TIMESTAMP_TYPE,
     split_invoke, write_ping, write_request,
 };
 use crate::wire::BODY_BYTES_MAX;
@@ -40,28 +40,28 @@ pub(super) enum RpcError {
     TooLarge,
 }
 
-impl From<Malformed> for RpcError {
-    fn from(error: Malformed) -> Self {
+impl From<GobError> for RpcError {
+    fn from(error: GobError) -> Self {
         Self::Broken(error.to_string())
     }
 }
 
 /// The platform's side of the connection.
 #[derive(Debug)]
-pub(super) struct Client<S: Read = TcpStream> {
+pub(super) struct RpcClient<S: Read = TcpStream> {
     stream: BufReader<S>,
-    types: Types,
+    types: GobTypes,
     sequence: u64,
     knows_request: bool,
     knows_invoke: bool,
     message: Vec<u8>,
 }
 
-impl<S: Read + Write> Client<S> {
+impl<S: Read + Write> RpcClient<S> {
     pub(super) fn new(stream: S) -> Self {
         Self {
             stream: BufReader::with_capacity(READ_AHEAD, stream),
-            types: Types::new(),
+            types: GobTypes::new(),
             sequence: 0,
             knows_request: false,
             knows_invoke: false,
@@ -88,7 +88,7 @@ impl<S: Read + Write> Client<S> {
         &mut self,
         request: &InvokeRequest<'_>,
         payload: Vec<u8>,
-    ) -> Result<Reply, RpcError> {
+    ) -> Result<InvokeReply, RpcError> {
         let mut out = self.call("Function.Invoke");
         if !self.knows_invoke {
             define(&mut out, &INVOKE_TYPE);
@@ -107,7 +107,7 @@ impl<S: Read + Write> Client<S> {
             self.stream.get_mut().write_all(&after)?;
         }
         drop((payload, out));
-        self.take_reply(Reply::from_value)
+        self.take_reply(InvokeReply::from_value)
     }
 
     /// The start of a call.
@@ -122,8 +122,8 @@ impl<S: Read + Write> Client<S> {
     }
 
     /// A response, and then a value, even where there is an error.
-    fn take_reply<T>(&mut self, convert: impl FnOnce(&Value<'_>) -> T) -> Result<T, RpcError> {
-        let response = self.read_value(Response::from_value)?;
+    fn take_reply<T>(&mut self, convert: impl FnOnce(&GobValue<'_>) -> T) -> Result<T, RpcError> {
+        let response = self.read_value(RpcResponse::from_value)?;
         if response.sequence != self.sequence {
             return Err(RpcError::Broken("a reply belongs to another call".to_owned()));
         }
@@ -140,12 +140,12 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
-    fn read_value<T>(&mut self, convert: impl FnOnce(&Value<'_>) -> T) -> Result<T, RpcError> {
+    fn read_value<T>(&mut self, convert: impl FnOnce(&GobValue<'_>) -> T) -> Result<T, RpcError> {
         for _ in 0..DEFINITIONS_MAX {
             self.read_message()?;
             match self.types.read(&self.message)? {
-                Message::Defined => {}
-                Message::Value(value) => {
+                GobMessage::Defined => {}
+                GobMessage::Value(value) => {
                     let converted = convert(&value);
                     drop(value);
                     self.message.clear();
@@ -154,7 +154,7 @@ impl<S: Read + Write> Client<S> {
                 }
             }
         }
-        Err(Malformed::Definition.into())
+        Err(GobError::Definition.into())
     }
 
     fn read_message(&mut self) -> Result<(), RpcError> {
@@ -180,7 +180,7 @@ impl<S: Read + Write> Client<S> {
             return Ok(u64::from(first));
         }
         let count = usize::from(first.wrapping_neg());
-        let number = rest.get_mut(..count).ok_or(Malformed::Number)?;
+        let number = rest.get_mut(..count).ok_or(GobError::Number)?;
         self.stream.read_exact(number)?;
         Ok(number.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
     }

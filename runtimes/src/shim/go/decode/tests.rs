@@ -8,10 +8,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::shim::go::encode::{define, int, uint};
 use crate::shim::go::messages::{
-    Deadline, INVOKE_TYPE, InvokeRequest, PING_TYPE, REQUEST_TYPE, Reply, TIMESTAMP_TYPE,
+    INVOKE_TYPE, InvokeReply, InvokeRequest, PING_TYPE, REQUEST_TYPE, RpcDeadline, TIMESTAMP_TYPE,
     split_invoke, write_ping, write_request,
 };
-use crate::shim::go::rpc::{Client, RpcError};
+use crate::shim::go::rpc::{RpcClient, RpcError};
 use crate::wire::BODY_BYTES_MAX;
 
 /// Server's definitions of `Response` and `PingResponse`, with the values between them.
@@ -84,7 +84,7 @@ fn calls_are_the_bytes_that_go_sends() {
 fn an_event_is_the_bytes_that_go_sends() {
     let request = InvokeRequest {
         request_id: "rid-1",
-        deadline: Deadline { seconds: 1_795_332_068, nanos: 0 },
+        deadline: RpcDeadline { seconds: 1_795_332_068, nanos: 0 },
         memory_limit_in_mb: 128,
         environment: r#"{"A":"b"}"#,
         ..InvokeRequest::default()
@@ -101,15 +101,15 @@ fn an_event_is_the_bytes_that_go_sends() {
 
 /// The function's side of a connection: it says all that it will at once.
 #[derive(Debug)]
-struct Function(io::Cursor<Vec<u8>>);
+struct ScriptedFunction(io::Cursor<Vec<u8>>);
 
-impl Read for Function {
+impl Read for ScriptedFunction {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer)
     }
 }
 
-impl Write for Function {
+impl Write for ScriptedFunction {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(bytes.len())
     }
@@ -119,8 +119,10 @@ impl Write for Function {
     }
 }
 
-fn function(parts: &[&str]) -> Client<Function> {
-    Client::new(Function(io::Cursor::new(parts.iter().flat_map(|hex| bytes(hex)).collect())))
+fn function(parts: &[&str]) -> RpcClient<ScriptedFunction> {
+    RpcClient::new(ScriptedFunction(io::Cursor::new(
+        parts.iter().flat_map(|hex| bytes(hex)).collect(),
+    )))
 }
 
 #[test]
@@ -129,7 +131,7 @@ fn replies_are_understood_as_go_sent_them() {
     let mut client = function(&[PING_REPLY, INVOKE_RESPONSE, INVOKE_REPLY_TYPES, HI, second, BOOM]);
     client.ping().unwrap();
     let reply = client.invoke(&InvokeRequest::default(), Vec::new()).unwrap();
-    assert_eq!(reply, Reply { payload: br#""hi v""#.to_vec(), error: None });
+    assert_eq!(reply, InvokeReply { payload: br#""hi v""#.to_vec(), error: None });
     let error = client.invoke(&InvokeRequest::default(), Vec::new()).unwrap().error.unwrap();
     assert!(!error.should_exit);
     let failure = error.into_failure();
@@ -160,7 +162,7 @@ fn a_reply_that_is_too_large_is_skipped_and_the_next_is_read() {
     sent.resize(sent.len() + len, 7);
     sent.extend(bytes("16ff82010f46756e6374696f6e2e496e766f6b65010200"));
     sent.extend(bytes(HI));
-    let mut client = Client::new(Function(io::Cursor::new(sent)));
+    let mut client = RpcClient::new(ScriptedFunction(io::Cursor::new(sent)));
     client.ping().unwrap();
     let refused = client.invoke(&InvokeRequest::default(), Vec::new()).unwrap_err();
     assert!(matches!(refused, RpcError::TooLarge), "{refused:?}");
@@ -172,7 +174,7 @@ fn a_connection_that_ends_is_an_error_of_the_connection() {
     let whole = [PING_REPLY, INVOKE_RESPONSE, INVOKE_REPLY_TYPES, HI].concat();
     let whole = bytes(&whole);
     for len in 0..whole.len() {
-        let mut client = Client::new(Function(io::Cursor::new(whole[..len].to_vec())));
+        let mut client = RpcClient::new(ScriptedFunction(io::Cursor::new(whole[..len].to_vec())));
         let replied =
             client.ping().and_then(|()| client.invoke(&InvokeRequest::default(), Vec::new()));
         assert!(matches!(replied, Err(RpcError::Io(_))), "after {len} bytes: {replied:?}");
@@ -196,45 +198,45 @@ fn numbers_are_written_as_the_documentation_of_gob_says() {
 /// Hostile input: a list of lists of lists, each a byte.
 #[test]
 fn what_is_too_deep_or_too_much_is_refused() {
-    let mut types = Types::new();
-    types.defined.insert(65, Type::List { element: 65 });
+    let mut types = GobTypes::new();
+    types.defined.insert(65, GobType::List { element: 65 });
     let mut deep = Vec::new();
     int(&mut deep, 65);
     deep.push(0);
     deep.extend([1; 10_000]);
-    assert_eq!(types.read(&deep).unwrap_err(), Malformed::TooMuch);
-    types.defined.insert(66, Type::List { element: id::BOOL });
+    assert_eq!(types.read(&deep).unwrap_err(), GobError::TooMuch);
+    types.defined.insert(66, GobType::List { element: id::BOOL });
     let mut many = Vec::new();
     int(&mut many, 66);
     many.push(0);
     uint(&mut many, 200_000);
     many.resize(many.len() + 200_000, 0);
-    assert_eq!(types.read(&many).unwrap_err(), Malformed::TooMuch);
+    assert_eq!(types.read(&many).unwrap_err(), GobError::TooMuch);
 }
 
 #[test]
 fn a_type_is_defined_once() {
-    let mut types = Types::new();
+    let mut types = GobTypes::new();
     let mut message = Vec::new();
     define(&mut message, &REQUEST_TYPE);
-    assert!(matches!(types.read(&message[1..]), Ok(Message::Defined)));
-    assert_eq!(types.read(&message[1..]).unwrap_err(), Malformed::Definition);
+    assert!(matches!(types.read(&message[1..]), Ok(GobMessage::Defined)));
+    assert_eq!(types.read(&message[1..]).unwrap_err(), GobError::Definition);
 }
 
 proptest! {
     #[test]
     fn numbers_survive(value: u64, signed: i64) {
         let unsigned = read_numbers(|out| uint(out, value));
-        prop_assert_eq!(Reader { rest: &unsigned }.uint(), Ok(value));
+        prop_assert_eq!(GobReader { rest: &unsigned }.uint(), Ok(value));
         let with_sign = read_numbers(|out| int(out, signed));
-        prop_assert_eq!(Reader { rest: &with_sign }.int(), Ok(signed));
+        prop_assert_eq!(GobReader { rest: &with_sign }.int(), Ok(signed));
     }
 
     #[test]
     fn any_bytes_are_a_message_or_refused(
         messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 1..5)
     ) {
-        let mut types = Types::new();
+        let mut types = GobTypes::new();
         for message in messages {
             if types.read(&message).is_err() {
                 break;
@@ -252,7 +254,7 @@ proptest! {
             let index = index.index(sent.len());
             sent[index] = byte;
         }
-        let mut client = Client::new(Function(io::Cursor::new(sent)));
+        let mut client = RpcClient::new(ScriptedFunction(io::Cursor::new(sent)));
         let _ = client.ping().and_then(|()| client.invoke(&InvokeRequest::default(), Vec::new()));
     }
 }

@@ -1,6 +1,6 @@
 //! What an adapter answers: a return value, which must be JSON, or a failure.
 
-use crate::wire::{BODY_BYTES_MAX, Failure, status};
+use crate::wire::{BODY_BYTES_MAX, RuntimeFailure, status};
 
 /// The most bytes of an error's message and of its stack that are handed on. Escaped as JSON they
 /// still fit into a frame.
@@ -8,14 +8,14 @@ const TEXT_BYTES_MAX: usize = 256 * 1024;
 
 /// How an event ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum InvocationResponse {
     /// JSON, at most [`BODY_BYTES_MAX`] bytes.
     Returned(Vec<u8>),
     /// The function failed.
-    Failed(Failure),
+    Failed(RuntimeFailure),
 }
 
-impl Answer {
+impl InvocationResponse {
     /// What a program wrote: JSON as it is, nothing as `null`, anything else as a JSON string.
     pub(super) fn from_output(bytes: Vec<u8>) -> Self {
         if bytes.trim_ascii().is_empty() {
@@ -40,12 +40,12 @@ impl Answer {
 
     /// A failure with a message alone.
     pub(super) fn failed(status_code: u16, message: impl Into<String>) -> Self {
-        Self::Failed(Failure::new(status_code, clipped(message.into())))
+        Self::Failed(RuntimeFailure::new(status_code, clipped(message.into())))
     }
 
     /// A failure of a process that was ended.
     pub(super) fn ended(status_code: u16, message: impl Into<String>) -> Self {
-        Self::Failed(Failure { error_code: -1, ..Failure::new(status_code, message) })
+        Self::Failed(RuntimeFailure { error_code: -1, ..RuntimeFailure::new(status_code, message) })
     }
 }
 
@@ -71,8 +71,8 @@ mod tests {
     use super::*;
 
     fn check(output: &[u8], expected: &str) {
-        let expected = Answer::Returned(expected.as_bytes().to_vec());
-        assert_eq!(Answer::from_output(output.to_vec()), expected);
+        let expected = InvocationResponse::Returned(expected.as_bytes().to_vec());
+        assert_eq!(InvocationResponse::from_output(output.to_vec()), expected);
     }
 
     #[test]
@@ -97,9 +97,12 @@ mod tests {
     #[test]
     fn text_that_is_too_large_as_json_is_refused() {
         let quotes = vec![b'"'; BODY_BYTES_MAX / 2 + 1];
-        assert_eq!(Answer::from_output(quotes), Answer::too_large());
+        assert_eq!(InvocationResponse::from_output(quotes), InvocationResponse::too_large());
         let exact = [b"\"".as_slice(), &vec![b'x'; BODY_BYTES_MAX - 2], b"\""].concat();
-        assert_eq!(Answer::from_output(exact.clone()), Answer::Returned(exact));
+        assert_eq!(
+            InvocationResponse::from_output(exact.clone()),
+            InvocationResponse::Returned(exact)
+        );
     }
 
     #[test]
@@ -112,7 +115,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_output_becomes_json(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-            let Answer::Returned(json) = Answer::from_output(bytes) else { panic!("failed") };
+            let InvocationResponse::Returned(json) = InvocationResponse::from_output(bytes) else { panic!("failed") };
             prop_assert!(serde_json::from_slice::<serde_json::Value>(&json).is_ok());
         }
     }

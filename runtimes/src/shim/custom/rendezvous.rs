@@ -3,34 +3,34 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::shim::answer::Answer;
+use crate::shim::invocation_response::InvocationResponse;
 
 /// The event that runs.
 #[derive(Debug)]
-pub(super) struct Current {
+pub(super) struct CurrentInvocation {
     pub(super) request_id: String,
     pub(super) payload: Vec<u8>,
 }
 
 /// At most one event at a time lies here, and at most one answer.
 #[derive(Debug, Default)]
-pub(super) struct Desk {
-    state: Mutex<State>,
+pub(super) struct Rendezvous {
+    state: Mutex<RendezvousState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct RendezvousState {
     is_ready: bool,
     /// There from the offer to the first answer.
-    current: Option<Arc<Current>>,
+    current: Option<Arc<CurrentInvocation>>,
     /// Whether the runtime has seen it. Calls do not say which event they answer: an answer that
     /// comes before that is a late one to the event before.
     is_fetched: bool,
-    answer: Option<Answer>,
+    answer: Option<InvocationResponse>,
 }
 
-impl Desk {
+impl Rendezvous {
     /// The runtime is ready; said again, it changes nothing.
     pub(super) fn ready(&self) {
         self.lock().is_ready = true;
@@ -45,7 +45,7 @@ impl Desk {
     }
 
     /// Lays down the next event. The one before it has been answered.
-    pub(super) fn offer(&self, current: Current) {
+    pub(super) fn offer(&self, current: CurrentInvocation) {
         let mut state = self.lock();
         state.answer = None;
         state.is_fetched = false;
@@ -55,7 +55,7 @@ impl Desk {
     }
 
     /// The event that runs, however often it is asked for; waits for one for at most `patience`.
-    pub(super) fn next(&self, patience: Duration) -> Option<Arc<Current>> {
+    pub(super) fn next(&self, patience: Duration) -> Option<Arc<CurrentInvocation>> {
         let waited =
             self.changed.wait_timeout_while(self.lock(), patience, |state| state.current.is_none());
         let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -65,7 +65,7 @@ impl Desk {
 
     /// Answers the event that runs. Where the runtime has none in hand, this one is dropped: the
     /// first answer is final.
-    pub(super) fn settle(&self, answer: Answer) {
+    pub(super) fn settle(&self, answer: InvocationResponse) {
         let mut state = self.lock();
         if state.is_fetched {
             state.is_fetched = false;
@@ -77,7 +77,7 @@ impl Desk {
     }
 
     /// Waits for the answer to the event that was offered.
-    pub(super) fn wait_answer(&self) -> Answer {
+    pub(super) fn wait_answer(&self) -> InvocationResponse {
         let mut state = self.lock();
         loop {
             if let Some(answer) = state.answer.take() {
@@ -87,7 +87,7 @@ impl Desk {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, RendezvousState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -96,49 +96,49 @@ impl Desk {
 mod tests {
     use super::*;
 
-    fn current(request_id: &str) -> Current {
-        Current { request_id: request_id.to_owned(), payload: b"{}".to_vec() }
+    fn current(request_id: &str) -> CurrentInvocation {
+        CurrentInvocation { request_id: request_id.to_owned(), payload: b"{}".to_vec() }
     }
 
-    fn returned(json: &str) -> Answer {
-        Answer::Returned(json.as_bytes().to_vec())
+    fn returned(json: &str) -> InvocationResponse {
+        InvocationResponse::Returned(json.as_bytes().to_vec())
     }
 
     #[test]
     fn the_first_answer_is_final() {
-        let desk = Desk::default();
-        desk.settle(returned("0"));
-        desk.offer(current("a"));
-        desk.next(Duration::ZERO).unwrap();
-        desk.settle(returned("1"));
-        desk.settle(returned("2"));
-        assert_eq!(desk.wait_answer(), returned("1"));
-        desk.settle(returned("3"));
-        desk.offer(current("b"));
-        desk.settle(returned("late, to a"));
-        desk.next(Duration::ZERO).unwrap();
-        desk.settle(returned("4"));
-        assert_eq!(desk.wait_answer(), returned("4"));
+        let rendezvous = Rendezvous::default();
+        rendezvous.settle(returned("0"));
+        rendezvous.offer(current("a"));
+        rendezvous.next(Duration::ZERO).unwrap();
+        rendezvous.settle(returned("1"));
+        rendezvous.settle(returned("2"));
+        assert_eq!(rendezvous.wait_answer(), returned("1"));
+        rendezvous.settle(returned("3"));
+        rendezvous.offer(current("b"));
+        rendezvous.settle(returned("late, to a"));
+        rendezvous.next(Duration::ZERO).unwrap();
+        rendezvous.settle(returned("4"));
+        assert_eq!(rendezvous.wait_answer(), returned("4"));
     }
 
     #[test]
     fn an_event_is_the_same_until_it_is_answered() {
-        let desk = Desk::default();
-        assert!(desk.next(Duration::ZERO).is_none());
-        desk.offer(current("a"));
+        let rendezvous = Rendezvous::default();
+        assert!(rendezvous.next(Duration::ZERO).is_none());
+        rendezvous.offer(current("a"));
         for _ in 0..2 {
-            assert_eq!(desk.next(Duration::ZERO).unwrap().request_id, "a");
+            assert_eq!(rendezvous.next(Duration::ZERO).unwrap().request_id, "a");
         }
-        desk.settle(returned("1"));
-        assert!(desk.next(Duration::ZERO).is_none());
+        rendezvous.settle(returned("1"));
+        assert!(rendezvous.next(Duration::ZERO).is_none());
     }
 
     #[test]
     fn readiness_is_waited_for_and_kept() {
-        let desk = Desk::default();
-        assert!(!desk.wait_ready(Duration::ZERO));
-        desk.ready();
-        desk.ready();
-        assert!(desk.wait_ready(Duration::ZERO));
+        let rendezvous = Rendezvous::default();
+        assert!(!rendezvous.wait_ready(Duration::ZERO));
+        rendezvous.ready();
+        rendezvous.ready();
+        assert!(rendezvous.wait_ready(Duration::ZERO));
     }
 }

@@ -8,7 +8,10 @@ use caps::{CapSet, Capability};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{self, Gid, Uid};
 
-use super::{During, FAILED, INSIDE, Line, Network, Plan, Privileges, StepError, loopback, report};
+use super::{
+    FAILED, INSIDE, IsolatedNetwork, IsolationError, IsolationPlan, IsolationPrivileges,
+    IsolationReport, StepContext, loopback, report,
+};
 
 /// This program, whatever became of its file.
 const ITSELF: &str = "/proc/self/exe";
@@ -16,55 +19,55 @@ const ITSELF: &str = "/proc/self/exe";
 const KEPT: [Capability; 2] = [Capability::CAP_SYS_ADMIN, Capability::CAP_SETPCAP];
 
 /// Returns the status with which the sandbox's process 1 ended; 128 + n for signal n.
-pub(super) fn run(plan: &Plan) -> Result<u8, StepError> {
-    if plan.privileges == Privileges::UserNamespace {
+pub(super) fn run(plan: &IsolationPlan) -> Result<u8, IsolationError> {
+    if plan.privileges == IsolationPrivileges::UserNamespace {
         enter_user_namespace()?;
     }
     let mut spaces = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWPID;
-    if plan.network == Network::Loopback {
+    if plan.network == IsolatedNetwork::Loopback {
         spaces |= CloneFlags::CLONE_NEWNET;
     }
-    unshare(spaces).during("make the namespaces")?;
-    if plan.network == Network::Loopback {
-        loopback::up().during("bring the loopback up")?;
+    unshare(spaces).in_step("make the namespaces")?;
+    if plan.network == IsolatedNetwork::Loopback {
+        loopback::up().in_step("bring the loopback up")?;
     }
-    if plan.privileges == Privileges::UserNamespace {
+    if plan.privileges == IsolationPrivileges::UserNamespace {
         // They would be lost at the second half's exec, since its user is not root.
         for capability in KEPT {
-            caps::raise(None, CapSet::Inheritable, capability).during("keep a capability")?;
-            caps::raise(None, CapSet::Ambient, capability).during("keep a capability")?;
+            caps::raise(None, CapSet::Inheritable, capability).in_step("keep a capability")?;
+            caps::raise(None, CapSet::Ambient, capability).in_step("keep a capability")?;
         }
     }
     let mut inside = start_inside(plan)?;
-    report(&Line::Pid(inside.id()));
+    report(&IsolationReport::Pid(inside.id()));
     // From here on the report is the second half's, and ends with it or at its exec.
-    let null = File::options().write(true).open("/dev/null").during("open /dev/null")?;
-    unistd::dup2_stdout(&null).during("close the report")?;
-    let status = inside.wait().during("wait for the sandbox")?;
+    let null = File::options().write(true).open("/dev/null").in_step("open /dev/null")?;
+    unistd::dup2_stdout(&null).in_step("close the report")?;
+    let status = inside.wait().in_step("wait for the sandbox")?;
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
     let code = status.code().or_else(|| signal.map(|signal| 128 + signal));
     Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED))
 }
 
 /// The caller stays who it is, and may mount in the namespaces that it makes from here on.
-fn enter_user_namespace() -> Result<(), StepError> {
+fn enter_user_namespace() -> Result<(), IsolationError> {
     let (uid, gid) = (Uid::effective(), Gid::effective());
-    unshare(CloneFlags::CLONE_NEWUSER).during("make a user namespace")?;
-    fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")).during("map the user")?;
-    fs::write("/proc/self/setgroups", "deny").during("give groups up")?;
-    fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")).during("map the group")
+    unshare(CloneFlags::CLONE_NEWUSER).in_step("make a user namespace")?;
+    fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")).in_step("map the user")?;
+    fs::write("/proc/self/setgroups", "deny").in_step("give groups up")?;
+    fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")).in_step("map the group")
 }
 
-fn start_inside(plan: &Plan) -> Result<Child, StepError> {
+fn start_inside(plan: &IsolationPlan) -> Result<Child, IsolationError> {
     let mut child = Command::new(ITSELF)
-        .args(["confine", INSIDE])
+        .args(["isolate", INSIDE])
         .env_clear()
         .stdin(Stdio::piped())
         .spawn()
-        .during("start the second half")?;
+        .in_step("start the second half")?;
     let written = match child.stdin.take() {
         Some(mut stdin) => {
             serde_json::to_vec(plan).map_err(Into::into).and_then(|text| stdin.write_all(&text))
@@ -76,5 +79,5 @@ fn start_inside(plan: &Plan) -> Result<Child, StepError> {
         let _ = child.kill();
         let _ = child.wait();
     }
-    written.during("hand the plan on").map(|()| child)
+    written.in_step("hand the plan on").map(|()| child)
 }

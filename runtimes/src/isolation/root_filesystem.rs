@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{chdir, pivot_root};
 
-use super::{During, Network, Plan, StepError, Tmp, mounts};
+use super::{IsolatedNetwork, IsolatedTmp, IsolationError, IsolationPlan, StepContext, mounts};
 
 /// Programs and libraries. Where the host has links, the sandbox has them too.
 const PROGRAMS: [&str; 8] =
@@ -44,9 +44,9 @@ const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
 
 /// Builds the root, makes it this process's, and takes the right to write from all of it but
 /// `/tmp`.
-pub(super) fn enter(plan: &Plan) -> Result<(), StepError> {
+pub(super) fn enter(plan: &IsolationPlan) -> Result<(), IsolationError> {
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).during("part from the host")?;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).in_step("part from the host")?;
     let root = &plan.root;
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mounts::virtual_fs("tmpfs", root, quiet, Some(ROOT_OPTIONS))?;
@@ -54,7 +54,7 @@ pub(super) fn enter(plan: &Plan) -> Result<(), StepError> {
         show(Path::new(path), root)?;
     }
     for path in EMPTY {
-        fs::create_dir_all(root.join(path)).during(format_args!("make /{path}"))?;
+        fs::create_dir_all(root.join(path)).in_step(format_args!("make /{path}"))?;
     }
     devices(root)?;
     etc(plan)?;
@@ -63,8 +63,8 @@ pub(super) fn enter(plan: &Plan) -> Result<(), StepError> {
         mounts::bind(&bind.source, &inside(root, &bind.target))?;
     }
     match &plan.tmp {
-        Tmp::Folder(folder) => mounts::bind(folder, &root.join("tmp"))?,
-        Tmp::Memory(bytes) => {
+        IsolatedTmp::Folder(folder) => mounts::bind(folder, &root.join("tmp"))?,
+        IsolatedTmp::Memory(bytes) => {
             let options = format!("mode=1777,size={bytes}");
             mounts::virtual_fs("tmpfs", &root.join("tmp"), quiet, Some(&options))?;
         }
@@ -74,14 +74,14 @@ pub(super) fn enter(plan: &Plan) -> Result<(), StepError> {
 }
 
 /// The host's root is gone for this process and all that it starts.
-fn pivot(root: &Path) -> Result<(), StepError> {
-    chdir(root).during("enter the root")?;
-    pivot_root(".", ".").during("change the root")?;
-    umount2(".", MntFlags::MNT_DETACH).during("leave the host's files")?;
-    chdir("/").during("enter the root")
+fn pivot(root: &Path) -> Result<(), IsolationError> {
+    chdir(root).in_step("enter the root")?;
+    pivot_root(".", ".").in_step("change the root")?;
+    umount2(".", MntFlags::MNT_DETACH).in_step("leave the host's files")?;
+    chdir("/").in_step("enter the root")
 }
 
-fn tighten() -> Result<(), StepError> {
+fn tighten() -> Result<(), IsolationError> {
     for mounted in mounts::all()? {
         let place = mounted.at.to_string_lossy().into_owned();
         let more = if place == "/proc" || place.starts_with("/dev/") {
@@ -97,16 +97,16 @@ fn tighten() -> Result<(), StepError> {
 }
 
 /// Shows a path of the host at the same place: a link as a link, a folder or file as it is.
-fn show(path: &Path, root: &Path) -> Result<(), StepError> {
+fn show(path: &Path, root: &Path) -> Result<(), IsolationError> {
     let target = inside(root, path);
     match fs::symlink_metadata(path) {
         Ok(found) if found.is_symlink() => {
             if let Some(parent) = target.parent() {
-                fs::create_dir_all(parent).during(format_args!("make {}", parent.display()))?;
+                fs::create_dir_all(parent).in_step(format_args!("make {}", parent.display()))?;
             }
             fs::read_link(path)
                 .and_then(|to| symlink(to, &target))
-                .during(format_args!("link {}", path.display()))
+                .in_step(format_args!("link {}", path.display()))
         }
         Ok(_) => mounts::bind(path, &target),
         // Hosts differ.
@@ -118,35 +118,35 @@ fn inside(root: &Path, path: &Path) -> std::path::PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-fn devices(root: &Path) -> Result<(), StepError> {
+fn devices(root: &Path) -> Result<(), IsolationError> {
     for device in DEVICES {
         mounts::bind(&Path::new("/dev").join(device), &root.join("dev").join(device))?;
     }
     for (to, link) in LINKS {
-        symlink(to, root.join(link)).during(format_args!("link {link}"))?;
+        symlink(to, root.join(link)).in_step(format_args!("link {link}"))?;
     }
     Ok(())
 }
 
-fn etc(plan: &Plan) -> Result<(), StepError> {
+fn etc(plan: &IsolationPlan) -> Result<(), IsolationError> {
     let etc = plan.root.join("etc");
-    fs::create_dir_all(&etc).during("make /etc")?;
+    fs::create_dir_all(&etc).in_step("make /etc")?;
     for name in ETC {
         show(&Path::new("/etc").join(name), &plan.root)?;
     }
     let (uid, gid) = (plan.uid, plan.gid);
     let write = |name: &str, text: &str| {
-        fs::write(etc.join(name), text).during(format_args!("write /etc/{name}"))
+        fs::write(etc.join(name), text).in_step(format_args!("write /etc/{name}"))
     };
     write("passwd", &format!("root:x:0:0::/:/bin/false\nfunction:x:{uid}:{gid}::/tmp:/bin/sh\n"))?;
     write("group", &format!("root:x:0:\nfunction:x:{gid}:\n"))?;
     write("nsswitch.conf", NSSWITCH)?;
     match plan.network {
         // Copies: the host's files are often links to places that are not shown.
-        Network::Host => ETC_NETWORK.iter().try_for_each(|name| {
+        IsolatedNetwork::Host => ETC_NETWORK.iter().try_for_each(|name| {
             fs::read_to_string(Path::new("/etc").join(name))
                 .map_or(Ok(()), |text| write(name, &text))
         }),
-        Network::Loopback => write("hosts", LOCALHOST),
+        IsolatedNetwork::Loopback => write("hosts", LOCALHOST),
     }
 }

@@ -3,9 +3,9 @@
 
 use std::process::Command;
 
-use hanshu_runtimes::wire::{Adapter, Kind};
+use hanshu_runtimes::wire::{FrameKind, RuntimeAdapter};
 
-use crate::world::{World, eventually};
+use crate::shim_fixture::{ShimFixture, eventually};
 
 /// Whether pid namespaces can be made here. In CI they must.
 fn can_be_init() -> bool {
@@ -15,13 +15,14 @@ fn can_be_init() -> bool {
     can
 }
 
-fn init(adapter: Adapter, text: &str) -> Option<World> {
+fn init(adapter: RuntimeAdapter, text: &str) -> Option<ShimFixture> {
     if !can_be_init() {
         return None;
     }
-    let mut world = World::with_script(adapter, "run.sh", &format!("#!/bin/bash\n{text}\n"));
-    world.start_as_init();
-    Some(world)
+    let mut fixture =
+        ShimFixture::with_script(adapter, "run.sh", &format!("#!/bin/bash\n{text}\n"));
+    fixture.start_as_init();
+    Some(fixture)
 }
 
 /// How many processes have this word among their arguments, anywhere on the machine.
@@ -37,10 +38,10 @@ fn count(word: &str) -> usize {
 fn whatever_a_script_forks_off_ends_with_its_event() {
     // Its own session, and no parent: only process 1 can find it.
     let text = "(setsid sleep 1000.125 >/dev/null 2>&1 &) ; echo 1";
-    let Some(mut world) = init(Adapter::Shell, text) else { return };
-    assert_eq!(world.init().header.kind, Kind::Ready);
+    let Some(mut fixture) = init(RuntimeAdapter::Shell, text) else { return };
+    assert_eq!(fixture.init().header.kind, FrameKind::Ready);
     for _ in 0..3 {
-        assert_eq!(world.result("{}"), "1\n");
+        assert_eq!(fixture.result("{}"), "1\n");
         assert_eq!(count("1000.125"), 0);
     }
 }
@@ -48,10 +49,10 @@ fn whatever_a_script_forks_off_ends_with_its_event() {
 #[test]
 fn a_fork_bomb_of_sleepers_is_gone_before_the_next_event() {
     let text = "for i in {1..200}; do (sleep 1000.375 &) ; done; ls -d /proc/[0-9]* | wc -l";
-    let Some(mut world) = init(Adapter::Shell, text) else { return };
-    assert_eq!(world.init().header.kind, Kind::Ready);
+    let Some(mut fixture) = init(RuntimeAdapter::Shell, text) else { return };
+    assert_eq!(fixture.init().header.kind, FrameKind::Ready);
     for _ in 0..2 {
-        let processes: usize = world.result("{}").trim().parse().unwrap();
+        let processes: usize = fixture.result("{}").trim().parse().unwrap();
         assert!((200..230).contains(&processes), "{processes}");
     }
 }
@@ -59,20 +60,20 @@ fn a_fork_bomb_of_sleepers_is_gone_before_the_next_event() {
 #[test]
 fn what_a_runtime_forks_off_ends_with_it() {
     let text = "(setsid sleep 1000.625 >/dev/null 2>&1 &) ; exit 4";
-    let Some(mut world) = init(Adapter::Direct, text) else { return };
-    assert_eq!(world.exited().code, Some(4));
-    world.wait_end();
+    let Some(mut fixture) = init(RuntimeAdapter::Direct, text) else { return };
+    assert_eq!(fixture.exited().code, Some(4));
+    fixture.wait_end();
     assert_eq!(count("1000.625"), 0);
 }
 
 #[test]
 fn a_kill_ends_everything() {
     let text = "(setsid sleep 1000.875 >/dev/null 2>&1 &) ; sleep 0.05; echo up; sleep 1000";
-    let Some(mut world) = init(Adapter::Direct, text) else { return };
-    eventually("the runtime starts", || world.log() == "up\n");
+    let Some(mut fixture) = init(RuntimeAdapter::Direct, text) else { return };
+    eventually("the runtime starts", || fixture.log() == "up\n");
     assert_eq!(count("1000.875"), 1);
-    world.send_control(Kind::Kill, &[]);
-    world.wait_end();
+    fixture.send_control(FrameKind::Kill, &[]);
+    fixture.wait_end();
     assert_eq!(count("1000.875"), 0);
 }
 
@@ -81,8 +82,8 @@ fn orphans_are_collected() {
     let text = "for i in {1..20}; do (true &) ; done; sleep 0.1; \
                 until ! grep -q '^State:.Z' /proc/[0-9]*/status 2>/dev/null; do sleep 0.01; done; \
                 echo clean; sleep 1000";
-    let Some(mut world) = init(Adapter::Direct, text) else { return };
-    eventually("no zombie is left", || world.log() == "clean\n");
+    let Some(mut fixture) = init(RuntimeAdapter::Direct, text) else { return };
+    eventually("no zombie is left", || fixture.log() == "clean\n");
 }
 
 /// The function may have the shim's user: it must not look into process 1.
@@ -93,11 +94,14 @@ fn the_shim_hides_from_the_function() {
     if !can_be_init() {
         return;
     }
-    let mut world =
-        World::with_script(Adapter::Direct, "run.sh", &format!("#!/bin/bash\n{text}\n"));
+    let mut fixture = ShimFixture::with_script(
+        RuntimeAdapter::Direct,
+        "run.sh",
+        &format!("#!/bin/bash\n{text}\n"),
+    );
     // Root may look anywhere, so that another user is taken.
-    world.start_as_nobody();
-    eventually("the runtime has tried", || match world.log().as_str() {
+    fixture.start_as_nobody();
+    eventually("the runtime has tried", || match fixture.log().as_str() {
         "" => false,
         "closed\n" => true,
         other => panic!("{other}"),

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 /// The count of kills in the sandbox's own control group, where that can be read.
 #[derive(Debug)]
-pub(super) struct OomKills {
+pub(super) struct OomKillCounter {
     file: Option<PathBuf>,
 }
 
-impl OomKills {
+impl OomKillCounter {
     /// Finds the file for this process.
     pub(super) fn find() -> Self {
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();

@@ -6,13 +6,13 @@ use super::*;
 
 /// What the caller sends, in pieces of some size, and what it gets.
 #[derive(Debug)]
-struct Caller {
+struct ScriptedCaller {
     sent: Vec<u8>,
     piece: usize,
     got: Vec<u8>,
 }
 
-impl Read for Caller {
+impl Read for ScriptedCaller {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = self.sent.len().min(self.piece).min(buffer.len());
         buffer[..len].copy_from_slice(&self.sent[..len]);
@@ -21,7 +21,7 @@ impl Read for Caller {
     }
 }
 
-impl Write for Caller {
+impl Write for ScriptedCaller {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.got.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -32,8 +32,8 @@ impl Write for Caller {
     }
 }
 
-fn connection(sent: &[u8], piece: usize) -> Connection<Caller> {
-    Connection::new(Caller { sent: sent.to_vec(), piece, got: Vec::new() })
+fn connection(sent: &[u8], piece: usize) -> HttpConnection<ScriptedCaller> {
+    HttpConnection::new(ScriptedCaller { sent: sent.to_vec(), piece, got: Vec::new() })
 }
 
 /// Reads requests until the end or the first that is bad; gives what was understood of each.
@@ -47,7 +47,7 @@ fn check(sent: &[u8], expected: &[&str]) {
                 break;
             };
             let body = match connection.read_body(&request).unwrap() {
-                Body::Whole(bytes) => String::from_utf8(bytes).unwrap(),
+                RequestBody::Whole(bytes) => String::from_utf8(bytes).unwrap(),
                 other => format!("{other:?}"),
             };
             let keeps = if request.keeps_alive { "" } else { " close" };
@@ -82,7 +82,7 @@ fn broken_chunks_are_told() {
             format!("POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n");
         let mut connection = connection(sent.as_bytes(), 5);
         let request = connection.read_request().unwrap().unwrap().unwrap();
-        assert_eq!(connection.read_body(&request).unwrap(), Body::Broken, "{chunks:?}");
+        assert_eq!(connection.read_body(&request).unwrap(), RequestBody::Broken, "{chunks:?}");
     }
 }
 
@@ -109,7 +109,7 @@ fn a_caller_that_asks_is_told_to_go_on() {
     let head = "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
     let mut connection = connection(format!("{head}ab").as_bytes(), 1000);
     let request = connection.read_request().unwrap().unwrap().unwrap();
-    assert_eq!(connection.read_body(&request).unwrap(), Body::Whole(b"ab".to_vec()));
+    assert_eq!(connection.read_body(&request).unwrap(), RequestBody::Whole(b"ab".to_vec()));
     assert_eq!(connection.stream.got, b"HTTP/1.1 100 Continue\r\n\r\n");
 }
 
@@ -121,7 +121,7 @@ fn a_body_over_the_limit_is_refused_before_it_is_sent_where_the_caller_asks() {
     );
     let mut connection = connection(head.as_bytes(), 1000);
     let request = connection.read_request().unwrap().unwrap().unwrap();
-    assert_eq!(connection.read_body(&request).unwrap(), Body::TooLarge);
+    assert_eq!(connection.read_body(&request).unwrap(), RequestBody::TooLarge);
     assert_eq!(connection.stream.got, b"");
 }
 
@@ -131,29 +131,30 @@ fn a_body_at_the_limit_passes_and_one_byte_more_does_not() {
         let head = format!("POST / HTTP/1.1\r\nContent-Length: {len}\r\n\r\n");
         let mut sent = head.into_bytes();
         sent.resize(sent.len() + len, b'x');
-        let mut connection = Connection::new(Slow { sent: io::Cursor::new(sent), got: Vec::new() });
+        let mut connection =
+            HttpConnection::new(LargeBodyCaller { sent: io::Cursor::new(sent), got: Vec::new() });
         let request = connection.read_request().unwrap().unwrap().unwrap();
         let body = connection.read_body(&request).unwrap();
-        assert_eq!(matches!(&body, Body::Whole(bytes) if bytes.len() == len), whole);
-        assert_eq!(body == Body::TooLarge, !whole);
+        assert_eq!(matches!(&body, RequestBody::Whole(bytes) if bytes.len() == len), whole);
+        assert_eq!(body == RequestBody::TooLarge, !whole);
         assert!(connection.read_request().unwrap().is_none(), "all of it was read");
     }
 }
 
 /// A caller with much to say.
 #[derive(Debug)]
-struct Slow {
+struct LargeBodyCaller {
     sent: io::Cursor<Vec<u8>>,
     got: Vec<u8>,
 }
 
-impl Read for Slow {
+impl Read for LargeBodyCaller {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.sent.read(buffer)
     }
 }
 
-impl Write for Slow {
+impl Write for LargeBodyCaller {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.got.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -167,8 +168,8 @@ impl Write for Slow {
 #[test]
 fn replies_say_their_length_and_whether_the_connection_ends() {
     let mut connection = connection(b"", 1);
-    connection.write(&Reply::plain(200, "OK")).unwrap();
-    connection.write(&Reply::closing(400, "Bad Request")).unwrap();
+    connection.write(&HttpResponse::plain(200, "OK")).unwrap();
+    connection.write(&HttpResponse::closing(400, "Bad Request")).unwrap();
     let expected = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n\
                     HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     assert_eq!(String::from_utf8_lossy(&connection.stream.got), expected);
@@ -197,7 +198,7 @@ fn read_all(bytes: &[u8], piece: usize) {
     for _ in 0..=bytes.len() {
         let Ok(Some(Ok(request))) = connection.read_request() else { return };
         match connection.read_body(&request) {
-            Ok(Body::Whole(_)) => {}
+            Ok(RequestBody::Whole(_)) => {}
             _ => return,
         }
     }

@@ -12,30 +12,33 @@ use nix::unistd::{sethostname, setsid};
 
 use crate::wire::SHIM_ENV;
 
-use super::{During, Plan, Privileges, StepError, limits, root};
+use super::{
+    IsolationError, IsolationPlan, IsolationPrivileges, StepContext, privileges, root_filesystem,
+};
 
 /// Returns only if it fails.
-pub(super) fn become_shim(plan: &Plan) -> Result<u8, StepError> {
+pub(super) fn become_shim(plan: &IsolationPlan) -> Result<u8, IsolationError> {
     for group in &plan.groups {
         // 0 is whoever writes. First of all, so that whatever follows is counted.
-        fs::write(group, "0").during(format_args!("join {}", group.display()))?;
+        fs::write(group, "0").in_step(format_args!("join {}", group.display()))?;
     }
-    limits::go_first_when_memory_ends();
+    privileges::go_first_when_memory_ends();
     // Where no group shares the processors out, the kernel does so among sessions (sched(7), "The
     // autogroup feature"). Refused only to who leads a group, which we do not.
     let _ = setsid();
-    sethostname(&plan.hostname).during("set the host name")?;
+    sethostname(&plan.hostname).in_step("set the host name")?;
     umask(Mode::from_bits_truncate(0o022));
-    root::enter(plan)?;
-    if plan.privileges == Privileges::Root {
-        unshare(CloneFlags::CLONE_NEWCGROUP).during("make a group namespace")?;
+    root_filesystem::enter(plan)?;
+    if plan.privileges == IsolationPrivileges::Root {
+        unshare(CloneFlags::CLONE_NEWCGROUP).in_step("make a group namespace")?;
     }
-    limits::bound(&plan.limits)?;
-    limits::give_rights_up(plan)?;
+    privileges::bound(&plan.limits)?;
+    privileges::give_rights_up(plan)?;
     // After the change of user, which clears it: the first half's end is the sandbox's.
-    prctl::set_pdeathsig(Signal::SIGKILL).during("tie the sandbox to its starter")?;
+    prctl::set_pdeathsig(Signal::SIGKILL).in_step("tie the sandbox to its starter")?;
     let Some((program, arguments)) = plan.command.split_first() else {
-        return Err(std::io::Error::from(std::io::ErrorKind::InvalidInput)).during("find the shim");
+        return Err(std::io::Error::from(std::io::ErrorKind::InvalidInput))
+            .in_step("find the shim");
     };
     // Standard error stays the invoker's pipe: what the shim says when it cannot start.
     let error = Command::new(program)
@@ -45,5 +48,5 @@ pub(super) fn become_shim(plan: &Plan) -> Result<u8, StepError> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .exec();
-    Err(error).during(format_args!("execute {program}"))
+    Err(error).in_step(format_args!("execute {program}"))
 }

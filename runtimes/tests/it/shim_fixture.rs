@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hanshu_runtimes::wire::{
-    Adapter, CONTROL_SOCKET, DATA_SOCKET, Exited, Failure, Header, Hello, Init, InvokeHead, Kind,
-    OUTPUT_FIFO, Origin, Start,
+    CONTROL_SOCKET, DATA_SOCKET, EventOrigin, ExitedMessage, FrameHeader, FrameKind, HelloMessage,
+    InitMessage, InvokeHead, OUTPUT_FIFO, RuntimeAdapter, RuntimeFailure, StartMessage,
 };
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -23,9 +23,9 @@ const NOBODY: u32 = 65_534;
 pub(crate) const REQUEST_ID: &str = "01234567-89ab-cdef-0123-456789abcdef";
 
 /// One sandbox under test. Dropped, it is killed.
-pub(crate) struct World {
+pub(crate) struct ShimFixture {
     dir: TempDir,
-    pub(crate) start: Start,
+    pub(crate) start: StartMessage,
     shim: Option<Child>,
     control: Option<UnixStream>,
     data: Option<UnixStream>,
@@ -36,13 +36,13 @@ pub(crate) struct World {
 
 /// One frame from the shim.
 #[derive(Debug)]
-pub(crate) struct Frame {
-    pub(crate) header: Header,
+pub(crate) struct ReceivedFrame {
+    pub(crate) header: FrameHeader,
     pub(crate) body: Vec<u8>,
 }
 
-impl World {
-    pub(crate) fn new(adapter: Adapter) -> Self {
+impl ShimFixture {
+    pub(crate) fn new(adapter: RuntimeAdapter) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("code")).unwrap();
         let listen = |name: &str| UnixListener::bind(dir.path().join(name)).unwrap();
@@ -55,7 +55,7 @@ impl World {
             .open(&fifo)
             .unwrap();
         let cwd = dir.path().join("code").to_string_lossy().into_owned();
-        let init = Init {
+        let init = InitMessage {
             adapter,
             handler: "handler".to_owned(),
             function_name: "f".to_owned(),
@@ -70,18 +70,18 @@ impl World {
         };
         let path = std::env::var("PATH").unwrap_or_default();
         let env = BTreeMap::from([("PATH".to_owned(), path), ("KEY".to_owned(), "v".to_owned())]);
-        let start = Start { argv: Vec::new(), env, init };
+        let start = StartMessage { argv: Vec::new(), env, init };
         let (shim, control, data) = (None, None, None);
         Self { dir, start, shim, control, data, listeners, output, events: 0 }
     }
 
     /// A function whose handler is this script, which is also what is started.
-    pub(crate) fn with_script(adapter: Adapter, name: &str, text: &str) -> Self {
-        let mut world = Self::new(adapter);
-        let path = world.file(name, text, 0o755);
-        world.start.argv = vec![path.to_string_lossy().into_owned()];
-        world.start.init.handler = name.to_owned();
-        world
+    pub(crate) fn with_script(adapter: RuntimeAdapter, name: &str, text: &str) -> Self {
+        let mut fixture = Self::new(adapter);
+        let path = fixture.file(name, text, 0o755);
+        fixture.start.argv = vec![path.to_string_lossy().into_owned()];
+        fixture.start.init.handler = name.to_owned();
+        fixture
     }
 
     /// Puts a file into the function's code.
@@ -148,15 +148,15 @@ impl World {
         self.shim = Some(shim.spawn().unwrap());
         self.control = Some(accept(&self.listeners.0));
         let frame = self.control_frame().unwrap();
-        assert_eq!(frame.header.kind, Kind::Hello);
-        let hello: Hello = serde_json::from_slice(&frame.body).unwrap();
+        assert_eq!(frame.header.kind, FrameKind::Hello);
+        let hello: HelloMessage = serde_json::from_slice(&frame.body).unwrap();
         assert_eq!(hello.protocol, 1);
         let start = serde_json::to_vec(&self.start).unwrap();
-        self.send_control(Kind::Start, &start);
+        self.send_control(FrameKind::Start, &start);
     }
 
     /// Takes the data connection and sends `INIT`; gives the answer to it.
-    pub(crate) fn init(&mut self) -> Frame {
+    pub(crate) fn init(&mut self) -> ReceivedFrame {
         self.send_init();
         self.data_frame().expect("an answer to INIT")
     }
@@ -165,42 +165,42 @@ impl World {
     pub(crate) fn send_init(&mut self) {
         let mut data = accept(&self.listeners.1);
         let init = serde_json::to_vec(&self.start.init).unwrap();
-        send(&mut data, Header::new(Kind::Init, 0, init.len()).unwrap(), &[], &init);
+        send(&mut data, FrameHeader::new(FrameKind::Init, 0, init.len()).unwrap(), &[], &init);
         self.data = Some(data);
     }
 
-    /// A world whose runtime is ready.
+    /// A fixture whose runtime is ready.
     pub(crate) fn ready(mut self) -> Self {
         self.start();
         let frame = self.init();
-        assert_eq!(frame.header.kind, Kind::Ready, "{}", String::from_utf8_lossy(&frame.body));
+        assert_eq!(frame.header.kind, FrameKind::Ready, "{}", String::from_utf8_lossy(&frame.body));
         self
     }
 
     /// Why the runtime could not be initialised.
-    pub(crate) fn refusal(mut self) -> Failure {
+    pub(crate) fn refusal(mut self) -> RuntimeFailure {
         self.start();
         let frame = self.init();
-        assert_eq!(frame.header.kind, Kind::InitFailed);
+        assert_eq!(frame.header.kind, FrameKind::InitFailed);
         serde_json::from_slice(&frame.body).unwrap()
     }
 
     /// Sends an event.
     pub(crate) fn send_event(&mut self, payload: &[u8]) {
         self.events += 1;
-        let header = Header::new(Kind::Invoke, self.events, payload.len()).unwrap();
+        let header = FrameHeader::new(FrameKind::Invoke, self.events, payload.len()).unwrap();
         let request_id = REQUEST_ID.as_bytes().try_into().unwrap();
-        let head = InvokeHead { remaining_ms: 30_000, origin: Origin::Direct, request_id };
+        let head = InvokeHead { remaining_ms: 30_000, origin: EventOrigin::Direct, request_id };
         send(self.data.as_mut().unwrap(), header, &head.encode(), payload);
     }
 
     /// The next frame of the data connection; `None` when it has ended.
-    pub(crate) fn data_frame(&mut self) -> Option<Frame> {
+    pub(crate) fn data_frame(&mut self) -> Option<ReceivedFrame> {
         read(self.data.as_mut().unwrap())
     }
 
     /// Sends an event and takes its answer, whichever it is.
-    pub(crate) fn invoke(&mut self, payload: &[u8]) -> Frame {
+    pub(crate) fn invoke(&mut self, payload: &[u8]) -> ReceivedFrame {
         self.send_event(payload);
         let frame = self.data_frame().expect("an answer");
         assert_eq!(frame.header.event, self.events);
@@ -211,31 +211,36 @@ impl World {
     pub(crate) fn result(&mut self, payload: &str) -> String {
         let frame = self.invoke(payload.as_bytes());
         let body = String::from_utf8(frame.body).unwrap();
-        assert_eq!(frame.header.kind, Kind::Result, "{body}");
+        assert_eq!(frame.header.kind, FrameKind::Result, "{body}");
         body
     }
 
     /// How the function fails on an event, and whether it takes another.
-    pub(crate) fn failure(&mut self, payload: &str) -> (Failure, bool) {
+    pub(crate) fn failure(&mut self, payload: &str) -> (RuntimeFailure, bool) {
         let frame = self.invoke(payload.as_bytes());
-        assert_eq!(frame.header.kind, Kind::Failed, "{}", String::from_utf8_lossy(&frame.body));
+        assert_eq!(
+            frame.header.kind,
+            FrameKind::Failed,
+            "{}",
+            String::from_utf8_lossy(&frame.body)
+        );
         (serde_json::from_slice(&frame.body).unwrap(), frame.header.is_last())
     }
 
-    pub(crate) fn send_control(&mut self, kind: Kind, body: &[u8]) {
-        let header = Header::new(kind, 0, body.len()).unwrap();
+    pub(crate) fn send_control(&mut self, kind: FrameKind, body: &[u8]) {
+        let header = FrameHeader::new(kind, 0, body.len()).unwrap();
         send(self.control.as_mut().unwrap(), header, &[], body);
     }
 
     /// The next frame of the control connection; `None` when it has ended.
-    pub(crate) fn control_frame(&mut self) -> Option<Frame> {
+    pub(crate) fn control_frame(&mut self) -> Option<ReceivedFrame> {
         read(self.control.as_mut().unwrap())
     }
 
     /// How the runtime ended.
-    pub(crate) fn exited(&mut self) -> Exited {
+    pub(crate) fn exited(&mut self) -> ExitedMessage {
         let frame = self.control_frame().expect("EXITED");
-        assert_eq!(frame.header.kind, Kind::Exited);
+        assert_eq!(frame.header.kind, FrameKind::Exited);
         serde_json::from_slice(&frame.body).unwrap()
     }
 
@@ -263,7 +268,7 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for ShimFixture {
     fn drop(&mut self) {
         if let Some(mut shim) = self.shim.take() {
             // The end of its control connection ends the sandbox; the kill is for a broken shim.
@@ -311,13 +316,13 @@ fn accept(listener: &UnixListener) -> UnixStream {
     stream
 }
 
-fn send(stream: &mut UnixStream, header: Header, head: &[u8], body: &[u8]) {
+fn send(stream: &mut UnixStream, header: FrameHeader, head: &[u8], body: &[u8]) {
     stream.write_all(&header.encode()).unwrap();
     stream.write_all(head).unwrap();
     stream.write_all(body).unwrap();
 }
 
-fn read(stream: &mut UnixStream) -> Option<Frame> {
+fn read(stream: &mut UnixStream) -> Option<ReceivedFrame> {
     let mut bytes = [0; 16];
     match stream.read(&mut bytes[..1]) {
         Ok(0) => return None,
@@ -325,8 +330,8 @@ fn read(stream: &mut UnixStream) -> Option<Frame> {
         other => assert_eq!(other.unwrap(), 1),
     }
     stream.read_exact(&mut bytes[1..]).unwrap();
-    let header = Header::decode(&bytes).unwrap();
+    let header = FrameHeader::decode(&bytes).unwrap();
     let mut body = vec![0; header.body_len()];
     stream.read_exact(&mut body).unwrap();
-    Some(Frame { header, body })
+    Some(ReceivedFrame { header, body })
 }

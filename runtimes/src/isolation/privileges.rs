@@ -7,7 +7,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
-use super::{During, Limits, Plan, Privileges, StepError};
+use super::{IsolationError, IsolationPlan, IsolationPrivileges, ProcessLimits, StepContext};
 
 /// When the host is out of memory, functions go before anything of its own.
 const OOM_SCORE_ADJ: &str = "500";
@@ -18,7 +18,7 @@ pub(super) fn go_first_when_memory_ends() {
 }
 
 /// Bounds what this process and its children may use. A bound that is lower already stays.
-pub(super) fn bound(limits: &Limits) -> Result<(), StepError> {
+pub(super) fn bound(limits: &ProcessLimits) -> Result<(), IsolationError> {
     set(Resource::RLIMIT_CORE, 0)?;
     set(Resource::RLIMIT_NOFILE, limits.open_files)?;
     if let Some(processes) = limits.processes {
@@ -30,26 +30,26 @@ pub(super) fn bound(limits: &Limits) -> Result<(), StepError> {
     Ok(())
 }
 
-fn set(resource: Resource, value: u64) -> Result<(), StepError> {
-    let (_, hard) = getrlimit(resource).during("read a limit")?;
+fn set(resource: Resource, value: u64) -> Result<(), IsolationError> {
+    let (_, hard) = getrlimit(resource).in_step("read a limit")?;
     let value = value.min(hard);
-    setrlimit(resource, value, value).during(format_args!("set {resource:?}"))
+    setrlimit(resource, value, value).in_step(format_args!("set {resource:?}"))
 }
 
 /// Becomes the sandbox's user, for good, without any capability.
-pub(super) fn give_rights_up(plan: &Plan) -> Result<(), StepError> {
+pub(super) fn give_rights_up(plan: &IsolationPlan) -> Result<(), IsolationError> {
     // First, while it may: what is not in this set never comes back, whatever is executed.
-    for capability in caps::read(None, CapSet::Bounding).during("read the bounding set")? {
-        caps::drop(None, CapSet::Bounding, capability).during("empty the bounding set")?;
+    for capability in caps::read(None, CapSet::Bounding).in_step("read the bounding set")? {
+        caps::drop(None, CapSet::Bounding, capability).in_step("empty the bounding set")?;
     }
-    if plan.privileges == Privileges::Root {
+    if plan.privileges == IsolationPrivileges::Root {
         let (uid, gid) = (Uid::from_raw(plan.uid), Gid::from_raw(plan.gid));
-        setgroups(&[]).during("leave the groups")?;
-        setresgid(gid, gid, gid).during("change the group")?;
-        setresuid(uid, uid, uid).during("change the user")?;
+        setgroups(&[]).in_step("leave the groups")?;
+        setresgid(gid, gid, gid).in_step("change the group")?;
+        setresuid(uid, uid, uid).in_step("change the user")?;
     }
     for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
-        caps::set(None, set, &CapsHashSet::new()).during("give capabilities up")?;
+        caps::set(None, set, &CapsHashSet::new()).in_step("give capabilities up")?;
     }
-    prctl::set_no_new_privs().during("give new privileges up")
+    prctl::set_no_new_privs().in_step("give new privileges up")
 }

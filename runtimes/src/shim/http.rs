@@ -16,7 +16,7 @@ const CHUNK_LINE_MAX: usize = 1024;
 const READ_BYTES: usize = 16 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
+pub(super) enum HttpMethod {
     Get,
     Post,
     Other,
@@ -24,26 +24,26 @@ pub(super) enum Method {
 
 /// How a body's end is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Framing {
+enum BodyFraming {
     Length(u64),
     Chunked,
 }
 
 /// The head of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Request {
-    pub(super) method: Method,
+pub(super) struct HttpRequest {
+    pub(super) method: HttpMethod,
     /// Without the query.
     pub(super) path: String,
     pub(super) keeps_alive: bool,
-    framing: Framing,
+    framing: BodyFraming,
     /// The caller sends its body only once it is told to.
     expects_continue: bool,
 }
 
 /// A body, in as far as it is wanted.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Body {
+pub(super) enum RequestBody {
     Whole(Vec<u8>),
     /// Over the limit. What is left of it has been read.
     TooLarge,
@@ -53,12 +53,12 @@ pub(super) enum Body {
 
 /// A request that is answered with this and then forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bad {
+pub(super) enum RequestError {
     Syntax,
     HeadTooLarge,
 }
 
-impl Bad {
+impl RequestError {
     pub(super) const fn status(self) -> u16 {
         match self {
             Self::Syntax => 400,
@@ -76,7 +76,7 @@ impl Bad {
 
 /// What is sent back.
 #[derive(Debug)]
-pub(super) struct Reply<'a> {
+pub(super) struct HttpResponse<'a> {
     pub(super) status: u16,
     pub(super) reason: &'static str,
     /// Whole lines.
@@ -85,7 +85,7 @@ pub(super) struct Reply<'a> {
     pub(super) keeps_alive: bool,
 }
 
-impl Reply<'static> {
+impl HttpResponse<'static> {
     /// Without a body; the connection goes on.
     pub(super) const fn plain(status: u16, reason: &'static str) -> Self {
         Self { status, reason, headers: String::new(), body: &[], keeps_alive: true }
@@ -99,13 +99,13 @@ impl Reply<'static> {
 
 /// One connection of the function's runtime.
 #[derive(Debug)]
-pub(super) struct Connection<S = TcpStream> {
+pub(super) struct HttpConnection<S = TcpStream> {
     stream: S,
     /// Read and not yet used.
     buffer: Vec<u8>,
 }
 
-impl Connection<TcpStream> {
+impl HttpConnection<TcpStream> {
     /// Whether the other side has closed, without reading anything or waiting.
     pub(super) fn caller_is_gone(&self) -> io::Result<bool> {
         self.stream.set_nonblocking(true)?;
@@ -120,13 +120,13 @@ impl Connection<TcpStream> {
     }
 }
 
-impl<S: Read + Write> Connection<S> {
+impl<S: Read + Write> HttpConnection<S> {
     pub(super) const fn new(stream: S) -> Self {
         Self { stream, buffer: Vec::new() }
     }
 
     /// The next request, or why it is none; `None` when the connection ends instead.
-    pub(super) fn read_request(&mut self) -> io::Result<Option<Result<Request, Bad>>> {
+    pub(super) fn read_request(&mut self) -> io::Result<Option<Result<HttpRequest, RequestError>>> {
         loop {
             match parse(&self.buffer) {
                 Ok(Some((request, len))) => {
@@ -135,7 +135,7 @@ impl<S: Read + Write> Connection<S> {
                 }
                 Err(bad) => return Ok(Some(Err(bad))),
                 Ok(None) if HEAD_BYTES_MAX <= self.buffer.len() => {
-                    return Ok(Some(Err(Bad::HeadTooLarge)));
+                    return Ok(Some(Err(RequestError::HeadTooLarge)));
                 }
                 Ok(None) => {}
             }
@@ -146,32 +146,32 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// The body of the request that was just read.
-    pub(super) fn read_body(&mut self, request: &Request) -> io::Result<Body> {
-        let has_body = request.framing != Framing::Length(0);
-        if let Framing::Length(len) = request.framing {
+    pub(super) fn read_body(&mut self, request: &HttpRequest) -> io::Result<RequestBody> {
+        let has_body = request.framing != BodyFraming::Length(0);
+        if let BodyFraming::Length(len) = request.framing {
             let is_too_large = u64::try_from(BODY_BYTES_MAX).is_ok_and(|max| max < len);
             if is_too_large && request.expects_continue {
                 // It is never sent, or not to us: the connection cannot be used any further.
-                return Ok(Body::TooLarge);
+                return Ok(RequestBody::TooLarge);
             }
         }
         if request.expects_continue && has_body {
             self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
-        let mut body = Collected::default();
+        let mut body = BoundedBody::default();
         let is_sound = match request.framing {
-            Framing::Length(len) => self.take(len, &mut body)?,
-            Framing::Chunked => self.take_chunks(&mut body)?,
+            BodyFraming::Length(len) => self.take(len, &mut body)?,
+            BodyFraming::Chunked => self.take_chunks(&mut body)?,
         };
         Ok(match (is_sound, body.is_over) {
-            (true, false) => Body::Whole(body.bytes),
-            (true, true) => Body::TooLarge,
-            (false, _) => Body::Broken,
+            (true, false) => RequestBody::Whole(body.bytes),
+            (true, true) => RequestBody::TooLarge,
+            (false, _) => RequestBody::Broken,
         })
     }
 
     /// Sends a reply, small ones in one piece.
-    pub(super) fn write(&mut self, reply: &Reply<'_>) -> io::Result<()> {
+    pub(super) fn write(&mut self, reply: &HttpResponse<'_>) -> io::Result<()> {
         let connection = if reply.keeps_alive { "" } else { "Connection: close\r\n" };
         let mut bytes = format!(
             "HTTP/1.1 {} {}\r\n{}Content-Length: {}\r\n{connection}\r\n",
@@ -189,7 +189,7 @@ impl<S: Read + Write> Connection<S> {
         self.stream.write_all(&bytes)
     }
 
-    fn take_chunks(&mut self, body: &mut Collected) -> io::Result<bool> {
+    fn take_chunks(&mut self, body: &mut BoundedBody) -> io::Result<bool> {
         loop {
             let Some(line) = self.take_line()? else { return Ok(false) };
             let Some(len) = chunk_len(&line) else { return Ok(false) };
@@ -214,7 +214,7 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// Takes so many bytes of body. False: there are too many for us to read.
-    fn take(&mut self, mut len: u64, body: &mut Collected) -> io::Result<bool> {
+    fn take(&mut self, mut len: u64, body: &mut BoundedBody) -> io::Result<bool> {
         while 0 < len {
             if self.buffer.is_empty() && self.fill()? == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
@@ -269,13 +269,13 @@ impl<S: Read + Write> Connection<S> {
 
 /// A body up to the limit; beyond it, only counted.
 #[derive(Debug, Default)]
-struct Collected {
+struct BoundedBody {
     bytes: Vec<u8>,
     is_over: bool,
     seen: u64,
 }
 
-impl Collected {
+impl BoundedBody {
     /// False when there is more than can be discarded, too.
     fn add(&mut self, part: &[u8]) -> bool {
         self.seen += u64::try_from(part.len()).unwrap_or(u64::MAX);
@@ -299,27 +299,27 @@ fn chunk_len(line: &[u8]) -> Option<u64> {
 }
 
 /// The request at the start of these bytes and its length; `None` while it is not whole.
-fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Bad> {
+fn parse(bytes: &[u8]) -> Result<Option<(HttpRequest, usize)>, RequestError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Request::new(&mut headers);
     let len = match head.parse(bytes) {
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err(Bad::HeadTooLarge),
-        Err(_) => return Err(Bad::Syntax),
+        Err(httparse::Error::TooManyHeaders) => return Err(RequestError::HeadTooLarge),
+        Err(_) => return Err(RequestError::Syntax),
     };
     let method = match head.method {
-        Some("GET") => Method::Get,
-        Some("POST") => Method::Post,
-        _ => Method::Other,
+        Some("GET") => HttpMethod::Get,
+        Some("POST") => HttpMethod::Post,
+        _ => HttpMethod::Other,
     };
     let target = head.path.unwrap_or_default();
     let path = target.split(['?', '#']).next().unwrap_or_default().to_owned();
-    let mut request = Request {
+    let mut request = HttpRequest {
         method,
         path,
         keeps_alive: head.version == Some(1),
-        framing: Framing::Length(0),
+        framing: BodyFraming::Length(0),
         expects_continue: false,
     };
     apply_headers(&mut request, head.headers)?;
@@ -328,7 +328,10 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Bad> {
 
 /// A body with two lengths, or with one that is no number, is refused: where it ends would be a
 /// matter of opinion.
-fn apply_headers(request: &mut Request, headers: &[httparse::Header<'_>]) -> Result<(), Bad> {
+fn apply_headers(
+    request: &mut HttpRequest,
+    headers: &[httparse::Header<'_>],
+) -> Result<(), RequestError> {
     let mut length = None;
     let mut is_chunked = false;
     for header in headers {
@@ -336,13 +339,13 @@ fn apply_headers(request: &mut Request, headers: &[httparse::Header<'_>]) -> Res
         let is_named = |name: &str| header.name.eq_ignore_ascii_case(name);
         if is_named("content-length") {
             let is_plain = value.bytes().all(|byte| byte.is_ascii_digit());
-            let given = value.parse().ok().filter(|_| is_plain).ok_or(Bad::Syntax)?;
+            let given = value.parse().ok().filter(|_| is_plain).ok_or(RequestError::Syntax)?;
             if length.replace(given).is_some_and(|before: u64| before != given) {
-                return Err(Bad::Syntax);
+                return Err(RequestError::Syntax);
             }
         } else if is_named("transfer-encoding") {
             if !value.eq_ignore_ascii_case("chunked") {
-                return Err(Bad::Syntax);
+                return Err(RequestError::Syntax);
             }
             is_chunked = true;
         } else if is_named("expect") {
@@ -358,9 +361,9 @@ fn apply_headers(request: &mut Request, headers: &[httparse::Header<'_>]) -> Res
         }
     }
     request.framing = match (length, is_chunked) {
-        (Some(_), true) => return Err(Bad::Syntax),
-        (None, true) => Framing::Chunked,
-        (length, false) => Framing::Length(length.unwrap_or(0)),
+        (Some(_), true) => return Err(RequestError::Syntax),
+        (None, true) => BodyFraming::Chunked,
+        (length, false) => BodyFraming::Length(length.unwrap_or(0)),
     };
     Ok(())
 }

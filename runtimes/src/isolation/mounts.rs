@@ -5,28 +5,28 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
 
-use super::{During, StepError};
+use super::{IsolationError, StepContext};
 
 /// One line of `/proc/self/mountinfo`, as far as we need it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Mounted {
+pub(super) struct MountEntry {
     pub(super) at: PathBuf,
     pub(super) flags: MsFlags,
 }
 
 /// Shows `source`, and what is mounted below it, at `target`, which is made as needed.
-pub(super) fn bind(source: &Path, target: &Path) -> Result<(), StepError> {
+pub(super) fn bind(source: &Path, target: &Path) -> Result<(), IsolationError> {
     if source.is_dir() {
-        fs::create_dir_all(target).during(format_args!("make {}", target.display()))?;
+        fs::create_dir_all(target).in_step(format_args!("make {}", target.display()))?;
     } else {
         if let Some(parent) = target.parent() {
-            fs::create_dir_all(parent).during(format_args!("make {}", parent.display()))?;
+            fs::create_dir_all(parent).in_step(format_args!("make {}", parent.display()))?;
         }
-        File::create(target).during(format_args!("make {}", target.display()))?;
+        File::create(target).in_step(format_args!("make {}", target.display()))?;
     }
     let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
     mount(Some(source), target, None::<&str>, flags, None::<&str>)
-        .during(format_args!("mount {}", source.display()))
+        .in_step(format_args!("mount {}", source.display()))
 }
 
 /// Mounts a file system that has no device.
@@ -35,26 +35,26 @@ pub(super) fn virtual_fs(
     target: &Path,
     flags: MsFlags,
     options: Option<&str>,
-) -> Result<(), StepError> {
-    fs::create_dir_all(target).during(format_args!("make {}", target.display()))?;
-    mount(Some(kind), target, Some(kind), flags, options).during(format_args!("mount a {kind}"))
+) -> Result<(), IsolationError> {
+    fs::create_dir_all(target).in_step(format_args!("make {}", target.display()))?;
+    mount(Some(kind), target, Some(kind), flags, options).in_step(format_args!("mount a {kind}"))
 }
 
 /// Adds flags to a mount. What it has stays: in a user namespace the kernel insists on it.
-pub(super) fn tighten(mounted: &Mounted, more: MsFlags) -> Result<(), StepError> {
+pub(super) fn tighten(mounted: &MountEntry, more: MsFlags) -> Result<(), IsolationError> {
     let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | mounted.flags | more;
     mount(None::<&str>, &mounted.at, None::<&str>, flags, None::<&str>)
-        .during(format_args!("tighten {}", mounted.at.display()))
+        .in_step(format_args!("tighten {}", mounted.at.display()))
 }
 
 /// All mounts that this process sees.
-pub(super) fn all() -> Result<Vec<Mounted>, StepError> {
-    let text = fs::read_to_string("/proc/self/mountinfo").during("read the mounts")?;
+pub(super) fn all() -> Result<Vec<MountEntry>, IsolationError> {
+    let text = fs::read_to_string("/proc/self/mountinfo").in_step("read the mounts")?;
     Ok(text.lines().filter_map(parse).collect())
 }
 
 /// Fields 5 and 6 are the mount point and its options; see `proc_pid_mountinfo(5)`.
-fn parse(line: &str) -> Option<Mounted> {
+fn parse(line: &str) -> Option<MountEntry> {
     let mut fields = line.split(' ').skip(4);
     let at = PathBuf::from(unescaped(fields.next()?));
     let mut flags = MsFlags::empty();
@@ -70,7 +70,7 @@ fn parse(line: &str) -> Option<Mounted> {
             _ => MsFlags::empty(),
         };
     }
-    Some(Mounted { at, flags })
+    Some(MountEntry { at, flags })
 }
 
 /// The kernel writes blank, tab, line feed and backslash of a path in octal.
@@ -86,7 +86,7 @@ mod tests {
     fn a_line_of_mountinfo_gives_place_and_flags() {
         let line = "36 35 98:0 /mnt1 /a\\040b rw,nosuid,relatime master:1 - ext3 /dev/root rw";
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_RELATIME;
-        assert_eq!(parse(line), Some(Mounted { at: "/a b".into(), flags }));
+        assert_eq!(parse(line), Some(MountEntry { at: "/a b".into(), flags }));
         assert_eq!(parse("36 35"), None);
     }
 }
