@@ -44,7 +44,7 @@ const TRIGGER_SOURCES = ['direct', 'timer', 'http', 'redis']; // by `origin`
 
 // --- Failures ------------------------------------------------------------------------------------
 
-/** What is told instead of a result: the protocol's failure object. */
+/** Reported instead of a result: the protocol's failure object. */
 class Failure {
   constructor(status, message, error) {
     // As SCF counts: 1 is the user's code, -1 a limit of the platform.
@@ -112,7 +112,7 @@ function userFramesOf(stack) {
   return stack.split('\n').filter((line) => !/^\s+at /.test(line) || !own(line)).join('\n');
 }
 
-/** Node keeps the place of a syntax error in an ES module to itself; `node --check` tells it. */
+/** The place of a syntax error in an ES module, which only `node --check` reports. */
 function placeOf(error, file) {
   if (!(error instanceof SyntaxError) || error.stack.includes(path.basename(file))) return '';
   const { spawnSync } = require('child_process'); // 3 ms, which few need
@@ -122,7 +122,7 @@ function placeOf(error, file) {
 
 // --- Standard output and error -------------------------------------------------------------------
 
-/** Writes at once: nothing is lost when the process ends, and both streams keep their order. */
+/** Writes synchronously: nothing is lost at exit, and both streams keep their order. */
 class SyncOutput extends Writable {
   constructor(fd) {
     super({ decodeStrings: true, autoDestroy: false, emitClose: false });
@@ -145,7 +145,7 @@ class SyncOutput extends Writable {
   }
 }
 
-/** A child that shares the pipe may have made it non-blocking: then a full one is waited for. */
+/** Waits while the pipe is full, since a child that shares it may have made it non-blocking. */
 function writeAll(fd, bytes) {
   for (let at = 0; at < bytes.length;) {
     try {
@@ -168,7 +168,7 @@ function replaceOutput() {
 // --- The connection ------------------------------------------------------------------------------
 
 /** The data connection: whole frames in, frames out. Ends the process when the invoker is gone. */
-class Line {
+class InvokerConnection {
   /** `onFrame(bytes)`: one frame from byte 0 on; the bytes are good until it returns. */
   constructor(socketPath, onFrame) {
     this.onFrame = onFrame;
@@ -241,12 +241,12 @@ function leave(reason) {
 
 // --- The user's code -----------------------------------------------------------------------------
 
-/** Makes a process that is older than its function the function's own. */
-function settle(start) {
+/** Applies the environment of a function that was not known when this process was started. */
+function applyEnvironment(start) {
   if (start.env === undefined) return;
   for (const key of Object.keys(process.env)) delete process.env[key];
   Object.assign(process.env, start.env);
-  process.chdir(start.cwd); // again: the code was mounted over the folder it began in
+  process.chdir(start.cwd); // again: the code was mounted over this folder since
 }
 
 /**
@@ -279,10 +279,10 @@ function locate(name, folder) {
   const dots = [name.lastIndexOf('.'), name.indexOf('.', slash + 1)];
   for (const dot of dots) {
     if (dot <= slash + 1 || dot === name.length - 1) continue;
-    const prewarmed = path.resolve(folder, name.slice(0, dot));
+    const stem = path.resolve(folder, name.slice(0, dot));
     for (const ending of ['.js', '.cjs', '.mjs', '', '/index.js', '/index.cjs', '/index.mjs']) {
-      const stat = fs.statSync(prewarmed + ending, { throwIfNoEntry: false });
-      if (stat !== undefined && stat.isFile()) return [prewarmed + ending, name.slice(dot + 1)];
+      const stat = fs.statSync(stem + ending, { throwIfNoEntry: false });
+      if (stat !== undefined && stat.isFile()) return [stem + ending, name.slice(dot + 1)];
     }
   }
   if (dots[0] <= slash + 1 || dots[0] === name.length - 1) {
@@ -341,7 +341,7 @@ function contextOf(start) {
 /** Answers one event at a time. What arrives for an event that was answered already is dropped. */
 class Runtime {
   constructor(socketPath) {
-    this.line = new Line(socketPath, (frame) => this.initialise(frame));
+    this.connection = new InvokerConnection(socketPath, (frame) => this.initialise(frame));
     this.event = Buffer.alloc(8); // of the running event
     this.run = null; // a token of the running event
     this.waits = false; // for a callback, while the event loop has something to do
@@ -351,23 +351,23 @@ class Runtime {
   async initialise(frame) {
     if (frame[4] !== KIND.INIT) leave(`frame of kind ${frame[4]} before INIT`);
     const start = JSON.parse(frame.toString('utf8', HEADER_BYTES, frameBytes(frame)));
-    this.line.onFrame = () => leave('a frame before READY');
-    settle(start);
+    this.connection.onFrame = () => leave('a frame before READY');
+    applyEnvironment(start);
     try {
       this.handler = await loadHandler(start.handler, process.cwd());
     } catch (error) {
       const isFailure = error instanceof Failure;
       const failure = isFailure ? error : new Failure(STATUS.NOT_LOADED, describe(error), error);
-      this.line.send(KIND.INIT_FAILED, 0, this.event, JSON.stringify(failure));
-      this.line.socket.end(() => process.exit(1));
+      this.connection.send(KIND.INIT_FAILED, 0, this.event, JSON.stringify(failure));
+      this.connection.socket.end(() => process.exit(1));
       return;
     }
     // A handler without a `callback` parameter that returns nothing is done, whatever it started.
     const { call } = this.handler;
     this.mayCallBack = 3 <= call.length || /\.(done|succeed|fail)\b/.test(String(call));
     this.common = contextOf(start);
-    this.line.onFrame = (bytes) => this.invoke(bytes);
-    this.line.send(KIND.READY, 0, this.event, '');
+    this.connection.onFrame = (bytes) => this.invoke(bytes);
+    this.connection.send(KIND.READY, 0, this.event, '');
   }
 
   invoke(frame) {
@@ -421,7 +421,7 @@ class Runtime {
       this.succeed(run, result);
     } else if (this.run === run) {
       this.waits = true;
-      this.line.socket.unref(); // then `beforeExit` says that nothing is left that could call back
+      this.connection.socket.unref(); // `beforeExit` then means that nothing can call back
     }
   }
 
@@ -463,9 +463,9 @@ class Runtime {
 
   answer(kind, flags, text) {
     this.run = null;
-    if (this.waits) this.line.socket.ref();
+    if (this.waits) this.connection.socket.ref();
     this.waits = false;
-    this.line.send(kind, flags, this.event, text);
+    this.connection.send(kind, flags, this.event, text);
   }
 
   /** What nobody caught, while an event runs or none does. The user's own listeners come first. */

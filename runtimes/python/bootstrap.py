@@ -50,7 +50,7 @@ TRIGGER_SOURCES = ("direct", "timer", "http", "redis")  # by `origin`
 
 
 class Failure(Exception):
-    """What is told instead of a result. `body` is the protocol's failure object."""
+    """Reported instead of a result. `body` is the protocol's failure object."""
 
     def __init__(self, status, message, error=None, stack=None):
         super().__init__(message)
@@ -76,7 +76,7 @@ def cut(text):
 
 
 class _Scan:
-    """What `_json.make_scanner` asks of its decoder: the defaults of `json.loads`."""
+    """The decoder settings that `_json.make_scanner` reads: the defaults of `json.loads`."""
 
     strict = True
     object_hook = object_pairs_hook = None
@@ -143,7 +143,7 @@ def plain_json_codec():
 
 
 def as_text(value):
-    """SCF's one exception: a Decimal becomes its text."""
+    """The one type that SCF converts: a Decimal becomes its text."""
     decimal = sys.modules.get("decimal")
     if decimal is not None and isinstance(value, decimal.Decimal):
         return str(value)
@@ -209,7 +209,7 @@ def hide_own_frames(report, seen):
 
 
 def raised(error, status, memory_mb=None):
-    """The failure for what user code let through."""
+    """The failure for an exception that user code did not catch."""
     if isinstance(error, MemoryError) and memory_mb is not None:
         status, message = STATUS_OUT_OF_MEMORY, f"Task memory exceeded {memory_mb} MB"
     else:
@@ -230,13 +230,13 @@ def open_user_path():
     sys.argv[:] = [""]
 
 
-def settle(start):
-    """Makes a process that is older than its function the function's own."""
+def apply_environment(start):
+    """Applies the environment of a function that was not known when this process was started."""
     environ = start.get("env")
     if environ is not None:
         os.environ.clear()
         os.environ.update(environ)
-        os.chdir(start["cwd"])  # again: the code was mounted over the folder it began in
+        os.chdir(start["cwd"])  # again: the code was mounted over this folder since
 
 
 def load_handler(name):
@@ -330,7 +330,7 @@ def context_of(start):
 # --- The connection -------------------------------------------------------------------------------
 
 
-class Line:
+class InvokerConnection:
     """The data connection. Ends the process when the invoker is gone."""
 
     def __init__(self, path):
@@ -384,7 +384,7 @@ class Line:
                 self.socket.sendall(header)
                 self.socket.sendall(body)
         except OSError:
-            leave(0)  # nobody listens; or a child that the handler forked came back out of it
+            leave(0)  # the invoker is gone, or a forked child has returned from the handler
 
 
 def leave(code, reason=None):
@@ -399,8 +399,8 @@ def leave(code, reason=None):
     os._exit(code)
 
 
-def leave_as_asked(request):
-    """The end that a SystemExit asks for."""
+def leave_with(request):
+    """Ends the process as a SystemExit requests."""
     code = request.code
     if code is None or isinstance(code, int):
         leave((code or 0) & 0xFF)
@@ -410,66 +410,66 @@ def leave_as_asked(request):
 # --- The loop -------------------------------------------------------------------------------------
 
 
-def initialise(line):
-    """(handler, the start message), after READY. A failure is told, and the process ends."""
-    have = line.read(0, HEADER.size)
-    length, kind, _, head_length, _ = HEADER.unpack_from(line.buffer)
+def initialise(connection):
+    """Returns (handler, start message) after READY; reports a failure and ends the process."""
+    have = connection.read(0, HEADER.size)
+    length, kind, _, head_length, _ = HEADER.unpack_from(connection.buffer)
     if kind != KIND_INIT or head_length != 0:
         leave(70, f"frame of kind {kind} before INIT")
-    start = loads(line.body(HEADER.size, length, have))
-    settle(start)
+    start = loads(connection.body(HEADER.size, length, have))
+    apply_environment(start)
     open_user_path()
     try:
         handler = load_handler(start["handler"])
     except Failure as failure:
-        line.send(KIND_INIT_FAILED, 0, 0, encoded(dumps(failure.body)))
+        connection.send(KIND_INIT_FAILED, 0, 0, encoded(dumps(failure.body)))
         leave(1)
-    line.send(KIND_READY, 0, 0, b"")
+    connection.send(KIND_READY, 0, 0, b"")
     return handler, start
 
 
-def serve(line, handler, start):
-    """Answers events until the invoker hangs up."""
+def serve(connection, handler, start):
+    """Answers events until the invoker closes the connection."""
     context = context_of(start)
     user_env = tuple((start.get("userEnv") or {}).items())
     environ = os.environ
     memory_mb = start["memoryMb"]
-    recv_into, view, buffer = line.socket.recv_into, line.view, line.buffer
+    recv_into, view, buffer = connection.socket.recv_into, connection.view, connection.buffer
     unpack, size = INVOKE.unpack_from, INVOKE.size
     last_origin = None
     while True:
         have = recv_into(view)
         if have < size:
-            have = line.read(have, size)
+            have = connection.read(have, size)
         length, kind, _, head_length, event_id, _, origin, request_id = unpack(buffer)
         if kind != KIND_INVOKE or head_length != INVOKE_HEAD.size:
             leave(70, f"frame of kind {kind} where INVOKE belongs")
         if origin != last_origin:
             environ["TRIGGER_SRC"] = TRIGGER_SOURCES[origin]
             last_origin = origin
-        for key, value in user_env:  # as SCF: what a handler did to them does not last
+        for key, value in user_env:  # as in SCF: changes that a handler made do not persist
             if environ.get(key) != value:
                 environ[key] = value
         this_context = context.copy()
         this_context["request_id"] = request_id.decode()
         try:
-            body = answer(line, handler, this_context, (length, have))
-            line.send(KIND_RESULT, 0, event_id, body)
+            body = answer(connection, handler, this_context, (length, have))
+            connection.send(KIND_RESULT, 0, event_id, body)
         except Failure as failure:
             last = failure.body["statusCode"] == STATUS_OUT_OF_MEMORY
-            line.send(KIND_FAILED, int(last), event_id, encoded(dumps(failure.body)))
+            connection.send(KIND_FAILED, int(last), event_id, encoded(dumps(failure.body)))
         except SystemExit as request:
-            leave_as_asked(request)
+            leave_with(request)
         except BaseException as error:
             body = raised(error, STATUS_RAISED, memory_mb).body
             last = body["statusCode"] == STATUS_OUT_OF_MEMORY
-            line.send(KIND_FAILED, int(last), event_id, encoded(dumps(body)))
+            connection.send(KIND_FAILED, int(last), event_id, encoded(dumps(body)))
 
 
-def answer(line, handler, context, frame):
+def answer(connection, handler, context, frame):
     """The handler's result as JSON bytes. `frame` is (length of the body, bytes in the buffer)."""
     try:
-        event = loads(line.body(INVOKE.size, frame[0], frame[1]))
+        event = loads(connection.body(INVOKE.size, frame[0], frame[1]))
     except (ValueError, RecursionError) as error:
         message = f"the event could not be read as JSON: {describe(error)}"
         raise Failure(STATUS_RAISED, message, error) from None
@@ -487,13 +487,13 @@ def answer(line, handler, context, frame):
 
 
 def main():
-    line = Line(os.environ.pop("HANSHU_SOCKET"))
+    connection = InvokerConnection(os.environ.pop("HANSHU_SOCKET"))
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", write_through=True)
     builtins.exit = builtins.quit = sys.exit
     sys.meta_path.insert(0, LoggingHook())
-    handler, start = initialise(line)
-    serve(line, handler, start)
+    handler, start = initialise(connection)
+    serve(connection, handler, start)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-//! What runs inside a sandbox, and the wire it speaks.
+//! What runs inside a sandbox, and the protocol that it speaks.
 //!
-//! [`wire`] is the protocol of `PROTOCOL.md`, for both of its sides. The rest stands for one side:
-//! the sandbox's.
+//! [`wire`] is the protocol of `PROTOCOL.md`, used by the invoker and by the sandbox. Everything else
+//! is the sandbox's side.
 
 pub mod isolation;
 #[cfg(test)]

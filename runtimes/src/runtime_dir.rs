@@ -1,8 +1,8 @@
-//! The platform's part of a sandbox, `/var/runtime`: the bootstraps, which are part of this
-//! program, and the program itself as `hanshu`, whose `shim` is process 1.
+//! Installs `/var/runtime`: the bootstraps, which are embedded in this program, and the program
+//! itself as `hanshu`, whose `shim` is process 1.
 //!
-//! They lie in a folder named by their content, so that several servers, old and new ones too, can
-//! share the place and a running sandbox never sees its files change.
+//! The folder is named by a digest of its content, so that servers of different versions can share
+//! the place and a running sandbox never sees its files change.
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -13,25 +13,25 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-/// What is mounted beside the program: path and content.
-pub const FILES: &[(&str, &[u8])] = &[
+/// The embedded files beside the program: path and content.
+pub const RUNTIME_FILES: &[(&str, &[u8])] = &[
     ("python/bootstrap.py", include_bytes!("../python/bootstrap.py")),
     ("node/bootstrap.cjs", include_bytes!("../node/bootstrap.cjs")),
 ];
 /// The name of the program in the folder.
 pub const PROGRAM: &str = "hanshu";
 
-/// Everybody may read and run, since every sandbox has a user of its own; nobody may write.
+/// Readable and executable for all, since every sandbox has a user of its own; writable for none.
 const PROGRAM_MODE: u32 = 0o555;
 const FILE_MODE: u32 = 0o444;
 const DIR_MODE: u32 = 0o755;
 /// Read and execute for all: what a program must have to be linked instead of copied.
 const RUNNABLE_BY_ALL: u32 = 0o555;
 
-/// Puts the files and `program` into a folder of their own below `dir` and gives its path, which
-/// is mounted at `/var/runtime`. Where they lie there already, nothing is written.
+/// Installs the files and `program` in a folder below `dir` and returns its path, which is mounted
+/// at `/var/runtime`. If it exists already, nothing is written.
 ///
-/// The folder appears whole or not at all: two servers may do this at the same time.
+/// The folder is created atomically: two servers may do this at the same time.
 ///
 /// # Errors
 /// What the file system says, for `program` or for `dir`.
@@ -43,12 +43,12 @@ pub fn install(dir: &Path, program: &Path) -> io::Result<PathBuf> {
     }
     let parts = dir.join(unique_name());
     let made = fill(&parts, program).and_then(|()| match fs::rename(&parts, &target) {
-        // Another server was faster, with the same content.
+        // Another server has installed the same content meanwhile.
         Err(_) if target.is_dir() => fs::remove_dir_all(&parts),
         other => other,
     });
     if made.is_err() {
-        // Best effort: the first error is the one to tell.
+        // Best effort: the first error is the one to report.
         let _ = fs::remove_dir_all(&parts);
     }
     made.map(|()| target)
@@ -56,7 +56,7 @@ pub fn install(dir: &Path, program: &Path) -> io::Result<PathBuf> {
 
 fn fill(parts: &Path, program: &Path) -> io::Result<()> {
     make_dir(parts)?;
-    for (path, content) in FILES {
+    for (path, content) in RUNTIME_FILES {
         let path = parts.join(path);
         if let Some(parent) = path.parent() {
             make_dir(parent)?;
@@ -66,7 +66,7 @@ fn fill(parts: &Path, program: &Path) -> io::Result<()> {
     place_program(program, &parts.join(PROGRAM))
 }
 
-/// A hard link costs nothing; a copy serves where the file system or the mode allows none.
+/// Hard-links the program, or copies it where the file system or the file's mode forbids a link.
 fn place_program(program: &Path, target: &Path) -> io::Result<()> {
     let mode = fs::metadata(program)?.mode();
     if mode & RUNNABLE_BY_ALL == RUNNABLE_BY_ALL && fs::hard_link(program, target).is_ok() {
@@ -79,7 +79,7 @@ fn write_new(path: &Path, content: &mut impl Read, mode: u32) -> io::Result<()> 
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     io::copy(content, &mut file)?;
     file.flush()?;
-    // The umask does not count here.
+    // The umask has masked the mode at creation.
     file.set_permissions(Permissions::from_mode(mode))
 }
 
@@ -87,17 +87,17 @@ fn make_dir(path: &Path) -> io::Result<()> {
     match fs::create_dir_all(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
         Ok(()) | Err(_) => match fs::set_permissions(path, Permissions::from_mode(DIR_MODE)) {
-            // Somebody else's folder is as good, as long as we may write in it.
+            // A folder of another user is fine, as long as this process may write to it.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
             other => other,
         },
     }
 }
 
-/// SHA-256 over every path and content, in hexadecimal; 32 characters of it are plenty.
+/// The first 32 hexadecimal digits of SHA-256 over every path and content.
 fn digest(program: &Path) -> io::Result<String> {
     let mut hash = Sha256::new();
-    for (path, content) in FILES {
+    for (path, content) in RUNTIME_FILES {
         hash.update(path.as_bytes());
         hash.update([0]);
         hash.update(Sha256::digest(content));
@@ -120,7 +120,7 @@ fn digest(program: &Path) -> io::Result<String> {
     Ok(name)
 }
 
-/// A name that no other thread or process uses now; left-overs of a killed one are in nobody's way.
+/// A name that no other thread or process uses; what a killed process leaves behind is harmless.
 fn unique_name() -> String {
     let pid = std::process::id();
     let random = RandomState::new().hash_one(pid);
@@ -149,7 +149,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("runtime");
         let folder = install(&target, &program(dir.path(), b"elf", 0o755)).unwrap();
-        for (path, content) in FILES {
+        for (path, content) in RUNTIME_FILES {
             assert_eq!(&fs::read(folder.join(path)).unwrap(), content);
             assert_eq!(fs::metadata(folder.join(path)).unwrap().mode() & 0o777, FILE_MODE);
         }

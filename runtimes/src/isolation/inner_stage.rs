@@ -1,4 +1,4 @@
-//! The second half: process 1 of the sandbox, until it becomes the shim.
+//! The inner stage: process 1 of the sandbox, until it becomes the shim.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -19,12 +19,12 @@ use super::{
 /// Returns only if it fails.
 pub(super) fn become_shim(plan: &IsolationPlan) -> Result<u8, IsolationError> {
     for group in &plan.groups {
-        // 0 is whoever writes. First of all, so that whatever follows is counted.
+        // 0 stands for the writing process. Done first, so that all that follows is accounted for.
         fs::write(group, "0").in_step(format_args!("join {}", group.display()))?;
     }
-    privileges::go_first_when_memory_ends();
-    // Where no group shares the processors out, the kernel does so among sessions (sched(7), "The
-    // autogroup feature"). Refused only to who leads a group, which we do not.
+    privileges::raise_oom_score();
+    // Without a control group the kernel shares processors fairly among sessions (sched(7), "The
+    // autogroup feature"). This fails only for a process group leader, which this process is not.
     let _ = setsid();
     sethostname(&plan.hostname).in_step("set the host name")?;
     umask(Mode::from_bits_truncate(0o022));
@@ -32,15 +32,15 @@ pub(super) fn become_shim(plan: &IsolationPlan) -> Result<u8, IsolationError> {
     if plan.privileges == IsolationPrivileges::Root {
         unshare(CloneFlags::CLONE_NEWCGROUP).in_step("make a group namespace")?;
     }
-    privileges::bound(&plan.limits)?;
-    privileges::give_rights_up(plan)?;
-    // After the change of user, which clears it: the first half's end is the sandbox's.
-    prctl::set_pdeathsig(Signal::SIGKILL).in_step("tie the sandbox to its starter")?;
+    privileges::set_limits(&plan.limits)?;
+    privileges::drop_privileges(plan)?;
+    // After the change of user, which would clear it: when the outer stage ends, so does the sandbox.
+    prctl::set_pdeathsig(Signal::SIGKILL).in_step("set the parent death signal")?;
     let Some((program, arguments)) = plan.command.split_first() else {
         return Err(std::io::Error::from(std::io::ErrorKind::InvalidInput))
             .in_step("find the shim");
     };
-    // Standard error stays the invoker's pipe: what the shim says when it cannot start.
+    // Standard error stays the invoker's pipe, for the shim's message when it cannot start.
     let error = Command::new(program)
         .args(arguments)
         .env_clear()

@@ -1,4 +1,4 @@
-//! Brings `lo` up in a fresh network namespace: one message of rtnetlink(7).
+//! Brings `lo` up in a new network namespace with one rtnetlink(7) message.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd as _;
@@ -15,10 +15,10 @@ const IFF_UP: u32 = 1;
 /// `lo` is the first interface of every namespace.
 const LO: u32 = 1;
 const MESSAGE_LEN: usize = 32;
-/// Where the answer's errno lies: behind the header of 16 bytes.
+/// The errno in the kernel's reply: it follows the header of 16 bytes.
 const ERRNO_AT: std::ops::Range<usize> = 16..20;
 
-/// Returns when the kernel has said that it is up.
+/// Returns once the kernel has confirmed it.
 pub(super) fn up() -> io::Result<()> {
     let kernel = socket(
         AddressFamily::Netlink,
@@ -29,7 +29,7 @@ pub(super) fn up() -> io::Result<()> {
     sendto(kernel.as_raw_fd(), &message(), &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
     let mut answer = [0; 256];
     let len = recv(kernel.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-    verdict(answer.get(..len).unwrap_or_default())
+    check_reply(answer.get(..len).unwrap_or_default())
 }
 
 /// `struct nlmsghdr`, then `struct ifinfomsg` with the flag to set and its mask.
@@ -38,9 +38,9 @@ fn message() -> [u8; MESSAGE_LEN] {
     bytes.extend_from_slice(&32u32.to_ne_bytes());
     bytes.extend_from_slice(&RTM_NEWLINK.to_ne_bytes());
     bytes.extend_from_slice(&NLM_F_REQUEST_ACK.to_ne_bytes());
-    // Sequence number and port: one message, one answer.
+    // Sequence number and port id: unused, since there is one request and one reply.
     bytes.extend_from_slice(&[0; 8]);
-    // Any family, any type.
+    // Family and device type: unspecified.
     bytes.extend_from_slice(&[0; 4]);
     bytes.extend_from_slice(&LO.to_ne_bytes());
     bytes.extend_from_slice(&IFF_UP.to_ne_bytes());
@@ -48,8 +48,8 @@ fn message() -> [u8; MESSAGE_LEN] {
     bytes.try_into().unwrap_or([0; MESSAGE_LEN])
 }
 
-/// The answer is an error message, whose errno 0 means that all is well.
-fn verdict(answer: &[u8]) -> io::Result<()> {
+/// The kernel acknowledges with an error message; errno 0 means success.
+fn check_reply(answer: &[u8]) -> io::Result<()> {
     let kind = answer.get(4..6).and_then(|two| two.try_into().ok()).map(u16::from_ne_bytes);
     let errno = answer.get(ERRNO_AT).and_then(|four| four.try_into().ok()).map(i32::from_ne_bytes);
     match (kind, errno) {
@@ -74,9 +74,9 @@ mod tests {
     fn the_kernels_refusal_is_an_error_and_its_zero_is_none() {
         let mut answer = [0; 36];
         answer[4..6].copy_from_slice(&NLMSG_ERROR.to_ne_bytes());
-        assert!(verdict(&answer).is_ok());
+        assert!(check_reply(&answer).is_ok());
         answer[ERRNO_AT].copy_from_slice(&(-1i32).to_ne_bytes());
-        assert_eq!(verdict(&answer).unwrap_err().kind(), ErrorKind::PermissionDenied);
-        assert_eq!(verdict(&answer[..10]).unwrap_err().kind(), ErrorKind::InvalidData);
+        assert_eq!(check_reply(&answer).unwrap_err().kind(), ErrorKind::PermissionDenied);
+        assert_eq!(check_reply(&answer[..10]).unwrap_err().kind(), ErrorKind::InvalidData);
     }
 }

@@ -1,15 +1,15 @@
-//! `hanshu isolate`: the walls of a process sandbox, as a program of their own.
+//! `hanshu isolate`: builds the isolation of a process sandbox, as a program of its own.
 //!
 //! The invoker starts it with an [`IsolationPlan`] on standard input. It runs twice, since a process
 //! enters a namespace of process ids only by being started in it:
 //!
-//! 1. *outside* ([`outer_stage`]) makes the namespaces, starts the second half in them, and waits for
-//!    its end; whoever kills it kills the sandbox;
-//! 2. *inside* ([`inner_stage`]) is process 1: it builds the root, gives every right up, and becomes the
-//!    shim by `exec`.
+//! 1. The *outer stage* ([`outer_stage`]) makes the namespaces, starts the inner stage in them and
+//!    waits for it to end; killing it kills the sandbox.
+//! 2. The *inner stage* ([`inner_stage`]) is process 1: it builds the root file system, drops every
+//!    privilege, and becomes the shim by `exec`.
 //!
-//! Standard output is a report of [`IsolationReport`]s for the invoker. It ends when the shim was executed,
-//! or with an error. There is no `unsafe` and no `fork` here: every step is one safe call.
+//! Standard output carries lines of [`IsolationReport`] for the invoker. It closes when the shim was
+//! executed, or after an error. There is no `unsafe` and no `fork`: every step is one safe call.
 
 mod inner_stage;
 mod loopback;
@@ -30,11 +30,11 @@ pub use plan::{
     ProcessLimits,
 };
 
-/// The argument that tells the second half that it is the second half.
+/// The argument with which the outer stage starts the inner one.
 pub const INSIDE: &str = "--inside";
-/// The status with which either half ends when a wall could not be built.
+/// The exit status of either stage when a step of the isolation failed.
 pub const FAILED: u8 = 125;
-/// A plan is some paths and numbers; more bytes than this are a mistake.
+/// The most bytes of a plan, which is a few paths and numbers.
 const PLAN_BYTES_MAX: u64 = 64 * 1024;
 
 /// Runs `hanshu isolate` with the arguments of this process. Must be called before any thread is
@@ -54,7 +54,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// One step of building the walls failed.
+/// A step of the isolation failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{step}: {source}")]
 pub(crate) struct IsolationError {
@@ -62,7 +62,7 @@ pub(crate) struct IsolationError {
     source: io::Error,
 }
 
-/// Names the step in which a call failed.
+/// Adds the failed step's name to an error.
 trait StepContext<T> {
     fn in_step(self, step: impl Display) -> Result<T, IsolationError>;
 }
@@ -93,7 +93,7 @@ fn read_plan() -> Result<IsolationPlan, IsolationError> {
     serde_json::from_reader(input).map_err(io::Error::from).in_step("read the plan")
 }
 
-/// Tells the invoker. If it is gone, so is the reason to tell.
+/// Writes one line to the invoker. If the invoker is gone, nobody needs it.
 fn report(line: &IsolationReport) {
     if let Ok(text) = serde_json::to_string(line) {
         let _ = writeln!(io::stdout(), "{text}");

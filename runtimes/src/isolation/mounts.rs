@@ -1,4 +1,4 @@
-//! Single mounts, and what the kernel says about those that there are.
+//! Single mount operations, and parsing of `/proc/self/mountinfo`.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,14 +7,14 @@ use nix::mount::{MsFlags, mount};
 
 use super::{IsolationError, StepContext};
 
-/// One line of `/proc/self/mountinfo`, as far as we need it.
+/// The mount point and flags of one line of `/proc/self/mountinfo`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct MountEntry {
     pub(super) at: PathBuf,
     pub(super) flags: MsFlags,
 }
 
-/// Shows `source`, and what is mounted below it, at `target`, which is made as needed.
+/// Binds `source`, with everything mounted below it, to `target`, which is created if missing.
 pub(super) fn bind(source: &Path, target: &Path) -> Result<(), IsolationError> {
     if source.is_dir() {
         fs::create_dir_all(target).in_step(format_args!("make {}", target.display()))?;
@@ -40,8 +40,8 @@ pub(super) fn virtual_fs(
     mount(Some(kind), target, Some(kind), flags, options).in_step(format_args!("mount a {kind}"))
 }
 
-/// Adds flags to a mount. What it has stays: in a user namespace the kernel insists on it.
-pub(super) fn tighten(mounted: &MountEntry, more: MsFlags) -> Result<(), IsolationError> {
+/// Remounts with more flags. Existing ones are kept: in a user namespace the kernel requires it.
+pub(super) fn remount_with(mounted: &MountEntry, more: MsFlags) -> Result<(), IsolationError> {
     let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | mounted.flags | more;
     mount(None::<&str>, &mounted.at, None::<&str>, flags, None::<&str>)
         .in_step(format_args!("tighten {}", mounted.at.display()))

@@ -1,4 +1,4 @@
-//! The first half: makes the namespaces, starts the second half in them, waits for its end.
+//! The outer stage: makes the namespaces, starts the inner stage in them and waits for it to end.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -13,9 +13,9 @@ use super::{
     IsolationReport, StepContext, loopback, report,
 };
 
-/// This program, whatever became of its file.
-const ITSELF: &str = "/proc/self/exe";
-/// What the second half needs in the user namespace; it gives them up before the shim runs.
+/// This program, even if its file was replaced or deleted.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+/// What the inner stage needs in the user namespace; it drops them before the shim runs.
 const KEPT: [Capability; 2] = [Capability::CAP_SYS_ADMIN, Capability::CAP_SETPCAP];
 
 /// Returns the status with which the sandbox's process 1 ended; 128 + n for signal n.
@@ -35,7 +35,7 @@ pub(super) fn run(plan: &IsolationPlan) -> Result<u8, IsolationError> {
         loopback::up().in_step("bring the loopback up")?;
     }
     if plan.privileges == IsolationPrivileges::UserNamespace {
-        // They would be lost at the second half's exec, since its user is not root.
+        // Without the ambient set the inner stage's exec would clear them: its user is not root.
         for capability in KEPT {
             caps::raise(None, CapSet::Inheritable, capability).in_step("keep a capability")?;
             caps::raise(None, CapSet::Ambient, capability).in_step("keep a capability")?;
@@ -43,7 +43,8 @@ pub(super) fn run(plan: &IsolationPlan) -> Result<u8, IsolationError> {
     }
     let mut inside = start_inside(plan)?;
     report(&IsolationReport::Pid(inside.id()));
-    // From here on the report is the second half's, and ends with it or at its exec.
+    // Only the inner stage holds standard output from here on: the report ends when it executes the
+    // shim or exits.
     let null = File::options().write(true).open("/dev/null").in_step("open /dev/null")?;
     unistd::dup2_stdout(&null).in_step("close the report")?;
     let status = inside.wait().in_step("wait for the sandbox")?;
@@ -52,22 +53,22 @@ pub(super) fn run(plan: &IsolationPlan) -> Result<u8, IsolationError> {
     Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED))
 }
 
-/// The caller stays who it is, and may mount in the namespaces that it makes from here on.
+/// Maps the caller's user and group onto themselves. In namespaces made after this it may mount.
 fn enter_user_namespace() -> Result<(), IsolationError> {
     let (uid, gid) = (Uid::effective(), Gid::effective());
     unshare(CloneFlags::CLONE_NEWUSER).in_step("make a user namespace")?;
     fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")).in_step("map the user")?;
-    fs::write("/proc/self/setgroups", "deny").in_step("give groups up")?;
+    fs::write("/proc/self/setgroups", "deny").in_step("deny setgroups")?;
     fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")).in_step("map the group")
 }
 
 fn start_inside(plan: &IsolationPlan) -> Result<Child, IsolationError> {
-    let mut child = Command::new(ITSELF)
+    let mut child = Command::new(OWN_PROGRAM)
         .args(["isolate", INSIDE])
         .env_clear()
         .stdin(Stdio::piped())
         .spawn()
-        .in_step("start the second half")?;
+        .in_step("start the inner stage")?;
     let written = match child.stdin.take() {
         Some(mut stdin) => {
             serde_json::to_vec(plan).map_err(Into::into).and_then(|text| stdin.write_all(&text))
@@ -75,9 +76,9 @@ fn start_inside(plan: &IsolationPlan) -> Result<Child, IsolationError> {
         None => Err(std::io::ErrorKind::BrokenPipe.into()),
     };
     if written.is_err() {
-        // It ends by itself, since its plan ends early; this is only faster.
+        // An incomplete plan makes it exit anyway; killing it is only faster.
         let _ = child.kill();
         let _ = child.wait();
     }
-    written.in_step("hand the plan on").map(|()| child)
+    written.in_step("pass the plan on").map(|()| child)
 }

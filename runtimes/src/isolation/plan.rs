@@ -1,53 +1,53 @@
-//! What the invoker says to `hanshu isolate`, and what it hears back.
+//! The input of `hanshu isolate`, and its report to the invoker.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// One sandbox to be.
+/// How one sandbox is to be isolated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IsolationPlan {
-    /// An empty folder of this sandbox; its root is put together on it, invisibly for others.
+    /// An empty folder of this sandbox, on which its root is mounted, in its own mount namespace.
     pub root: PathBuf,
-    /// User and group of everything in the sandbox.
+    /// The user of everything in the sandbox.
     pub uid: u32,
-    /// See `uid`.
+    /// The group of everything in the sandbox.
     pub gid: u32,
-    /// What the caller may do.
+    /// Which privileges the isolation is built with.
     pub privileges: IsolationPrivileges,
-    /// What the sandbox can reach.
+    /// The network that the sandbox uses.
     pub network: IsolatedNetwork,
     /// At most 64 bytes.
     pub hostname: String,
     /// `/tmp`.
     pub tmp: IsolatedTmp,
-    /// What else is to be seen, read-only; the platform's three folders are among them.
+    /// Read-only bind mounts, the platform's three folders among them.
     pub binds: Vec<BindMount>,
-    /// Files of the groups to join: whatever writes 0 to them is in.
+    /// `cgroup.procs` files of the control groups to join.
     pub groups: Vec<PathBuf>,
-    /// What the sandbox may use.
+    /// Resource limits of each process.
     pub limits: ProcessLimits,
-    /// What to execute in the end: path and arguments, as seen in the sandbox.
+    /// The program to execute at the end, and its arguments, as seen in the sandbox.
     pub command: Vec<String>,
 }
 
-/// How the walls can be built.
+/// With which privileges a sandbox is isolated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IsolationPrivileges {
-    /// By root: the sandbox gets a user of its own.
+    /// As root: the sandbox gets a user of its own.
     Root,
-    /// By anybody, in a user namespace: the sandbox keeps the caller's user.
+    /// As any user, in a user namespace: the sandbox keeps the caller's user.
     UserNamespace,
 }
 
-/// What a sandbox can reach.
+/// The network of a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IsolatedNetwork {
-    /// All that the host can.
+    /// The host's network.
     Host,
-    /// Itself: a loopback of its own.
+    /// A network namespace with a loopback device only.
     Loopback,
 }
 
@@ -57,11 +57,11 @@ pub enum IsolatedNetwork {
 pub enum IsolatedTmp {
     /// A folder that the sandbox's user owns.
     Folder(PathBuf),
-    /// Memory, this many bytes of it at most.
+    /// A tmpfs of at most this many bytes.
     Memory(u64),
 }
 
-/// A folder or file of the host that is seen in the sandbox, read-only.
+/// A read-only bind mount of a folder or file of the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BindMount {
     /// On the host.
@@ -70,7 +70,7 @@ pub struct BindMount {
     pub target: PathBuf,
 }
 
-/// What each process of a sandbox may use. The bounds of the sandbox as a whole are its groups'.
+/// Resource limits of each process. Limits of the sandbox as a whole are set by control groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessLimits {
     /// Open files.
@@ -87,6 +87,6 @@ pub struct ProcessLimits {
 pub enum IsolationReport {
     /// The sandbox's process 1, by its id on the host.
     Pid(u32),
-    /// A wall could not be built; nothing runs.
+    /// A step failed, and nothing runs.
     Error(String),
 }

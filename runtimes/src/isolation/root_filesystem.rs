@@ -1,5 +1,5 @@
-//! The root of a process sandbox: the host's programs and libraries, read-only, a few devices, a
-//! few lines of `/etc`, and nothing else of the host.
+//! The root file system of a process sandbox: the host's programs and libraries, read-only, a few
+//! devices, a few files of `/etc`, and nothing else of the host.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,10 +10,10 @@ use nix::unistd::{chdir, pivot_root};
 
 use super::{IsolatedNetwork, IsolatedTmp, IsolationError, IsolationPlan, StepContext, mounts};
 
-/// Programs and libraries. Where the host has links, the sandbox has them too.
+/// Programs and libraries. Symbolic links of the host are copied as links.
 const PROGRAMS: [&str; 8] =
     ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/libexec"];
-/// What programs need of `/etc` and everybody may know, where it is there.
+/// What programs need of `/etc` and is not secret; what the host lacks is left out.
 const ETC: [&str; 10] = [
     "ld.so.cache",
     "alternatives",
@@ -26,9 +26,9 @@ const ETC: [&str; 10] = [
     "services",
     "protocols",
 ];
-/// What else they need when they use the host's network.
+/// What programs need in addition when they use the host's network.
 const ETC_NETWORK: [&str; 3] = ["resolv.conf", "hosts", "gai.conf"];
-/// Folders that SCF's functions find (scf.md §6), with nothing in them.
+/// Empty folders that functions find in SCF (scf.md §6).
 const EMPTY: [&str; 2] = ["home/qcloud", "opt"];
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 const LINKS: [(&str, &str); 4] = [
@@ -42,16 +42,16 @@ const ROOT_OPTIONS: &str = "mode=755,size=1m,nr_inodes=1024";
 const LOCALHOST: &str = "127.0.0.1 localhost\n::1 localhost\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
 
-/// Builds the root, makes it this process's, and takes the right to write from all of it but
-/// `/tmp`.
+/// Builds the root file system, changes this process's root to it, and remounts everything but
+/// `/tmp` read-only.
 pub(super) fn enter(plan: &IsolationPlan) -> Result<(), IsolationError> {
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).in_step("part from the host")?;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).in_step("make mounts private")?;
     let root = &plan.root;
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mounts::virtual_fs("tmpfs", root, quiet, Some(ROOT_OPTIONS))?;
     for path in PROGRAMS {
-        show(Path::new(path), root)?;
+        expose(Path::new(path), root)?;
     }
     for path in EMPTY {
         fs::create_dir_all(root.join(path)).in_step(format_args!("make /{path}"))?;
@@ -70,18 +70,18 @@ pub(super) fn enter(plan: &IsolationPlan) -> Result<(), IsolationError> {
         }
     }
     pivot(root)?;
-    tighten()
+    restrict_mounts()
 }
 
-/// The host's root is gone for this process and all that it starts.
+/// Changes the root. This process and its children can no longer reach the host's.
 fn pivot(root: &Path) -> Result<(), IsolationError> {
     chdir(root).in_step("enter the root")?;
     pivot_root(".", ".").in_step("change the root")?;
-    umount2(".", MntFlags::MNT_DETACH).in_step("leave the host's files")?;
+    umount2(".", MntFlags::MNT_DETACH).in_step("unmount the host's root")?;
     chdir("/").in_step("enter the root")
 }
 
-fn tighten() -> Result<(), IsolationError> {
+fn restrict_mounts() -> Result<(), IsolationError> {
     for mounted in mounts::all()? {
         let place = mounted.at.to_string_lossy().into_owned();
         let more = if place == "/proc" || place.starts_with("/dev/") {
@@ -91,13 +91,14 @@ fn tighten() -> Result<(), IsolationError> {
         } else {
             MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV
         };
-        mounts::tighten(&mounted, more)?;
+        mounts::remount_with(&mounted, more)?;
     }
     Ok(())
 }
 
-/// Shows a path of the host at the same place: a link as a link, a folder or file as it is.
-fn show(path: &Path, root: &Path) -> Result<(), IsolationError> {
+/// Makes a path of the host visible at the same place: a symbolic link as a link, anything else as
+/// a bind mount.
+fn expose(path: &Path, root: &Path) -> Result<(), IsolationError> {
     let target = inside(root, path);
     match fs::symlink_metadata(path) {
         Ok(found) if found.is_symlink() => {
@@ -109,7 +110,7 @@ fn show(path: &Path, root: &Path) -> Result<(), IsolationError> {
                 .in_step(format_args!("link {}", path.display()))
         }
         Ok(_) => mounts::bind(path, &target),
-        // Hosts differ.
+        // Not every host has every path.
         Err(_) => Ok(()),
     }
 }
@@ -132,7 +133,7 @@ fn etc(plan: &IsolationPlan) -> Result<(), IsolationError> {
     let etc = plan.root.join("etc");
     fs::create_dir_all(&etc).in_step("make /etc")?;
     for name in ETC {
-        show(&Path::new("/etc").join(name), &plan.root)?;
+        expose(&Path::new("/etc").join(name), &plan.root)?;
     }
     let (uid, gid) = (plan.uid, plan.gid);
     let write = |name: &str, text: &str| {
@@ -142,7 +143,7 @@ fn etc(plan: &IsolationPlan) -> Result<(), IsolationError> {
     write("group", &format!("root:x:0:\nfunction:x:{gid}:\n"))?;
     write("nsswitch.conf", NSSWITCH)?;
     match plan.network {
-        // Copies: the host's files are often links to places that are not shown.
+        // Copied, since the host's files are often links to places that the sandbox does not see.
         IsolatedNetwork::Host => ETC_NETWORK.iter().try_for_each(|name| {
             fs::read_to_string(Path::new("/etc").join(name))
                 .map_or(Ok(()), |text| write(name, &text))

@@ -6,7 +6,7 @@ use super::oom_kills::OomKillCounter;
 use super::processes::SandboxProcesses;
 use crate::wire::StartMessage;
 
-/// One sandbox, as its adapter sees it.
+/// What an adapter is given of its sandbox.
 #[derive(Debug)]
 pub(super) struct AdapterContext {
     /// The folder with the sockets.

@@ -1,4 +1,4 @@
-//! Frames over a blocking stream.
+//! Reads and writes frames on a blocking stream.
 
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -7,20 +7,20 @@ use serde::de::DeserializeOwned;
 
 use crate::wire::{FrameHeader, FrameKind, HEADER_LEN, INVOKE_HEAD_LEN, InvokeHead};
 
-/// Bodies up to this many bytes are sent together with their header, in one call.
+/// Bodies up to this many bytes are sent together with their header, in one write.
 const TOGETHER_MAX: usize = 64 * 1024;
 
-/// One frame as read.
+/// One frame as it was read.
 #[derive(Debug)]
 pub(super) struct ReceivedFrame {
     pub(super) header: FrameHeader,
-    /// There for an `INVOKE`, and only then.
+    /// Present for an `INVOKE` only.
     pub(super) head: Option<InvokeHead>,
     pub(super) body: Vec<u8>,
 }
 
 impl ReceivedFrame {
-    /// The body as the JSON that the frame's kind has.
+    /// The body, parsed as JSON.
     pub(super) fn json<T: DeserializeOwned>(&self) -> io::Result<T> {
         serde_json::from_slice(&self.body).map_err(invalid)
     }
@@ -72,7 +72,7 @@ pub(super) fn write_json<T: Serialize>(
     write(stream, &FrameHeader::new(kind, 0, body.len()).map_err(invalid)?, &body)
 }
 
-/// Whether the other side is gone, which is no error of ours.
+/// Whether an error means that the other side has closed the connection.
 pub(super) fn ended(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -80,7 +80,7 @@ pub(super) fn ended(error: &io::Error) -> bool {
     )
 }
 
-/// Bytes that are not what the protocol says.
+/// The error for bytes that violate the protocol.
 pub(super) fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, error)
 }

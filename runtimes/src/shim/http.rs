@@ -1,4 +1,4 @@
-//! As much HTTP/1.1 as the runtime API needs, with a limit on everything.
+//! A minimal HTTP/1.1 server connection: one request at a time, every part limited.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -8,8 +8,8 @@ use crate::wire::BODY_BYTES_MAX;
 /// The most bytes of a request's line and headers.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
-/// The most bytes of a body over the limit that are read, so that the caller learns why it is
-/// refused instead of seeing its connection reset.
+/// The most bytes of an oversized body that are read, so that the caller receives the refusal instead
+/// of a connection reset.
 const DISCARD_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The most bytes of a chunk's size line, and of a trailer line.
 const CHUNK_LINE_MAX: usize = 1024;
@@ -22,7 +22,7 @@ pub(super) enum HttpMethod {
     Other,
 }
 
-/// How a body's end is known.
+/// How a body's length is determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BodyFraming {
     Length(u64),
@@ -37,21 +37,21 @@ pub(super) struct HttpRequest {
     pub(super) path: String,
     pub(super) keeps_alive: bool,
     framing: BodyFraming,
-    /// The caller sends its body only once it is told to.
+    /// The caller waits for `100 Continue` before it sends the body.
     expects_continue: bool,
 }
 
-/// A body, in as far as it is wanted.
+/// The body of a request, or why it was not read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RequestBody {
     Whole(Vec<u8>),
-    /// Over the limit. What is left of it has been read.
+    /// Over the limit. The rest of it has been read and discarded.
     TooLarge,
-    /// Its framing makes no sense, or it goes on for ever: nothing more can be read.
+    /// Its framing is invalid or it is far too long: nothing more can be read.
     Broken,
 }
 
-/// A request that is answered with this and then forgotten.
+/// Why a request cannot be parsed; the connection is closed after the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestError {
     Syntax,
@@ -74,39 +74,39 @@ impl RequestError {
     }
 }
 
-/// What is sent back.
+/// The response to a request.
 #[derive(Debug)]
 pub(super) struct HttpResponse<'a> {
     pub(super) status: u16,
     pub(super) reason: &'static str,
-    /// Whole lines.
+    /// Complete header lines, each with its line ending.
     pub(super) headers: String,
     pub(super) body: &'a [u8],
     pub(super) keeps_alive: bool,
 }
 
 impl HttpResponse<'static> {
-    /// Without a body; the connection goes on.
+    /// Without a body; the connection stays open.
     pub(super) const fn plain(status: u16, reason: &'static str) -> Self {
         Self { status, reason, headers: String::new(), body: &[], keeps_alive: true }
     }
 
-    /// Without a body; the connection ends.
+    /// Without a body; the connection is closed.
     pub(super) const fn closing(status: u16, reason: &'static str) -> Self {
         Self { status, reason, headers: String::new(), body: &[], keeps_alive: false }
     }
 }
 
-/// One connection of the function's runtime.
+/// One connection from a program in the sandbox.
 #[derive(Debug)]
 pub(super) struct HttpConnection<S = TcpStream> {
     stream: S,
-    /// Read and not yet used.
+    /// Bytes that were read and not yet parsed.
     buffer: Vec<u8>,
 }
 
 impl HttpConnection<TcpStream> {
-    /// Whether the other side has closed, without reading anything or waiting.
+    /// Whether the other side has closed the connection; neither blocks nor consumes anything.
     pub(super) fn caller_is_gone(&self) -> io::Result<bool> {
         self.stream.set_nonblocking(true)?;
         let peeked = self.stream.peek(&mut [0]);
@@ -125,7 +125,7 @@ impl<S: Read + Write> HttpConnection<S> {
         Self { stream, buffer: Vec::new() }
     }
 
-    /// The next request, or why it is none; `None` when the connection ends instead.
+    /// The next request, or why it cannot be parsed; `None` when the connection ends.
     pub(super) fn read_request(&mut self) -> io::Result<Option<Result<HttpRequest, RequestError>>> {
         loop {
             match parse(&self.buffer) {
@@ -151,7 +151,7 @@ impl<S: Read + Write> HttpConnection<S> {
         if let BodyFraming::Length(len) = request.framing {
             let is_too_large = u64::try_from(BODY_BYTES_MAX).is_ok_and(|max| max < len);
             if is_too_large && request.expects_continue {
-                // It is never sent, or not to us: the connection cannot be used any further.
+                // The body is not sent after this refusal: the connection cannot be used any further.
                 return Ok(RequestBody::TooLarge);
             }
         }
@@ -170,7 +170,7 @@ impl<S: Read + Write> HttpConnection<S> {
         })
     }
 
-    /// Sends a reply, small ones in one piece.
+    /// Sends a response, a small one in one write.
     pub(super) fn write(&mut self, reply: &HttpResponse<'_>) -> io::Result<()> {
         let connection = if reply.keeps_alive { "" } else { "Connection: close\r\n" };
         let mut bytes = format!(
@@ -213,7 +213,7 @@ impl<S: Read + Write> HttpConnection<S> {
         Ok(false)
     }
 
-    /// Takes so many bytes of body. False: there are too many for us to read.
+    /// Reads `len` bytes of body; false if there are more than can be discarded.
     fn take(&mut self, mut len: u64, body: &mut BoundedBody) -> io::Result<bool> {
         while 0 < len {
             if self.buffer.is_empty() && self.fill()? == 0 {
@@ -229,7 +229,7 @@ impl<S: Read + Write> HttpConnection<S> {
         Ok(true)
     }
 
-    /// A line without its end; `None` when it is too long.
+    /// A line without its line ending; `None` when it is too long.
     fn take_line(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
@@ -247,7 +247,7 @@ impl<S: Read + Write> HttpConnection<S> {
         }
     }
 
-    /// Reads what is there, at least a byte, unless the stream has ended.
+    /// Reads at least one byte, unless the stream has ended.
     fn fill(&mut self) -> io::Result<usize> {
         let mut block = [0; READ_BYTES];
         loop {
@@ -267,7 +267,7 @@ impl<S: Read + Write> HttpConnection<S> {
     }
 }
 
-/// A body up to the limit; beyond it, only counted.
+/// Collects a body up to the limit; beyond it, bytes are only counted.
 #[derive(Debug, Default)]
 struct BoundedBody {
     bytes: Vec<u8>,
@@ -276,7 +276,7 @@ struct BoundedBody {
 }
 
 impl BoundedBody {
-    /// False when there is more than can be discarded, too.
+    /// False when there is more than can be discarded.
     fn add(&mut self, part: &[u8]) -> bool {
         self.seen += u64::try_from(part.len()).unwrap_or(u64::MAX);
         if self.is_over || BODY_BYTES_MAX < self.bytes.len() + part.len() {
@@ -289,16 +289,16 @@ impl BoundedBody {
     }
 }
 
-/// A chunk's size: hexadecimal, up to a `;`.
+/// A chunk's size: hexadecimal digits up to a `;`.
 fn chunk_len(line: &[u8]) -> Option<u64> {
     let digits = line.split(|byte| *byte == b';').next()?.trim_ascii();
     let digits = std::str::from_utf8(digits).ok()?;
-    // `from_str_radix` would take a sign.
+    // `from_str_radix` would accept a sign.
     let is_plain = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     u64::from_str_radix(digits, 16).ok().filter(|_| is_plain)
 }
 
-/// The request at the start of these bytes and its length; `None` while it is not whole.
+/// The request at the start of these bytes and its length; `None` while it is incomplete.
 fn parse(bytes: &[u8]) -> Result<Option<(HttpRequest, usize)>, RequestError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Request::new(&mut headers);
@@ -326,8 +326,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(HttpRequest, usize)>, RequestError> {
     Ok(Some((request, len)))
 }
 
-/// A body with two lengths, or with one that is no number, is refused: where it ends would be a
-/// matter of opinion.
+/// A body with two lengths, or with one that is no number, is refused: its end would be ambiguous.
 fn apply_headers(
     request: &mut HttpRequest,
     headers: &[httparse::Header<'_>],

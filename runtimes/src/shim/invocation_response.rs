@@ -1,9 +1,9 @@
-//! What an adapter answers: a return value, which must be JSON, or a failure.
+//! An adapter's response to an event: a return value, which must be JSON, or a failure.
 
 use crate::wire::{BODY_BYTES_MAX, RuntimeFailure, status};
 
-/// The most bytes of an error's message and of its stack that are handed on. Escaped as JSON they
-/// still fit into a frame.
+/// The most bytes of an error's message and of its stack. Escaped as JSON they still fit into a
+/// frame.
 const TEXT_BYTES_MAX: usize = 256 * 1024;
 
 /// How an event ended.
@@ -16,7 +16,7 @@ pub(super) enum InvocationResponse {
 }
 
 impl InvocationResponse {
-    /// What a program wrote: JSON as it is, nothing as `null`, anything else as a JSON string.
+    /// The output of a program: JSON as it is, empty as `null`, anything else as a JSON string.
     pub(super) fn from_output(bytes: Vec<u8>) -> Self {
         if bytes.trim_ascii().is_empty() {
             return Self::Returned(b"null".to_vec());
@@ -32,30 +32,30 @@ impl InvocationResponse {
         Self::Returned(json)
     }
 
-    /// An answer over the limit.
+    /// The failure for a return value over the limit.
     pub(super) fn too_large() -> Self {
-        // The words of SCF, and of the other runtimes.
+        // The message that SCF and the other runtimes use.
         Self::failed(status::ANSWER_TOO_LARGE, "body size is too long")
     }
 
-    /// A failure with a message alone.
+    /// A failure of user code, with a message only.
     pub(super) fn failed(status_code: u16, message: impl Into<String>) -> Self {
         Self::Failed(RuntimeFailure::new(status_code, clipped(message.into())))
     }
 
-    /// A failure of a process that was ended.
+    /// The failure of a process that was killed.
     pub(super) fn ended(status_code: u16, message: impl Into<String>) -> Self {
         Self::Failed(RuntimeFailure { error_code: -1, ..RuntimeFailure::new(status_code, message) })
     }
 }
 
-/// Whether these bytes are one JSON text. No tree is built, and depth costs no stack.
+/// Whether these bytes are one JSON text. Nothing is allocated, and depth uses no stack.
 fn is_json(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes)
         .is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
 }
 
-/// Cuts a text that is longer than anybody reads.
+/// Cuts a text at [`TEXT_BYTES_MAX`].
 pub(super) fn clipped(mut text: String) -> String {
     if TEXT_BYTES_MAX < text.len() {
         text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));

@@ -1,9 +1,8 @@
-//! Process 1 of every sandbox: starts the runtime, watches over it, and speaks the protocol for
+//! Process 1 of every sandbox: starts the runtime, supervises it, and speaks the protocol for
 //! runtimes that cannot (`PROTOCOL.md`).
 //!
-//! One thread waits for everything: the invoker's frames, signals, children. An adapter has a
-//! thread of its own. There is no runtime for async code here: the shim must be small, since it is
-//! paid for out of the function's memory.
+//! One thread waits for the invoker's frames, signals and children. An adapter has a thread of its
+//! own. There is no async runtime: the shim must be small, since its memory counts as the function's.
 
 mod adapter_context;
 mod custom;
@@ -27,13 +26,13 @@ use std::process::ExitCode;
 
 use crate::wire;
 
-/// The most stack that a thread of the shim needs, bytes. What is not touched is not paid for.
+/// Bytes of stack of a thread of the shim. Pages that are not touched use no memory.
 const THREAD_STACK: usize = 256 * 1024;
 
 /// Runs the shim with the arguments of this process: `--dir FOLDER` names the sandbox's folder, by
 /// default [`wire::RUN_DIR`]. Words before `--dir` are left to the caller.
 ///
-/// Ends when the runtime has ended, when the invoker says so or goes away.
+/// Returns when the runtime has ended, or when the invoker says so or has gone.
 #[must_use]
 pub fn main() -> ExitCode {
     let ended = supervisor::ShimSupervisor::connect(&dir_of(std::env::args_os()))
@@ -41,7 +40,7 @@ pub fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The container's own log; there is nobody else left to tell.
+            // Goes to the container's own log: the invoker can no longer be reached.
             let _ = writeln!(io::stderr(), "hanshu shim: {error}");
             ExitCode::FAILURE
         }

@@ -1,9 +1,9 @@
-//! Whether the kernel killed something in this sandbox for want of memory.
+//! Counts processes of this sandbox that the kernel killed because memory ran out.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The count of kills in the sandbox's own control group, where that can be read.
+/// Reads the count from the sandbox's own control group, where it is readable.
 #[derive(Debug)]
 pub(super) struct OomKillCounter {
     file: Option<PathBuf>,
@@ -19,7 +19,7 @@ impl OomKillCounter {
         Self { file }
     }
 
-    /// How many there were up to now; `None` where that cannot be known.
+    /// The count until now; `None` where it is not readable.
     pub(super) fn count(&self) -> Option<u64> {
         self.file.as_deref().and_then(read)
     }

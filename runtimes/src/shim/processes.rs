@@ -1,4 +1,4 @@
-//! The processes of the sandbox: starting, reaping, ending them.
+//! Starts, reaps and kills the processes of the sandbox.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -18,12 +18,12 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// Where the kernel should kill first: anything in here before the shim.
+/// The OOM score of everything that the shim starts: the kernel kills it before the shim.
 const CHILD_OOM_SCORE: &str = "1000";
 /// How long the invoker may take to open its end of the output.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long what was killed may take to be gone.
+/// How long killed processes may take to be reaped.
 const CLEAR_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How a process ended.
@@ -35,14 +35,14 @@ pub(super) enum ProcessEnd {
     Signal(i32),
 }
 
-/// What to start.
+/// How to start a process.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LaunchSpec<'a> {
     /// Program and arguments.
     pub(super) argv: &'a [String],
     /// The whole environment.
     pub(super) env: &'a BTreeMap<String, String>,
-    /// More of it, which wins.
+    /// More variables, which override those of `env`.
     pub(super) more_env: &'a [(&'a str, &'a str)],
     pub(super) cwd: &'a str,
 }
@@ -52,19 +52,19 @@ pub(super) struct LaunchSpec<'a> {
 pub(super) struct ScriptProcess {
     pub(super) stdin: ChildStdin,
     pub(super) stdout: ChildStdout,
-    /// Says once how it ended.
+    /// Receives once how it ended.
     pub(super) end: Receiver<ProcessEnd>,
 }
 
-/// Everything that the shim started. The main thread reaps; others may start and end.
+/// Everything that the shim started. The main thread reaps; other threads may start and kill.
 #[derive(Debug)]
 pub(super) struct SandboxProcesses {
     table: Mutex<ProcessTable>,
-    /// Told whenever children have ended.
+    /// Notified whenever children were reaped.
     reaped: Condvar,
     output: File,
     oom_score: OomScore,
-    /// Process 1 of its own namespace: everything else that it sees is the sandbox's.
+    /// Whether this is process 1 of a namespace, in which every other process is the sandbox's.
     is_init: bool,
 }
 
@@ -73,14 +73,14 @@ struct ProcessTable {
     runtime: Option<Pid>,
     runtime_end: Option<ProcessEnd>,
     script: Option<(Pid, SyncSender<ProcessEnd>)>,
-    /// At the last look no child was left: neither ours nor, for process 1, anybody's.
+    /// Whether the last reaping found no child left; process 1 also has orphans as children.
     childless: bool,
     /// The last script, whose process group may still have members.
     script_group: Option<Pid>,
 }
 
 impl SandboxProcesses {
-    /// `output` gets what the processes write.
+    /// `output` receives the processes' standard output and error.
     pub(super) fn new(output: File, oom_score: OomScore) -> Self {
         Self {
             table: Mutex::default(),
@@ -94,21 +94,21 @@ impl SandboxProcesses {
     /// Starts the runtime, with its output in the log.
     ///
     /// # Errors
-    /// Why it cannot be started; no process is left then.
+    /// The reason why it cannot be started; no process is left then.
     pub(super) fn start_runtime(&self, launch: &LaunchSpec<'_>) -> io::Result<()> {
         let mut command = self.command(launch)?;
         command.stdin(Stdio::null()).stdout(self.output.try_clone()?);
-        // Held while starting, so that the reaper cannot come across an unknown child.
+        // Locked while starting, so that the reaper never finds an unknown child.
         let mut table = self.lock();
         table.childless = false;
         table.runtime = Some(pid_of(&self.spawn(&mut command)?)?);
         Ok(())
     }
 
-    /// Starts a script, with its standard output and input in our hands.
+    /// Starts a script, with its standard input and output as pipes.
     ///
     /// # Errors
-    /// Why it cannot be started; no process is left then.
+    /// The reason why it cannot be started; no process is left then.
     pub(super) fn start_script(&self, launch: &LaunchSpec<'_>) -> io::Result<ScriptProcess> {
         let mut command = self.command(launch)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -126,7 +126,7 @@ impl SandboxProcesses {
         }
     }
 
-    /// Collects every process that has ended; tells how the runtime did, if it was among them.
+    /// Reaps every process that has ended; returns how the runtime ended, if it has.
     pub(super) fn reap(&self) -> Option<ProcessEnd> {
         let mut table = self.lock();
         loop {
@@ -140,7 +140,7 @@ impl SandboxProcesses {
                     break;
                 }
                 Ok(WaitStatus::StillAlive) => break,
-                // No other answer is asked for, and each costs one of a finite number of signals.
+                // Other states are not requested; an interrupted call is repeated.
                 Ok(_) | Err(_) => {}
             }
         }
@@ -155,27 +155,27 @@ impl SandboxProcesses {
         waited.unwrap_or_else(PoisonError::into_inner).0.runtime_end.is_some()
     }
 
-    /// Whether something that was started for the function still runs.
+    /// Whether the runtime or a script still runs.
     pub(super) fn any_runs(&self) -> bool {
         let table = self.lock();
         table.script.is_some() || (table.runtime.is_some() && table.runtime_end.is_none())
     }
 
-    /// Asks the runtime, or the script, to end.
+    /// Sends SIGTERM to the runtime or the script.
     pub(super) fn terminate(&self) {
         let table = self.lock();
         let runtime = table.runtime.filter(|_| table.runtime_end.is_none());
         let script = table.script.as_ref().map(|(pid, _)| *pid);
         for pid in runtime.into_iter().chain(script) {
-            // One that has just ended is as good as asked.
+            // Fails only if it has just ended.
             let _ = kill(pid, Signal::SIGTERM);
         }
     }
 
-    /// Ends everything but the shim, wherever it may have forked itself to. Outside of a sandbox,
-    /// which is where tests run, that is only the process groups that were started here.
+    /// Kills everything but the shim, whatever session it forked into. Outside of a sandbox, where
+    /// tests run, it kills only the process groups that were started here.
     pub(super) fn kill_all(&self) {
-        // Whoever has ended before cannot be killed, and need not.
+        // Fails only if nothing runs any more.
         if self.is_init {
             let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
             return;
@@ -186,11 +186,11 @@ impl SandboxProcesses {
         }
     }
 
-    /// Ends everything but the shim, and waits until it is gone: what is killed still counts against
-    /// the limit of processes for a moment.
-    pub(super) fn clear(&self) {
+    /// Kills everything but the shim and waits until it is reaped: until then it counts towards the
+    /// limit of processes.
+    pub(super) fn kill_all_and_wait(&self) {
         self.kill_all();
-        // Where something is left after the patience, the next start tells its own error.
+        // If something is left after this time, the next start reports its own error.
         let _ =
             self.reaped.wait_timeout_while(self.lock(), CLEAR_PATIENCE, |table| !table.childless);
     }
@@ -227,7 +227,7 @@ impl ProcessTable {
             self.runtime_end = Some(end);
         }
         if let Some((_, sender)) = self.script.take_if(|(script, _)| *script == pid) {
-            // Nobody may be waiting any more.
+            // The receiver may be gone.
             let _ = sender.try_send(end);
         }
     }
@@ -237,11 +237,11 @@ fn pid_of(child: &std::process::Child) -> io::Result<Pid> {
     i32::try_from(child.id()).map(Pid::from_raw).map_err(io::Error::other)
 }
 
-/// The shim's own score in the kernel's choice of whom to kill for want of memory. It is raised
-/// while a child is started, which inherits it from its first instruction on.
+/// The shim's own OOM score. It is raised while a child is started, so that the child inherits it
+/// from its first instruction on.
 #[derive(Debug)]
 pub(super) struct OomScore {
-    /// Opened early: later the shim hides from its user's other processes, and so from itself.
+    /// Opened early: once the shim is not dumpable, it cannot open its own file any more.
     file: Option<File>,
     own: String,
 }
@@ -262,7 +262,7 @@ impl OomScore {
         self.set(self.own.trim());
     }
 
-    /// Best effort: without it the kernel may choose the shim, which ends the sandbox as well.
+    /// Best effort: without it the kernel may kill the shim, which ends the sandbox as well.
     fn set(&self, score: &str) {
         if let Some(file) = &self.file {
             let _ = file.write_at(score.as_bytes(), 0);
@@ -270,8 +270,8 @@ impl OomScore {
     }
 }
 
-/// Opens the FIFO that takes the sandbox's output, for writing alone: nobody in the sandbox could
-/// read it through our descriptor.
+/// Opens the FIFO of the sandbox's output, write-only: nothing in the sandbox can read it through
+/// this descriptor.
 ///
 /// # Errors
 /// What the file system says; `ENXIO` when nobody reads it for five seconds.

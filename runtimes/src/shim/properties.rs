@@ -1,5 +1,5 @@
-//! What holds of every stream of frames, whoever wrote it: the fuzzer's target `frames`, and a test
-//! on its corpus.
+//! Properties of every stream of frames, from any sender: the fuzz target `frames`, and a test on its
+//! corpus.
 
 #![allow(
     clippy::expect_used,
@@ -18,11 +18,11 @@ use crate::wire::{
     RuntimeFailure, StartMessage,
 };
 
-/// Reads `stream` to its end. Every frame read is the bytes that it was read from, and holds no
-/// more memory than the protocol allows; a body that was understood survives being written.
+/// Reads `stream` to its end. Every frame encodes to the bytes that it was read from and holds no
+/// more memory than the protocol allows; a body that was parsed round-trips.
 ///
 /// # Panics
-/// Something does not hold.
+/// A property does not hold.
 pub fn frames(stream: &[u8]) {
     let mut rest = stream;
     loop {

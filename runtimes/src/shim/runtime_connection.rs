@@ -1,4 +1,4 @@
-//! The data connection, for adapters: events in, answers out.
+//! The data connection of an adapter: receives events, sends responses.
 
 use std::io::{self, BufReader};
 use std::os::unix::net::UnixStream;
@@ -8,20 +8,20 @@ use super::frames::{self, invalid};
 use super::invocation_response::InvocationResponse;
 use crate::wire::{DATA_SOCKET, FrameHeader, FrameKind, InitMessage, InvokeHead, RuntimeFailure};
 
-/// Small events come in one read.
+/// Bytes of read buffer: a small event is received in one read.
 const READ_AHEAD: usize = 16 * 1024;
 
-/// One event.
+/// One event as it was received.
 #[derive(Debug)]
 pub(super) struct ReceivedEvent {
-    /// Names the event; goes into its answer and nowhere else.
+    /// The event's number on this connection, which its response repeats.
     pub(super) name: u64,
     pub(super) head: InvokeHead,
-    /// JSON.
+    /// The event, JSON.
     pub(super) payload: Vec<u8>,
 }
 
-/// What becomes of the sandbox after an answer.
+/// Whether the runtime takes events after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AfterResponse {
     /// The runtime takes the next event.
@@ -37,7 +37,7 @@ pub(super) struct RuntimeConnection {
 }
 
 impl RuntimeConnection {
-    /// Connects, and reads what the invoker says first.
+    /// Connects and reads `INIT`.
     pub(super) fn connect(dir: &Path) -> io::Result<(Self, InitMessage)> {
         let stream = UnixStream::connect(dir.join(DATA_SOCKET))?;
         let mut connection = Self { stream: BufReader::with_capacity(READ_AHEAD, stream) };
@@ -49,18 +49,18 @@ impl RuntimeConnection {
         Ok((connection, init))
     }
 
-    /// Says that events can come.
+    /// Sends `READY`.
     pub(super) fn ready(&mut self) -> io::Result<()> {
         self.send(FrameHeader::new(FrameKind::Ready, 0, 0).map_err(invalid)?, &[])
     }
 
-    /// Says that none can, and waits for the end of the connection.
+    /// Sends `INIT_FAILED` and waits for the end of the connection.
     pub(super) fn refuse(mut self, failure: &RuntimeFailure) -> io::Result<()> {
         frames::write_json(self.stream.get_mut(), FrameKind::InitFailed, failure)?;
         self.wait_for_end()
     }
 
-    /// Waits for the end of the connection, when there is nothing more to say on it.
+    /// Waits for the end of the connection without sending anything more.
     pub(super) fn wait_for_end(mut self) -> io::Result<()> {
         while frames::read(&mut self.stream)?.is_some() {}
         Ok(())
@@ -77,15 +77,15 @@ impl RuntimeConnection {
         }
     }
 
-    /// Answers the event of that name.
-    pub(super) fn answer(
+    /// Sends the response to the event of that number.
+    pub(super) fn respond(
         &mut self,
         name: u64,
-        answer: &InvocationResponse,
+        response: &InvocationResponse,
         then: AfterResponse,
     ) -> io::Result<()> {
         let json;
-        let (kind, body) = match answer {
+        let (kind, body) = match response {
             InvocationResponse::Returned(body) => (FrameKind::Result, body),
             InvocationResponse::Failed(failure) => {
                 json = serde_json::to_vec(failure).map_err(invalid)?;

@@ -1,4 +1,4 @@
-//! The adapter *shell*: a script for each event, nothing between events.
+//! The adapter *shell*: starts a script for each event; nothing runs between events.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -18,10 +18,10 @@ use super::runtime_connection::{AfterResponse, ReceivedEvent, RuntimeConnection}
 use super::spawn_thread;
 use crate::wire::{BODY_BYTES_MAX, EventOrigin, InitMessage, RuntimeFailure, status};
 
-/// How long the output of a script that has ended may stay open. Whoever holds it is killed by
-/// then; only outside of a sandbox can somebody escape that.
+/// How long the output of a script that has ended may stay open. By then every process that holds
+/// it is killed; only outside of a sandbox, in tests, can one escape that.
 const OUTPUT_PATIENCE: Duration = Duration::from_secs(2);
-/// The first line of a script is not looked at any further.
+/// The most bytes that are read of a script's first line.
 const FIRST_LINE_MAX: u64 = 512;
 
 /// Serves events until the invoker is gone.
@@ -33,13 +33,13 @@ pub(super) fn serve(sandbox: &Arc<AdapterContext>) -> io::Result<()> {
     connection.ready()?;
     while let Some(event) = connection.next()? {
         let name = event.name;
-        let answer = run(sandbox, event);
-        connection.answer(name, &answer, AfterResponse::Continue)?;
+        let response = run(sandbox, event);
+        connection.respond(name, &response, AfterResponse::Continue)?;
     }
     Ok(())
 }
 
-/// Whether there is a script to run.
+/// Checks that the handler is an executable script with an interpreter that exists.
 fn check(init: &InitMessage) -> Result<(), RuntimeFailure> {
     let handler = &init.handler;
     let missing = |why: String| {
@@ -72,14 +72,15 @@ fn first_line(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(line).into_owned())
 }
 
-/// Runs the script for one event. When it returns, nothing of it is left.
+/// Runs the script for one event. When this returns, no process of it is left.
 fn run(sandbox: &Arc<AdapterContext>, event: ReceivedEvent) -> InvocationResponse {
     let kills_before = sandbox.oom_kills.count();
-    let ended = start(sandbox, &event).and_then(|script| attend(sandbox, script, event.payload));
+    let ended =
+        start(sandbox, &event).and_then(|script| run_to_end(sandbox, script, event.payload));
     let (end, output) = match ended {
         Ok(ended) => ended,
         Err(error) => {
-            sandbox.processes.clear();
+            sandbox.processes.kill_all_and_wait();
             let message = format!("the script cannot be run: {error}");
             return InvocationResponse::failed(status::CODE_ERROR, message);
         }
@@ -132,28 +133,28 @@ enum ScriptOutput {
     TooLarge,
 }
 
-/// Feeds the script and waits for its end, for which the invoker has a deadline. Then ends what it
-/// left running, which also closes its output.
-fn attend(
+/// Writes the event to the script and waits for it to end, for which the invoker has a deadline.
+/// Then kills what it left running, which also closes its output.
+fn run_to_end(
     sandbox: &Arc<AdapterContext>,
     script: ScriptProcess,
     payload: Vec<u8>,
 ) -> io::Result<(ProcessEnd, ScriptOutput)> {
     let ScriptProcess { mut stdin, stdout, end } = script;
     spawn_thread("stdin", move || {
-        // A script need not read its event.
+        // A script may ignore its event.
         let _ = stdin.write_all(&payload);
     })?;
     let output = collect(sandbox, stdout)?;
     let end = end.recv().map_err(io::Error::other)?;
-    sandbox.processes.clear();
+    sandbox.processes.kill_all_and_wait();
     let output = output.recv_timeout(OUTPUT_PATIENCE).map_err(|_| {
         io::Error::other("something that it started keeps its standard output open")
     })?;
     Ok((end, output))
 }
 
-/// Reads on a thread of its own, and ends the script when it writes too much.
+/// Reads the output on a thread of its own, and kills the script when it writes too much.
 fn collect(
     sandbox: &Arc<AdapterContext>,
     stdout: ChildStdout,
@@ -163,7 +164,7 @@ fn collect(
     spawn_thread("stdout", move || {
         let mut bytes = Vec::new();
         let limit = u64::try_from(BODY_BYTES_MAX).unwrap_or(u64::MAX) + 1;
-        // What was read before an error counts.
+        // What was read before an error is the output.
         let _ = stdout.take(limit).read_to_end(&mut bytes);
         let result = if BODY_BYTES_MAX < bytes.len() {
             sandbox.processes.kill_all();

@@ -1,6 +1,6 @@
-//! Signals as bytes in a pipe, so that one `poll` waits for them too.
+//! Signals delivered as bytes in a pipe, so that one `poll` waits for them too.
 //!
-//! Handlers and not a blocked mask: children inherit a mask, but never a handler.
+//! Handlers rather than a blocked mask, since children inherit a mask, but never a handler.
 
 use std::fs;
 use std::io::{self, Read};
@@ -12,7 +12,7 @@ use signal_hook::consts::{FORBIDDEN, SIGCHLD, SIGINT, SIGPIPE, SIGTERM};
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
-/// The signals that the shim heeds.
+/// The read ends of the signals that the shim handles.
 #[derive(Debug)]
 pub(super) struct SignalPipes {
     child: UnixStream,
@@ -20,7 +20,7 @@ pub(super) struct SignalPipes {
 }
 
 impl SignalPipes {
-    /// From now on, no such signal is lost.
+    /// Installs the handlers; no signal is lost after this.
     pub(super) fn listen() -> io::Result<Self> {
         unignore()?;
         let (child, child_end) = UnixStream::pair()?;
@@ -38,7 +38,7 @@ impl SignalPipes {
         self.child.as_fd()
     }
 
-    /// Readable when the shim was asked to stop.
+    /// Readable after SIGTERM or SIGINT.
     pub(super) fn stop(&self) -> BorrowedFd<'_> {
         self.stop.as_fd()
     }
@@ -52,15 +52,15 @@ impl SignalPipes {
     }
 }
 
-/// What the server's parent ignored (`nohup`, a script's background job) would be ignored in every
-/// function too. A handler that does nothing is the same to us, and is none to a child.
+/// Signals that the server's parent ignored (`nohup`, a script's background job) would be ignored in
+/// every function too. An empty handler has the same effect here and is reset in a child.
 fn unignore() -> io::Result<()> {
     let status = fs::read_to_string("/proc/self/status")?;
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
     for signal in 1..=31 {
         let is_ignored = ignored.unwrap_or_default() >> (signal - 1) & 1 == 1;
-        // The standard library gives children their SIGPIPE back.
+        // The standard library restores SIGPIPE in children.
         if is_ignored && signal != SIGPIPE && !FORBIDDEN.contains(&signal) {
             flag::register(signal, Arc::default())?;
         }
@@ -68,7 +68,7 @@ fn unignore() -> io::Result<()> {
     Ok(())
 }
 
-/// Takes all that is there. The stream does not block, so that every error means "no more".
+/// Reads all that is there. The stream is non-blocking: every error means that it is empty.
 fn drain(mut stream: &UnixStream) {
     let mut bytes = [0; 64];
     while matches!(stream.read(&mut bytes), Ok(len) if len != 0) {}

@@ -23,12 +23,12 @@ use crate::wire::{
     PROTOCOL_VERSION, RuntimeAdapter, SOCKET_VARIABLE, StartMessage,
 };
 
-/// How long after SIGTERM what still runs is killed.
+/// How long after SIGTERM processes that still run are killed.
 const TERM_GRACE: Duration = Duration::from_secs(2);
-/// The status of a runtime that could not be started, as shells have it.
+/// The exit status of a runtime that could not be started, as shells use it.
 const NOT_STARTED: i32 = 127;
 
-/// The shim, connected.
+/// The shim with its control connection, signals and the runtime that it started.
 #[derive(Debug)]
 pub(super) struct ShimSupervisor {
     dir: PathBuf,
@@ -36,27 +36,27 @@ pub(super) struct ShimSupervisor {
     signals: SignalPipes,
     oom_score: Option<OomScore>,
     running: Option<RunningRuntime>,
-    /// When what still runs is killed.
-    cut_off: Option<Instant>,
+    /// When processes that still run after SIGTERM are killed.
+    kill_deadline: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct RunningRuntime {
-    sandbox: Arc<AdapterContext>,
-    /// Kills before the function ran are none of its.
+    context: Arc<AdapterContext>,
+    /// OOM kills before the function ran, which are not its own.
     oom_kills_before: u64,
-    /// Hangs up when the adapter's thread ends.
+    /// Becomes readable when the adapter's thread ends.
     adapter: Option<UnixStream>,
 }
 
-/// Whether the shim goes on.
+/// Whether the main loop goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SupervisorStep {
     Wait,
     End,
 }
 
-/// What there is to do.
+/// Which of the sources that the main loop waits for are ready.
 #[derive(Clone, Copy, Debug, Default)]
 struct ReadySources {
     control: bool,
@@ -71,19 +71,19 @@ impl ShimSupervisor {
         let signals = SignalPipes::listen()?;
         let oom_score = Some(OomScore::open());
         // The function may run as the same user: it must not look into this process, or take its
-        // descriptors. Where that is refused, the sandbox's other walls stand.
+        // descriptors. Where that is refused, the rest of the isolation still holds.
         let _ = prctl::set_dumpable(false);
         let control = UnixStream::connect(dir.join(CONTROL_SOCKET))?;
         let dir = dir.to_owned();
-        Ok(Self { dir, control, signals, oom_score, running: None, cut_off: None })
+        Ok(Self { dir, control, signals, oom_score, running: None, kill_deadline: None })
     }
 
-    /// Runs until the sandbox ends. When it returns, nothing that was started is left.
+    /// Runs until the sandbox ends. When this returns, no process that it started is left.
     pub(super) fn run(mut self) -> io::Result<()> {
         let hello = HelloMessage { protocol: PROTOCOL_VERSION, pid: std::process::id() };
         frames::write_json(&mut self.control, FrameKind::Hello, &hello)?;
         let ended = loop {
-            match self.turn() {
+            match self.run_once() {
                 Ok(SupervisorStep::Wait) => {}
                 Ok(SupervisorStep::End) => break Ok(()),
                 Err(error) => break Err(error),
@@ -93,30 +93,30 @@ impl ShimSupervisor {
         ended
     }
 
-    fn turn(&mut self) -> io::Result<SupervisorStep> {
-        let woken = self.wait()?;
-        if woken.child {
+    fn run_once(&mut self) -> io::Result<SupervisorStep> {
+        let ready = self.wait()?;
+        if ready.child {
             self.signals.drain_child();
             if let Some(end) = self.reap() {
                 return self.report(end);
             }
         }
-        if woken.stop {
+        if ready.stop {
             self.signals.drain_stop();
             self.terminate();
-            self.cut_off.get_or_insert_with(|| Instant::now() + TERM_GRACE);
+            self.kill_deadline.get_or_insert_with(|| Instant::now() + TERM_GRACE);
         }
-        if woken.control && self.obey()? == SupervisorStep::End {
+        if ready.control && self.handle_control_frame()? == SupervisorStep::End {
             return Ok(SupervisorStep::End);
         }
-        if woken.adapter {
-            // Its connection is over, so that nothing can be asked or answered any more.
+        if ready.adapter {
+            // Its data connection has ended, so that no further event can be exchanged.
             return Ok(SupervisorStep::End);
         }
-        Ok(self.heed_cut_off())
+        Ok(self.enforce_kill_deadline())
     }
 
-    /// Sleeps until there is something to do.
+    /// Blocks until a source is ready or the kill deadline passes.
     fn wait(&self) -> io::Result<ReadySources> {
         let adapter = self.running.as_ref().and_then(|running| running.adapter.as_ref());
         let mut sources: [Option<BorrowedFd<'_>>; 4] = [None; 4];
@@ -126,7 +126,7 @@ impl ShimSupervisor {
         sources[3] = adapter.map(AsFd::as_fd);
         let mut fds: Vec<_> =
             sources.iter().flatten().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
-        let timeout = self.cut_off.map_or(PollTimeout::NONE, |until| {
+        let timeout = self.kill_deadline.map_or(PollTimeout::NONE, |until| {
             let left = until.saturating_duration_since(Instant::now());
             PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
@@ -144,8 +144,8 @@ impl ShimSupervisor {
         })
     }
 
-    /// Does what the invoker's next frame says. Its going away means the end.
-    fn obey(&mut self) -> io::Result<SupervisorStep> {
+    /// Handles the invoker's next control frame. The end of the connection ends the sandbox.
+    fn handle_control_frame(&mut self) -> io::Result<SupervisorStep> {
         let frame = match frames::read(&mut self.control) {
             Ok(Some(frame)) => frame,
             Ok(None) => return Ok(SupervisorStep::End),
@@ -184,17 +184,17 @@ impl ShimSupervisor {
         let oom_kills = OomKillCounter::find();
         let oom_kills_before = oom_kills.count().unwrap_or(0);
         let processes = SandboxProcesses::new(output, oom_score);
-        let sandbox =
+        let context =
             Arc::new(AdapterContext { dir: self.dir.clone(), start, processes, oom_kills });
         let started = match adapter {
-            RuntimeAdapter::Direct => start_direct(&sandbox).map(|()| None),
-            RuntimeAdapter::Go => run_adapter(&sandbox, go::serve).map(Some),
-            RuntimeAdapter::Custom => run_adapter(&sandbox, custom::serve).map(Some),
-            RuntimeAdapter::Shell => run_adapter(&sandbox, shell::serve).map(Some),
+            RuntimeAdapter::Direct => start_direct(&context).map(|()| None),
+            RuntimeAdapter::Go => run_adapter(&context, go::serve).map(Some),
+            RuntimeAdapter::Custom => run_adapter(&context, custom::serve).map(Some),
+            RuntimeAdapter::Shell => run_adapter(&context, shell::serve).map(Some),
         };
         match started {
             Ok(adapter) => {
-                self.running = Some(RunningRuntime { sandbox, oom_kills_before, adapter });
+                self.running = Some(RunningRuntime { context, oom_kills_before, adapter });
                 Ok(SupervisorStep::Wait)
             }
             Err(error) => self.report_not_started(&error),
@@ -207,10 +207,10 @@ impl ShimSupervisor {
             error: Some(format!("the runtime cannot be started: {error}")),
             ..ExitedMessage::default()
         };
-        self.tell(&exited)
+        self.send_exited(&exited)
     }
 
-    /// Tells how the runtime ended, after everything that it left behind was ended too.
+    /// Reports how the runtime ended, after killing everything that it left behind.
     fn report(&mut self, end: ProcessEnd) -> io::Result<SupervisorStep> {
         self.kill_all();
         let mut exited =
@@ -219,20 +219,20 @@ impl ShimSupervisor {
             ProcessEnd::Code(code) => exited.code = Some(code),
             ProcessEnd::Signal(signal) => exited.signal = Some(signal),
         }
-        self.tell(&exited)
+        self.send_exited(&exited)
     }
 
-    fn tell(&mut self, exited: &ExitedMessage) -> io::Result<SupervisorStep> {
+    fn send_exited(&mut self, exited: &ExitedMessage) -> io::Result<SupervisorStep> {
         match frames::write_json(&mut self.control, FrameKind::Exited, exited) {
             Err(error) if !frames::ended(&error) => Err(error),
             Ok(()) | Err(_) => Ok(SupervisorStep::End),
         }
     }
 
-    /// A runtime that ended well did not end for want of memory, whatever one of its children did.
+    /// A runtime that exited with 0 did not run out of memory, even if one of its children did.
     fn oom_killed(&self, end: ProcessEnd) -> Option<bool> {
         let running = self.running.as_ref()?;
-        let kills = running.sandbox.oom_kills.count()?;
+        let kills = running.context.oom_kills.count()?;
         let ended_badly = match end {
             ProcessEnd::Code(code) => code != 0,
             ProcessEnd::Signal(signal) => signal == Signal::SIGKILL as i32,
@@ -240,59 +240,59 @@ impl ShimSupervisor {
         Some(ended_badly && running.oom_kills_before < kills)
     }
 
-    fn heed_cut_off(&self) -> SupervisorStep {
-        let Some(cut_off) = self.cut_off else { return SupervisorStep::Wait };
+    fn enforce_kill_deadline(&self) -> SupervisorStep {
+        let Some(kill_deadline) = self.kill_deadline else { return SupervisorStep::Wait };
         let idle =
-            self.running.as_ref().is_none_or(|running| !running.sandbox.processes.any_runs());
+            self.running.as_ref().is_none_or(|running| !running.context.processes.any_runs());
         if idle {
             return SupervisorStep::End;
         }
-        if cut_off <= Instant::now() {
-            // The runtime's end is then reported as any other is.
+        if kill_deadline <= Instant::now() {
+            // The runtime's end is then reported like any other.
             self.kill_all();
         }
         SupervisorStep::Wait
     }
 
     fn reap(&self) -> Option<ProcessEnd> {
-        self.running.as_ref().and_then(|running| running.sandbox.processes.reap())
+        self.running.as_ref().and_then(|running| running.context.processes.reap())
     }
 
     fn terminate(&self) {
         if let Some(running) = &self.running {
-            running.sandbox.processes.terminate();
+            running.context.processes.terminate();
         }
     }
 
     fn kill_all(&self) {
         if let Some(running) = &self.running {
-            running.sandbox.processes.kill_all();
+            running.context.processes.kill_all();
         }
     }
 }
 
-/// The runtime connects by itself; the shim only watches.
-fn start_direct(sandbox: &AdapterContext) -> io::Result<()> {
-    let socket = sandbox.dir.join(DATA_SOCKET);
-    sandbox.processes.start_runtime(&LaunchSpec {
-        argv: &sandbox.start.argv,
-        env: &sandbox.start.env,
+/// The runtime connects by itself; the shim only supervises it.
+fn start_direct(context: &AdapterContext) -> io::Result<()> {
+    let socket = context.dir.join(DATA_SOCKET);
+    context.processes.start_runtime(&LaunchSpec {
+        argv: &context.start.argv,
+        env: &context.start.env,
         more_env: &[(SOCKET_VARIABLE, &socket.to_string_lossy())],
-        cwd: &sandbox.start.init.cwd,
+        cwd: &context.start.init.cwd,
     })
 }
 
-/// Runs an adapter on a thread of its own. The stream that is given back hangs up at its end.
+/// Runs an adapter on a thread of its own. The returned stream becomes readable when it ends.
 fn run_adapter(
-    sandbox: &Arc<AdapterContext>,
+    context: &Arc<AdapterContext>,
     serve: fn(&Arc<AdapterContext>) -> io::Result<()>,
 ) -> io::Result<UnixStream> {
     let (watched, held) = UnixStream::pair()?;
-    let sandbox = Arc::clone(sandbox);
+    let context = Arc::clone(context);
     spawn_thread("adapter", move || {
-        if let Err(error) = serve(&sandbox) {
+        if let Err(error) = serve(&context) {
             use std::io::Write as _;
-            // The container's own log, for the operator.
+            // Goes to the container's own log, for the operator.
             let _ = writeln!(io::stderr(), "hanshu shim: {error}");
         }
         drop(held);

@@ -26,7 +26,7 @@ pub mod status {
 pub struct RuntimeFailure {
     /// One of [`status`].
     pub status_code: u16,
-    /// 1: user code failed; -1: it was ended.
+    /// 1: user code failed; -1: it was stopped.
     pub error_code: i32,
     /// What went wrong, for the function's author.
     pub error_message: String,

@@ -2,7 +2,7 @@
 
 use super::{BODY_BYTES_MAX, FLAG_LAST, HEADER_LEN};
 
-/// What a frame is.
+/// The kind of a frame, which determines its sender, head and body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FrameKind {
@@ -12,7 +12,7 @@ pub enum FrameKind {
     Start = 2,
     /// Shim to invoker, body [`ExitedMessage`].
     Exited = 3,
-    /// Invoker to shim: end everything at once.
+    /// Invoker to shim: kill every process at once.
     Kill = 4,
     /// Invoker to shim: forward SIGTERM.
     Term = 5,
@@ -54,13 +54,13 @@ impl FrameKind {
 pub struct FrameHeader {
     /// Bytes of body, at most [`BODY_BYTES_MAX`].
     pub body_len: u32,
-    /// What the frame is.
+    /// The frame's kind.
     pub kind: FrameKind,
     /// [`FLAG_LAST`] or 0; unknown bits are kept.
     pub flags: u8,
     /// Bytes of head: [`INVOKE_HEAD_LEN`] for an `INVOKE`, else 0.
     pub head_len: u16,
-    /// Names the event on the data connection; 0 elsewhere.
+    /// The event's number on the data connection; 0 elsewhere.
     pub event: u64,
 }
 
@@ -77,7 +77,7 @@ impl FrameHeader {
         Ok(Self { body_len: len, kind, flags: 0, head_len: head_len_of(kind), event })
     }
 
-    /// The same header, saying that the runtime can take no further event.
+    /// The same header with [`FLAG_LAST`].
     #[must_use]
     pub const fn last(mut self) -> Self {
         self.flags |= FLAG_LAST;
@@ -90,7 +90,7 @@ impl FrameHeader {
         self.flags & FLAG_LAST != 0
     }
 
-    /// The header as it is sent.
+    /// The encoded header.
     #[must_use]
     pub const fn encode(&self) -> [u8; HEADER_LEN] {
         let [b0, b1, b2, b3] = self.body_len.to_le_bytes();
@@ -100,7 +100,7 @@ impl FrameHeader {
         [b0, b1, b2, b3, kind, flags, h0, h1, e0, e1, e2, e3, e4, e5, e6, e7]
     }
 
-    /// Reads a header and checks kind and lengths, so that whoever holds one may allocate for it.
+    /// Decodes a header and checks kind and lengths, so that the caller may allocate for the body.
     ///
     /// # Errors
     /// [`FrameError`], after which nothing more can be read from the connection.
@@ -143,7 +143,7 @@ const fn head_len_of(kind: FrameKind) -> u16 {
     }
 }
 
-/// Why a frame cannot be understood. The connection is of no use after it.
+/// Why a frame is invalid. The connection cannot be used any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {

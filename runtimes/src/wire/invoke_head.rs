@@ -28,7 +28,7 @@ pub struct InvokeHead {
 }
 
 impl InvokeHead {
-    /// The head as it is sent.
+    /// The encoded head.
     #[must_use]
     pub fn encode(&self) -> [u8; INVOKE_HEAD_LEN] {
         let mut bytes = [0; INVOKE_HEAD_LEN];
@@ -41,7 +41,7 @@ impl InvokeHead {
         bytes
     }
 
-    /// Reads a head.
+    /// Decodes a head.
     ///
     /// # Errors
     /// [`Malformed::UnknownOrigin`] or [`Malformed::RequestId`].

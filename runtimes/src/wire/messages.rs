@@ -13,7 +13,7 @@ pub struct HelloMessage {
     pub pid: u32,
 }
 
-/// How a function's process is spoken to.
+/// Which protocol a function's process speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RuntimeAdapter {
@@ -27,11 +27,11 @@ pub enum RuntimeAdapter {
     Shell,
 }
 
-/// The body of an `INIT`: what a runtime is told about its function.
+/// The body of an `INIT`: the function that the runtime is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InitMessage {
-    /// How the function's process is spoken to.
+    /// Which protocol the function's process speaks.
     pub adapter: RuntimeAdapter,
     /// The working folder, which is the function's code.
     pub cwd: String,
@@ -62,7 +62,7 @@ pub struct StartMessage {
     pub argv: Vec<String>,
     /// The runtime's whole environment.
     pub env: BTreeMap<String, String>,
-    /// What `INIT` says too.
+    /// The part that `INIT` repeats.
     #[serde(flatten)]
     pub init: InitMessage,
 }
@@ -70,7 +70,7 @@ pub struct StartMessage {
 /// The body of an `INIT` for a runtime that was started before its function was known.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct PrewarmedInit<'a> {
-    /// What every `INIT` says.
+    /// The part that every `INIT` has.
     #[serde(flatten)]
     pub init: &'a InitMessage,
     /// The runtime's whole environment from here on.
@@ -87,7 +87,7 @@ pub struct ExitedMessage {
     /// The signal that killed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
-    /// Whether the kernel killed for want of memory; absent where that cannot be known.
+    /// Whether the kernel killed it because memory ran out; absent where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_killed: Option<bool>,
     /// Why it could not be started.

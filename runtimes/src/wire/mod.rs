@@ -33,9 +33,9 @@ pub const FLAG_LAST: u8 = 1;
 pub const RUN_DIR: &str = "/run/hanshu";
 /// In [`RUN_DIR`]: the shim's connection.
 pub const CONTROL_SOCKET: &str = "control.sock";
-/// In [`RUN_DIR`]: the events' connection.
+/// In [`RUN_DIR`]: the connection for events.
 pub const DATA_SOCKET: &str = "data.sock";
-/// In [`RUN_DIR`]: the FIFO that everything in the sandbox writes its output to.
+/// In [`RUN_DIR`]: the FIFO for the output of everything in the sandbox.
 pub const OUTPUT_FIFO: &str = "out";
 /// Names the data socket to a runtime that connects by itself (adapter *direct*).
 pub const SOCKET_VARIABLE: &str = "HANSHU_SOCKET";

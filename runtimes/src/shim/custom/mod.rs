@@ -20,7 +20,7 @@ use super::processes::LaunchSpec;
 use super::runtime_connection::{AfterResponse, RuntimeConnection};
 use crate::wire::{InitMessage, RuntimeFailure, status};
 
-/// The program that a custom runtime is.
+/// The program of a custom runtime.
 const BOOTSTRAP: &str = "bootstrap";
 
 /// Serves events until the invoker is gone.
@@ -45,14 +45,14 @@ pub(super) fn serve(sandbox: &Arc<AdapterContext>) -> io::Result<()> {
     while let Some(event) = connection.next()? {
         let request_id = event.head.request_id().to_owned();
         rendezvous.offer(CurrentInvocation { request_id, payload: event.payload });
-        // The deadline is the invoker's, and it ends this process.
-        let answer = rendezvous.wait_answer();
-        connection.answer(event.name, &answer, AfterResponse::Continue)?;
+        // No deadline here: the invoker has one and kills the sandbox.
+        let response = rendezvous.wait_response();
+        connection.respond(event.name, &response, AfterResponse::Continue)?;
     }
     Ok(())
 }
 
-/// Whether there is a `bootstrap` to start.
+/// Checks that there is an executable `bootstrap`.
 fn check(init: &InitMessage) -> Result<(), RuntimeFailure> {
     let refused = |why: &str| {
         Err(RuntimeFailure::new(status::HANDLER_NOT_FOUND, format!("the file `{BOOTSTRAP}` {why}")))
@@ -67,7 +67,7 @@ fn check(init: &InitMessage) -> Result<(), RuntimeFailure> {
     }
 }
 
-/// Opens the server, and then starts the runtime that calls it.
+/// Starts the HTTP server, then the runtime that calls it.
 fn start(
     sandbox: &Arc<AdapterContext>,
     init: &InitMessage,
@@ -83,7 +83,7 @@ fn start(
         runtime_api::NextEventMetadata { memory_mb: init.memory_mb, timeout_ms: init.timeout_ms };
     runtime_api::serve(listener, Arc::clone(rendezvous), metadata)
         .map_err(|error| failed(status::CODE_ERROR, "the runtime API cannot be served", error))?;
-    let launch = LaunchSpec {
+    let spec = LaunchSpec {
         argv: &sandbox.start.argv,
         env: &sandbox.start.env,
         more_env: &[
@@ -93,7 +93,7 @@ fn start(
         ],
         cwd: &init.cwd,
     };
-    sandbox.processes.start_runtime(&launch).map_err(|error| {
+    sandbox.processes.start_runtime(&spec).map_err(|error| {
         let what = "`bootstrap` cannot be started (is the program on its first line here?)";
         failed(status::HANDLER_NOT_FOUND, what, error)
     })

@@ -1,18 +1,18 @@
-//! Where events and answers change hands between the invoker's side and the runtime's calls.
+//! Exchanges events and responses between the invoker's connection and the runtime's HTTP calls.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::shim::invocation_response::InvocationResponse;
 
-/// The event that runs.
+/// The event that is being processed.
 #[derive(Debug)]
 pub(super) struct CurrentInvocation {
     pub(super) request_id: String,
     pub(super) payload: Vec<u8>,
 }
 
-/// At most one event at a time lies here, and at most one answer.
+/// Holds at most one event and at most one response at a time.
 #[derive(Debug, Default)]
 pub(super) struct Rendezvous {
     state: Mutex<RendezvousState>,
@@ -22,39 +22,39 @@ pub(super) struct Rendezvous {
 #[derive(Debug, Default)]
 struct RendezvousState {
     is_ready: bool,
-    /// There from the offer to the first answer.
+    /// Set from the offer until the first response.
     current: Option<Arc<CurrentInvocation>>,
-    /// Whether the runtime has seen it. Calls do not say which event they answer: an answer that
-    /// comes before that is a late one to the event before.
+    /// Whether the runtime has fetched it. Calls do not name the event that they respond to: a
+    /// response before the fetch is a late one to the previous event.
     is_fetched: bool,
-    answer: Option<InvocationResponse>,
+    response: Option<InvocationResponse>,
 }
 
 impl Rendezvous {
-    /// The runtime is ready; said again, it changes nothing.
+    /// Marks the runtime as ready; repeated calls have no effect.
     pub(super) fn ready(&self) {
         self.lock().is_ready = true;
         self.changed.notify_all();
     }
 
-    /// Whether the runtime is ready within this time.
+    /// Waits for the runtime to be ready; false if it is not within this time.
     pub(super) fn wait_ready(&self, patience: Duration) -> bool {
         let waited =
             self.changed.wait_timeout_while(self.lock(), patience, |state| !state.is_ready);
         waited.unwrap_or_else(PoisonError::into_inner).0.is_ready
     }
 
-    /// Lays down the next event. The one before it has been answered.
+    /// Sets the next event. The previous one must have been answered.
     pub(super) fn offer(&self, current: CurrentInvocation) {
         let mut state = self.lock();
-        state.answer = None;
+        state.response = None;
         state.is_fetched = false;
         state.current = Some(Arc::new(current));
         drop(state);
         self.changed.notify_all();
     }
 
-    /// The event that runs, however often it is asked for; waits for one for at most `patience`.
+    /// The current event, the same for repeated calls; waits at most `patience` for one.
     pub(super) fn next(&self, patience: Duration) -> Option<Arc<CurrentInvocation>> {
         let waited =
             self.changed.wait_timeout_while(self.lock(), patience, |state| state.current.is_none());
@@ -63,25 +63,25 @@ impl Rendezvous {
         state.current.clone()
     }
 
-    /// Answers the event that runs. Where the runtime has none in hand, this one is dropped: the
-    /// first answer is final.
-    pub(super) fn settle(&self, answer: InvocationResponse) {
+    /// Sets the response to the current event. It is dropped if no event was fetched or the event
+    /// already has a response: the first one is final.
+    pub(super) fn settle(&self, response: InvocationResponse) {
         let mut state = self.lock();
         if state.is_fetched {
             state.is_fetched = false;
             state.current = None;
-            state.answer = Some(answer);
+            state.response = Some(response);
             drop(state);
             self.changed.notify_all();
         }
     }
 
-    /// Waits for the answer to the event that was offered.
-    pub(super) fn wait_answer(&self) -> InvocationResponse {
+    /// Waits for the response to the event that was offered.
+    pub(super) fn wait_response(&self) -> InvocationResponse {
         let mut state = self.lock();
         loop {
-            if let Some(answer) = state.answer.take() {
-                return answer;
+            if let Some(response) = state.response.take() {
+                return response;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -112,13 +112,13 @@ mod tests {
         rendezvous.next(Duration::ZERO).unwrap();
         rendezvous.settle(returned("1"));
         rendezvous.settle(returned("2"));
-        assert_eq!(rendezvous.wait_answer(), returned("1"));
+        assert_eq!(rendezvous.wait_response(), returned("1"));
         rendezvous.settle(returned("3"));
         rendezvous.offer(current("b"));
         rendezvous.settle(returned("late, to a"));
         rendezvous.next(Duration::ZERO).unwrap();
         rendezvous.settle(returned("4"));
-        assert_eq!(rendezvous.wait_answer(), returned("4"));
+        assert_eq!(rendezvous.wait_response(), returned("4"));
     }
 
     #[test]

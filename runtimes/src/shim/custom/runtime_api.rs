@@ -1,4 +1,4 @@
-//! The runtime API's routes, and the threads that serve them.
+//! Serves the runtime API of custom runtimes over HTTP: its routes and its threads.
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -12,19 +12,19 @@ use crate::shim::invocation_response::InvocationResponse;
 use crate::shim::spawn_thread;
 use crate::wire::status;
 
-/// Connections at a time, each with a thread. A bootstrap needs one, or one for each `curl`.
+/// The most connections at a time, each with a thread. A bootstrap needs one, or one per `curl`.
 const CONNECTIONS_MAX: usize = 32;
-/// How often a waiting call looks whether its caller is still there.
+/// How often a waiting call checks that its caller is still connected.
 const CALLER_CHECK: Duration = Duration::from_secs(1);
 
-/// What `next` tells with every event.
+/// The metadata that `next` returns with every event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NextEventMetadata {
     pub(super) memory_mb: u32,
     pub(super) timeout_ms: u32,
 }
 
-/// Serves on threads of its own until the shim ends.
+/// Serves on its own threads until the shim ends.
 pub(super) fn serve(
     listener: TcpListener,
     rendezvous: Arc<Rendezvous>,
@@ -35,7 +35,7 @@ pub(super) fn serve(
         loop {
             match listener.accept() {
                 Ok((stream, _)) => admit(stream, &rendezvous, metadata, &open),
-                // No descriptor or memory is free: the function's own doing, which may pass.
+                // The function has used up descriptors or memory, which may be temporary.
                 Err(_) => std::thread::sleep(Duration::from_millis(10)),
             }
         }
@@ -43,7 +43,7 @@ pub(super) fn serve(
     Ok(())
 }
 
-/// Gives the connection a thread, or closes it where there are too many.
+/// Starts a thread for the connection, or closes it if there are too many.
 fn admit(
     stream: TcpStream,
     rendezvous: &Arc<Rendezvous>,
@@ -56,8 +56,8 @@ fn admit(
     }
     let (rendezvous, held) = (Arc::clone(rendezvous), Arc::clone(open));
     let started = spawn_thread("connection", move || {
-        // A connection that breaks is the caller's affair.
-        let _ = converse(stream, &rendezvous, metadata);
+        // The caller sees a broken connection itself.
+        let _ = serve_connection(stream, &rendezvous, metadata);
         held.fetch_sub(1, Ordering::Relaxed);
     });
     if started.is_err() {
@@ -65,7 +65,7 @@ fn admit(
     }
 }
 
-fn converse(
+fn serve_connection(
     stream: TcpStream,
     rendezvous: &Rendezvous,
     metadata: NextEventMetadata,
@@ -81,9 +81,9 @@ fn converse(
             Some(Ok(request)) => request,
         };
         let body = connection.read_body(&request)?;
-        // What is left of a refused body is not looked for.
+        // The rest of a refused body is not read, so that the connection must be closed.
         let keeps_alive = request.keeps_alive && matches!(body, RequestBody::Whole(_));
-        match answer(&connection, &request, body, rendezvous)? {
+        match route(&connection, &request, body, rendezvous)? {
             None => return Ok(()),
             Some(RouteResult::Plain(status, reason)) if keeps_alive => {
                 connection.write(&HttpResponse::plain(status, reason))?;
@@ -101,14 +101,14 @@ fn converse(
     }
 }
 
-/// What a call is answered with.
+/// The response to a call.
 enum RouteResult {
     Plain(u16, &'static str),
     Event(Arc<CurrentInvocation>),
 }
 
-/// Does what a call asks for. `None`: the caller has gone away while it waited.
-fn answer(
+/// Handles a call. `None` if the caller has disconnected while it waited.
+fn route(
     connection: &HttpConnection,
     request: &HttpRequest,
     body: RequestBody,
@@ -132,7 +132,7 @@ fn answer(
     Ok(Some(RouteResult::Plain(200, "OK")))
 }
 
-/// The long poll: there is no limit of time, but a caller who is gone is not waited for.
+/// Long poll without a time limit; ends when the caller disconnects.
 fn wait_for_event(
     connection: &HttpConnection,
     rendezvous: &Rendezvous,

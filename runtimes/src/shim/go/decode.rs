@@ -1,14 +1,14 @@
-//! Reading `encoding/gob`: any value, by the definitions that came before it.
+//! Reads `encoding/gob`: any value, by the type definitions that precede it.
 //!
-//! The other side is the function, which may send anything: every length is checked against what is
-//! there, depth and number of values have limits.
+//! The sender is the function and not trusted: every length is checked against the bytes that are
+//! there, and depth and number of values are limited.
 
 use std::cell::Cell;
 use std::collections::HashMap;
 
 use super::encode::id;
 
-/// How deep values may lie in each other.
+/// How deeply values may be nested.
 pub(super) const DEPTH_MAX: usize = 32;
 /// How many values a message may have.
 pub(super) const VALUES_MAX: usize = 100_000;
@@ -45,7 +45,7 @@ pub(super) enum GobValue<'a> {
     List(Vec<Self>),
     /// Fields with their zero value are not sent.
     Struct(Vec<(&'a str, Self)>),
-    /// Of no interest: its content is checked, not kept.
+    /// A value that is checked, but not kept.
     Other,
 }
 
@@ -60,14 +60,14 @@ enum GobType {
         element: i64,
     },
     Struct(Vec<(String, i64)>),
-    /// Made by the type's own code.
+    /// Encoded by the type's own code, as bytes.
     Opaque,
 }
 
-/// What a message was.
+/// One decoded message.
 #[derive(Debug)]
 pub(super) enum GobMessage<'a> {
-    /// A type's definition, which is known from now on.
+    /// A type's definition, used for later messages.
     Defined,
     Value(GobValue<'a>),
 }
@@ -79,7 +79,7 @@ pub(super) struct GobTypes {
 }
 
 impl GobTypes {
-    /// Those that every connection has: of the definitions themselves.
+    /// The predefined types, which describe the definitions themselves.
     pub(super) fn new() -> Self {
         let structure = |fields: &[(&str, i64)]| {
             GobType::Struct(fields.iter().map(|(name, id)| ((*name).to_owned(), *id)).collect())
@@ -130,7 +130,7 @@ impl GobTypes {
             let scope = ValueDecoder { types: self, values: Cell::new(VALUES_MAX) };
             type_of(&scope.value(id::WIRE_TYPE, reader, 0)?)?
         };
-        // An id has one meaning for good.
+        // An id must not be defined twice.
         if TYPES_MAX <= self.defined.len() || self.defined.contains_key(&type_id) {
             return Err(GobError::Definition);
         }
@@ -165,7 +165,7 @@ fn type_of(value: &GobValue<'_>) -> Result<GobType, GobError> {
 /// Reads the values of one message.
 struct ValueDecoder<'a> {
     types: &'a GobTypes,
-    /// How many values may still come.
+    /// How many more values the message may have.
     values: Cell<usize>,
 }
 
@@ -231,7 +231,7 @@ impl<'a> ValueDecoder<'a> {
         depth: usize,
     ) -> Result<GobValue<'a>, GobError> {
         let mut values = Vec::new();
-        // One past the field that came last: distances count from there.
+        // One past the last field that was read: distances count from there.
         let mut next = 0_usize;
         loop {
             let distance = reader.uint()?;
@@ -290,7 +290,7 @@ impl<'a> GobValue<'a> {
     }
 }
 
-/// The rest of a message.
+/// The bytes of a message that are still to be read.
 struct GobReader<'m> {
     rest: &'m [u8],
 }
@@ -316,7 +316,7 @@ impl<'m> GobReader<'m> {
         Ok(if bits & 1 == 0 { value } else { !value })
     }
 
-    /// A number of things that are still to come, each of which has a byte at least.
+    /// A length, of elements that have at least one byte each.
     fn len(&mut self) -> Result<usize, GobError> {
         let len = usize::try_from(self.uint()?).map_err(|_| GobError::Short)?;
         if self.rest.len() < len { Err(GobError::Short) } else { Ok(len) }

@@ -1,4 +1,4 @@
-//! Writing `encoding/gob`: numbers, structs, and the definitions of struct types.
+//! Writes `encoding/gob`: numbers, structs, and the definitions of struct types.
 //!
 //! Format: the documentation of Go's package `encoding/gob`, and the bytes captured in scf.md §6.6.
 
@@ -15,7 +15,7 @@ pub(super) mod id {
     pub(crate) const WIRE_TYPE: i64 = 16;
 }
 
-/// A struct type as it is told to the other side: its id, name, and the fields' names and types.
+/// A struct type's definition: its id, name, and the fields' names and types.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StructDefinition {
     pub(super) id: i64,
@@ -23,7 +23,7 @@ pub(super) struct StructDefinition {
     pub(super) fields: &'static [(&'static str, i64)],
 }
 
-/// An unsigned number: itself below 128, else how many bytes (negated), then those.
+/// An unsigned number: one byte below 128, else the negated count of bytes, then those bytes.
 pub(super) fn uint(out: &mut Vec<u8>, value: u64) {
     let bytes = value.to_be_bytes();
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
@@ -38,19 +38,19 @@ pub(super) fn uint(out: &mut Vec<u8>, value: u64) {
     }
 }
 
-/// A signed number: the sign is the lowest bit.
+/// A signed number, with the sign in the lowest bit.
 pub(super) fn int(out: &mut Vec<u8>, value: i64) {
     let bits = if value < 0 { !value << 1 | 1 } else { value << 1 };
     uint(out, bits.cast_unsigned());
 }
 
-/// Bytes, or text: length first.
+/// Bytes or text, preceded by the length.
 pub(super) fn bytes(out: &mut Vec<u8>, value: &[u8]) {
     uint(out, u64::try_from(value.len()).unwrap_or(u64::MAX));
     out.extend_from_slice(value);
 }
 
-/// A message: the length of what `body` writes, then that.
+/// A message: what `body` writes, preceded by its length.
 pub(super) fn message(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     let mut content = Vec::new();
     body(&mut content);
@@ -98,7 +98,7 @@ impl<'a> StructFieldWriter<'a> {
         Self { out, last: 0 }
     }
 
-    /// The fields after this one, which was written in another way.
+    /// Continues after a field that was written by other means.
     pub(super) const fn after(mut self, number: u64) -> Self {
         self.last = number;
         self
@@ -136,7 +136,7 @@ impl<'a> StructFieldWriter<'a> {
         self.out.push(0);
     }
 
-    /// Numbers count from 1 and are told as the distance from the field before.
+    /// Writes a field's number, counted from 1, as the distance from the field before it.
     fn begin(&mut self, number: u64) -> &mut Vec<u8> {
         uint(self.out, number - self.last);
         self.last = number;

@@ -12,7 +12,7 @@ const PING_REQUEST: i64 = 66;
 const INVOKE_REQUEST: i64 = 67;
 const TIMESTAMP: i64 = 68;
 
-/// What comes before every call.
+/// The type of the request header of every call.
 pub(super) const REQUEST_TYPE: StructDefinition = StructDefinition {
     id: REQUEST,
     name: "Request",
@@ -51,18 +51,18 @@ pub(super) const TIMESTAMP_TYPE: StructDefinition = StructDefinition {
     fields: &[("Seconds", id::INT), ("Nanos", id::INT)],
 };
 
-/// A time of day, since 1970.
+/// A deadline as time since 1970.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RpcDeadline {
     pub(super) seconds: i64,
     pub(super) nanos: i64,
 }
 
-/// One event but for its bytes, as the library wants it.
+/// The argument of `Function.Invoke`, without the event's bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct InvokeRequest<'a> {
     pub(super) request_id: &'a str,
-    /// Must be set: the handler's context ends with it.
+    /// Must be set, since it is the deadline of the handler's context.
     pub(super) deadline: RpcDeadline,
     pub(super) namespace: &'a str,
     pub(super) function_name: &'a str,
@@ -76,7 +76,7 @@ pub(super) struct InvokeRequest<'a> {
     pub(super) uin: &'a str,
 }
 
-/// What comes before every call, for this method.
+/// Writes the request header of a call.
 pub(super) fn write_request(out: &mut Vec<u8>, method: &str, sequence: u64) {
     message(out, |out| {
         int(out, REQUEST);
@@ -95,15 +95,15 @@ pub(super) fn write_ping(out: &mut Vec<u8>) {
     });
 }
 
-/// The argument of `Function.Invoke`, as what goes before the event's bytes and what goes after
-/// them: these may be many, and are not copied.
+/// The encoded argument of `Function.Invoke`: the parts before and after the event's bytes, so that
+/// a large event is not copied.
 pub(super) fn split_invoke(request: &InvokeRequest<'_>, payload_len: usize) -> (Vec<u8>, Vec<u8>) {
     let mut before = Vec::new();
     int(&mut before, INVOKE_REQUEST);
     let mut after = Vec::new();
     let mut fields = StructFieldWriter::new(&mut after);
     if payload_len != 0 {
-        // Field 1, and how long it is.
+        // Field 1 and its length.
         before.push(1);
         uint(&mut before, u64::try_from(payload_len).unwrap_or(u64::MAX));
         fields = fields.after(1);
@@ -133,11 +133,11 @@ pub(super) fn split_invoke(request: &InvokeRequest<'_>, payload_len: usize) -> (
     (whole, after)
 }
 
-/// What comes before every reply.
+/// The response header of every call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct RpcResponse {
     pub(super) sequence: u64,
-    /// Empty where the call was made.
+    /// Empty if the method was called.
     pub(super) error: String,
 }
 
@@ -155,12 +155,12 @@ pub(super) struct InvokeReply {
     pub(super) error: Option<InvokeReplyError>,
 }
 
-/// What the handler returned or panicked with.
+/// The error that the handler returned or panicked with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct InvokeReplyError {
     message: String,
     kind: String,
-    /// One line, and one indented, for each frame.
+    /// Two lines for each frame, as Go prints it.
     stack: String,
     pub(super) should_exit: bool,
 }
@@ -195,7 +195,7 @@ impl InvokeReplyError {
     }
 }
 
-/// As Go itself prints a frame.
+/// A stack frame as Go prints it.
 fn stack_line(frame: &GobValue<'_>) -> String {
     let line = frame.field("Line").and_then(GobValue::as_int).unwrap_or(0);
     format!("{}\n\t{}:{line}", frame.text("Label"), frame.text("Path"))

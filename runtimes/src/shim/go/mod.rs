@@ -25,18 +25,18 @@ use super::processes::LaunchSpec;
 use super::runtime_connection::{AfterResponse, ReceivedEvent, RuntimeConnection};
 use crate::wire::{InitMessage, InvokeHead, RuntimeFailure, status};
 
-/// How often the function is tried until it listens.
+/// How often a connection is tried until the function listens.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(2);
-/// How long a process whose connection has broken may take to be dead. Then its end is the answer.
+/// How long to wait for the end of a process whose connection broke. If it ends, that is the answer.
 const END_PATIENCE: Duration = Duration::from_millis(200);
 
-/// Serves events until the invoker is gone, or the function's process is.
+/// Serves events until the invoker or the function's process is gone.
 pub(super) fn serve(sandbox: &Arc<AdapterContext>) -> io::Result<()> {
     let (mut connection, init) = RuntimeConnection::connect(&sandbox.dir)?;
     if let Err(failure) = start(sandbox, &init) {
         return connection.refuse(&failure);
     }
-    let mut client = match reach(sandbox, &init) {
+    let mut client = match connect(sandbox, &init) {
         Ok(Some(client)) => client,
         Ok(None) => return connection.wait_for_end(),
         Err(failure) => return connection.refuse(&failure),
@@ -45,12 +45,12 @@ pub(super) fn serve(sandbox: &Arc<AdapterContext>) -> io::Result<()> {
     let template = InvokeTemplate::new(sandbox, &init);
     while let Some(event) = connection.next()? {
         let ReceivedEvent { name, head, payload } = event;
-        // The deadline is the invoker's, and it ends this process.
+        // No deadline here: the invoker has one and kills the sandbox.
         let replied = client.invoke(&template.request(&head), payload);
-        let Some((answer, then)) = answer_of(sandbox, replied) else {
+        let Some((response, then)) = response_of(sandbox, replied) else {
             return connection.wait_for_end();
         };
-        connection.answer(name, &answer, then)?;
+        connection.respond(name, &response, then)?;
     }
     Ok(())
 }
@@ -70,19 +70,19 @@ fn start(sandbox: &AdapterContext, init: &InitMessage) -> Result<(), RuntimeFail
         }
         Ok(_) => {}
     }
-    let launch = LaunchSpec {
+    let spec = LaunchSpec {
         argv: &sandbox.start.argv,
         env: &sandbox.start.env,
         more_env: &[("_LAMBDA_SERVER_PORT", &init.port.to_string())],
         cwd: &init.cwd,
     };
-    let started = sandbox.processes.start_runtime(&launch);
+    let started = sandbox.processes.start_runtime(&spec);
     started.or_else(|error| refused(format!("cannot be started: {error}")))
 }
 
-/// Connects as soon as the function listens, and makes sure that it answers. `None` when its process
-/// has ended, which is told on the other connection.
-fn reach(
+/// Connects as soon as the function listens and answers a ping. `None` when its process has ended,
+/// which the supervisor reports.
+fn connect(
     sandbox: &AdapterContext,
     init: &InitMessage,
 ) -> Result<Option<RpcClient>, RuntimeFailure> {
@@ -111,7 +111,7 @@ fn reach(
 fn ping(address: &SocketAddr, patience: Duration) -> Result<RpcClient, RpcError> {
     let stream = TcpStream::connect_timeout(address, patience)?;
     if stream.local_addr()? == stream.peer_addr()? {
-        // On loopback a connection can come to itself while nobody listens.
+        // On loopback a socket can connect to itself while nobody listens.
         return Err(io::Error::from(ErrorKind::ConnectionRefused).into());
     }
     stream.set_nodelay(true)?;
@@ -127,8 +127,8 @@ fn broken(what: &str) -> RuntimeFailure {
     RuntimeFailure::new(status::CODE_ERROR, clipped(message))
 }
 
-/// What the invoker is told; `None` when the process has ended, which is told elsewhere.
-fn answer_of(
+/// The response to the invoker. `None` when the process has ended, which the supervisor reports.
+fn response_of(
     sandbox: &AdapterContext,
     replied: Result<InvokeReply, RpcError>,
 ) -> Option<(InvocationResponse, AfterResponse)> {
@@ -156,7 +156,7 @@ fn answer_of(
     })
 }
 
-/// What every event's request says alike.
+/// The parts of a request that are the same for every event.
 #[derive(Debug)]
 struct InvokeTemplate<'a> {
     init: &'a InitMessage,
@@ -189,7 +189,7 @@ impl<'a> InvokeTemplate<'a> {
     }
 }
 
-/// Go's libraries take the deadline as a time of day.
+/// Go's libraries take the deadline as a point in time.
 fn deadline(remaining_ms: u32) -> RpcDeadline {
     #[expect(clippy::disallowed_methods, reason = "the shim has no clock port; the kernel's is it")]
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! What holds of everything that a Go function may send, and of what we send it: the fuzzer's
-//! target `gob`.
+//! Properties of everything that a Go function may send and of what is sent to it: the fuzz target
+//! `gob`.
 
 #![allow(
     clippy::expect_used,
@@ -17,22 +17,22 @@ use super::messages::{
 };
 use super::rpc::{RpcClient, RpcError};
 
-/// Calls that are made of a function before it is let be.
+/// The most calls for one input.
 const CALLS_MAX: usize = 8;
 
-/// Takes `sent` for all that a function says, to one call after the other, until the connection is
-/// of no more use; then for the parts of an event, which must arrive whole.
+/// Uses `sent` as a function's replies to successive calls, then as a series of messages, then as the
+/// parts of an event, which must be decoded as they were encoded.
 ///
 /// # Panics
-/// Something does not hold.
+/// A property does not hold.
 pub fn gob(sent: &[u8]) {
-    hears(sent);
-    understands(sent);
-    tells(sent);
+    replies_are_bounded(sent);
+    messages_are_bounded(sent);
+    requests_round_trip(sent);
 }
 
-/// Calls end, each of them, and a reply is no longer than what was said.
-fn hears(sent: &[u8]) {
+/// Every call ends, and a reply is no longer than the input.
+fn replies_are_bounded(sent: &[u8]) {
     let mut client = RpcClient::new(ScriptedFunction(Cursor::new(sent)));
     if !goes_on(&client.ping()) {
         return;
@@ -55,9 +55,9 @@ fn goes_on<T>(replied: &Result<T, RpcError>) -> bool {
     matches!(replied, Ok(_) | Err(RpcError::Refused(_) | RpcError::TooLarge))
 }
 
-/// Messages one after the other, each with its length as one byte: values are within the message,
-/// and within the limits of depth and number.
-fn understands(mut sent: &[u8]) {
+/// Successive messages, each preceded by a length of one byte: values lie within the message and
+/// within the limits of depth and number.
+fn messages_are_bounded(mut sent: &[u8]) {
     let mut types = GobTypes::new();
     while let Some((len, rest)) = sent.split_first() {
         let (message, rest) = rest.split_at(rest.len().min(usize::from(*len)));
@@ -91,8 +91,8 @@ fn count(value: &GobValue<'_>, depth: usize, bytes_max: usize) -> usize {
     }
 }
 
-/// An event is understood as it was written, by a reader that knows gob and nothing of events.
-fn tells(parts: &[u8]) {
+/// An encoded event is decoded unchanged by the generic gob reader.
+fn requests_round_trip(parts: &[u8]) {
     let (numbers, rest) = parts.split_at(parts.len().min(16));
     let mut padded = [0; 16];
     for (to, from) in padded.iter_mut().zip(numbers) {
@@ -138,7 +138,7 @@ fn tells(parts: &[u8]) {
     assert_eq!(number(deadline.and_then(|time| time.field("Nanos"))), nanos);
 }
 
-/// The length of a message, then that: as `rpc.rs` reads it, but from a slice.
+/// Splits off one message with its length, as `rpc.rs` reads it, but from a slice.
 fn next_message<'a>(stream: &mut &'a [u8]) -> &'a [u8] {
     let (first, rest) = stream.split_first().expect("there is a message");
     let digits = if *first < 0x80 { 0 } else { usize::from(first.wrapping_neg()) };
@@ -150,7 +150,7 @@ fn next_message<'a>(stream: &mut &'a [u8]) -> &'a [u8] {
     message
 }
 
-/// The function's side of a connection: it says all that it will at once.
+/// The function's side of a connection, whose output is known in advance.
 struct ScriptedFunction<'a>(Cursor<&'a [u8]>);
 
 impl Read for ScriptedFunction<'_> {

@@ -11,17 +11,17 @@ use super::messages::{
 };
 use crate::wire::BODY_BYTES_MAX;
 
-/// The most bytes of a message: the largest answer, and as much again for an error's stack.
+/// The most bytes of a message: the largest return value, and as much again for an error's stack.
 const MESSAGE_BYTES_MAX: u64 = 2 * BODY_BYTES_MAX as u64;
-/// Up to here a message that is too long is skipped, so that the connection can go on. Go itself
-/// sends none over 1 GiB.
+/// A message over the limit is skipped up to this size, so that the connection remains usable. Go
+/// sends no message over 1 GiB.
 const SKIP_BYTES_MAX: u64 = 1 << 30;
 /// How many definitions may precede a value.
 const DEFINITIONS_MAX: usize = 1_000;
-/// Room that is kept from one message to the next.
+/// Bytes of buffer that are kept between messages.
 const KEPT_BYTES: usize = 64 * 1024;
 const READ_AHEAD: usize = 16 * 1024;
-/// Events up to this many bytes are sent in one call.
+/// Events up to this many bytes are sent in one write.
 const TOGETHER_MAX: usize = 64 * 1024;
 
 /// Why a call has no reply.
@@ -29,7 +29,7 @@ const TOGETHER_MAX: usize = 64 * 1024;
 pub(super) enum RpcError {
     #[error("the connection failed")]
     Io(#[from] io::Error),
-    /// The connection is of no use any more.
+    /// The connection can no longer be used.
     #[error("{0}")]
     Broken(String),
     /// The function has no such method, or could not take the argument.
@@ -82,8 +82,8 @@ impl<S: Read + Write> RpcClient<S> {
         self.take_reply(|_| ())
     }
 
-    /// `Function.Invoke` on an event, whose bytes are let go of as soon as they are sent: they lie
-    /// in the function's memory.
+    /// `Function.Invoke` on an event, whose bytes are freed as soon as they are sent: they count
+    /// towards the function's memory.
     pub(super) fn invoke(
         &mut self,
         request: &InvokeRequest<'_>,
@@ -110,7 +110,7 @@ impl<S: Read + Write> RpcClient<S> {
         self.take_reply(InvokeReply::from_value)
     }
 
-    /// The start of a call.
+    /// The encoded request header of a call.
     fn call(&mut self, method: &str) -> Vec<u8> {
         let mut out = Vec::new();
         if !self.knows_request {
@@ -121,7 +121,7 @@ impl<S: Read + Write> RpcClient<S> {
         out
     }
 
-    /// A response, and then a value, even where there is an error.
+    /// Reads a response header and the value that follows it, even after an error.
     fn take_reply<T>(&mut self, convert: impl FnOnce(&GobValue<'_>) -> T) -> Result<T, RpcError> {
         let response = self.read_value(RpcResponse::from_value)?;
         if response.sequence != self.sequence {
@@ -170,7 +170,7 @@ impl<S: Read + Write> RpcClient<S> {
         Ok(())
     }
 
-    /// The number before a message, as gob has numbers.
+    /// Reads a message's length, encoded as gob encodes unsigned numbers.
     fn read_len(&mut self) -> Result<u64, RpcError> {
         let mut bytes = [0; 9];
         let (first, rest) = bytes.split_at_mut(1);
