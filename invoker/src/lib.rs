@@ -1,43 +1,32 @@
 //! Running: admission, pools, sandboxes, the exchange with the runtime.
+//!
+//! Folders stand on each other: `invoker/` (one invocation) on `scheduling/` (which sandbox) on
+//! `sandbox/` (one sandbox) on `backend/` (containers and processes). No import runs back up.
 
-mod admission;
 mod backend;
-mod cgroup;
-mod config;
-mod control;
-#[cfg(test)]
-mod doubles;
-mod exchange;
-mod freezer;
-mod host;
-mod images;
-mod instance;
-mod invoker;
-mod launch;
-mod logs;
 #[cfg(feature = "measured")]
 #[doc(hidden)]
-pub mod measured;
+pub mod bench_hooks;
+mod config;
+mod invoker;
 mod metrics;
-mod node;
-mod pool;
-mod pools;
-mod prewarm;
 #[cfg(test)]
 #[path = "../../fuzz/replay.rs"]
 mod replay;
-mod run_dir;
-mod running;
-mod runtime;
-mod tmp;
-mod uids;
-mod watch;
+mod sandbox;
+mod scheduling;
+mod tasks;
+#[cfg(test)]
+mod test_support;
 
+pub use backend::docker::images::{DockerImages, image_reference};
 pub use backend::docker::{DockerBackend, DockerOptions};
+pub use backend::guarantee::{Guarantee, Held};
+pub use backend::port::{Backend, Network, Sandbox, SandboxSpec, StartError, Whose};
+pub use backend::process::images::ProcessImages;
 pub use backend::process::{ProcessBackend, ProcessOptions};
-pub use backend::{Backend, Guarantee, Held, Network, Sandbox, SandboxSpec, StartError, Whose};
 pub use config::Options;
+pub use invoker::{Invoker, Ports};
+pub use metrics::Sandboxes;
 #[cfg(any(test, fuzzing))]
-pub use exchange::exchange;
-pub use images::{DockerImages, ProcessImages, image_reference};
-pub use invoker::{Invoker, Ports, Sandboxes};
+pub use sandbox::exchange::exchange;

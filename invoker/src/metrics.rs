@@ -3,8 +3,24 @@
 use hanshu_core::{ColdStart, Outcome, RuntimeFamily, Verdict};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
-use crate::Sandboxes;
-use crate::prewarm::{Kind, PrewarmPool};
+use crate::sandbox::shape::Kind;
+
+/// How many sandboxes are in which state, and callers in line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sandboxes {
+    /// Being started, or waiting for room to be.
+    pub starting: u32,
+    /// Ready and unused, frozen ones too.
+    pub idle: u32,
+    /// Of the idle ones: frozen.
+    pub frozen: u32,
+    /// In use.
+    pub busy: u32,
+    /// Being removed.
+    pub stopping: u32,
+    /// Callers in line.
+    pub waiting: u32,
+}
 
 /// Handles, looked up once: a warm invocation only adds.
 pub(crate) struct Metrics {
@@ -75,9 +91,10 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn prewarming(&self, prewarm: &PrewarmPool) {
+    /// How many prewarmed sandboxes of each family are ready.
+    pub(crate) fn prewarming(&self, ready: impl Fn(RuntimeFamily) -> usize) {
         for (family, gauge) in &self.prewarming {
-            gauge.set(f64::from(u32::try_from(prewarm.ready(*family)).unwrap_or(u32::MAX)));
+            gauge.set(f64::from(u32::try_from(ready(*family)).unwrap_or(u32::MAX)));
         }
     }
 

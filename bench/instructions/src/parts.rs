@@ -12,7 +12,7 @@ use hanshu_core::{
     FunctionId, FunctionName, HttpAuth, Namespace, Qualifier, RequestId, SystemClock, Trigger,
     TriggerId, TriggerSpec,
 };
-use hanshu_invoker::measured::{Decisions, Exchanges};
+use hanshu_invoker::bench_hooks::{Decisions, Exchanges};
 use hanshu_runtimes::wire::{
     EventOrigin, FrameHeader, FrameKind, HEADER_LEN, INVOKE_HEAD_LEN, InvokeHead, REQUEST_ID_LEN,
 };

@@ -18,8 +18,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::backend::StartError;
-use crate::host::Host;
+use crate::backend::host::Host;
+use crate::backend::port::StartError;
 
 /// Where Debian and others have it.
 const SOCKET: &str = "unix:///var/run/docker.sock";
@@ -262,7 +262,7 @@ mod tests {
     use tokio::net::UnixListener;
     use tokio::time::Instant;
 
-    use super::super::fake::{FakeEngine, VERSION};
+    use super::super::fake_engine::{FakeEngine, VERSION};
     use super::*;
 
     fn engine(address: &str) -> Arc<Engine> {

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use hanshu_core::NodeId;
 use nix::unistd::Uid;
 
-use crate::host::Host;
+use crate::backend::host::Host;
 
 const PROGRAMS: [&str; 3] = ["/usr/sbin/iptables", "/sbin/iptables", "/usr/bin/iptables"];
 /// Docker leaves this chain to others and passes all forwarded packets through it.

@@ -1,6 +1,6 @@
 //! What a container holds on this host, and what it does not. Pure: a table of facts.
 
-use crate::backend::Guarantee;
+use crate::backend::guarantee::Guarantee;
 
 /// What decides.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ pub(super) fn table(facts: &Facts) -> Vec<Guarantee> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Held;
+    use crate::backend::guarantee::Held;
 
     #[test]
     fn root_holds_everything_and_a_member_of_dockers_group_most() {

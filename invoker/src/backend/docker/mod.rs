@@ -3,22 +3,24 @@
 //! Nothing here is on the path of a warm call: the engine is asked to create, start and remove,
 //! and for nothing else. What is asked often goes through the container's control group.
 
+mod container_spec;
+mod context;
 mod engine;
 #[cfg(test)]
-mod fake;
+mod fake_engine;
 mod firewall;
 mod guarantees;
+pub(crate) mod images;
+mod labels;
 mod network;
 mod sandbox;
 mod slots;
-mod spec;
 mod sweep;
 
-use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -29,18 +31,19 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::backend::{Backend, Guarantee, Network, Sandbox, SandboxSpec, StartError, Whose};
-use crate::cgroup::{Group, Hierarchy};
+use crate::backend::cgroup::{Group, Hierarchy};
+use crate::backend::guarantee::Guarantee;
+use crate::backend::host::Host;
+use crate::backend::port::{Backend, Network, Sandbox, SandboxSpec, StartError, Whose};
+use crate::backend::tmp::TmpPool;
 use crate::config::cores;
-use crate::host::Host;
-use crate::images;
-use crate::tmp::TmpPool;
-pub(crate) use engine::{Engine, EngineError};
+use container_spec::Places;
+use context::Shared;
+use engine::{Engine, EngineError};
 use network::Bridge;
 use sandbox::DockerSandbox;
 use slots::{Slot, Slots};
-use spec::Places;
-pub(crate) use spec::{LABEL, filter as of_node};
+use sweep::Sweeper;
 
 /// Starts at once for each core: with more, every one takes longer and none is ready earlier.
 const STARTS_PER_CORE: usize = 2;
@@ -66,27 +69,12 @@ pub struct DockerOptions {
 /// Starts sandboxes as containers.
 #[derive(Debug)]
 pub struct DockerBackend {
+    options: DockerOptions,
     shared: Arc<Shared>,
     starts: Semaphore,
     bridge: Bridge,
     /// The host and its control groups, where they are in reach.
     groups: Option<(Host, Hierarchy)>,
-}
-
-/// What sandboxes need to remove themselves.
-#[derive(Debug)]
-struct Shared {
-    options: DockerOptions,
-    engine: Arc<Engine>,
-    tmp: TmpPool,
-    /// Where prewarmed sandboxes get their code, or why there can be none.
-    slots: Result<Slots, String>,
-    /// Names of the containers that are somebody's. All others of this node are strays.
-    live: Mutex<HashSet<String>>,
-    sweeper: sweep::Sweeper,
-    /// Whether the first sweep was; from then on, each return of the engine sweeps.
-    swept: AtomicBool,
-    images: Arc<images::ImageStates>,
 }
 
 impl DockerBackend {
@@ -115,15 +103,14 @@ impl DockerBackend {
         let cores = cores();
         Ok(Self {
             shared: Arc::new(Shared {
-                options,
+                sweeper: Sweeper::new(Arc::clone(&engine), options.node.clone(), tasks),
                 engine,
                 tmp,
                 slots,
-                live: Mutex::default(),
-                sweeper: sweep::Sweeper::new(tasks),
                 swept: AtomicBool::new(false),
                 images: Arc::default(),
             }),
+            options,
             starts: Semaphore::new(cores * STARTS_PER_CORE),
             bridge,
             groups: host.ok().zip(hierarchy),
@@ -132,7 +119,7 @@ impl DockerBackend {
 
     /// Makes the images of this engine.
     pub fn images(&self) -> images::DockerImages {
-        let options = &self.shared.options;
+        let options = &self.options;
         let dir = options.dir.join("images");
         let (engine, states) = (Arc::clone(&self.shared.engine), Arc::clone(&self.shared.images));
         images::DockerImages::new(engine, options.node.clone(), dir, states)
@@ -144,7 +131,7 @@ impl DockerBackend {
         if fresh && self.shared.swept.load(Ordering::Acquire) {
             tracing::info!("The Docker engine is back");
             self.bridge.forget().await;
-            sweep::again(&self.shared);
+            self.shared.sweeper.again();
         }
         Ok(docker)
     }
@@ -157,11 +144,11 @@ impl DockerBackend {
     ) -> Result<(Option<Group>, Option<u32>), EngineError> {
         let engine = &self.shared.engine;
         let network = match spec.network {
-            Network::None => spec::NO_NETWORK,
+            Network::None => container_spec::NO_NETWORK,
             Network::Bridge => self.bridge.ensure(engine, docker).await?,
         };
-        let body = spec::container(&self.shared.options, spec, network, places);
-        let name = spec::name(spec.instance);
+        let body = container_spec::container(spec, network, places);
+        let name = labels::container_name(spec.instance);
         let options = CreateContainerOptions { name: Some(name.clone()), ..Default::default() };
         engine.ask("create a container", docker.create_container(Some(options), body)).await?;
         let started = docker.start_container(&name, None);
@@ -222,9 +209,10 @@ impl Backend for DockerBackend {
                 return Err(error);
             }
         };
-        let name = spec::name(spec.instance);
-        self.shared.live().insert(name.clone());
-        let places = Places { tmp: &tmp, slot: slot.as_deref() };
+        let name = labels::container_name(spec.instance);
+        self.shared.sweeper.live().insert(name.clone());
+        let places =
+            Places { runtime_dir: &self.options.runtime_dir, tmp: &tmp, slot: slot.as_deref() };
         let started = self.start_in(&docker, spec, places).await;
         let ((group, pid), error) = match started {
             Ok(found) => (found, None),
@@ -251,11 +239,11 @@ impl Backend for DockerBackend {
 
     async fn sweep(&self) -> Result<u32, StartError> {
         let docker = self.client().await?;
-        let swept = sweep::containers(&docker, &self.shared).await?;
+        let swept = self.shared.sweeper.containers(&docker).await?;
         if 0 < swept.left {
-            sweep::again(&self.shared);
+            self.shared.sweeper.again();
         }
-        sweep::networks(&docker, &self.shared).await?;
+        self.shared.sweeper.networks(&docker).await?;
         self.bridge.clear_firewall().await;
         self.shared.swept.store(true, Ordering::Release);
         Ok(swept.found)
@@ -275,7 +263,7 @@ impl Backend for DockerBackend {
         self.shared.sweeper.close();
         self.shared.engine.close();
         if let Ok((docker, _)) = self.shared.engine.client().await
-            && let Err(error) = sweep::networks(&docker, &self.shared).await
+            && let Err(error) = self.shared.sweeper.networks(&docker).await
         {
             tracing::warn!(%error, "Could not remove the network of functions");
         }
@@ -288,22 +276,5 @@ impl Backend for DockerBackend {
             }
         });
         let _ = closed.await;
-    }
-}
-
-impl Shared {
-    /// An image is made at the deploy, or when a node joins; who comes earlier is told so.
-    fn explained(&self, error: EngineError, family: RuntimeFamily) -> StartError {
-        match error {
-            EngineError::NotFound { what: "create a container", message } => {
-                StartError::Image(self.images.why_missing(family, &message))
-            }
-            error => error.into(),
-        }
-    }
-
-    fn live(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
-        // A panic elsewhere leaves a set that is still true.
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

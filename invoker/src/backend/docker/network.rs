@@ -11,9 +11,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
+use super::engine::{Engine, EngineError};
 use super::firewall::Firewall;
-use super::{Engine, EngineError, spec};
-use crate::host::Host;
+use super::labels::LABEL;
+use crate::backend::host::Host;
 
 /// The bridge of a node.
 #[derive(Debug)]
@@ -84,7 +85,7 @@ impl Bridge {
             name: self.name.clone(),
             driver: Some("bridge".into()),
             options: Some(options.map(owned).into()),
-            labels: Some(HashMap::from([(spec::LABEL.to_owned(), self.node.to_string())])),
+            labels: Some(HashMap::from([(LABEL.to_owned(), self.node.to_string())])),
             ..Default::default()
         }
     }

@@ -9,11 +9,12 @@ use bollard::errors::Error as ClientError;
 use bollard::query_parameters::{RemoveContainerOptions, WaitContainerOptions};
 use futures_util::StreamExt as _;
 
+use super::context::Shared;
+use super::engine::EngineError;
 use super::slots::{Slot, Slots};
-use super::{EngineError, Shared, sweep};
-use crate::backend::{Sandbox, StartError};
-use crate::cgroup::Group;
-use crate::tmp::Tmp;
+use crate::backend::cgroup::Group;
+use crate::backend::port::{Sandbox, StartError};
+use crate::backend::tmp::Tmp;
 
 pub(super) struct DockerSandbox {
     name: String,
@@ -63,9 +64,9 @@ impl Sandbox for DockerSandbox {
         if let Some(tmp) = tmp {
             self.shared.tmp.give_back(tmp).await;
         }
-        self.shared.live().remove(&self.name);
+        self.shared.sweeper.live().remove(&self.name);
         if removed.is_err() {
-            sweep::again(&self.shared);
+            self.shared.sweeper.again();
         }
     }
 

@@ -14,8 +14,8 @@ use hanshu_core::InstanceId;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::Uid;
 
-use super::spec::CODE_DIR;
-use crate::host::Host;
+use super::container_spec::CODE_DIR;
+use crate::backend::host::Host;
 
 /// Below our folder: shared, one folder for each prewarmed sandbox.
 const SHARED: &str = "shared";

@@ -1,6 +1,6 @@
 //! What a process sandbox holds on this host, and what it does not. Pure: a table of facts.
 
-use crate::backend::{Guarantee, Held};
+use crate::backend::guarantee::{Guarantee, Held};
 
 /// What decides.
 #[derive(Clone, Debug)]

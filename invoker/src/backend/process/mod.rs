@@ -5,12 +5,13 @@
 //! ends by becoming the shim (`hanshu_runtimes::isolation`).
 
 mod guarantees;
+pub(crate) mod images;
 mod plan;
 mod sandbox;
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +25,13 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::backend::{Backend, Guarantee, Network, Sandbox, SandboxSpec, StartError};
-use crate::cgroup::{Group, Hierarchy, Limits, Parent};
-use crate::host::Host;
-use crate::tmp::{Tmp, TmpPool};
-use sandbox::ProcessSandbox;
+use crate::backend::cgroup::{Group, Hierarchy, Limits, Parent};
+use crate::backend::guarantee::Guarantee;
+use crate::backend::host::Host;
+use crate::backend::port::{Backend, Network, Sandbox, SandboxSpec, StartError};
+use crate::backend::tmp::TmpPool;
+use plan::HostFolders;
+use sandbox::{Parts, ProcessSandbox};
 
 /// Building the walls takes some milliseconds; a host that needs this long is ill.
 const CONFINE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -84,7 +87,7 @@ impl ProcessBackend {
     async fn try_walls(&self) -> Result<(), StartError> {
         let name = format!("trial-{}", InstanceId::new());
         let root = self.make_root(&name)?;
-        let plan = plan::trial(&self.options, &root);
+        let plan = plan::trial(&self.options.runtime_dir, &root);
         let tried = self.isolate(&plan).await;
         let ended = match tried {
             Ok((mut child, _)) => {
@@ -221,7 +224,9 @@ impl Backend for ProcessBackend {
 impl ProcessBackend {
     async fn start_in(&self, spec: &SandboxSpec, parts: &mut Parts) -> Result<Child, StartError> {
         parts.group = self.make_group(spec)?.map(Arc::new);
-        let plan = plan::of(&self.options, spec, parts);
+        let host_folders =
+            HostFolders { runtime_dir: &self.options.runtime_dir, shown: &self.options.shown };
+        let plan = plan::of(&host_folders, spec, parts);
         let (child, pid) = self
             .isolate(&plan)
             .await
@@ -229,14 +234,6 @@ impl ProcessBackend {
         tracing::debug!(instance = %spec.instance, pid, "Started a process sandbox");
         Ok(child)
     }
-}
-
-/// What a sandbox is made of, beside its processes.
-#[derive(Debug)]
-struct Parts {
-    root: PathBuf,
-    tmp: Tmp,
-    group: Option<Arc<Group>>,
 }
 
 fn groups(node: &NodeId) -> Option<Parent> {
@@ -271,15 +268,4 @@ async fn talk(child: &mut Child, plan: &IsolationPlan) -> io::Result<u32> {
         }
     }
     pid.ok_or_else(|| io::Error::other("the walls' builder ended without a word"))
-}
-
-/// Whether every user may execute the file: a shim in somebody's home is not.
-pub(crate) fn runnable(path: &Path) -> Result<(), String> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let real = fs::canonicalize(path).map_err(|_| format!("`{}` is missing", path.display()))?;
-    let mode = fs::metadata(&real).map(|found| found.permissions().mode()).unwrap_or_default();
-    if mode & 0o001 == 0 {
-        return Err(format!("`{}` may not be run by every user", real.display()));
-    }
-    Ok(())
 }

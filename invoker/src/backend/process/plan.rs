@@ -7,9 +7,9 @@ use hanshu_runtimes::isolation::{
 };
 use nix::unistd::{Gid, Uid};
 
-use super::{Parts, ProcessOptions};
-use crate::backend::{Network, SandboxSpec, Whose};
-use crate::tmp::{MEMORY_TMP_BYTES, Tmp};
+use super::sandbox::Parts;
+use crate::backend::port::{Network, SandboxSpec, Whose};
+use crate::backend::tmp::{MEMORY_TMP_BYTES, Tmp};
 
 /// Where no group bounds memory, each process may have this much more than the function: stacks
 /// of threads and an interpreter's reserve count here and not there.
@@ -19,16 +19,25 @@ const SHIM: [&str; 4] = ["/var/runtime/hanshu", "shim", "--dir", "/run/hanshu"];
 /// Something that every host has and that ends at once.
 const TRIAL: &str = "/usr/bin/true";
 
+/// Folders of the host that every sandbox sees.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HostFolders<'a> {
+    /// Seen at `/var/runtime`.
+    pub(super) runtime_dir: &'a Path,
+    /// Seen where they are.
+    pub(super) shown: &'a [PathBuf],
+}
+
 /// The plan of a sandbox.
-pub(super) fn of(options: &ProcessOptions, spec: &SandboxSpec, parts: &Parts) -> IsolationPlan {
+pub(super) fn of(folders: &HostFolders<'_>, spec: &SandboxSpec, parts: &Parts) -> IsolationPlan {
     let mut binds =
-        vec![bind(&spec.run_dir, "/run/hanshu"), bind(&options.runtime_dir, "/var/runtime")];
+        vec![bind(&spec.run_dir, "/run/hanshu"), bind(folders.runtime_dir, "/var/runtime")];
     match &spec.whose {
         Whose::Function { code_dir, .. } => binds.push(bind(code_dir, "/var/user")),
         // `Backend::prewarming` says that there are none.
         Whose::Nobody => {}
     }
-    binds.extend(options.shown.iter().map(|path| bind(path, path)));
+    binds.extend(folders.shown.iter().map(|path| bind(path, path)));
     let view = parts.group.as_ref().and_then(|group| group.memory_view());
     binds.extend(view.map(|(source, target)| BindMount { source, target }));
     let memory_bytes = u64::from(spec.memory_mb) * 1024 * 1024;
@@ -55,7 +64,7 @@ pub(super) fn of(options: &ProcessOptions, spec: &SandboxSpec, parts: &Parts) ->
 }
 
 /// The plan of walls around a program that does nothing.
-pub(super) fn trial(options: &ProcessOptions, root: &Path) -> IsolationPlan {
+pub(super) fn trial(runtime_dir: &Path, root: &Path) -> IsolationPlan {
     IsolationPlan {
         root: root.to_owned(),
         uid: Uid::effective().as_raw(),
@@ -64,7 +73,7 @@ pub(super) fn trial(options: &ProcessOptions, root: &Path) -> IsolationPlan {
         network: IsolatedNetwork::Loopback,
         hostname: HOSTNAME.into(),
         tmp: IsolatedTmp::Memory(MEMORY_TMP_BYTES),
-        binds: vec![bind(&options.runtime_dir, "/var/runtime")],
+        binds: vec![bind(runtime_dir, "/var/runtime")],
         groups: Vec::new(),
         limits: ProcessLimits {
             open_files: hanshu_core::OPEN_FILES_MAX,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,15 +13,22 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::Parts;
-use crate::backend::Sandbox;
-use crate::cgroup::Group;
-use crate::tmp::TmpPool;
+use crate::backend::cgroup::Group;
+use crate::backend::port::Sandbox;
+use crate::backend::tmp::{Tmp, TmpPool};
 
 /// What is killed is gone within milliseconds; this is the bound, not the rule.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of the shim's own words that are logged at once.
 const WORDS_BYTES: usize = 1024;
+
+/// What a sandbox is made of, beside its processes.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) root: PathBuf,
+    pub(super) tmp: Tmp,
+    pub(super) group: Option<Arc<Group>>,
+}
 
 pub(super) struct ProcessSandbox {
     /// Tells whoever waits for the sandbox's end to bring it about.

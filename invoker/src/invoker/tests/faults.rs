@@ -134,7 +134,7 @@ async fn a_life_under_faults(seed: u64) {
     Arc::into_inner(world).unwrap().close().await;
     let uids: Vec<_> = (0..4).map(|_| node.launcher.uids.take()).collect();
     assert!(uids.iter().all(Option::is_some), "seed {seed}: a user id was lost");
-    assert!(node.admission.enter(4 * 128).is_ok(), "seed {seed}: room was lost");
+    assert!(node.capacity.enter(4 * 128).is_ok(), "seed {seed}: room was lost");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::time;
 
 use super::{GRACE, Sandboxes, changed, returned, world};
-use crate::doubles::{order, revision};
+use crate::test_support::{order, revision};
 
 #[tokio::test]
 async fn idle_sandboxes_of_other_functions_make_room() {
@@ -82,7 +82,7 @@ async fn an_idle_sandbox_is_frozen_and_thawed_for_its_next_event() {
 async fn a_sandbox_that_dies_while_idle_is_replaced() {
     let world = world(|_| ());
     world.call(Bytes::from_static(b"0")).await;
-    for pool in world.invoker.node.pools() {
+    for pool in world.invoker.node.pools.all() {
         for (_, _, instance) in pool.idle() {
             instance.sandbox.stop().await;
         }

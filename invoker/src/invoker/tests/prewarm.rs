@@ -3,6 +3,7 @@
 use hanshu_core::RuntimeFamily;
 
 use super::*;
+use crate::scheduling::prewarm::pool::PrewarmPool;
 
 fn prewarm_world(change: impl FnOnce(&mut Options)) -> World {
     world(|options| {
@@ -13,7 +14,7 @@ fn prewarm_world(change: impl FnOnce(&mut Options)) -> World {
 
 impl World {
     fn prewarm(&self) -> &PrewarmPool {
-        &self.invoker.node.launcher.prewarm
+        &self.invoker.node.prewarm
     }
 
     fn given(&self) -> u32 {

@@ -1,0 +1,230 @@
+//! The control group of one sandbox.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::Hierarchy;
+use crate::backend::host::Host;
+
+/// How often, and how long in between, a group is looked at until it is empty: 2 s in all. A
+/// killed process of 128 MiB needs some milliseconds to be gone.
+const EMPTY_TRIES: u32 = 400;
+const EMPTY_PAUSE: Duration = Duration::from_millis(5);
+/// `memory.stat` has some forty lines.
+const STAT_BYTES: usize = 8 * 1024;
+
+/// The control group of one sandbox, with the files open that are used often.
+#[derive(Debug)]
+pub(crate) struct Group {
+    hierarchy: Hierarchy,
+    /// Below the root, one for each controller, since Docker may place them differently.
+    folders: Vec<(&'static str, PathBuf)>,
+    freezer: Option<Freezer>,
+    stat: Option<File>,
+    /// The file with the line `oom_kill N`.
+    events: Option<File>,
+}
+
+#[derive(Debug)]
+struct Freezer {
+    file: File,
+    frozen: &'static [u8],
+    thawed: &'static [u8],
+}
+
+impl Group {
+    /// One that we made.
+    pub(super) fn open(hierarchy: &Hierarchy, path: &Path, name: &str) -> io::Result<Self> {
+        if name.is_empty() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(Self::with_folders(hierarchy.clone(), hierarchy.folders(path)))
+    }
+
+    /// The one that process `pid` is in, if `mark` is part of its path: a process id alone may be
+    /// of another namespace of ids, or of another process by now.
+    pub(crate) fn of_process(
+        host: &Host,
+        hierarchy: &Hierarchy,
+        pid: u32,
+        mark: &str,
+    ) -> Option<Self> {
+        let text = host.groups_of(pid).ok()?;
+        let folders = folders_of(hierarchy, &text, mark);
+        (!folders.is_empty()).then(|| Self::with_folders(hierarchy.clone(), folders))
+    }
+
+    fn with_folders(hierarchy: Hierarchy, folders: Vec<(&'static str, PathBuf)>) -> Self {
+        let folder = |name: &str| {
+            let found = folders.iter().find(|(controller, _)| *controller == name);
+            found.map(|(_, folder)| folder.clone())
+        };
+        let (freezer, stat, events) = match hierarchy {
+            Hierarchy::V1(_) => (
+                folder("freezer").and_then(|at| Freezer::v1(&at)),
+                folder("memory").and_then(|at| File::open(at.join("memory.stat")).ok()),
+                folder("memory").and_then(|at| File::open(at.join("memory.oom_control")).ok()),
+            ),
+            Hierarchy::V2(_) => (
+                folder("unified").and_then(|at| Freezer::v2(&at)),
+                folder("unified").and_then(|at| File::open(at.join("memory.stat")).ok()),
+                folder("unified").and_then(|at| File::open(at.join("memory.events")).ok()),
+            ),
+        };
+        Self { hierarchy, folders, freezer, stat, events }
+    }
+
+    /// The files that a process of one thread writes 0 to in order to join.
+    pub(crate) fn joining_files(&self) -> Vec<PathBuf> {
+        let name = match self.hierarchy {
+            // A thread that moves itself needs no stop of all forks, for which `cgroup.procs` waits
+            // some 10 ms.
+            Hierarchy::V1(_) => "tasks",
+            Hierarchy::V2(_) => "cgroup.procs",
+        };
+        self.folders.iter().map(|(_, folder)| folder.join(name)).collect()
+    }
+
+    /// What to show at which place inside the sandbox, so that its process 1 can count kills for
+    /// want of memory; see `shim/oom.rs` in the runtimes.
+    pub(crate) fn memory_view(&self) -> Option<(PathBuf, PathBuf)> {
+        let name = match self.hierarchy {
+            Hierarchy::V1(_) => "memory",
+            Hierarchy::V2(_) => "unified",
+        };
+        let (_, folder) = self.folders.iter().find(|(controller, _)| *controller == name)?;
+        let place = match self.hierarchy {
+            Hierarchy::V1(_) => "/sys/fs/cgroup/memory",
+            Hierarchy::V2(_) => "/sys/fs/cgroup",
+        };
+        Some((folder.clone(), PathBuf::from(place)))
+    }
+
+    /// `false` where it cannot be done.
+    pub(crate) fn freeze(&self) -> bool {
+        self.freezer.as_ref().is_some_and(|it| it.file.write_at(it.frozen, 0).is_ok())
+    }
+
+    /// `false` where it cannot be done.
+    pub(crate) fn thaw(&self) -> bool {
+        self.freezer.as_ref().is_some_and(|it| it.file.write_at(it.thawed, 0).is_ok())
+    }
+
+    /// Bytes that cannot be had back without ending a process: anonymous and shared memory. Files
+    /// that are cached, such as those of `/tmp`, are not among them.
+    pub(crate) fn memory_bytes(&self) -> Option<u64> {
+        let names: &[&str] = match self.hierarchy {
+            Hierarchy::V1(_) => &["total_rss", "total_shmem"],
+            Hierarchy::V2(_) => &["anon", "shmem"],
+        };
+        let text = read(self.stat.as_ref()?)?;
+        let values = names.iter().map(|name| value(&text, name));
+        values.flatten().reduce(|sum, next| sum.saturating_add(next))
+    }
+
+    /// How often the kernel killed here for want of memory.
+    pub(crate) fn oom_kills(&self) -> Option<u64> {
+        value(&read(self.events.as_ref()?)?, "oom_kill")
+    }
+
+    /// Kills everything in the group, frozen or not, and removes it. Blocks until it is empty, at
+    /// most 2 s; returns whether it is gone.
+    pub(crate) fn kill_and_remove(&self) -> bool {
+        for _ in 0..EMPTY_TRIES {
+            self.kill();
+            // What is frozen dies when it thaws, before it runs on.
+            self.thaw();
+            if self.remove() {
+                return true;
+            }
+            thread::sleep(EMPTY_PAUSE);
+        }
+        false
+    }
+
+    /// Sends SIGKILL to everything in the group.
+    pub(crate) fn kill(&self) {
+        for (_, folder) in &self.folders {
+            if fs::write(folder.join("cgroup.kill"), "1").is_ok() {
+                continue;
+            }
+            let Ok(text) = fs::read_to_string(folder.join("cgroup.procs")) else { continue };
+            // 0 stands for a process of a namespace that we cannot see into.
+            for pid in text.lines().filter_map(|line| line.parse().ok()).filter(|pid| 0 < *pid) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+    }
+
+    fn remove(&self) -> bool {
+        self.folders.iter().all(|(_, folder)| match fs::remove_dir(folder) {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        })
+    }
+}
+
+impl Freezer {
+    fn v1(folder: &Path) -> Option<Self> {
+        let file = writable(&folder.join("freezer.state"))?;
+        Some(Self { file, frozen: b"FROZEN", thawed: b"THAWED" })
+    }
+
+    fn v2(folder: &Path) -> Option<Self> {
+        let file = writable(&folder.join("cgroup.freeze"))?;
+        Some(Self { file, frozen: b"1", thawed: b"0" })
+    }
+}
+
+fn writable(path: &Path) -> Option<File> {
+    OpenOptions::new().write(true).open(path).ok()
+}
+
+/// From the lines of `/proc/PID/cgroup`: `number:controllers:path`.
+pub(super) fn folders_of(
+    hierarchy: &Hierarchy,
+    text: &str,
+    mark: &str,
+) -> Vec<(&'static str, PathBuf)> {
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+        if !path.contains(mark) {
+            continue;
+        }
+        let path = path.trim_start_matches('/');
+        match hierarchy {
+            Hierarchy::V1(trees) => found.extend(
+                trees
+                    .iter()
+                    .filter(|(name, _)| controllers.split(',').any(|one| one == **name))
+                    .map(|(name, at)| (*name, at.join(path))),
+            ),
+            Hierarchy::V2(root) if controllers.is_empty() => {
+                found.push(("unified", root.join(path)));
+            }
+            Hierarchy::V2(_) => {}
+        }
+    }
+    found
+}
+
+fn read(file: &File) -> Option<String> {
+    let mut bytes = vec![0; STAT_BYTES];
+    let len = file.read_at(&mut bytes, 0).ok()?;
+    bytes.truncate(len);
+    String::from_utf8(bytes).ok()
+}
+
+/// The value of the line `name value`.
+fn value(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}

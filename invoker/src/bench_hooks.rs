@@ -1,0 +1,126 @@
+//! Parts of the warm path that are this crate's own, for `bench/instructions` to count. There with
+//! the feature `measured` only: no part of the program.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use hanshu_core::{Origin, RequestId};
+use hanshu_runtimes::wire::{FrameHeader, FrameKind, HEADER_LEN, INVOKE_HEAD_LEN};
+use tokio::time::Instant;
+
+use crate::sandbox::exchange::{DataConn, Exchange};
+use crate::scheduling::pool::state::{Action, Input, LaneId, Rules, SandboxKey, State, WaiterId};
+
+/// How long the other side waits for an event.
+const PEER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A pool's decisions for warm events, one after the other.
+#[derive(Debug)]
+pub struct Decisions {
+    state: State,
+    now: Instant,
+    waiter: u64,
+}
+
+impl Decisions {
+    const LANE: LaneId = LaneId(0);
+
+    /// Those of a pool with so many idle sandboxes.
+    #[must_use]
+    pub fn of_pool(sandboxes: u32) -> Self {
+        let rules = Rules {
+            concurrency: None,
+            waiting_max: 1_000,
+            starts_max: 1_000,
+            cores: 2,
+            target_wait: Duration::ZERO,
+            keep_alive: Duration::from_secs(300),
+        };
+        let mut new = Self { state: State::new(rules), now: Instant::now(), waiter: 0 };
+        let mut granted = Vec::new();
+        for _ in 0..sandboxes {
+            for action in new.ask() {
+                if let Action::Start { key, .. } = action {
+                    let took = Duration::from_millis(100);
+                    new.state.on(new.now, Input::Started { key, took });
+                    granted.push(key);
+                }
+            }
+        }
+        for key in granted {
+            new.give_back(key);
+        }
+        new
+    }
+
+    /// A sandbox is granted and given back. Whether one was there.
+    pub fn turn(&mut self) -> bool {
+        self.now += Duration::from_micros(50);
+        let actions = self.ask();
+        let [Action::Grant { key, .. }] = actions[..] else { return false };
+        self.give_back(key);
+        true
+    }
+
+    fn ask(&mut self) -> crate::scheduling::pool::state::Actions {
+        self.waiter += 1;
+        let waiter = WaiterId(self.waiter);
+        self.state.on(self.now, Input::Requested { lane: Self::LANE, waiter })
+    }
+
+    fn give_back(&mut self, key: SandboxKey) {
+        self.state.on(self.now, Input::Released { key, healthy: true });
+    }
+}
+
+/// Events over a socket, with the least of a runtime at its other end, on one thread.
+#[derive(Debug)]
+pub struct Exchanges {
+    conn: DataConn,
+    runtime: UnixStream,
+    event: Vec<u8>,
+}
+
+impl Exchanges {
+    /// A connection. To be called, as the rest is, on an async runtime.
+    ///
+    /// # Errors
+    /// No socket can be had.
+    pub fn connect() -> io::Result<Self> {
+        let (ours, runtime) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        runtime.set_read_timeout(Some(PEER_PATIENCE))?;
+        Ok(Self { conn: DataConn::new(ours)?, runtime, event: Vec::new() })
+    }
+
+    /// One event, answered with itself.
+    ///
+    /// # Errors
+    /// It was not answered so.
+    pub async fn turn(&mut self, payload: &Bytes) -> io::Result<()> {
+        let mut exchange = Exchange::new(RequestId::new(), &Origin::Direct, 1_000, payload.clone())
+            .map_err(io::Error::other)?;
+        let mut driven = pin!(exchange.drive(&mut self.conn));
+        // Sends the event, which fits into the socket.
+        let early = driven.as_mut().now_or_never();
+        if early.is_some() {
+            return Err(io::Error::other("answered before it was asked"));
+        }
+        self.event.resize(HEADER_LEN + INVOKE_HEAD_LEN + payload.len(), 0);
+        self.runtime.read_exact(&mut self.event)?;
+        let (header, rest) = self.event.split_first_chunk().ok_or(ErrorKind::UnexpectedEof)?;
+        let event = FrameHeader::decode(header).map_err(io::Error::other)?.event;
+        let answer = FrameHeader::new(FrameKind::Result, event, payload.len())
+            .map_err(io::Error::other)?
+            .encode();
+        let body = rest.get(INVOKE_HEAD_LEN..).unwrap_or_default();
+        self.runtime.write_all(&[&answer, body].concat())?;
+        let answer = driven.await.map_err(io::Error::other)?;
+        let same = answer.result.is_ok_and(|result| result == payload);
+        if same { Ok(()) } else { Err(io::Error::other("another answer than was given")) }
+    }
+}

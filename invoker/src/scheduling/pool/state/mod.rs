@@ -1,0 +1,454 @@
+//! The decisions of one function's pool: who gets which sandbox, who waits, what is started and
+//! stopped. Pure: it never waits, reads a clock, spawns or logs.
+//!
+//! A pool serves all revisions of one function, each in a *lane* of its own, because their
+//! concurrency is one. Whatever races the real world has, they reach this file as some order of
+//! [`Input`]s; `state/tests.rs` plays thousands of orders.
+
+mod autoscale;
+mod lane;
+mod messages;
+mod wait_queue;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use lane::{Lane, average};
+pub(crate) use messages::{
+    Action, Actions, Counts, Input, LaneId, Rules, SandboxKey, WaiterId, Why,
+};
+
+/// One function's pool.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) rules: Rules,
+    lanes: BTreeMap<LaneId, Lane>,
+    sandboxes: BTreeMap<SandboxKey, Sandbox>,
+    next_key: u64,
+    busy: u32,
+    starting: usize,
+    waiting: usize,
+    /// Since when somebody has been in line without a break.
+    line_since: Option<Instant>,
+    stopping: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sandbox {
+    lane: LaneId,
+    phase: Phase,
+    /// When it was granted last.
+    granted: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    Blocked,
+    Loading,
+    Idle,
+    Busy,
+    Lent,
+    Stopping,
+}
+
+impl State {
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            lanes: BTreeMap::new(),
+            sandboxes: BTreeMap::new(),
+            next_key: 0,
+            busy: 0,
+            starting: 0,
+            waiting: 0,
+            line_since: None,
+            stopping: false,
+        }
+    }
+
+    /// The one entry: what happened, and what is to be done about it.
+    pub(crate) fn on(&mut self, now: Instant, input: Input) -> Actions {
+        let mut todo = Actions::new();
+        match input {
+            Input::Requested { lane, waiter } => self.requested(now, lane, waiter, &mut todo),
+            Input::Abandoned { lane, waiter } => self.leave_line(now, lane, waiter),
+            Input::Expired { lane, waiter } => self.expired(now, lane, waiter, &mut todo),
+            Input::Started { key, took } => self.started(now, key, took, &mut todo),
+            Input::StartFailed { key } => self.start_failed(now, key, &mut todo),
+            Input::Blocked { key } => self.blocked(key, &mut todo),
+            Input::Unblocked { key } => self.unblocked(key),
+            Input::Loading { key } => self.loading(key),
+            Input::Released { key, healthy } => self.released(now, key, healthy, &mut todo),
+            Input::Returned { key, idle_since } => self.returned(now, key, idle_since, &mut todo),
+            Input::Borrowed { key } => self.borrowed(key, &mut todo),
+            Input::Died { key } | Input::Evicted { key } => self.stop_idle(key, &mut todo),
+            Input::Stopped { key } => self.stopped(key),
+            Input::Retired { lane } => self.retired(lane, &mut todo),
+            Input::Shutdown => self.shutdown(now, &mut todo),
+            Input::Tick => self.tick(now, &mut todo),
+        }
+        todo
+    }
+
+    /// How many sandboxes are in which state.
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = Counts {
+            waiting: u32::try_from(self.waiting).unwrap_or(u32::MAX),
+            ..Counts::default()
+        };
+        for sandbox in self.sandboxes.values() {
+            match sandbox.phase {
+                Phase::Starting | Phase::Blocked | Phase::Loading => counts.starting += 1,
+                Phase::Idle => counts.idle += 1,
+                Phase::Busy | Phase::Lent => counts.busy += 1,
+                Phase::Stopping => counts.stopping += 1,
+            }
+        }
+        counts
+    }
+
+    /// Whether nobody waits and no sandbox is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sandboxes.is_empty() && self.waiting == 0
+    }
+
+    /// Whether the lane was used and is not yet forgotten.
+    pub(crate) fn has_lane(&self, lane: LaneId) -> bool {
+        self.lanes.contains_key(&lane)
+    }
+
+    /// Callers in line.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Idle sandboxes and since when, in no order.
+    pub(crate) fn idle(&self) -> impl Iterator<Item = (SandboxKey, Instant)> + '_ {
+        self.lanes.values().flat_map(|lane| lane.idle.iter().copied())
+    }
+
+    fn requested(&mut self, now: Instant, id: LaneId, waiter: WaiterId, todo: &mut Actions) {
+        if self.stopping {
+            todo.push(Action::Refuse { waiter, why: Why::Stopping });
+            return;
+        }
+        let free = self.has_free_run();
+        let lane = self.lanes.entry(id).or_default();
+        if free
+            && lane.waiting() == 0
+            && let Some((key, _)) = lane.idle.pop()
+        {
+            self.grant(now, key, waiter, todo);
+            return;
+        }
+        let service = lane.service;
+        if self.line_is_full(now, service) {
+            let waiting = u32::try_from(self.waiting).unwrap_or(u32::MAX);
+            todo.push(Action::Refuse { waiter, why: Why::WaitQueueFull { waiting } });
+            self.forget_if_empty(id);
+            return;
+        }
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.join(waiter, now);
+        }
+        self.waiting += 1;
+        self.line_since.get_or_insert(now);
+        self.start_where_needed(now, id, todo);
+    }
+
+    fn started(&mut self, now: Instant, key: SandboxKey, took: Duration, todo: &mut Actions) {
+        let Some(id) = self.start_over(key) else { return };
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        lane.cold_start = average(lane.cold_start, took);
+        lane.last_start = Some(now);
+        self.settle(now, key, now, todo);
+    }
+
+    fn start_failed(&mut self, now: Instant, key: SandboxKey, todo: &mut Actions) {
+        let Some(id) = self.start_over(key) else { return };
+        self.sandboxes.remove(&key);
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        // Nobody else can serve them: the next start would most likely fail alike.
+        let hopeless = lane.starting == 0 && lane.busy == 0 && lane.idle.is_empty();
+        let answered = if hopeless { lane.waiting() } else { 1 };
+        let told: SmallVec<[_; 2]> = (0..answered).filter_map(|_| lane.next(now)).collect();
+        self.left_line(told.len());
+        for waiter in told {
+            todo.push(Action::Refuse { waiter, why: Why::StartFailed });
+        }
+        self.start_where_needed(now, id, todo);
+        self.forget_if_empty(id);
+    }
+
+    fn blocked(&mut self, key: SandboxKey, todo: &mut Actions) {
+        let Some(sandbox) = self.sandboxes.get_mut(&key) else { return };
+        let id = sandbox.lane;
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        match sandbox.phase {
+            Phase::Starting => {
+                sandbox.phase = Phase::Blocked;
+                lane.blocked += 1;
+            }
+            Phase::Blocked => {}
+            Phase::Loading | Phase::Idle | Phase::Busy | Phase::Lent | Phase::Stopping => return,
+        }
+        if lane.waiting() < lane.starting {
+            self.start_over(key);
+            self.sandboxes.remove(&key);
+            todo.push(Action::Cancel { key });
+            self.forget_if_empty(id);
+        }
+    }
+
+    fn unblocked(&mut self, key: SandboxKey) {
+        if let Some(sandbox) = self.sandboxes.get_mut(&key)
+            && sandbox.phase == Phase::Blocked
+            && let Some(lane) = self.lanes.get_mut(&sandbox.lane)
+        {
+            sandbox.phase = Phase::Starting;
+            lane.blocked -= 1;
+        }
+    }
+
+    fn loading(&mut self, key: SandboxKey) {
+        if let Some(sandbox) = self.sandboxes.get_mut(&key)
+            && sandbox.phase == Phase::Starting
+            && let Some(lane) = self.lanes.get_mut(&sandbox.lane)
+        {
+            sandbox.phase = Phase::Loading;
+            lane.loading += 1;
+        }
+    }
+
+    fn released(&mut self, now: Instant, key: SandboxKey, healthy: bool, todo: &mut Actions) {
+        let granted = self.sandboxes.get(&key).and_then(|sandbox| sandbox.granted);
+        let Some(id) = self.no_longer_used(key) else { return };
+        if let (Some(granted), Some(lane)) = (granted, self.lanes.get_mut(&id)) {
+            let took = now.saturating_duration_since(granted);
+            lane.service = average(lane.service, took);
+            lane.climb.served(took);
+        }
+        if healthy {
+            self.settle(now, key, now, todo);
+        } else {
+            self.stop(key, todo);
+            self.serve(now, todo);
+            self.start_where_needed(now, id, todo);
+            self.forget_if_empty(id);
+        }
+    }
+
+    fn returned(&mut self, now: Instant, key: SandboxKey, since: Instant, todo: &mut Actions) {
+        if self.no_longer_used(key).is_some() {
+            self.settle(now, key, since, todo);
+        }
+    }
+
+    fn borrowed(&mut self, key: SandboxKey, todo: &mut Actions) {
+        let Some(sandbox) = self.sandboxes.get_mut(&key) else { return };
+        if sandbox.phase != Phase::Idle {
+            return;
+        }
+        sandbox.phase = Phase::Lent;
+        if let Some(lane) = self.lanes.get_mut(&sandbox.lane) {
+            lane.idle.retain(|(idle, _)| *idle != key);
+            lane.busy += 1;
+        }
+        todo.push(Action::Lend { key });
+    }
+
+    fn stop_idle(&mut self, key: SandboxKey, todo: &mut Actions) {
+        let Some(sandbox) = self.sandboxes.get(&key) else { return };
+        let (id, phase) = (sandbox.lane, sandbox.phase);
+        // A busy one is its user's: that it died is seen there.
+        if phase == Phase::Idle {
+            if let Some(lane) = self.lanes.get_mut(&id) {
+                lane.idle.retain(|(idle, _)| *idle != key);
+            }
+            self.stop(key, todo);
+            self.forget_if_empty(id);
+        }
+    }
+
+    fn stopped(&mut self, key: SandboxKey) {
+        if self.sandboxes.get(&key).is_some_and(|sandbox| sandbox.phase == Phase::Stopping) {
+            self.sandboxes.remove(&key);
+        }
+    }
+
+    fn retired(&mut self, id: LaneId, todo: &mut Actions) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        lane.retired = true;
+        for (key, _) in std::mem::take(&mut lane.idle) {
+            self.stop(key, todo);
+        }
+        self.forget_if_empty(id);
+    }
+
+    fn shutdown(&mut self, now: Instant, todo: &mut Actions) {
+        self.stopping = true;
+        let lanes: Vec<_> = self.lanes.keys().copied().collect();
+        for id in lanes {
+            let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            let told: Vec<_> = std::iter::from_fn(|| lane.next(now)).collect();
+            let idle = std::mem::take(&mut lane.idle);
+            self.left_line(told.len());
+            for waiter in told {
+                todo.push(Action::Refuse { waiter, why: Why::Stopping });
+            }
+            for (key, _) in idle {
+                self.stop(key, todo);
+            }
+            self.forget_if_empty(id);
+        }
+    }
+
+    fn tick(&mut self, now: Instant, todo: &mut Actions) {
+        let lanes: Vec<_> = self.lanes.keys().copied().collect();
+        for id in lanes {
+            let keep = self.rules.keep_alive;
+            let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            let old = |(_, since): &(SandboxKey, Instant)| keep <= now.duration_since(*since);
+            let expired: SmallVec<[_; 4]> = lane.idle.iter().copied().filter(old).collect();
+            lane.idle.retain(|idle| !old(idle));
+            for (key, _) in expired {
+                self.stop(key, todo);
+            }
+            self.start_where_needed(now, id, todo);
+            self.forget_if_empty(id);
+        }
+    }
+
+    /// Puts a healthy sandbox to its next use.
+    fn settle(&mut self, now: Instant, key: SandboxKey, since: Instant, todo: &mut Actions) {
+        let Some(id) = self.sandboxes.get(&key).map(|sandbox| sandbox.lane) else { return };
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let unwanted = self.stopping || (lane.retired && lane.waiting() == 0);
+        if unwanted {
+            self.stop(key, todo);
+        } else {
+            let place = lane.idle.partition_point(|(_, other)| *other <= since);
+            lane.idle.insert(place, (key, since));
+            if let Some(sandbox) = self.sandboxes.get_mut(&key) {
+                sandbox.phase = Phase::Idle;
+            }
+        }
+        self.serve(now, todo);
+        self.start_where_needed(now, id, todo);
+        self.forget_if_empty(id);
+    }
+
+    /// Grants idle sandboxes to waiters, the longest wait first, as long as both are there.
+    fn serve(&mut self, now: Instant, todo: &mut Actions) {
+        while 0 < self.waiting && self.has_free_run() {
+            let servable = self.lanes.iter().filter(|(_, lane)| !lane.idle.is_empty());
+            let oldest =
+                servable.filter_map(|(id, lane)| lane.oldest().map(|since| (since, *id))).min();
+            let Some((_, id)) = oldest else { return };
+            let Some(lane) = self.lanes.get_mut(&id) else { return };
+            let (Some(waiter), Some((key, _))) = (lane.next(now), lane.idle.pop()) else { return };
+            self.left_line(1);
+            self.grant(now, key, waiter, todo);
+        }
+    }
+
+    fn grant(&mut self, now: Instant, key: SandboxKey, waiter: WaiterId, todo: &mut Actions) {
+        if let Some(sandbox) = self.sandboxes.get_mut(&key)
+            && let Some(lane) = self.lanes.get_mut(&sandbox.lane)
+        {
+            sandbox.phase = Phase::Busy;
+            sandbox.granted = Some(now);
+            lane.busy += 1;
+            lane.last_grant = Some(now);
+        }
+        self.busy += 1;
+        todo.push(Action::Grant { waiter, key });
+    }
+
+    /// Starts sandboxes for those who have waited long enough, one for each at most. What it costs
+    /// does not grow with the line.
+    fn start_where_needed(&mut self, now: Instant, id: LaneId, todo: &mut Actions) {
+        // Without a free run, another sandbox would only stand beside the others.
+        if self.waiting == 0 || self.stopping || !self.has_free_run() {
+            return;
+        }
+        let Rules { concurrency, starts_max, .. } = self.rules;
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let sandboxes = lane.starting + lane.busy + lane.idle.len();
+        let limit = concurrency.map_or(usize::MAX, |limit| limit as usize);
+        let free = limit.saturating_sub(sandboxes).min(starts_max.saturating_sub(self.starting));
+        if free == 0 {
+            return;
+        }
+        let needed = lane.needed(now, &self.rules);
+        let wanted = free.min(needed.saturating_sub(lane.starting));
+        lane.starting += wanted;
+        self.starting += wanted;
+        for _ in 0..wanted {
+            let key = SandboxKey(self.next_key);
+            self.next_key += 1;
+            self.sandboxes.insert(key, Sandbox { lane: id, phase: Phase::Starting, granted: None });
+            todo.push(Action::Start { key, lane: id });
+        }
+    }
+
+    fn stop(&mut self, key: SandboxKey, todo: &mut Actions) {
+        if let Some(sandbox) = self.sandboxes.get_mut(&key) {
+            sandbox.phase = Phase::Stopping;
+            todo.push(Action::Stop { key });
+        }
+    }
+
+    /// Takes a sandbox out of the starting ones; its phase is the caller's to set.
+    fn start_over(&mut self, key: SandboxKey) -> Option<LaneId> {
+        let sandbox = self.sandboxes.get(&key)?;
+        let lane = self.lanes.get_mut(&sandbox.lane)?;
+        match sandbox.phase {
+            Phase::Starting => {}
+            Phase::Blocked => lane.blocked -= 1,
+            Phase::Loading => lane.loading -= 1,
+            Phase::Idle | Phase::Busy | Phase::Lent | Phase::Stopping => return None,
+        }
+        lane.starting -= 1;
+        self.starting -= 1;
+        Some(sandbox.lane)
+    }
+
+    /// Takes a sandbox out of the used ones; its phase is the caller's to set.
+    fn no_longer_used(&mut self, key: SandboxKey) -> Option<LaneId> {
+        let sandbox = self.sandboxes.get(&key)?;
+        match sandbox.phase {
+            Phase::Busy => self.busy -= 1,
+            Phase::Lent => {}
+            Phase::Starting | Phase::Blocked | Phase::Loading | Phase::Idle | Phase::Stopping => {
+                return None;
+            }
+        }
+        if let Some(lane) = self.lanes.get_mut(&sandbox.lane) {
+            lane.busy -= 1;
+        }
+        Some(sandbox.lane)
+    }
+
+    fn has_free_run(&self) -> bool {
+        self.rules.concurrency.is_none_or(|limit| self.busy < limit)
+    }
+
+    fn forget_if_empty(&mut self, id: LaneId) {
+        if let Some(lane) = self.lanes.get(&id)
+            && lane.retired | self.stopping
+            && lane.waiting() == 0
+            && lane.idle.is_empty()
+            && lane.starting + lane.busy == 0
+        {
+            self.lanes.remove(&id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! From a revision to its lane, without a lock: what a warm invocation looks up.
+
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hanshu_core::{Digest, FunctionId, Revision};
+
+use crate::config::{Options, cores};
+use crate::scheduling::cold_start::ColdStarts;
+use crate::scheduling::node::Node;
+use crate::scheduling::pool::state::{LaneId, Rules};
+use crate::scheduling::pool::{Pool, PoolContext, Reply};
+
+/// Which revisions have a lane. Readers take a snapshot; writers copy.
+#[derive(Debug)]
+pub(crate) struct Pools {
+    node: Arc<Node>,
+    context: Arc<PoolContext>,
+    lanes: ArcSwap<HashMap<Key, Arc<Lane>>>,
+    writing: Mutex<()>,
+}
+
+/// A revision's part of its function's pool.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pool: Arc<Pool>,
+    id: LaneId,
+}
+
+/// A revision by what names it. Most comparisons end at the pointer.
+#[derive(Clone, Debug)]
+struct Key(Arc<Revision>);
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        let (a, b) = (&self.0, &other.0);
+        Arc::ptr_eq(a, b)
+            || (a.digest == b.digest && a.version == b.version && a.function == b.function)
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // A part of a digest is as good as all of it; the name keeps equal code apart.
+        self.0.digest.short().hash(state);
+        self.0.function.name.hash(state);
+    }
+}
+
+impl Pools {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        let launcher = &node.launcher;
+        let context = Arc::new(PoolContext {
+            rules: rules(&launcher.options),
+            tasks: node.tasks.clone(),
+            starter: Arc::new(ColdStarts::new(Arc::clone(&node))),
+            backend: launcher.backend.name(),
+            memory_mb: node.capacity.memory_mb,
+        });
+        Self { context, node, lanes: ArcSwap::default(), writing: Mutex::default() }
+    }
+
+    /// The revision's lane, opened where there is none.
+    pub(crate) fn of(&self, revision: &Arc<Revision>) -> Arc<Lane> {
+        let key = Key(Arc::clone(revision));
+        if let Some(lane) = self.lanes.load().get(&key) {
+            return Arc::clone(lane);
+        }
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let lanes = self.lanes.load_full();
+        if let Some(lane) = lanes.get(&key) {
+            return Arc::clone(lane);
+        }
+        let pool = self
+            .node
+            .pools
+            .get_or_make(&revision.function, || Pool::new(Arc::clone(&self.context)));
+        let lane = Arc::new(Lane { id: pool.open(revision), pool });
+        let mut lanes = HashMap::clone(&lanes);
+        lanes.insert(key, Arc::clone(&lane));
+        self.lanes.store(Arc::new(lanes));
+        lane
+    }
+
+    /// Retires every lane of the function that is of none of these revisions. Who calls such a
+    /// revision again (an event that was accepted for it) opens a new lane.
+    pub(crate) fn retire(&self, function: &FunctionId, keep: &[Digest]) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let lanes = self.lanes.load_full();
+        let goes = |key: &Key| key.0.function == *function && !keep.contains(&key.0.digest);
+        if !lanes.keys().any(goes) {
+            return;
+        }
+        let (gone, kept): (HashMap<_, _>, _) =
+            HashMap::clone(&lanes).into_iter().partition(|(key, _)| goes(key));
+        self.lanes.store(Arc::new(kept));
+        for lane in gone.into_values() {
+            lane.pool.retire(lane.id);
+        }
+        // While writing: nobody opens a lane in a pool that is being let go.
+        if !self.lanes.load().keys().any(|key| key.0.function == *function) {
+            self.node.pools.forget_if_empty(function);
+        }
+    }
+
+    /// Lets go of all lanes.
+    pub(crate) fn clear(&self) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.lanes.store(Arc::default());
+        self.node.pools.clear();
+    }
+}
+
+impl Lane {
+    /// A sandbox for one event of the revision. Stands in line at most `wait`.
+    pub(crate) async fn acquire(&self, revision: &Arc<Revision>, wait: Duration) -> Reply {
+        self.pool.acquire(self.id, revision, wait).await
+    }
+}
+
+fn rules(options: &Options) -> Rules {
+    Rules {
+        concurrency: None,
+        waiting_max: usize::try_from(options.waiting_max).unwrap_or(usize::MAX),
+        starts_max: options.starts_max(),
+        cores: cores(),
+        target_wait: options.target_wait(),
+        keep_alive: options.keep_alive(),
+    }
+}

@@ -1,0 +1,475 @@
+//! Test doubles: a backend whose sandboxes are threads that speak the real protocol over the real
+//! sockets, a journal in memory, packages that are always there.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hanshu_core::ports::{
+    InvocationJournal, JournalError, LogPage, LogQuery, PackageError, PackageStore,
+};
+use hanshu_core::{
+    AsyncPolicy, Digest, FunctionConfig, FunctionId, InvocationRecord, LogBatch, Qualifier,
+    RequestId, Revision, RuntimeFamily, Timestamp,
+};
+use hanshu_runtimes::wire::{
+    ExitedMessage, FrameHeader, FrameKind, HelloMessage, InitMessage, RuntimeFailure, StartMessage,
+};
+use serde_json::{Value, json};
+
+use crate::backend::port::{Backend, Network, Sandbox, SandboxSpec, StartError, Whose};
+
+pub(crate) fn revision(name: &str) -> Revision {
+    Revision {
+        function: FunctionId { namespace: Default::default(), name: name.parse().unwrap() },
+        version: Qualifier::Latest,
+        digest: Digest::from_bytes([1; 32]),
+        code: Digest::from_bytes([2; 32]),
+        config: FunctionConfig {
+            runtime: "python".parse().unwrap(),
+            handler: "index.main_handler".into(),
+            memory_mb: 128,
+            timeout: Duration::from_secs(3),
+            init_timeout: Duration::from_secs(3),
+            concurrency: None,
+            network: None,
+            async_policy: AsyncPolicy::default(),
+            env: Default::default(),
+        },
+    }
+}
+
+/// Counts what its sandboxes go through.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FakeBackend(pub(crate) Arc<Counts>);
+
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) started: AtomicU32,
+    pub(crate) stopped: AtomicU32,
+    pub(crate) frozen: AtomicU32,
+    pub(crate) thawed: AtomicU32,
+    pub(crate) swept: AtomicU32,
+    /// Refuse to start.
+    pub(crate) broken: AtomicBool,
+    /// Where faults come from, if there are to be any.
+    pub(crate) chance: Mutex<Option<u64>>,
+    /// Of those started: prewarmed sandboxes.
+    pub(crate) prewarm: AtomicU32,
+    /// Prewarmed sandboxes that were given code.
+    pub(crate) given: AtomicU32,
+    /// Refuse to make prewarmed sandboxes, or to give them code.
+    pub(crate) no_prewarmed: AtomicBool,
+    pub(crate) no_code: AtomicBool,
+}
+
+#[derive(Debug)]
+struct FakeSandbox {
+    counts: Arc<Counts>,
+    inside: Arc<Inside>,
+}
+
+/// What the threads of one sandbox share.
+#[derive(Debug, Default)]
+struct Inside {
+    killed: AtomicBool,
+    frozen: AtomicBool,
+    oom_kills: AtomicU64,
+    sockets: Mutex<Vec<UnixStream>>,
+}
+
+impl Counts {
+    /// A number under `below`; 0, which is no fault, where there are to be none.
+    pub(crate) fn roll(&self, below: u64) -> u64 {
+        let mut chance = self.chance.lock().unwrap();
+        let Some(state) = chance.as_mut() else { return 0 };
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        (*state >> 16) % below
+    }
+}
+
+#[async_trait]
+impl Backend for FakeBackend {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn default_network(&self, _: RuntimeFamily) -> Network {
+        Network::None
+    }
+
+    async fn start(&self, spec: &SandboxSpec) -> Result<Box<dyn Sandbox>, StartError> {
+        if self.0.broken.load(Ordering::Relaxed) {
+            return Err(StartError::Unavailable("the engine does not answer".into()));
+        }
+        let fault = self.0.roll(12);
+        if (1..=3).contains(&fault) {
+            tokio::time::sleep(Duration::from_millis(self.0.roll(40))).await;
+        }
+        if (3..=4).contains(&fault) {
+            return Err(StartError::Unavailable("a fault on purpose".into()));
+        }
+        self.0.started.fetch_add(1, Ordering::Relaxed);
+        if spec.whose == Whose::Nobody {
+            self.0.prewarm.fetch_add(1, Ordering::Relaxed);
+        }
+        let inside = Arc::new(Inside::default());
+        let (run_dir, its) = (spec.run_dir.clone(), Arc::clone(&inside));
+        match fault {
+            // Started, and never heard of.
+            5 => {}
+            // It ends on the way.
+            6 => {
+                thread::spawn(move || drop(shim(run_dir, &its)));
+                let (its, after) = (Arc::clone(&inside), self.0.roll(5));
+                thread::spawn(move || {
+                    thread::sleep(Duration::from_millis(after));
+                    its.kill();
+                });
+            }
+            _ => drop(thread::spawn(move || drop(shim(run_dir, &its)))),
+        }
+        Ok(Box::new(FakeSandbox { counts: Arc::clone(&self.0), inside }))
+    }
+
+    fn prewarming(&self) -> Result<(), String> {
+        if self.0.no_prewarmed.load(Ordering::Relaxed) { Err("none".into()) } else { Ok(()) }
+    }
+
+    async fn sweep(&self) -> Result<u32, StartError> {
+        self.0.swept.fetch_add(1, Ordering::Relaxed);
+        Ok(0)
+    }
+}
+
+#[async_trait]
+impl Sandbox for FakeSandbox {
+    async fn stop(&self) {
+        tokio::time::sleep(Duration::from_millis(self.counts.roll(20))).await;
+        self.inside.kill();
+        self.counts.stopped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    async fn give_code(&self, _: &Path) -> Result<(), StartError> {
+        if self.counts.no_code.load(Ordering::Relaxed) {
+            return Err(StartError::Unsupported("no code".into()));
+        }
+        self.counts.given.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn freeze(&self) -> bool {
+        self.counts.frozen.fetch_add(1, Ordering::Relaxed);
+        self.inside.frozen.store(true, Ordering::Relaxed);
+        true
+    }
+
+    fn thaw(&self) -> bool {
+        self.counts.thawed.fetch_add(1, Ordering::Relaxed);
+        self.inside.frozen.store(false, Ordering::Relaxed);
+        true
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        Some(12_345)
+    }
+
+    fn oom_kills(&self) -> Option<u64> {
+        Some(self.inside.oom_kills.load(Ordering::Relaxed))
+    }
+}
+
+impl Inside {
+    fn kill(&self) {
+        self.killed.store(true, Ordering::Relaxed);
+        for socket in self.sockets.lock().unwrap().iter() {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn killed(&self) -> bool {
+        self.killed.load(Ordering::Relaxed)
+    }
+
+    fn connect(&self, path: PathBuf) -> UnixStream {
+        let socket = UnixStream::connect(path).unwrap();
+        self.sockets.lock().unwrap().push(socket.try_clone().unwrap());
+        socket
+    }
+}
+
+type Io<T> = std::io::Result<T>;
+
+fn send(mut to: &UnixStream, header: FrameHeader, body: &[u8]) -> Io<()> {
+    to.write_all(&[&header.encode()[..], body].concat())
+}
+
+fn send_json(to: &UnixStream, kind: FrameKind, event: u64, body: &impl serde::Serialize) -> Io<()> {
+    let body = serde_json::to_vec(body).unwrap();
+    send(to, FrameHeader::new(kind, event, body.len()).unwrap(), &body)
+}
+
+fn receive(mut from: &UnixStream) -> Io<(FrameHeader, Vec<u8>)> {
+    let mut header = [0; 16];
+    from.read_exact(&mut header)?;
+    let header = FrameHeader::decode(&header).unwrap();
+    let mut rest = vec![0; usize::from(header.head_len) + header.body_len()];
+    from.read_exact(&mut rest)?;
+    rest.drain(..usize::from(header.head_len));
+    Ok((header, rest))
+}
+
+/// Plays process 1 and the runtime.
+fn shim(run_dir: PathBuf, inside: &Arc<Inside>) -> Io<()> {
+    let control = inside.connect(run_dir.join("control.sock"));
+    send_json(&control, FrameKind::Hello, 0, &HelloMessage { protocol: 1, pid: 1 })?;
+    let (_, body) = receive(&control)?;
+    let start: StartMessage = serde_json::from_slice(&body).unwrap();
+    let out = OpenOptions::new().write(true).open(run_dir.join("out"))?;
+    let data = inside.connect(run_dir.join("data.sock"));
+    let (its, its_control) = (Arc::clone(inside), control.try_clone()?);
+    thread::spawn(move || {
+        // Whatever comes next, the end too, means the end.
+        let _ = receive(&its_control);
+        its.kill();
+    });
+    let (header, body) = receive(&data)?;
+    assert_eq!(header.kind, FrameKind::Init);
+    let init: InitMessage = serde_json::from_slice(&body).unwrap();
+    let late: Value = serde_json::from_slice(&body).unwrap();
+    let env = if late["env"].is_object() { late["env"].clone() } else { json!(start.env) };
+    assert_eq!(env["SCF_FUNCTIONNAME"], init.function_name, "the environment of {init:?}");
+    let exited = |code| ExitedMessage { code: Some(code), ..ExitedMessage::default() };
+    match init.handler.as_str() {
+        "init_fails" => {
+            writeln!(&out, "loading")?;
+            return send_json(
+                &data,
+                FrameKind::InitFailed,
+                0,
+                &RuntimeFailure::new(437, "no such handler"),
+            );
+        }
+        // As a hurried runtime does: both connections speak at once.
+        "init_fails_and_exits" => {
+            send_json(&control, FrameKind::Exited, 0, &exited(1))?;
+            thread::sleep(Duration::from_millis(10));
+            return send_json(
+                &data,
+                FrameKind::InitFailed,
+                0,
+                &RuntimeFailure::new(437, "no such handler"),
+            );
+        }
+        "init_exits" => {
+            send_json(&control, FrameKind::Exited, 0, &exited(3))?;
+            inside.kill();
+            return Ok(());
+        }
+        "init_hangs" => return Ok(()),
+        "init_talks" => writeln!(&out, "hello from the import")?,
+        "init_slowly" => thread::sleep(Duration::from_millis(100)),
+        _ => {}
+    }
+    send(&data, FrameHeader::new(FrameKind::Ready, 0, 0).unwrap(), &[])?;
+    while let Ok((header, event)) = receive(&data) {
+        while inside.frozen.load(Ordering::Relaxed) && !inside.killed() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if !one_event(&data, &out, header.event, &event, inside)? {
+            send_json(&control, FrameKind::Exited, 0, &exited(3))?;
+            inside.kill();
+        }
+    }
+    Ok(())
+}
+
+/// Does what the event says; `false`: the process ends.
+fn one_event(
+    data: &UnixStream,
+    mut out: &File,
+    id: u64,
+    event: &[u8],
+    inside: &Inside,
+) -> Io<bool> {
+    let order: Value = serde_json::from_slice(event).unwrap_or_default();
+    let number = |name: &str| order[name].as_u64().unwrap_or_default();
+    let result = |id| FrameHeader::new(FrameKind::Result, id, 4).unwrap();
+    let reply = |body: &[u8]| {
+        send(data, FrameHeader::new(FrameKind::Result, id, body.len()).unwrap(), body)
+    };
+    match order["do"].as_str().unwrap_or_default() {
+        "sleep" => thread::sleep(Duration::from_millis(number("ms"))),
+        "hang" => {
+            while !inside.killed() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            return Ok(true);
+        }
+        "print" => out.write_all(order["text"].as_str().unwrap().as_bytes())?,
+        "spam" => {
+            let line = format!("{}\n", "s".repeat(99));
+            for _ in 0..number("lines") {
+                out.write_all(line.as_bytes())?;
+            }
+        }
+        "print_late" => {
+            reply(b"null")?;
+            thread::sleep(Duration::from_millis(50));
+            out.write_all(b"too late\n")?;
+            return Ok(true);
+        }
+        "fail" => {
+            send_json(data, FrameKind::Failed, id, &RuntimeFailure::new(430, "boom"))?;
+            return Ok(true);
+        }
+        "last" => {
+            send(data, result(id).last(), b"null")?;
+            return Ok(true);
+        }
+        "exit" => return Ok(false),
+        // Reads no more, and ends while the next event is on its way.
+        "deaf" => {
+            reply(b"null")?;
+            thread::sleep(Duration::from_millis(100));
+            inside.sockets.lock().unwrap().clear();
+            return Err(ErrorKind::ConnectionAborted.into());
+        }
+        "oom" => {
+            inside.oom_kills.fetch_add(1, Ordering::Relaxed);
+            inside.kill();
+            return Ok(true);
+        }
+        "foreign" => {
+            send(data, result(id ^ 1), b"null")?;
+            return Ok(true);
+        }
+        "twice" => {
+            send(data, result(id), b"null")?;
+            send(data, result(id), b"null")?;
+            return Ok(true);
+        }
+        "part" => {
+            part(data, id, number("bytes"), inside, order["then"].as_str().unwrap())?;
+            return Ok(true);
+        }
+        "garbage" => {
+            { data }.write_all(&[0xff; 16])?;
+            return Ok(true);
+        }
+        "big" => {
+            reply(&vec![b'1'; usize::try_from(number("bytes")).unwrap()])?;
+            return Ok(true);
+        }
+        _ => {}
+    }
+    reply(event)?;
+    Ok(true)
+}
+
+/// Sends a part of the answer, and then ends, says nothing more, or says something else.
+fn part(mut data: &UnixStream, id: u64, bytes: u64, inside: &Inside, then: &str) -> Io<()> {
+    let whole =
+        [&FrameHeader::new(FrameKind::Result, id, 4).unwrap().encode()[..], b"null"].concat();
+    data.write_all(&whole[..usize::try_from(bytes).unwrap()])?;
+    match then {
+        "end" => inside.kill(),
+        "garbage" => data.write_all(&[0xff; 64])?,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Keeps everything.
+#[derive(Debug, Default)]
+pub(crate) struct FakeJournal {
+    pub(crate) records: Mutex<Vec<InvocationRecord>>,
+    pub(crate) batches: Mutex<Vec<LogBatch>>,
+}
+
+impl FakeJournal {
+    /// The lines of one invocation, or of none.
+    pub(crate) fn lines(&self, request_id: Option<RequestId>) -> Vec<String> {
+        let batches = self.batches.lock().unwrap();
+        let its = batches.iter().filter(|batch| batch.request_id == request_id);
+        its.flat_map(|batch| batch.lines.clone()).collect()
+    }
+
+    /// The status codes in the order of recording.
+    pub(crate) fn statuses(&self) -> Vec<u16> {
+        self.records.lock().unwrap().iter().map(|record| record.status.number()).collect()
+    }
+}
+
+#[async_trait]
+impl InvocationJournal for FakeJournal {
+    fn record(&self, record: InvocationRecord) {
+        self.records.lock().unwrap().push(record);
+    }
+
+    fn log(&self, batch: LogBatch) {
+        self.batches.lock().unwrap().push(batch);
+    }
+
+    async fn flush(&self) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    async fn find(&self, _: RequestId) -> Result<Vec<InvocationRecord>, JournalError> {
+        Err(JournalError("this double only takes".into()))
+    }
+
+    async fn read(&self, _: &LogQuery) -> Result<LogPage, JournalError> {
+        Err(JournalError("this double only takes".into()))
+    }
+
+    async fn collect(&self, _: Timestamp) -> Result<u64, JournalError> {
+        Ok(0)
+    }
+}
+
+/// Has every package, empty.
+#[derive(Debug, Default)]
+pub(crate) struct FakePackages;
+
+#[async_trait]
+impl PackageStore for FakePackages {
+    async fn has(&self, _: &Digest) -> bool {
+        true
+    }
+
+    async fn put(&self, _: &Digest, _: Bytes) -> Result<(), PackageError> {
+        Ok(())
+    }
+
+    async fn zip(&self, digest: &Digest) -> Result<Bytes, PackageError> {
+        Err(PackageError::Missing(digest.clone()))
+    }
+
+    async fn folder(&self, _: &Digest) -> Result<PathBuf, PackageError> {
+        Ok(PathBuf::from("/nonexistent"))
+    }
+
+    async fn collect(&self, _: &[Digest]) -> Result<u64, PackageError> {
+        Ok(0)
+    }
+}
+
+/// An event that makes the fake runtime do something.
+pub(crate) fn order(what: &str, more: Value) -> Bytes {
+    let mut order = json!({ "do": what });
+    if let (Some(order), Value::Object(more)) = (order.as_object_mut(), more) {
+        order.extend(more);
+    }
+    serde_json::to_vec(&order).unwrap().into()
+}
