@@ -58,7 +58,7 @@ impl Metrics {
             sandboxes: ["starting", "idle", "busy", "stopping"].map(state),
             waiting: gauge!("hanshu_invocations_waiting"),
             prewarming: Kind::FAMILIES.map(|family| {
-                (family, gauge!("hanshu_prewarmed_sandbox", "runtime" => family.as_str()))
+                (family, gauge!("hanshu_prewarmed_sandboxes", "runtime" => family.as_str()))
             }),
         }
     }

@@ -60,7 +60,7 @@ pub struct Config {
     pub log: String,
     /// `human` or `json`.
     pub log_format: LogFormat,
-    /// Milliseconds a synchronous call waits in line for a sandbox, at most.
+    /// Milliseconds a synchronous call may wait in the wait queue for a sandbox.
     pub wait_timeout_ms: u64,
     /// Queued events that this process runs at once, at most.
     pub async_running_max: usize,
@@ -86,16 +86,16 @@ pub struct JournalConfig {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClusterConfig {
-    /// Where this process listens for its sisters.
+    /// Where this process listens for the other processes of the cluster.
     pub listen: Option<SocketAddr>,
-    /// `http://host:port` under which its sisters reach that.
+    /// `http://host:port` under which the other processes reach that.
     pub advertise: Option<String>,
     /// `http://host:port` of the controller.
     pub controller: Option<String>,
     /// `http://host:port` of the processes with the triggers role: a gateway asks them how users'
     /// streams fare.
     pub triggers: Vec<String>,
-    /// What sisters show each other; the same in all, at least 32 characters.
+    /// The shared secret of the processes' calls to each other, at least 32 characters.
     pub token: Option<Secret>,
     /// 64 hexadecimal characters under which access keys are sealed; nothing means a key file in
     /// the data folder.

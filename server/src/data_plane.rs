@@ -1,5 +1,6 @@
-//! The data plane's own thread: listeners, invocations and the exchange with runtimes run here,
-//! on a reactor of one thread, so that a warm call takes no hop. Everything slow runs elsewhere.
+//! The data plane: a single-threaded runtime for listeners, invocations and the exchange with
+//! sandboxes, so that a warm call never switches threads. Everything slow runs on the general
+//! runtime.
 
 use std::thread::JoinHandle;
 
@@ -8,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 
-/// The thread, running until this is closed.
+/// The data plane's thread; it ends when this is closed or dropped.
 #[derive(Debug)]
 pub(crate) struct DataPlane {
     handle: Handle,
@@ -17,7 +18,6 @@ pub(crate) struct DataPlane {
 }
 
 impl DataPlane {
-    /// Starts the thread.
     pub(crate) fn start() -> Result<Self, Error> {
         let broken = |error: std::io::Error| Error::Broken(format!("no data plane: {error}"));
         let runtime = Builder::new_current_thread().enable_all().build().map_err(broken)?;
@@ -31,7 +31,7 @@ impl DataPlane {
         Ok(Self { handle, stop, thread: Some(thread) })
     }
 
-    /// To spawn on it.
+    /// The handle to spawn tasks on the data plane.
     pub(crate) fn handle(&self) -> &Handle {
         &self.handle
     }

@@ -1,37 +1,37 @@
-//! Why a server does not start, or stopped.
+//! Errors that keep a server from starting, or end it.
 
-/// Each says in one sentence what is wrong and what to do.
+/// Each message is one sentence that says what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The configuration.
+    /// A setting is invalid.
     #[error("{0}")]
     Config(String),
-    /// The data folder.
+    /// The data folder cannot be used.
     #[error("the data folder `{path}` {what}")]
     Folder {
-        /// Which.
+        /// Its path.
         path: String,
         /// What is wrong with it, and what to do.
         what: String,
     },
-    /// An address.
+    /// An address cannot be bound.
     #[error("cannot listen on `{address}` ({name}): {reason}")]
     Listen {
-        /// Which flag.
+        /// The setting.
         name: &'static str,
-        /// Which address.
+        /// The setting's value.
         address: String,
         /// Why, and what to do.
         reason: String,
     },
-    /// The database or the queue.
+    /// The database or the queue cannot be used.
     #[error("{0}")]
     Store(String),
-    /// Sandboxes.
+    /// Sandboxes cannot be run.
     #[error("{0}")]
     Sandbox(String),
-    /// Something ended that must not.
+    /// A part of the server failed.
     #[error("{0}")]
     Broken(String),
 }

@@ -1,20 +1,24 @@
-//! Assembling: configuration, choice of adapters, roles, life cycle, telemetry. The only crate
-//! that knows all the others, and the one that end-to-end tests start.
+//! The server: configuration, choice of adapters, start of the roles, shutdown, logging, metrics.
+//! The only crate that imports all the others.
 
-mod assembly;
+mod adapters;
+mod catalog_feed;
 mod config;
+mod data_dir;
 mod data_plane;
 mod error;
-mod folder;
-mod images;
 mod lifecycle;
-mod platform;
+mod listeners;
+mod logging;
+mod metrics;
+mod missing_images;
 mod readiness;
 mod retention;
-mod running;
-mod telemetry;
+mod role_startup;
+mod server;
+mod stop_signals;
 
 pub use config::{Config, LogFormat, Roles, SandboxChoice, default_data_dir};
 pub use error::Error;
-pub use platform::Platform;
-pub use telemetry::start_logging;
+pub use logging::start_logging;
+pub use server::Server;

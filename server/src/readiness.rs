@@ -1,4 +1,4 @@
-//! Can this process serve? Asked by `/readyz`.
+//! The checks behind `/readyz`: whether this process can serve.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,45 +12,44 @@ use hanshu_gateway::internal::Balancer;
 use hanshu_gateway::wire::NotReady;
 use tokio::time::timeout;
 
-use crate::folder;
+use crate::data_dir;
 
-/// The longest wait for one part's answer.
-const PART_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest wait for each check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What is asked.
-pub(crate) struct Readiness {
+/// The parts that are checked.
+pub(crate) struct ReadinessChecks {
     pub(crate) controller: Controller,
     pub(crate) queue: Arc<dyn EventQueue>,
-    /// A queue that may lose events is the operator's will.
+    /// The operator accepts a queue that may lose events.
     pub(crate) allow_unsafe_queue: bool,
-    /// The data folder.
-    pub(crate) folder: PathBuf,
-    /// Where sandboxes are on other nodes.
+    pub(crate) data_dir: PathBuf,
+    /// Present where sandboxes run on other nodes.
     pub(crate) balancer: Option<Arc<Balancer>>,
 }
 
 #[async_trait]
-impl CheckReadiness for Readiness {
+impl CheckReadiness for ReadinessChecks {
     async fn reasons(&self) -> Vec<NotReady> {
         let mut reasons = Vec::new();
         let mut not = |part: &str, reason: String| {
             reasons.push(NotReady { part: part.into(), reason });
         };
-        match timeout(PART_TIMEOUT, self.controller.ping()).await {
+        match timeout(CHECK_TIMEOUT, self.controller.ping()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => not("database", error.to_string()),
             Err(_) => not("database", "it does not answer within 3 s".into()),
         }
-        match timeout(PART_TIMEOUT, self.queue.durability_warnings()).await {
+        match timeout(CHECK_TIMEOUT, self.queue.durability_warnings()).await {
             Ok(_) if self.allow_unsafe_queue => {}
             Ok(durability_warnings) => {
-                durability_warnings.into_iter().for_each(|warning| not("queue", warning))
+                durability_warnings.into_iter().for_each(|warning| not("queue", warning));
             }
             Err(_) => not("queue", "it does not answer within 3 s".into()),
         }
-        let folder = self.folder.clone();
-        let probe = tokio::task::spawn_blocking(move || folder::check_writable(&folder));
-        match timeout(PART_TIMEOUT, probe).await {
+        let path = self.data_dir.clone();
+        let probe = tokio::task::spawn_blocking(move || data_dir::check_writable(&path));
+        match timeout(CHECK_TIMEOUT, probe).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(reason))) => not("data", reason),
             Ok(Err(_)) | Err(_) => not("data", "the data folder does not answer".into()),

@@ -1,5 +1,6 @@
-//! What is old is dropped: ended events, records and logs, replaced revisions, packages. Every
-//! process drops packages that it only fetched; the rest is the controller role's.
+//! Periodic removal of what is old: ended events, records and logs, replaced revisions, packages,
+//! images. Each process removes packages that it fetched and images that it built; the rest is
+//! done by the controller role.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,17 +8,16 @@ use std::time::Duration;
 use hanshu_controller::Controller;
 use hanshu_core::ports::{EventQueue, ImageBuilder, InvocationJournal, PackageStore};
 use hanshu_core::{ASYNC_AGE_MAX, Clock, Timestamp};
-use metrics::{Unit, describe_gauge, gauge};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// Between rounds.
+/// Pause between two rounds.
 const INTERVAL: Duration = Duration::from_secs(60);
 /// A replaced revision is kept this long beyond the longest life of an event that may name it.
 const REVISION_MARGIN: Duration = Duration::from_secs(3_600);
 
-/// Collects, round after round.
-pub(crate) struct Retention {
+/// Removes old data of the whole installation, round after round.
+pub(crate) struct RetentionJob {
     pub(crate) controller: Controller,
     pub(crate) queue: Arc<dyn EventQueue>,
     pub(crate) journal: Arc<dyn InvocationJournal>,
@@ -26,14 +26,14 @@ pub(crate) struct Retention {
     pub(crate) keep_results: Duration,
 }
 
-impl Retention {
+impl RetentionJob {
     pub(crate) async fn run(self, stop: CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
             self.round(self.clock.now()).await;
         }
     }
 
-    /// Each part on its own: one that fails does not keep the others from it.
+    /// One that fails does not keep the others from being done.
     async fn round(&self, now: Timestamp) {
         match self.queue.collect(now - self.keep_results).await {
             Ok(0) => {}
@@ -51,14 +51,14 @@ impl Retention {
     }
 }
 
-/// Drops packages that were fetched from the controller and that nothing live names. One that an
-/// event still needs is fetched again.
-pub(crate) struct FetchedPackages {
+/// Removes packages that were fetched from the controller and that no live revision names. One that
+/// a queued event still needs is fetched again.
+pub(crate) struct FetchedPackageCleanup {
     pub(crate) controller: Controller,
     pub(crate) packages: Arc<dyn PackageStore>,
 }
 
-impl FetchedPackages {
+impl FetchedPackageCleanup {
     pub(crate) async fn run(self, stop: CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
             let keep = self.controller.catalog().snapshot().packages();
@@ -69,13 +69,13 @@ impl FetchedPackages {
     }
 }
 
-/// Between two looks at images; a recipe changes with the program only.
+/// Pause between two rounds over images, whose recipes change only with the program.
 const IMAGES_INTERVAL: Duration = Duration::from_secs(3_600);
-/// The first look, when the start is over.
+/// Pause before the first round, to leave the start undisturbed.
 const IMAGES_FIRST: Duration = Duration::from_secs(60);
 
-/// Removes images that an earlier program made.
-pub(crate) async fn drop_images(images: Arc<dyn ImageBuilder>, stop: CancellationToken) {
+/// Removes images that an earlier version of the program built.
+pub(crate) async fn remove_old_images(images: Arc<dyn ImageBuilder>, stop: CancellationToken) {
     let mut pause = IMAGES_FIRST;
     while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
         pause = IMAGES_INTERVAL;
@@ -84,24 +84,5 @@ pub(crate) async fn drop_images(images: Arc<dyn ImageBuilder>, stop: Cancellatio
             Ok(images) => info!(images, "Images of an earlier program were removed"),
             Err(error) => warn!(%error, "Could not remove old images"),
         }
-    }
-}
-
-/// Between two looks at the queues for the metrics.
-const DEPTHS_INTERVAL: Duration = Duration::from_secs(5);
-const WAITING: &str = "hanshu_queue_waiting";
-const RUNNING: &str = "hanshu_queue_running";
-
-/// Keeps the queues' depths in the metrics: all queues together, since names are unbounded.
-pub(crate) async fn show_depths(queue: Arc<dyn EventQueue>, stop: CancellationToken) {
-    describe_gauge!(WAITING, Unit::Count, "Events that wait, in all queues together");
-    describe_gauge!(RUNNING, Unit::Count, "Events that are held by a dispatcher");
-    while stop.run_until_cancelled(tokio::time::sleep(DEPTHS_INTERVAL)).await.is_some() {
-        let Ok(queues) = queue.stats().await else { continue };
-        let sum = |depth: fn(&hanshu_core::ports::QueueStats) -> u64| {
-            u32::try_from(queues.iter().map(depth).sum::<u64>()).unwrap_or(u32::MAX)
-        };
-        gauge!(WAITING).set(sum(|queue| queue.waiting));
-        gauge!(RUNNING).set(sum(|queue| queue.running));
     }
 }

@@ -124,7 +124,7 @@ async fn get(target: &ServerUnderTest, path: &str) -> anyhow::Result<String> {
 
 /// How many prewarmed sandboxes there are: a server keeps them, maybe more than at its start.
 fn prewarmed_count(metrics: &str) -> u64 {
-    let counts = metrics.lines().filter(|line| line.starts_with("hanshu_prewarmed_sandbox{"));
+    let counts = metrics.lines().filter(|line| line.starts_with("hanshu_prewarmed_sandboxes{"));
     counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 

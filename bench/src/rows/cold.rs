@@ -62,7 +62,7 @@ pub(super) async fn prewarmed(
 
 /// Whether one is ready within the time; then a little rest.
 async fn until_prewarmed(server: &Server, language: Language) -> anyhow::Result<bool> {
-    let ready_now = format!("hanshu_prewarmed_sandbox{{runtime=\"{}\"}}", language.family());
+    let ready_now = format!("hanshu_prewarmed_sandboxes{{runtime=\"{}\"}}", language.family());
     tokio::time::sleep(COUNTED).await;
     let begun = Instant::now();
     let mut ready = false;

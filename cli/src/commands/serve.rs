@@ -1,6 +1,6 @@
 //! `hanshu serve`.
 
-use hanshu_server::{Config, Platform, start_logging};
+use hanshu_server::{Config, Server, start_logging};
 
 use crate::args::Serve;
 use crate::error::{Error, Exit};
@@ -15,9 +15,9 @@ pub(super) fn run(flags: &Serve, printer: Printer) -> Result<Exit, Error> {
         .build()
         .map_err(|error| Error::Usage(format!("no runtime: {error}")))?;
     runtime.block_on(async {
-        let platform = Platform::start(config).await.map_err(failed)?;
-        printer.note(platform.welcome());
-        platform.run().await.map_err(failed)
+        let server = Server::start(config).await.map_err(failed)?;
+        printer.note(server.welcome());
+        server.run().await.map_err(failed)
     })?;
     Ok(Exit::Done)
 }

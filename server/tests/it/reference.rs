@@ -10,8 +10,7 @@ use serde_json::Value;
 /// What every metric's name begins with in the source.
 const METRIC: &str = "\"hanshu_";
 /// Endings of metrics' names: other texts begin alike.
-const METRIC_ENDS: [&str; 6] =
-    ["_cells", "_total", "_seconds", "_running", "_waiting", "_sandboxes"];
+const METRIC_ENDS: [&str; 5] = ["_total", "_seconds", "_running", "_waiting", "_sandboxes"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

@@ -1,4 +1,4 @@
-//! Which adapter stands behind which port: the only place that chooses.
+//! Chooses the adapter behind each port from the configuration. Only this file does.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,16 +25,16 @@ use tracing::{info, warn};
 use crate::config::{Config, Roles, SandboxChoice};
 use crate::error::Error;
 
-/// How long a start waits for a database or Redis that is not there yet.
-const AWAIT_SERVICE: Duration = Duration::from_secs(20);
-/// Between tries.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// Redis forgets an ended event this long after retention should have dropped it.
-const EXPIRY_MARGIN: Duration = Duration::from_secs(3_600);
+/// How long a start waits for a database or Redis that does not answer yet.
+const SERVICE_START_TIMEOUT: Duration = Duration::from_secs(20);
+/// Pause between two attempts to connect.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Redis expires an ended event this long after retention should have removed it.
+const REDIS_EXPIRY_MARGIN: Duration = Duration::from_secs(3_600);
 const MIB: u64 = 1024 * 1024;
 
-/// What keeps things.
-pub(crate) struct Stores {
+/// The adapters that store something.
+pub(crate) struct StorageAdapters {
     pub(crate) registry: Arc<dyn FunctionRegistry>,
     pub(crate) queue: Arc<dyn EventQueue>,
     pub(crate) journal: Arc<dyn InvocationJournal>,
@@ -45,14 +45,14 @@ pub(crate) struct Stores {
     tasks: TaskTracker,
 }
 
-/// What runs things.
-pub(crate) struct Sandboxes {
+/// The adapters that run sandboxes and build their images.
+pub(crate) struct SandboxAdapters {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) images: Arc<dyn ImageBuilder>,
 }
 
-impl Stores {
-    /// Opens what the configuration names.
+impl StorageAdapters {
+    /// Opens the stores that the configuration names.
     pub(crate) async fn open(
         config: &Config,
         folder: &Path,
@@ -79,7 +79,7 @@ impl Stores {
         })
     }
 
-    /// Writes what is left and closes. Called when nothing uses them any more.
+    /// Writes buffered records, then closes. Nothing may use the stores any more.
     pub(crate) async fn close(self, patience: Duration) {
         self.writing.cancel();
         self.queue.close();
@@ -95,20 +95,20 @@ impl Stores {
 
 async fn open_database(config: &Config, folder: &Path) -> Result<Db, Error> {
     let options = DbOptions::default();
-    let said = |error: &dyn std::fmt::Display| Error::Store(format!("the database: {error}"));
+    let to_error = |error: &dyn std::fmt::Display| Error::Store(format!("the database: {error}"));
     let Some(url) = &config.database else {
         let file = folder.join("hanshu.db");
-        return Db::open_file(&file, &options).await.map_err(|error| said(&error));
+        return Db::open_file(&file, &options).await.map_err(|error| to_error(&error));
     };
-    let until = Instant::now() + AWAIT_SERVICE;
+    let until = Instant::now() + SERVICE_START_TIMEOUT;
     loop {
         match Db::open_with(url.expose(), &options).await {
             Ok(db) => return Ok(db),
             Err(error) if error.kind() == ErrorKind::Unavailable && Instant::now() < until => {
-                warn!(%error, "The database is not there yet");
-                sleep(TRY_AGAIN).await;
+                warn!(%error, "The database does not answer yet");
+                sleep(RETRY_PAUSE).await;
             }
-            Err(error) => return Err(said(&error)),
+            Err(error) => return Err(to_error(&error)),
         }
     }
 }
@@ -121,7 +121,7 @@ async fn open_queue(
 ) -> Result<Arc<dyn EventQueue>, Error> {
     let Some(url) = &config.queue else {
         let queue = SqlQueue::start(db.clone(), clock.clone(), tasks);
-        // An SQLite file has one process: what is held is held by one that is dead.
+        // A SQLite file has one process: whatever is claimed was claimed by an earlier one.
         if db.dialect() == Dialect::Sqlite {
             let released = queue.release_all().await;
             let held = released.map_err(|error| Error::Store(format!("the queue: {error}")))?;
@@ -132,25 +132,25 @@ async fn open_queue(
         return Ok(Arc::new(queue));
     };
     if !["redis://", "redis+unix://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
-        let place = without_secrets(url.expose());
+        let url = redact_url(url.expose());
         return Err(Error::Config(format!(
-            "`queue` is `{place}`: expected `redis://host:port`, or nothing for a table in the \
+            "`queue` is `{url}`: expected `redis://host:port`, or nothing for a table in the \
              database"
         )));
     }
-    let until = Instant::now() + AWAIT_SERVICE;
-    let kept = days(config.keep_results_days) + EXPIRY_MARGIN;
+    let until = Instant::now() + SERVICE_START_TIMEOUT;
+    let kept = days(config.keep_results_days) + REDIS_EXPIRY_MARGIN;
     let options = RedisOptions { keep: kept, ..RedisOptions::default() };
     loop {
         match RedisQueue::connect(url.expose(), clock.clone(), tasks, &options).await {
             Ok(queue) => return Ok(Arc::new(queue)),
             Err(error @ QueueError::Unavailable(_)) if Instant::now() < until => {
-                warn!(%error, "The queue is not there yet");
-                sleep(TRY_AGAIN).await;
+                warn!(%error, "The queue does not answer yet");
+                sleep(RETRY_PAUSE).await;
             }
             Err(error) => {
-                let place = without_secrets(url.expose());
-                return Err(Error::Store(format!("the queue at {place}: {error}")));
+                let url = redact_url(url.expose());
+                return Err(Error::Store(format!("the queue at {url}: {error}")));
             }
         }
     }
@@ -160,15 +160,15 @@ fn days(count: u32) -> Duration {
     Duration::from_secs(u64::from(count) * 86_400)
 }
 
-/// `scheme://host:port/…`, whatever stands before the `@` left out.
-fn without_secrets(url: &str) -> String {
+/// The URL without user and password.
+fn redact_url(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{place}"),
         _ => url.into(),
     }
 }
 
-/// Files where one process does it all; the database where several read each other's.
+/// Files where one process has all roles; the database where several must read the records.
 fn open_journal(
     config: &Config,
     folder: &Path,
@@ -187,8 +187,8 @@ fn open_journal(
     Ok((Arc::new(journal), writer))
 }
 
-impl Sandboxes {
-    /// Docker when an engine answers, else processes; or what was asked for.
+impl SandboxAdapters {
+    /// Docker if an engine answers, else processes, unless the configuration names one of them.
     pub(crate) async fn choose(
         config: &Config,
         node: &NodeId,
@@ -249,8 +249,8 @@ impl Sandboxes {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_password_is_never_said() {
-        assert_eq!(super::without_secrets("redis://:s3cret@host:1/2"), "redis://host:1/2");
-        assert_eq!(super::without_secrets("redis://host:1"), "redis://host:1");
+    fn a_password_is_never_shown() {
+        assert_eq!(super::redact_url("redis://:s3cret@host:1/2"), "redis://host:1/2");
+        assert_eq!(super::redact_url("redis://host:1"), "redis://host:1");
     }
 }

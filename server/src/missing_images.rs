@@ -1,7 +1,5 @@
-//! Runtime images on an invoker that joins a cluster: deploys before it was there made none here.
-//!
-//! With all roles in one process a deploy has always passed through it, and nothing is made at the
-//! start.
+//! Builds runtime images that an invoker lacks when it joins a cluster: deploys before that built
+//! none on its node. With all roles in one process every deploy has built its image there.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,37 +11,38 @@ use hanshu_core::ports::ImageBuilder;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-/// A mirror that is away is not asked more often.
-const TRY_AGAIN: Duration = Duration::from_secs(60);
+/// Pause after a failure, for instance while a package mirror is down.
+const RETRY_PAUSE: Duration = Duration::from_secs(60);
 
-/// Makes the images that live functions need and this node's engine lacks.
-pub(crate) struct JoinImages {
+/// Builds the images that live functions need and this node's engine lacks.
+pub(crate) struct MissingImageBuilder {
     pub(crate) controller: Controller,
     pub(crate) images: Arc<dyn ImageBuilder>,
 }
 
-impl JoinImages {
-    /// In the background, one after the other, until `stop`. A call meanwhile is told so.
+impl MissingImageBuilder {
+    /// Builds one image after the other until `stop` is cancelled. Calls that need an image that is
+    /// not there yet are refused with that reason.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut snapshots = self.controller.catalog().watch();
-        let mut there = BTreeSet::new();
+        let mut present = BTreeSet::new();
         loop {
             let needed = families(&snapshots.borrow_and_update());
-            let lacking: Vec<_> = needed.difference(&there).copied().collect();
+            let missing: Vec<_> = needed.difference(&present).copied().collect();
             let mut failed = false;
-            for family in lacking {
-                let Some(made) = stop.run_until_cancelled(self.ensure(family)).await else {
+            for family in missing {
+                let Some(built) = stop.run_until_cancelled(self.ensure(family)).await else {
                     return;
                 };
-                match made {
-                    true => there.extend([family]),
+                match built {
+                    true => present.extend([family]),
                     false => failed = true,
                 }
             }
             let next = async {
                 let changed = snapshots.changed();
                 match failed {
-                    true => drop(tokio::time::timeout(TRY_AGAIN, changed).await),
+                    true => drop(tokio::time::timeout(RETRY_PAUSE, changed).await),
                     false => drop(changed.await),
                 }
             };
@@ -54,21 +53,21 @@ impl JoinImages {
     }
 
     async fn ensure(&self, family: RuntimeFamily) -> bool {
-        let told = |line: &str| match line.starts_with("building ") {
+        let log_progress = |line: &str| match line.starts_with("building ") {
             true => info!(family = family.as_str(), "A function needs an image: {line}"),
             false => debug!(family = family.as_str(), "{line}"),
         };
-        match self.images.ensure(family, &told).await {
+        match self.images.ensure(family, &log_progress).await {
             Ok(()) => true,
             Err(error) => {
-                warn!(%error, family = family.as_str(), "Could not make a runtime's image");
+                warn!(%error, family = family.as_str(), "Could not build a runtime's image");
                 false
             }
         }
     }
 }
 
-/// What functions of the catalog run in, older versions of them included.
+/// The runtime families of all functions in the catalog and their live older versions.
 fn families(snapshot: &Snapshot) -> BTreeSet<RuntimeFamily> {
     snapshot.live().map(|revision| revision.config.runtime.family()).collect()
 }

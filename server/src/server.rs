@@ -1,6 +1,5 @@
-//! The platform: everything that a process' roles need, started in order and stopped in order.
+//! Starts everything that the process' roles need, and shuts it down in order.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,86 +9,69 @@ use hanshu_core::ports::{ImageBuilder, Invoke, PackageStore};
 use hanshu_core::{Clock, SystemClock};
 use hanshu_gateway::internal::{Balancer, Peers, RemoteImages, RemotePackages};
 use hanshu_invoker::{Invoker, Ports};
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::assembly::{Sandboxes, Stores};
+use crate::adapters::{SandboxAdapters, StorageAdapters};
+use crate::catalog_feed;
 use crate::config::{Config, Roles};
+use crate::data_dir::DataDir;
 use crate::data_plane::DataPlane;
 use crate::error::Error;
-use crate::folder::DataFolder;
-use crate::lifecycle::Lifecycle;
-use crate::running::{Feed, Parts};
+use crate::lifecycle::ServerLifecycle;
+use crate::listeners::BoundListeners;
+use crate::role_startup::RoleStartup;
+use crate::stop_signals::StopSignals;
 
-/// What is left to do when everything has ended may take so long.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// Longest time for each step after all work has ended: removing sandboxes, closing stores.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A running platform.
-pub struct Platform {
+/// Everything that runs in this process.
+pub struct Server {
     config: Config,
-    folder: DataFolder,
-    lifecycle: Lifecycle,
-    data: DataPlane,
-    stores: Stores,
+    data_dir: DataDir,
+    lifecycle: ServerLifecycle,
+    data_plane: DataPlane,
+    stores: StorageAdapters,
     invoker: Option<Arc<Invoker>>,
-    sandboxes: Option<Sandboxes>,
+    sandboxes: Option<SandboxAdapters>,
     backend_tasks: TaskTracker,
-    listeners: Listeners,
+    listeners: BoundListeners,
     credentials: Option<PathBuf>,
-    signals: Signals,
+    signals: StopSignals,
 }
 
-/// What tells the process to stop. Heard from the very start: one that comes before everything
-/// runs is heeded as soon as it does.
-#[derive(Debug)]
-struct Signals {
-    term: Signal,
-    int: Signal,
-}
-
-/// Where it listens; bound before anything runs.
-#[derive(Debug, Default)]
-struct Listeners {
-    api: Option<TcpListener>,
-    http: Option<TcpListener>,
-    internal: Option<TcpListener>,
-    api_address: Option<SocketAddr>,
-    http_address: Option<SocketAddr>,
-}
-
-/// Where invocations run and what that takes.
-struct Running {
+/// The ports that run invocations, in this process or on other nodes.
+struct ExecutionPorts {
     invoke: Arc<dyn Invoke>,
     images: Arc<dyn ImageBuilder>,
     packages: Arc<dyn PackageStore>,
     balancer: Option<Arc<Balancer>>,
 }
 
-impl Platform {
+impl Server {
     /// Starts everything that the roles need. When this returns, it serves.
     ///
     /// # Errors
-    /// [`Error`], in one sentence; nothing is left running then.
+    /// [`Error`]; nothing is left running then.
     pub async fn start(config: Config) -> Result<Self, Error> {
-        let signals = Signals::listen()?;
+        let signals = StopSignals::register()?;
         let roles = config.roles()?;
-        let folder = DataFolder::open(&config.data)?;
-        let listeners = Listeners::bind(&config, roles).await?;
+        let data_dir = DataDir::open(&config.data)?;
+        let listeners = BoundListeners::bind(&config, roles).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        // Before any part looks its metrics up.
-        crate::telemetry::recorder();
-        let lifecycle = Lifecycle::new(Handle::current());
-        let data = DataPlane::start()?;
-        let stores = Stores::open(&config, folder.path(), &clock).await?;
+        // The parts look their metrics up when they are made.
+        crate::metrics::recorder();
+        let lifecycle = ServerLifecycle::new(Handle::current());
+        let data_plane = DataPlane::start()?;
+        let stores = StorageAdapters::open(&config, data_dir.path(), &clock).await?;
         let backend_tasks = TaskTracker::new();
-        let mut platform = Self {
+        let mut server = Self {
             config,
-            folder,
+            data_dir,
             lifecycle,
-            data,
+            data_plane,
             stores,
             invoker: None,
             sandboxes: None,
@@ -98,19 +80,19 @@ impl Platform {
             credentials: None,
             signals,
         };
-        match platform.run_parts(roles, clock).await {
-            Ok(()) => Ok(platform),
+        match server.start_parts(roles, clock).await {
+            Ok(()) => Ok(server),
             Err(error) => {
-                platform.stop().await;
+                server.shutdown().await;
                 Err(error)
             }
         }
     }
 
-    async fn run_parts(&mut self, roles: Roles, clock: Arc<dyn Clock>) -> Result<(), Error> {
+    async fn start_parts(&mut self, roles: Roles, clock: Arc<dyn Clock>) -> Result<(), Error> {
         let access = self.open_access(roles, &*clock).await?;
-        let running = self.open_running(roles, &clock).await?;
-        let Running { invoke, images, packages, balancer } = running;
+        let ports = self.open_execution(roles, &clock).await?;
+        let ExecutionPorts { invoke, images, packages, balancer } = ports;
         let registry = self.stores.registry.clone();
         let controller = Controller::new(
             registry,
@@ -125,14 +107,14 @@ impl Platform {
             .await
             .map_err(|error| Error::Store(format!("the catalog cannot be read: {error}")))?;
         let catalog = controller.catalog().clone();
-        let stop = self.lifecycle.intake.clone();
+        let stop = self.lifecycle.stop_intake.clone();
         self.lifecycle.spawn("catalog", async move { catalog.run(stop).await });
 
-        let parts = Parts {
+        let startup = RoleStartup {
             config: self.config.clone(),
-            node: self.folder.node().clone(),
+            node: self.data_dir.node().clone(),
             lifecycle: self.lifecycle.clone(),
-            data: self.data.handle().clone(),
+            data_plane: self.data_plane.handle().clone(),
             controller,
             queue: self.stores.queue.clone(),
             journal: self.stores.journal.clone(),
@@ -143,38 +125,39 @@ impl Platform {
             balancer,
             clock,
         };
-        let feed = Feed::start(&parts, self.invoker.clone());
-        let states = roles.triggers.then(|| parts.run_triggers(&feed));
+        let catalog = startup.controller.catalog();
+        let triggers = catalog_feed::start(catalog, self.invoker.clone(), &self.lifecycle);
+        let states = roles.triggers.then(|| startup.start_triggers(&triggers));
         if let (Some(api), Some(http)) = (self.listeners.api.take(), self.listeners.http.take()) {
-            parts.run_gateway(api, http, &feed, states.clone())?;
+            startup.start_gateway(api, http, &triggers, states.clone())?;
         }
         if let Some(listener) = self.listeners.internal.take() {
-            parts.run_internal(listener, roles, self.sandboxes.as_ref(), states)?;
+            startup.start_internal_api(listener, roles, self.sandboxes.as_ref(), states)?;
         }
         if roles.controller {
-            parts.run_retention();
+            startup.start_retention();
         }
-        parts.run_upkeep(roles, self.stores.packages.clone());
+        startup.start_maintenance(roles, self.stores.packages.clone());
         if let (Some(api), Some(http)) = (self.listeners.api_address, self.listeners.http_address) {
             let key = access.reveal_first().ok_or_else(|| Error::Broken("no access key".into()))?;
-            self.credentials = Some(self.folder.write_credentials(api, http, &key)?);
+            self.credentials = Some(self.data_dir.write_credentials(api, http, &key)?);
         }
         Ok(())
     }
 
-    /// The access keys; a gateway's first start makes one.
+    /// Opens the access keys. A gateway that finds none makes the first one.
     async fn open_access(&self, roles: Roles, clock: &dyn Clock) -> Result<Arc<Access>, Error> {
         let cluster = &self.config.cluster;
         let master = match &cluster.master_key {
-            None => self.folder.master_key()?,
+            None => self.data_dir.master_key()?,
             Some(key) => MasterKey::from_hex(key.expose()).ok_or_else(|| {
                 Error::Config("`cluster.master_key` is not 64 hexadecimal characters".into())
             })?,
         };
         let access = Arc::new(Access::new(master));
         let registry = &*self.stores.registry;
-        let said = |error: hanshu_controller::Error| Error::Store(error.to_string());
-        access.refresh(registry).await.map_err(said)?;
+        let to_error = |error: hanshu_controller::Error| Error::Store(error.to_string());
+        access.refresh(registry).await.map_err(to_error)?;
         if !access.is_empty() || !roles.gateway {
             return Ok(access);
         }
@@ -184,21 +167,21 @@ impl Platform {
         };
         match access.create(registry, clock, wanted).await {
             Ok(_) => {}
-            // Another gateway was faster: its key is everybody's.
+            // Another gateway made the first key meanwhile.
             Err(error) if error.kind() == hanshu_core::ErrorKind::Conflict => {
-                access.refresh(registry).await.map_err(said)?;
+                access.refresh(registry).await.map_err(to_error)?;
             }
-            Err(error) => return Err(said(error)),
+            Err(error) => return Err(to_error(error)),
         }
         Ok(access)
     }
 
-    /// Sandboxes here, or other nodes'.
-    async fn open_running(
+    /// Makes the ports that run invocations: with sandboxes here, or with those of other nodes.
+    async fn open_execution(
         &mut self,
         roles: Roles,
         clock: &Arc<dyn Clock>,
-    ) -> Result<Running, Error> {
+    ) -> Result<ExecutionPorts, Error> {
         let local: Arc<dyn PackageStore> = self.stores.packages.clone();
         let peers = self.peers(roles)?;
         let packages = match (&peers, roles.controller) {
@@ -209,9 +192,9 @@ impl Platform {
             _ => local,
         };
         if roles.invoker {
-            let (node, folder) = (self.folder.node().clone(), self.folder.path().to_owned());
+            let (node, folder) = (self.data_dir.node().clone(), self.data_dir.path().to_owned());
             let sandboxes =
-                Sandboxes::choose(&self.config, &node, &folder, &self.backend_tasks).await?;
+                SandboxAdapters::choose(&self.config, &node, &folder, &self.backend_tasks).await?;
             let ports = Ports {
                 backend: sandboxes.backend.clone(),
                 packages: packages.clone(),
@@ -223,24 +206,24 @@ impl Platform {
             self.invoker = Some(invoker.clone());
             self.sandboxes = Some(sandboxes);
             invoker.recover().await.map_err(|error| Error::Sandbox(error.to_string()))?;
-            return Ok(Running { invoke: invoker, images, packages, balancer: None });
+            return Ok(ExecutionPorts { invoke: invoker, images, packages, balancer: None });
         }
         let Some(peers) = peers else {
             return Err(Error::Config("without the invoker role `cluster.token` is needed".into()));
         };
         let balancer = Arc::new(Balancer::new(peers.clone(), clock.clone()));
         let (nodes, stop, each) =
-            (self.stores.nodes.clone(), self.lifecycle.intake.clone(), balancer.clone());
+            (self.stores.nodes.clone(), self.lifecycle.stop_intake.clone(), balancer.clone());
         self.lifecycle.spawn("balancer", async move { each.run(nodes, stop).await });
         let targets = balancer.clone();
         let images = RemoteImages::new(peers, move || {
             targets.nodes().iter().map(|node| node.url.clone()).collect()
         });
         let invoke = balancer.clone();
-        Ok(Running { invoke, images: Arc::new(images), packages, balancer: Some(balancer) })
+        Ok(ExecutionPorts { invoke, images: Arc::new(images), packages, balancer: Some(balancer) })
     }
 
-    /// Connections to sister processes, where there are any.
+    /// The client for the other processes of a cluster; `None` if this one has all roles.
     fn peers(&self, roles: Roles) -> Result<Option<Peers>, Error> {
         if roles == Roles::ALL {
             return Ok(None);
@@ -265,7 +248,7 @@ impl Platform {
         Ok(Some(peers))
     }
 
-    /// What an operator wants to know at the start.
+    /// The text that the program prints when it is ready: addresses, data folder, sandboxes.
     pub fn welcome(&self) -> String {
         let mut text =
             format!("hanshu {} is ready ({})\n", env!("CARGO_PKG_VERSION"), self.config.roles);
@@ -278,7 +261,7 @@ impl Platform {
         if let Some(address) = self.listeners.http_address {
             line("HTTP triggers", &format_args!("http://{address}"));
         }
-        line("data", &self.folder.path().display());
+        line("data", &self.data_dir.path().display());
         if let Some(path) = &self.credentials {
             line("credentials", &path.display());
         }
@@ -293,95 +276,53 @@ impl Platform {
         text
     }
 
-    /// Serves until SIGTERM or SIGINT, then stops in order.
+    /// Serves until SIGTERM or SIGINT, then shuts down.
     ///
     /// # Errors
-    /// [`Error::Broken`]: a part ended that must not.
+    /// [`Error::Broken`]: a task ended that must run until the stop.
     pub async fn run(mut self) -> Result<(), Error> {
-        let broken = self.lifecycle.broken.clone();
-        let was_broken = tokio::select! {
-            _ = self.signals.term.recv() => false,
-            _ = self.signals.int.recv() => false,
-            () = broken.cancelled() => true,
+        let task_failed = self.lifecycle.task_failed.clone();
+        let failed = tokio::select! {
+            () = self.signals.recv() => false,
+            () = task_failed.cancelled() => true,
         };
         info!("Stopping: no new work");
-        self.stop().await;
-        match was_broken {
+        self.shutdown().await;
+        match failed {
             false => Ok(()),
             true => Err(Error::Broken("a part of the server ended; its log says which".into())),
         }
     }
 
-    /// No new work; running events get their grace; all sandboxes are removed.
-    pub async fn stop(self) {
+    /// Shuts down in order: no new work is taken, running events get the grace period, all sandboxes
+    /// are removed, records are written, the stores are closed.
+    pub async fn shutdown(self) {
         let grace = self.config.grace();
-        self.lifecycle.intake.cancel();
-        let sandboxes_gone = async {
+        self.lifecycle.stop_intake.cancel();
+        let sandboxes_stopped = async {
             if let Some(invoker) = &self.invoker {
                 invoker.stop(grace).await;
             }
         };
-        let (drained, ()) = tokio::join!(self.lifecycle.wind_down(grace), sandboxes_gone);
+        let (drained, ()) = tokio::join!(self.lifecycle.drain(grace), sandboxes_stopped);
         if !drained {
-            warn!("Some work was cut off at the end of the grace");
+            warn!("Some work was cancelled at the end of the grace period");
         }
         if let Some(sandboxes) = &self.sandboxes {
             sandboxes.backend.close().await;
         }
         self.backend_tasks.close();
-        if tokio::time::timeout(CLOSE_PATIENCE, self.backend_tasks.wait()).await.is_err() {
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.backend_tasks.wait()).await.is_err() {
             warn!("Some sandboxes were still being removed");
         }
-        self.data.close().await;
-        self.stores.close(CLOSE_PATIENCE).await;
+        self.data_plane.close().await;
+        self.stores.close(CLOSE_TIMEOUT).await;
         info!("Stopped");
     }
 }
 
-impl std::fmt::Debug for Platform {
+impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Platform").field("listeners", &self.listeners).finish_non_exhaustive()
+        f.debug_struct("Server").field("listeners", &self.listeners).finish_non_exhaustive()
     }
-}
-
-impl Signals {
-    fn listen() -> Result<Self, Error> {
-        let listen = |kind| signal(kind).map_err(|error| Error::Broken(error.to_string()));
-        Ok(Self { term: listen(SignalKind::terminate())?, int: listen(SignalKind::interrupt())? })
-    }
-}
-
-impl Listeners {
-    async fn bind(config: &Config, roles: Roles) -> Result<Self, Error> {
-        let mut bound = Self::default();
-        if roles.gateway {
-            let (api, address) = bind("listen", config.listen).await?;
-            (bound.api, bound.api_address) = (Some(api), Some(address));
-            let (http, address) = bind("http_listen", config.http_listen).await?;
-            (bound.http, bound.http_address) = (Some(http), Some(address));
-        }
-        if let Some(address) = config.cluster.listen
-            && (roles.invoker || roles.controller || roles.triggers)
-        {
-            bound.internal = Some(bind("cluster.listen", address).await?.0);
-        }
-        Ok(bound)
-    }
-}
-
-async fn bind(name: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
-    let failed = |error: std::io::Error| {
-        let reason = match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                "the port is in use by another program: stop it, or choose another port (0 takes \
-                 any free one)"
-                    .into()
-            }
-            _ => error.to_string(),
-        };
-        Error::Listen { name, address: address.to_string(), reason }
-    };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    Ok((listener, address))
 }

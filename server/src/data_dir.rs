@@ -1,4 +1,4 @@
-//! The data folder: who owns it, its node id, its key file, the credentials for the operator.
+//! The data folder: its lock, node id, master key, and the operator's credentials file.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write as _};
@@ -11,32 +11,32 @@ use hanshu_core::{ASYNC_PAYLOAD_BYTES_MAX, NodeId};
 
 use crate::error::Error;
 
-/// The data folder, ours while this lives.
+/// The data folder, locked while this exists.
 #[derive(Debug)]
-pub(crate) struct DataFolder {
+pub(crate) struct DataDir {
     path: PathBuf,
     node: NodeId,
     /// Holds the lock until the process ends.
     _lock: File,
 }
 
-impl DataFolder {
-    /// Makes the folder where it is missing (0711: sandboxes of other users pass through to what
-    /// is theirs) and locks it.
+impl DataDir {
+    /// Creates the folder if it is missing (mode 0711: sandboxes of other users must reach their own
+    /// files in it) and locks it.
     ///
     /// # Errors
     /// [`Error::Folder`]: another server has it, it cannot be written, the disk is full.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let wrong = |error: std::io::Error| failed(path, &error);
-        fs::DirBuilder::new().recursive(true).mode(0o711).create(path).map_err(wrong)?;
-        let path = path.canonicalize().map_err(wrong)?;
+        let failed = |error: std::io::Error| to_error(path, &error);
+        fs::DirBuilder::new().recursive(true).mode(0o711).create(path).map_err(failed)?;
+        let path = path.canonicalize().map_err(failed)?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .mode(0o600)
             .open(path.join("lock"))
-            .map_err(wrong)?;
+            .map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -47,25 +47,25 @@ impl DataFolder {
                         .into(),
                 });
             }
-            Err(TryLockError::Error(error)) => return Err(failed(&path, &error)),
+            Err(TryLockError::Error(error)) => return Err(to_error(&path, &error)),
         }
         // SQLite maps a file into memory: on a disk without room that would end the process.
-        probe(&path).map_err(|error| failed(&path, &error))?;
+        probe(&path).map_err(|error| to_error(&path, &error))?;
         let node = node_id(&path)?;
         Ok(Self { path, node, _lock: lock })
     }
 
-    /// Where it is; absolute.
+    /// The absolute path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whose it is; kept over restarts.
+    /// The node's id, which stays the same over restarts.
     pub(crate) fn node(&self) -> &NodeId {
         &self.node
     }
 
-    /// The key under which secrets are sealed; made at the first start.
+    /// The key that encrypts access keys; made at the first start.
     ///
     /// # Errors
     /// [`Error::Folder`]: the file cannot be read or written, or does not hold a key.
@@ -81,14 +81,14 @@ impl DataFolder {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let key = MasterKey::generate();
                 write_private(&path, &format!("{}\n", key.to_hex().expose()))
-                    .map_err(|error| failed(&self.path, &error))?;
+                    .map_err(|error| to_error(&self.path, &error))?;
                 Ok(key)
             }
-            Err(error) => Err(failed(&self.path, &error)),
+            Err(error) => Err(to_error(&self.path, &error)),
         }
     }
 
-    /// Writes `credentials.env` with the true endpoints.
+    /// Writes `credentials.env` with the endpoints and an access key.
     ///
     /// # Errors
     /// [`Error::Folder`].
@@ -101,18 +101,18 @@ impl DataFolder {
         let path = self.path.join("credentials.env");
         let text = format!(
             "HANSHU_ENDPOINT=http://{}\nHANSHU_HTTP_ENDPOINT=http://{}\nHANSHU_SECRET_ID={}\nHANSHU_SECRET_KEY={}\n",
-            reachable(api),
-            reachable(http),
+            local_address(api),
+            local_address(http),
             key.id,
             key.secret.expose()
         );
-        write_private(&path, &text).map_err(|error| failed(&self.path, &error))?;
+        write_private(&path, &text).map_err(|error| to_error(&self.path, &error))?;
         Ok(path)
     }
 }
 
-/// An address that can be called: a wildcard becomes loopback.
-fn reachable(address: SocketAddr) -> SocketAddr {
+/// The address that a client on this machine uses: a wildcard becomes loopback.
+fn local_address(address: SocketAddr) -> SocketAddr {
     let mut address = address;
     if address.ip().is_unspecified() {
         let loopback = match address {
@@ -133,15 +133,14 @@ fn node_id(folder: &Path) -> Result<NodeId, Error> {
         }),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let node = NodeId::new();
-            write_private(&path, &format!("{node}\n")).map_err(|error| failed(folder, &error))?;
+            write_private(&path, &format!("{node}\n")).map_err(|error| to_error(folder, &error))?;
             Ok(node)
         }
-        Err(error) => Err(failed(folder, &error)),
+        Err(error) => Err(to_error(folder, &error)),
     }
 }
 
-/// Writes what one event takes, and removes it again: whether there is room, and the right to.
-/// Blocks.
+/// Writes and removes a file of the largest event's size, to see whether that is possible. Blocks.
 ///
 /// # Errors
 /// In one sentence, with what to do.
@@ -162,12 +161,12 @@ fn probe(folder: &Path) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     let opened = options.create(true).write(true).truncate(true).mode(0o600).open(&path);
     let written = opened.and_then(|mut file| file.write_all(&[0; ASYNC_PAYLOAD_BYTES_MAX]));
-    // Another probe may have been faster.
+    // A concurrent probe may have removed it.
     let _ = fs::remove_file(&path);
     written
 }
 
-/// Replaces a file of mode 0600 as a whole: nobody ever reads half of it.
+/// Replaces a file of mode 0600 atomically.
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     let next = path.with_extension("next");
     let mut file =
@@ -178,7 +177,7 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     fs::rename(next, path)
 }
 
-fn failed(path: &Path, error: &std::io::Error) -> Error {
+fn to_error(path: &Path, error: &std::io::Error) -> Error {
     let what = match error.kind() {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             format!("cannot be written ({error}): say --data with a folder of your own")
@@ -201,18 +200,18 @@ mod tests {
     #[test]
     fn a_folder_belongs_to_one_server_and_keeps_its_id() {
         let dir = tempfile::tempdir().unwrap();
-        let first = DataFolder::open(dir.path()).unwrap();
-        let said = DataFolder::open(dir.path()).unwrap_err().to_string();
-        assert!(said.contains("another server"), "{said}");
+        let first = DataDir::open(dir.path()).unwrap();
+        let message = DataDir::open(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("another server"), "{message}");
         let node = first.node().clone();
         drop(first);
-        assert_eq!(*DataFolder::open(dir.path()).unwrap().node(), node);
+        assert_eq!(*DataDir::open(dir.path()).unwrap().node(), node);
     }
 
     #[test]
     fn secrets_are_for_the_owner_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = DataFolder::open(dir.path()).unwrap();
+        let folder = DataDir::open(dir.path()).unwrap();
         let key = folder.master_key().unwrap();
         assert_eq!(folder.master_key().unwrap().to_hex(), key.to_hex());
         let secret = SecretKey { id: "AKIDx".into(), secret: hanshu_core::Secret::new("s") };
@@ -226,11 +225,11 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_a_file_is_said() {
+    fn a_path_that_is_a_file_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
-        let said = DataFolder::open(&file).unwrap_err().to_string();
-        assert!(said.contains("not a folder"), "{said}");
+        let message = DataDir::open(&file).unwrap_err().to_string();
+        assert!(message.contains("not a folder"), "{message}");
     }
 }

@@ -1,4 +1,4 @@
-//! What runs: listeners on the data plane, timers, dispatchers and sources, leases, retention.
+//! Starts the tasks and listeners of each role.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,39 +13,34 @@ use hanshu_gateway::{
     Answer, Api, FrontOptions, Gateway, GatewayParts, HealthProblems, HttpTriggers,
     ListHealthProblems, Options, serve,
 };
-use hanshu_invoker::Invoker;
 use hanshu_triggers::{
     DispatcherOptions, Dispatchers, Intake, IntakeOptions, RedisSources, RetryPolicy, SourceStates,
-    Stop, TimerOptions, Timers, TriggersFeed, TriggersView,
+    Stop, TimerOptions, Timers, TriggersView,
 };
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::assembly::Sandboxes;
+use crate::adapters::SandboxAdapters;
 use crate::config::{Config, Roles};
 use crate::error::Error;
-use crate::images::JoinImages;
-use crate::lifecycle::Lifecycle;
-use crate::readiness::Readiness;
-use crate::retention::{FetchedPackages, Retention, drop_images, show_depths};
+use crate::lifecycle::ServerLifecycle;
+use crate::metrics::record_queue_depths;
+use crate::missing_images::MissingImageBuilder;
+use crate::readiness::ReadinessChecks;
+use crate::retention::{FetchedPackageCleanup, RetentionJob, remove_old_images};
 
-/// An invoker's lease; renewed three times in it.
-const LEASE: Duration = Duration::from_secs(6);
-/// Between looks at all functions of the catalog: at a change only those are looked at that it is
-/// about.
-const FEED_INTERVAL: Duration = Duration::from_secs(5);
+/// How long an invoker's lease lasts; it is renewed three times in it.
+const LEASE_DURATION: Duration = Duration::from_secs(6);
 
-/// Everything that running parts share.
-pub(crate) struct Parts {
+/// The parts of the server that the roles' tasks share.
+pub(crate) struct RoleStartup {
     pub(crate) config: Config,
     pub(crate) node: NodeId,
-    pub(crate) lifecycle: Lifecycle,
-    /// The data plane.
-    pub(crate) data: Handle,
+    pub(crate) lifecycle: ServerLifecycle,
+    pub(crate) data_plane: Handle,
     pub(crate) controller: Controller,
     pub(crate) queue: Arc<dyn EventQueue>,
     pub(crate) journal: Arc<dyn InvocationJournal>,
@@ -57,49 +52,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// The live triggers, fed from the catalog.
-pub(crate) struct Feed {
-    view: TriggersView,
-}
-
-impl Feed {
-    /// Hands every new snapshot of the catalog to triggers and pools.
-    pub(crate) fn start(parts: &Parts, invoker: Option<Arc<Invoker>>) -> Self {
-        let (feed, view) = TriggersFeed::new();
-        let mut snapshots = parts.controller.catalog().watch();
-        let stop = parts.lifecycle.intake.clone();
-        feed.replace(snapshots.borrow_and_update().triggers.clone());
-        parts.lifecycle.spawn("feed", async move {
-            let mut fed = Arc::default();
-            let mut looked = Instant::now();
-            loop {
-                let snapshot = snapshots.borrow_and_update().clone();
-                feed.replace(snapshot.triggers.clone());
-                // An event that names a replaced revision makes its pool anew.
-                let all = FEED_INTERVAL <= looked.elapsed();
-                if let Some(invoker) = &invoker {
-                    let retire = |(function, keep): (&_, &[_])| invoker.retire(function, keep);
-                    snapshot.revisions_since(&fed).for_each(retire);
-                    if all {
-                        snapshot.revisions().for_each(retire);
-                    }
-                    invoker.expect(snapshot.live());
-                }
-                if all {
-                    looked = Instant::now();
-                }
-                fed = snapshot;
-                let next = tokio::time::timeout_at(looked + FEED_INTERVAL, snapshots.changed());
-                if stop.run_until_cancelled(next).await.is_none() {
-                    return;
-                }
-            }
-        });
-        Self { view }
-    }
-}
-
-impl Parts {
+impl RoleStartup {
     fn intake(&self) -> Arc<Intake> {
         Arc::new(Intake {
             catalog: self.controller.catalog().clone(),
@@ -114,18 +67,18 @@ impl Parts {
     }
 
     fn stop(&self) -> Stop {
-        Stop { intake: self.lifecycle.intake.clone(), work: self.lifecycle.work.clone() }
+        Stop { intake: self.lifecycle.stop_intake.clone(), work: self.lifecycle.stop_work.clone() }
     }
 
-    /// Timers, dispatchers and users' streams.
-    pub(crate) fn run_triggers(&self, feed: &Feed) -> SourceStates {
-        let parts = hanshu_triggers::Parts {
+    /// Starts timers, dispatchers and the readers of users' streams.
+    pub(crate) fn start_triggers(&self, triggers: &TriggersView) -> SourceStates {
+        let startup = hanshu_triggers::Parts {
             queue: self.queue.clone(),
             catalog: self.controller.catalog().clone(),
             invoke: self.invoke.clone(),
             clock: self.clock.clone(),
             node: self.node.clone(),
-            data: self.data.clone(),
+            data: self.data_plane.clone(),
             policy: RetryPolicy::default(),
         };
         let in_flight_max = self.config.async_running_max;
@@ -134,23 +87,23 @@ impl Parts {
             per_function_max: in_flight_max.saturating_mul(3).div_ceil(4).max(1),
             ..DispatcherOptions::default()
         };
-        let dispatchers = Dispatchers::new(parts.clone(), options);
+        let dispatchers = Dispatchers::new(startup.clone(), options);
         self.lifecycle.spawn("dispatchers", dispatchers.run(self.stop()));
         let timers = TimerOptions { zone: self.config.timezone.clone(), ..TimerOptions::default() };
         let timers = Timers::new(self.intake(), timers);
-        self.lifecycle.spawn("timers", timers.run(feed.view.clone(), self.stop()));
+        self.lifecycle.spawn("timers", timers.run(triggers.clone(), self.stop()));
         let states = SourceStates::default();
-        let sources = RedisSources::new(parts, states.clone());
-        self.lifecycle.spawn("sources", sources.run(feed.view.clone(), self.stop()));
+        let sources = RedisSources::new(startup, states.clone());
+        self.lifecycle.spawn("sources", sources.run(triggers.clone(), self.stop()));
         states
     }
 
-    /// The API and the HTTP triggers, each on its listener.
-    pub(crate) fn run_gateway(
+    /// Starts the API and the HTTP triggers, each on its listener.
+    pub(crate) fn start_gateway(
         &self,
         api: TcpListener,
         http: TcpListener,
-        feed: &Feed,
+        triggers: &TriggersView,
         states: Option<SourceStates>,
     ) -> Result<(), Error> {
         let address = http.local_addr().map_err(|error| Error::Broken(error.to_string()))?;
@@ -159,16 +112,16 @@ impl Parts {
             intake: self.intake(),
             queue: self.queue.clone(),
             journal: self.journal.clone(),
-            triggers: feed.view.clone(),
-            readiness: Arc::new(Readiness {
+            triggers: triggers.clone(),
+            readiness: Arc::new(ReadinessChecks {
                 controller: self.controller.clone(),
                 queue: self.queue.clone(),
                 allow_unsafe_queue: self.config.allow_unsafe_queue,
-                folder: self.config.data.clone(),
+                data_dir: self.config.data.clone(),
                 balancer: self.balancer.clone(),
             }),
             health_problems: self.health_problems(states)?,
-            prometheus: crate::telemetry::recorder(),
+            prometheus: crate::metrics::recorder(),
             clock: self.clock.clone(),
             general: Handle::current(),
             tasks: TaskTracker::new(),
@@ -185,7 +138,7 @@ impl Parts {
         self.listen("http triggers", http, Arc::new(HttpTriggers::new(gateway)))
     }
 
-    /// This process' own streams, or those of the processes that read them.
+    /// Health problems of triggers, from this process' streams or those of the triggers processes.
     fn health_problems(
         &self,
         states: Option<SourceStates>,
@@ -198,23 +151,25 @@ impl Parts {
         let peers = Peers::new(token).map_err(|error| Error::Broken(error.to_string()))?;
         let targets = self.config.cluster.triggers.clone();
         let health_problems = Arc::new(RemoteHealthProblems::new(peers, move || targets.clone()));
-        let (asking, stop) = (health_problems.clone(), self.lifecycle.intake.clone());
-        self.lifecycle.spawn("health_problems", async move { asking.run(stop).await });
+        let (poller, stop) = (health_problems.clone(), self.lifecycle.stop_intake.clone());
+        self.lifecycle.spawn("health problems", async move { poller.run(stop).await });
         Ok(health_problems)
     }
 
-    /// What sister processes ask.
-    pub(crate) fn run_internal(
+    /// Starts the internal API, which the other processes of the cluster call.
+    pub(crate) fn start_internal_api(
         &self,
         listener: TcpListener,
         roles: Roles,
-        sandboxes: Option<&Sandboxes>,
+        sandboxes: Option<&SandboxAdapters>,
         states: Option<SourceStates>,
     ) -> Result<(), Error> {
         let address = listener.local_addr().map_err(|error| Error::Broken(error.to_string()))?;
         let cluster = &self.config.cluster;
         let token = cluster.token.clone().ok_or_else(|| {
-            Error::Config("`cluster.listen` without `cluster.token`: sisters must show it".into())
+            Error::Config(
+                "`cluster.listen` without `cluster.token`: the other processes must send it".into(),
+            )
         })?;
         let internal = Internal::new(InternalParts {
             token,
@@ -229,15 +184,15 @@ impl Parts {
         if roles.invoker {
             let url = cluster.advertise.clone().unwrap_or_else(|| format!("http://{address}"));
             let memory_mb = self.config.pool.memory_mb();
-            self.renew_lease(InvokerNode { id: self.node.clone(), url, memory_mb });
+            self.start_lease_renewal(InvokerNode { id: self.node.clone(), url, memory_mb });
             if roles != Roles::ALL {
-                self.run_join_images();
+                self.start_missing_images();
             }
         }
         Ok(())
     }
 
-    /// Serves on the data plane's thread.
+    /// Serves a listener on the data plane.
     fn listen<A: Answer>(
         &self,
         name: &'static str,
@@ -245,10 +200,10 @@ impl Parts {
         answer: Arc<A>,
     ) -> Result<(), Error> {
         let broken = |error: std::io::Error| Error::Broken(format!("{name}: {error}"));
-        // It was bound on the general runtime; its readiness must be the data plane's to see.
+        // It was registered with the general runtime; it must be polled by the data plane's.
         let listener = listener.into_std().map_err(broken)?;
-        let stop = self.lifecycle.intake.clone();
-        let on_data = async move {
+        let stop = self.lifecycle.stop_intake.clone();
+        let serving = async move {
             let listener = match TcpListener::from_std(listener) {
                 Ok(listener) => listener,
                 Err(error) => return warn!(%error, listener = name, "Could not listen"),
@@ -258,62 +213,64 @@ impl Parts {
             connections.close();
             connections.wait().await;
         };
-        let running = self.data.spawn(on_data);
-        self.lifecycle.spawn(name, async move { drop(running.await) });
+        let task = self.data_plane.spawn(serving);
+        self.lifecycle.spawn(name, async move { drop(task.await) });
         Ok(())
     }
 
-    /// Deploys before this invoker was there made no images here.
-    fn run_join_images(&self) {
+    fn start_missing_images(&self) {
         let (controller, images) = (self.controller.clone(), self.images.clone());
-        let joining = JoinImages { controller, images };
-        self.lifecycle.spawn("images", joining.run(self.lifecycle.intake.clone()));
+        let builder = MissingImageBuilder { controller, images };
+        self.lifecycle.spawn("missing images", builder.run(self.lifecycle.stop_intake.clone()));
     }
 
-    fn renew_lease(&self, node: InvokerNode) {
-        let (nodes, stop) = (self.nodes.clone(), self.lifecycle.intake.clone());
+    fn start_lease_renewal(&self, node: InvokerNode) {
+        let (nodes, stop) = (self.nodes.clone(), self.lifecycle.stop_intake.clone());
         self.lifecycle.spawn("lease", async move {
             loop {
-                if let Err(error) = nodes.renew(&node, LEASE).await {
+                if let Err(error) = nodes.renew(&node, LEASE_DURATION).await {
                     warn!(%error, "Could not renew this invoker's lease");
                 }
-                if stop.run_until_cancelled(tokio::time::sleep(LEASE / 3)).await.is_none() {
+                if stop.run_until_cancelled(tokio::time::sleep(LEASE_DURATION / 3)).await.is_none()
+                {
                     break;
                 }
             }
             if let Err(error) = nodes.leave(&node.id).await {
-                warn!(%error, "Could not give back this invoker's lease; it ends by itself");
+                warn!(%error, "Could not release this invoker's lease; it will expire");
             }
         });
     }
 
-    /// Housekeeping of every process: the metrics' own, queue depths, fetched packages.
-    pub(crate) fn run_upkeep(&self, roles: Roles, fetched: Arc<dyn PackageStore>) {
-        let stop = self.lifecycle.intake.clone();
-        self.lifecycle.spawn("metrics", crate::telemetry::upkeep(stop.clone()));
+    /// Starts the periodic tasks of this process: metrics, old images, fetched packages.
+    pub(crate) fn start_maintenance(&self, roles: Roles, fetched: Arc<dyn PackageStore>) {
+        let stop = self.lifecycle.stop_intake.clone();
+        self.lifecycle.spawn("metrics", crate::metrics::run_upkeep(stop.clone()));
         if roles.invoker {
-            self.lifecycle.spawn("images", drop_images(self.images.clone(), stop.clone()));
+            self.lifecycle
+                .spawn("old images", remove_old_images(self.images.clone(), stop.clone()));
         }
         if roles.gateway {
-            self.lifecycle.spawn("depths", show_depths(self.queue.clone(), stop.clone()));
+            self.lifecycle
+                .spawn("queue depths", record_queue_depths(self.queue.clone(), stop.clone()));
         }
         if !roles.controller {
             let packages =
-                FetchedPackages { controller: self.controller.clone(), packages: fetched };
+                FetchedPackageCleanup { controller: self.controller.clone(), packages: fetched };
             self.lifecycle.spawn("fetched packages", packages.run(stop));
         }
     }
 
-    /// What is old goes.
-    pub(crate) fn run_retention(&self) {
-        let retention = Retention {
+    /// Starts the removal of what is old in the whole installation.
+    pub(crate) fn start_retention(&self) {
+        let retention = RetentionJob {
             controller: self.controller.clone(),
             queue: self.queue.clone(),
             journal: self.journal.clone(),
             clock: self.clock.clone(),
             keep_results: Duration::from_secs(u64::from(self.config.keep_results_days) * 86_400),
         };
-        let stop: CancellationToken = self.lifecycle.intake.clone();
+        let stop: CancellationToken = self.lifecycle.stop_intake.clone();
         self.lifecycle.spawn("retention", retention.run(stop));
     }
 }
