@@ -13,9 +13,9 @@ use hanshu_invoker::{
     StartError,
 };
 use hanshu_store::{
-    Db, DbOptions, Dialect, FolderPackages, JournalWriter, RedisOptions, RedisQueue,
-    SegmentJournal, SegmentOptions, SqlJournal, SqlJournalOptions, SqlNodes, SqlQueue, SqlRegistry,
-    UnpackLimits,
+    Dialect, FolderPackages, JournalWriter, RedisOptions, RedisQueue, SegmentJournal,
+    SegmentOptions, SqlDatabase, SqlDatabaseOptions, SqlJournal, SqlJournalOptions, SqlNodes,
+    SqlQueue, SqlRegistry, UnpackLimits,
 };
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -40,7 +40,7 @@ pub(crate) struct StorageAdapters {
     pub(crate) journal: Arc<dyn InvocationJournal>,
     pub(crate) nodes: Arc<dyn NodeRegistry>,
     pub(crate) packages: Arc<FolderPackages>,
-    db: Db,
+    db: SqlDatabase,
     writing: CancellationToken,
     tasks: TaskTracker,
 }
@@ -93,16 +93,16 @@ impl StorageAdapters {
     }
 }
 
-async fn open_database(config: &Config, folder: &Path) -> Result<Db, Error> {
-    let options = DbOptions::default();
+async fn open_database(config: &Config, folder: &Path) -> Result<SqlDatabase, Error> {
+    let options = SqlDatabaseOptions::default();
     let to_error = |error: &dyn std::fmt::Display| Error::Store(format!("the database: {error}"));
     let Some(url) = &config.database else {
         let file = folder.join("hanshu.db");
-        return Db::open_file(&file, &options).await.map_err(|error| to_error(&error));
+        return SqlDatabase::open_file(&file, &options).await.map_err(|error| to_error(&error));
     };
     let until = Instant::now() + SERVICE_START_TIMEOUT;
     loop {
-        match Db::open_with(url.expose(), &options).await {
+        match SqlDatabase::open_with(url.expose(), &options).await {
             Ok(db) => return Ok(db),
             Err(error) if error.kind() == ErrorKind::Unavailable && Instant::now() < until => {
                 warn!(%error, "The database does not answer yet");
@@ -115,7 +115,7 @@ async fn open_database(config: &Config, folder: &Path) -> Result<Db, Error> {
 
 async fn open_queue(
     config: &Config,
-    db: &Db,
+    db: &SqlDatabase,
     clock: &Arc<dyn Clock>,
     tasks: &TaskTracker,
 ) -> Result<Arc<dyn EventQueue>, Error> {
@@ -172,7 +172,7 @@ fn redact_url(url: &str) -> String {
 fn open_journal(
     config: &Config,
     folder: &Path,
-    db: &Db,
+    db: &SqlDatabase,
 ) -> Result<(Arc<dyn InvocationJournal>, JournalWriter), Error> {
     let age_max = days(config.journal.keep_days);
     if config.roles()? != Roles::ALL || config.database.is_some() {

@@ -12,7 +12,7 @@ use hanshu_core::ports::{EventEnd, EventQueue, NewEvent, QueueError};
 use hanshu_core::{
     Clock as _, Digest, Event, NodeId, Origin, Qualifier, RequestId, SystemClock, Timestamp,
 };
-use hanshu_store::{Db, RedisOptions, RedisQueue, SqlQueue};
+use hanshu_store::{RedisOptions, RedisQueue, SqlDatabase, SqlQueue};
 use tokio_util::task::TaskTracker;
 
 const PRODUCERS: usize = 64;
@@ -55,7 +55,7 @@ async fn open(url: &str) -> anyhow::Result<Arc<dyn EventQueue>> {
         let options = RedisOptions { name, ..RedisOptions::default() };
         return Ok(Arc::new(RedisQueue::connect(url, clock, &TaskTracker::new(), &options).await?));
     }
-    let db = Db::open(url).await?;
+    let db = SqlDatabase::open(url).await?;
     Ok(Arc::new(SqlQueue::start(db, clock, &TaskTracker::new())))
 }
 

@@ -1,9 +1,9 @@
-//! Keeping: functions, records, queues, packages, on SQL databases, on Redis, in append-only files
-//! and in folders. The only crate that knows sqlx, redis and zip.
+//! Persistence: functions, records, queues and packages, in SQL databases, in Redis, in
+//! append-only files and in folders. The only crate that knows sqlx, redis and zip.
 
-mod error;
 mod journal;
 mod packages;
+mod ready_signal;
 mod redis;
 #[cfg(test)]
 #[path = "../../fuzz/replay.rs"]
@@ -11,18 +11,14 @@ mod replay;
 mod segments;
 mod sql;
 mod stored;
-mod wake;
 
-pub use error::Error;
-pub use journal::{Dropped, JournalWriter};
+pub use journal::{DroppedEntries, JournalWriter};
 #[cfg(any(test, fuzzing))]
 pub use packages::package;
 pub use packages::{FolderPackages, UnpackLimits, unpack};
 pub use redis::{RedisOptions, RedisQueue};
 pub use segments::{SegmentJournal, SegmentOptions};
-pub use sql::dialect::{Dialect, Durability};
-pub use sql::journal::{SqlJournal, SqlJournalOptions};
-pub use sql::nodes::SqlNodes;
-pub use sql::queue::SqlQueue;
-pub use sql::registry::SqlRegistry;
-pub use sql::{Db, DbOptions, statements};
+pub use sql::{
+    DatabaseError, Dialect, Durability, SqlDatabase, SqlDatabaseOptions, SqlJournal,
+    SqlJournalOptions, SqlNodes, SqlQueue, SqlRegistry, statements,
+};

@@ -5,7 +5,7 @@ use hanshu_core::{FunctionId, InvocationRecord, LogBatch, RequestId, Timestamp};
 
 /// One entry of the journal.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Entry {
+pub(crate) enum JournalEntry {
     /// Output of a function.
     Log(LogBatch),
     /// The record of an attempt.
@@ -14,12 +14,12 @@ pub(crate) enum Entry {
 
 /// What an entry is. The numbers are kept on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum JournalEntryKind {
     Log = 1,
     Record = 2,
 }
 
-impl Kind {
+impl JournalEntryKind {
     pub(crate) fn number(self) -> u8 {
         match self {
             Self::Log => 1,
@@ -36,11 +36,11 @@ impl Kind {
     }
 }
 
-impl Entry {
-    pub(crate) fn kind(&self) -> Kind {
+impl JournalEntry {
+    pub(crate) fn kind(&self) -> JournalEntryKind {
         match self {
-            Self::Log(_) => Kind::Log,
-            Self::Record(_) => Kind::Record,
+            Self::Log(_) => JournalEntryKind::Log,
+            Self::Record(_) => JournalEntryKind::Record,
         }
     }
 
@@ -102,10 +102,10 @@ impl Entry {
         text.map_err(|error| JournalError(error.to_string()))
     }
 
-    pub(crate) fn decode(kind: Kind, text: &[u8]) -> Result<Self, JournalError> {
+    pub(crate) fn decode(kind: JournalEntryKind, text: &[u8]) -> Result<Self, JournalError> {
         let entry = match kind {
-            Kind::Log => serde_json::from_slice(text).map(Self::Log),
-            Kind::Record => serde_json::from_slice(text).map(Self::Record),
+            JournalEntryKind::Log => serde_json::from_slice(text).map(Self::Log),
+            JournalEntryKind::Record => serde_json::from_slice(text).map(Self::Record),
         };
         entry.map_err(|error| JournalError(format!("an entry cannot be read: {error}")))
     }
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn a_failure_counts_with_all_that_it_says() {
         let record = |error| {
-            Entry::Record(InvocationRecord {
+            JournalEntry::Record(InvocationRecord {
                 request_id: RequestId::new(),
                 function: FunctionId {
                     namespace: Namespace::default(),

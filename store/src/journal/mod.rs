@@ -1,12 +1,12 @@
-//! What both journals share: entries, the ring they are handed over through, and how they are
-//! shown.
+//! What both journals share: entries, the buffer through which they are handed to the writer, and
+//! how they are rendered as log lines.
 
+mod buffer;
 mod entry;
-mod render;
-mod ring;
+mod log_rendering;
 
-pub use ring::{Dropped, JournalWriter};
+pub use buffer::{DroppedEntries, JournalWriter};
 
-pub(crate) use entry::{Entry, Kind};
-pub(crate) use render::page;
-pub(crate) use ring::{Ring, Sink, channel};
+pub(crate) use buffer::{JournalBuffer, JournalSink, buffer};
+pub(crate) use entry::{JournalEntry, JournalEntryKind};
+pub(crate) use log_rendering::render_page;

@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use hanshu_core::ports::PackageError;
 
-use super::plan::{Planned, UnpackLimits};
-use super::{remove_tree, unpack};
+use super::files::remove_tree;
+use super::unpack::{plan, unpack};
+use super::unpack_plan::{UnpackLimits, UnpackStep};
 
 const LIMITS: UnpackLimits = UnpackLimits { bytes_max: 256 * 1024, entries_max: 32 };
 /// Longer than any refusal: it names an entry by its start.
@@ -31,12 +32,12 @@ static FOLDERS: AtomicU64 = AtomicU64::new(0);
 /// Something does not hold.
 pub fn package(zip: &[u8]) {
     let zip = Bytes::copy_from_slice(zip);
-    let planned = match super::unpack::plan(&zip, LIMITS) {
+    let planned = match plan(&zip, LIMITS) {
         Ok((_, planned)) => planned,
         Err(error) => return is_a_refusal(&error),
     };
     for entry in &planned {
-        let (Planned::File { path, .. } | Planned::Folder { path }) = entry;
+        let (UnpackStep::File { path, .. } | UnpackStep::Folder { path }) = entry;
         let plain = |part: &str| !["", ".", ".."].contains(&part) && !part.contains(['\\', '\0']);
         assert!(path.is_empty() || path.split('/').all(plain), "`{path}`");
     }
@@ -66,7 +67,7 @@ fn is_a_refusal(error: &PackageError) {
     assert!((1..MESSAGE_BYTES_MAX).contains(&text.len()), "{text}");
 }
 
-fn holds_what_was_planned(folder: &Path, planned: &[Planned]) {
+fn holds_what_was_planned(folder: &Path, planned: &[UnpackStep]) {
     let mut files = Vec::new();
     let (mut nodes, mut bytes) = (0, 0);
     let mut folders = vec![folder.to_owned()];
@@ -89,8 +90,8 @@ fn holds_what_was_planned(folder: &Path, planned: &[Planned]) {
     let mut expected: Vec<PathBuf> = planned
         .iter()
         .filter_map(|entry| match entry {
-            Planned::File { path, .. } => Some(folder.join(path)),
-            Planned::Folder { path } => {
+            UnpackStep::File { path, .. } => Some(folder.join(path)),
+            UnpackStep::Folder { path } => {
                 assert!(folder.join(path).is_dir());
                 None
             }

@@ -13,8 +13,10 @@ use zip::read::Config;
 use zip::result::ZipError;
 use zip::unstable::read::ZipIterable;
 
-use super::io_error;
-use super::plan::{Described, Plan, Planned, UnpackLimits, shorten, too_large};
+use super::files::{io_error, remove_tree};
+use super::unpack_plan::{
+    UnpackLimits, UnpackPlan, UnpackStep, ZipEntryHeader, shorten, too_large,
+};
 
 const PLAIN_MODE: u32 = 0o444;
 const EXECUTABLE_MODE: u32 = 0o555;
@@ -23,7 +25,7 @@ const FOLDER_MODE: u32 = 0o555;
 const SYNCERS: usize = 16;
 
 /// Bytes that a package may still unpack to, and that it might in all.
-struct Budget {
+struct UnpackBudget {
     left: u64,
     max: u64,
 }
@@ -38,7 +40,7 @@ pub fn unpack(zip: &Bytes, into: &Path, limits: UnpackLimits) -> Result<(), Pack
     let written = write_all(zip, into, (&plan, &planned), limits);
     if written.is_err() {
         // The first failure is the one to tell; the rest is removed at the next start.
-        let _ = super::remove_tree(into);
+        let _ = remove_tree(into);
     }
     written
 }
@@ -47,7 +49,7 @@ pub fn unpack(zip: &Bytes, into: &Path, limits: UnpackLimits) -> Result<(), Pack
 pub(super) fn plan(
     zip: &Bytes,
     limits: UnpackLimits,
-) -> Result<(Plan, Vec<Planned>), PackageError> {
+) -> Result<(UnpackPlan, Vec<UnpackStep>), PackageError> {
     if zip.is_empty() {
         return Err(PackageError::Refused("the zip has 0 bytes".into()));
     }
@@ -57,11 +59,11 @@ pub(super) fn plan(
         return Err(PackageError::Refused(text));
     }
     let mut archive = open(zip)?;
-    let mut plan = Plan::new(limits, archive.len()).map_err(PackageError::Refused)?;
+    let mut plan = UnpackPlan::new(limits, archive.len()).map_err(PackageError::Refused)?;
     let mut planned = Vec::with_capacity(archive.len());
     for entry in archive.files().map_err(|error| damaged(&error))? {
         let entry = entry.map_err(|error| damaged(&error))?;
-        let described = Described {
+        let described = ZipEntryHeader {
             name: entry.name_raw(),
             encrypted: entry.encrypted(),
             mode: entry.unix_mode(),
@@ -75,7 +77,7 @@ pub(super) fn plan(
 fn write_all(
     zip: &Bytes,
     into: &Path,
-    (plan, planned): (&Plan, &[Planned]),
+    (plan, planned): (&UnpackPlan, &[UnpackStep]),
     limits: UnpackLimits,
 ) -> Result<(), PackageError> {
     let at = |path: &str| into.join(path);
@@ -86,10 +88,10 @@ fn write_all(
     let mut archive = open(zip)?;
     let options = zip::read::ZipReadOptions::new();
     let mut entries = archive.files_with_cloned_reader(options).map_err(|error| damaged(&error))?;
-    let mut budget = Budget { left: limits.bytes_max, max: limits.bytes_max };
+    let mut budget = UnpackBudget { left: limits.bytes_max, max: limits.bytes_max };
     for entry in planned {
         let content = entries.next();
-        let Planned::File { path, executable } = entry else { continue };
+        let UnpackStep::File { path, executable } = entry else { continue };
         let mut content = match content {
             Some(Ok(content)) => content,
             Some(Err(error)) => return Err(damaged_entry(path, &error)),
@@ -104,8 +106,8 @@ fn write_all(
             .map_err(|error| io_error(folder, &error))?;
     }
     written.extend(planned.iter().filter_map(|entry| match entry {
-        Planned::File { path, .. } => Some(at(path)),
-        Planned::Folder { .. } => None,
+        UnpackStep::File { path, .. } => Some(at(path)),
+        UnpackStep::Folder { .. } => None,
     }));
     sync_all(&written)
 }
@@ -115,7 +117,7 @@ fn write_file(
     content: &mut impl Read,
     at: &Path,
     (path, executable): (&str, bool),
-    budget: &mut Budget,
+    budget: &mut UnpackBudget,
 ) -> Result<(), PackageError> {
     let failed = |error: std::io::Error| io_error(at, &error);
     let mut file =

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hanshu_core::ports::QueueError;
 
-use super::call::Link;
+use super::connection::RedisConnection;
 
 /// The oldest Redis whose commands the scripts use.
 const MAJOR_MIN: u32 = 7;
@@ -13,8 +13,8 @@ const MAJOR_MIN: u32 = 7;
 ///
 /// # Errors
 /// [`QueueError::Unavailable`].
-pub(super) async fn check_version(link: &Link) -> Result<(), QueueError> {
-    let info: String = link.ask(redis::cmd("INFO").arg("server")).await?;
+pub(super) async fn check_version(connection: &RedisConnection) -> Result<(), QueueError> {
+    let info: String = connection.query(redis::cmd("INFO").arg("server")).await?;
     let version =
         info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown");
     let major: Option<u32> = version.split('.').next().and_then(|text| text.parse().ok());
@@ -27,10 +27,10 @@ pub(super) async fn check_version(link: &Link) -> Result<(), QueueError> {
 }
 
 /// Why accepted events would not be safe there: a sentence for each reason.
-pub(super) async fn durability_warnings(link: &Link) -> Vec<String> {
+pub(super) async fn durability_warnings(connection: &RedisConnection) -> Vec<String> {
     let mut command = redis::cmd("CONFIG");
     command.arg("GET").arg("appendonly").arg("maxmemory").arg("maxmemory-policy");
-    match link.ask::<BTreeMap<String, String>>(&command).await {
+    match connection.query::<BTreeMap<String, String>>(&command).await {
         Ok(settings) => judge(&settings),
         Err(QueueError::Unavailable(reason)) => {
             vec![format!("It is not known whether accepted events are safe: {reason}.")]

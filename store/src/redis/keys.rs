@@ -6,18 +6,18 @@
 use hanshu_core::RequestId;
 use hanshu_core::ports::QueueName;
 
-/// Names keys.
+/// Makes the names of keys.
 #[derive(Clone, Debug)]
-pub(super) struct Keys {
+pub(super) struct RedisKeys {
     tag: String,
 }
 
-impl Keys {
+impl RedisKeys {
     /// The layout's version: a program of another version does not see these keys.
     const VERSION: u32 = 1;
 
-    /// Keys of the installation `name`.
-    pub(super) fn of(name: &str) -> Self {
+    /// The keys of the installation `name`.
+    pub(super) fn new(name: &str) -> Self {
         Self { tag: format!("{{{name}:{}}}", Self::VERSION) }
     }
 
@@ -47,7 +47,7 @@ impl Keys {
         format!("{}{request_id}", self.events())
     }
 
-    /// What [`Keys::event`] begins with, for scripts that learn of events as they run.
+    /// What [`RedisKeys::event`] begins with, for scripts that learn of events as they run.
     pub(super) fn events(&self) -> String {
         format!("{}:event:", self.tag)
     }

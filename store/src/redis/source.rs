@@ -7,44 +7,45 @@ use async_trait::async_trait;
 use hanshu_core::ports::{Claim, EventEnd, EventSource, QueueError, QueueName, Receipt};
 use hanshu_core::{Attempt, NodeId, RequestId, Timestamp};
 
-use super::Inner;
-use crate::stored::{self, End, unreadable};
+use super::context::RedisContext;
+use super::replies::ClaimedEventReply;
+use crate::stored::{self, StoredEnd, unreadable};
 
-/// One queue.
+/// One queue in Redis.
 #[derive(Debug)]
-pub(super) struct RedisSource {
-    pub(super) inner: Arc<Inner>,
-    pub(super) queue: QueueName,
+pub(super) struct RedisEventSource {
+    context: Arc<RedisContext>,
+    queue: QueueName,
 }
 
-/// request id, tries, attempt, payload, version, revision, origin, accepted, expires
-type Row = (String, u32, u32, Vec<u8>, String, String, String, i64, i64);
-
-impl RedisSource {
+impl RedisEventSource {
     /// Events of one claim, so that a script is short.
     const CLAIM_MAX: usize = 256;
 
-    fn claim_of(&self, row: Row) -> Result<Claim, QueueError> {
-        let (key, tries, attempt, payload, version, revision, origin, accepted, expires) = row;
-        let id = key.as_str();
+    pub(super) fn new(context: Arc<RedisContext>, queue: QueueName) -> Self {
+        Self { context, queue }
+    }
+
+    fn to_claim(&self, event: ClaimedEventReply) -> Result<Claim, QueueError> {
+        let id = event.request_id.as_str();
         Ok(Claim {
             request_id: id.parse().map_err(|error| unreadable(id, error))?,
             queue: self.queue.clone(),
-            version: version.parse().map_err(|error| unreadable(id, error))?,
-            revision: Some(revision.parse().map_err(|error| unreadable(id, error))?),
-            payload: payload.into(),
-            origin: serde_json::from_str(&origin).map_err(|error| unreadable(id, error))?,
-            attempt,
-            tries,
-            accepted_at: stored::time(accepted)?,
-            expires_at: stored::time(expires)?,
-            receipt: Receipt { key, claim: u64::from(tries) },
+            version: event.version.parse().map_err(|error| unreadable(id, error))?,
+            revision: Some(event.revision.parse().map_err(|error| unreadable(id, error))?),
+            payload: event.payload.into(),
+            origin: serde_json::from_str(&event.origin).map_err(|error| unreadable(id, error))?,
+            attempt: event.attempt,
+            tries: event.tries,
+            accepted_at: stored::time(event.accepted_us)?,
+            expires_at: stored::time(event.expires_us)?,
+            receipt: Receipt { claim: u64::from(event.tries), key: event.request_id },
         })
     }
 }
 
 #[async_trait]
-impl EventSource for RedisSource {
+impl EventSource for RedisEventSource {
     async fn claim(
         &self,
         max: usize,
@@ -54,7 +55,7 @@ impl EventSource for RedisSource {
         if max == 0 {
             return Ok(Vec::new());
         }
-        let Inner { link, scripts, keys, clock, .. } = &*self.inner;
+        let RedisContext { connection, scripts, keys, clock, .. } = &*self.context;
         let now = clock.now();
         let mut claim = scripts.claim.prepare_invoke();
         claim.key(keys.queues()).key(keys.waiting(&self.queue));
@@ -62,18 +63,18 @@ impl EventSource for RedisSource {
         claim.arg(self.queue.to_string()).arg(keys.events()).arg(now.as_microsecond());
         claim.arg(stored::hold_end(now, hold)).arg(max.min(Self::CLAIM_MAX));
         claim.arg(stored::begun(now, node)?);
-        let rows: Vec<Row> = link.run(&claim).await?;
-        rows.into_iter().map(|row| self.claim_of(row)).collect()
+        let events: Vec<ClaimedEventReply> = connection.run(&claim).await?;
+        events.into_iter().map(|event| self.to_claim(event)).collect()
     }
 
     async fn extend(&self, receipt: &Receipt, hold: Duration) -> Result<(), QueueError> {
-        let Inner { link, scripts, keys, clock, .. } = &*self.inner;
+        let RedisContext { connection, scripts, keys, clock, .. } = &*self.context;
         let mut extend = scripts.extend.prepare_invoke();
         extend.key(keys.queues()).key(keys.waiting(&self.queue));
         extend.key(keys.held(&self.queue)).key(keys.event(request_id(receipt)?));
         extend.arg(self.queue.to_string()).arg(receipt.claim);
         extend.arg(stored::hold_end(clock.now(), hold));
-        settled(link.run(&extend).await?, receipt)
+        check_settled(connection.run(&extend).await?, receipt)
     }
 
     async fn end(
@@ -82,8 +83,8 @@ impl EventSource for RedisSource {
         attempt: Option<Attempt>,
         ended: EventEnd,
     ) -> Result<(), QueueError> {
-        let Inner { link, scripts, keys, clock, keep, .. } = &*self.inner;
-        let end = End::of(&ended)?;
+        let RedisContext { connection, scripts, keys, clock, keep, .. } = &*self.context;
+        let end = StoredEnd::of(&ended)?;
         let (field, text) = match (&end.result, &end.error) {
             (Some(result), _) => ("result", result.as_str()),
             (None, Some(error)) => ("error", error.as_str()),
@@ -97,7 +98,7 @@ impl EventSource for RedisSource {
         script.arg(stored::finished(attempt.as_ref())?).arg(end.state.as_str());
         script.arg(clock.now().as_microsecond()).arg(field).arg(text);
         script.arg(i64::try_from(keep.as_millis()).unwrap_or(i64::from(u32::MAX)));
-        settled(link.run(&script).await?, &receipt)
+        check_settled(connection.run(&script).await?, &receipt)
     }
 
     async fn retry(
@@ -106,14 +107,14 @@ impl EventSource for RedisSource {
         due: Timestamp,
         attempt: Option<Attempt>,
     ) -> Result<(), QueueError> {
-        let Inner { link, scripts, keys, wake, .. } = &*self.inner;
+        let RedisContext { connection, scripts, keys, signal, .. } = &*self.context;
         let mut retry = scripts.retry.prepare_invoke();
         retry.key(keys.queues()).key(keys.waiting(&self.queue)).key(keys.held(&self.queue));
         retry.key(keys.event(request_id(&receipt)?)).key(keys.retried(&self.queue));
         retry.arg(self.queue.to_string()).arg(receipt.claim).arg(due.as_microsecond());
         retry.arg(stored::finished(attempt.as_ref())?);
-        settled(link.run(&retry).await?, &receipt)?;
-        wake.ring();
+        check_settled(connection.run(&retry).await?, &receipt)?;
+        signal.notify();
         Ok(())
     }
 }
@@ -123,6 +124,6 @@ fn request_id(receipt: &Receipt) -> Result<RequestId, QueueError> {
 }
 
 /// Scripts answer 0 where the claim is not the newest, or the event ended.
-fn settled(answer: i64, receipt: &Receipt) -> Result<(), QueueError> {
+fn check_settled(answer: i64, receipt: &Receipt) -> Result<(), QueueError> {
     if answer == 1 { Ok(()) } else { Err(QueueError::Stale(receipt.key.clone())) }
 }

@@ -18,18 +18,18 @@ use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
 use hanshu_core::ports::JournalError;
 use hanshu_core::{FunctionId, RequestId};
 
-use crate::journal::{Entry, Kind};
+use crate::journal::{JournalEntry, JournalEntryKind};
 
 const PREFIX_BYTES: u64 = 8;
 const FIXED_BYTES: u64 = 25;
 /// No entry is larger: its lines are bounded where they are captured.
 const FRAME_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// What a search asks of a frame, without reading its JSON.
+/// What a search needs of a frame, without reading its JSON.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Head {
+pub(super) struct FrameHeader {
     /// `None` for a kind that we do not know.
-    pub(super) kind: Option<Kind>,
+    pub(super) kind: Option<JournalEntryKind>,
     pub(super) function: u64,
     pub(super) request: u64,
     pub(super) time_us: i64,
@@ -41,7 +41,7 @@ pub(super) struct Head {
 
 /// Reads a segment's frames one after the other.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub(super) struct FrameReader {
     reader: BufReader<File>,
     at: u64,
     len: u64,
@@ -63,8 +63,11 @@ pub(super) fn request_hash(request_id: Option<RequestId>) -> u64 {
     request_id.map_or(0, |id| hash(id.encode(&mut [0; 36])))
 }
 
-/// Adds an entry's frame to the buffer; what the segment's index needs of it comes back.
-pub(super) fn encode(entry: &Entry, buffer: &mut Vec<u8>) -> Result<Head, JournalError> {
+/// Appends an entry's frame to the buffer; returns what the segment's index needs of it.
+pub(super) fn encode(
+    entry: &JournalEntry,
+    buffer: &mut Vec<u8>,
+) -> Result<FrameHeader, JournalError> {
     let json = entry.encode()?;
     let (function, request) = (function_hash(entry.function()), request_hash(entry.request_id()));
     let time_us = entry.time().as_microsecond();
@@ -84,10 +87,10 @@ pub(super) fn encode(entry: &Entry, buffer: &mut Vec<u8>) -> Result<Head, Journa
     buffer.extend_from_slice(&checksum.to_le_bytes());
     buffer.extend_from_slice(&body);
     let end = at + PREFIX_BYTES + u64::from(length);
-    Ok(Head { kind: Some(entry.kind()), function, request, time_us, at, end, checksum })
+    Ok(FrameHeader { kind: Some(entry.kind()), function, request, time_us, at, end, checksum })
 }
 
-impl Frames {
+impl FrameReader {
     /// The frames from one that begins at `at`, up to `len` bytes of the file.
     pub(super) fn open(file: File, at: u64, len: u64) -> std::io::Result<Self> {
         let mut reader = BufReader::with_capacity(256 * 1024, file);
@@ -95,8 +98,8 @@ impl Frames {
         Ok(Self { reader, at, len })
     }
 
-    /// The next frame's head; `None` at the end, or where a frame was cut off.
-    pub(super) fn next(&mut self) -> std::io::Result<Option<Head>> {
+    /// The next frame's header; `None` at the end, or where a frame was cut off.
+    pub(super) fn next(&mut self) -> std::io::Result<Option<FrameHeader>> {
         let mut bytes = [0; 33];
         if self.len < self.at + PREFIX_BYTES + FIXED_BYTES {
             return Ok(None);
@@ -112,8 +115,8 @@ impl Frames {
         if !(FIXED_BYTES..=FRAME_BYTES_MAX).contains(&length) || self.len < end {
             return Ok(None);
         }
-        let head = Head {
-            kind: fixed.first().and_then(|kind| Kind::of_number(i64::from(*kind))),
+        let header = FrameHeader {
+            kind: fixed.first().and_then(|kind| JournalEntryKind::of_number(i64::from(*kind))),
             function: u64::from_le_bytes(array(fixed, 1)),
             request: u64::from_le_bytes(array(fixed, 9)),
             time_us: i64::from_le_bytes(array(fixed, 17)),
@@ -122,37 +125,37 @@ impl Frames {
             checksum: u32::from_le_bytes(array(prefix, 4)),
         };
         self.at = end;
-        Ok(Some(head))
+        Ok(Some(header))
     }
 
-    /// Passes over the rest of the frame whose head came last.
-    pub(super) fn skip(&mut self, head: &Head) -> std::io::Result<()> {
-        let rest = head.end - head.at - PREFIX_BYTES - FIXED_BYTES;
+    /// Skips the rest of the frame whose header was read last.
+    pub(super) fn skip(&mut self, header: &FrameHeader) -> std::io::Result<()> {
+        let rest = header.end - header.at - PREFIX_BYTES - FIXED_BYTES;
         self.reader.seek_relative(i64::try_from(rest).unwrap_or(i64::MAX))
     }
 
-    /// The JSON of the frame whose head came last; `None` if its checksum is wrong.
-    pub(super) fn json(&mut self, head: &Head) -> std::io::Result<Option<Vec<u8>>> {
-        let rest = head.end - head.at - PREFIX_BYTES - FIXED_BYTES;
+    /// The JSON of the frame whose header was read last; `None` if its checksum is wrong.
+    pub(super) fn json(&mut self, header: &FrameHeader) -> std::io::Result<Option<Vec<u8>>> {
+        let rest = header.end - header.at - PREFIX_BYTES - FIXED_BYTES;
         let mut json = vec![0; usize::try_from(rest).unwrap_or(0)];
         self.reader.read_exact(&mut json)?;
         let mut hasher = crc32fast::Hasher::new();
-        hasher.update(&[head.kind.map_or(0, Kind::number)]);
-        hasher.update(&head.function.to_le_bytes());
-        hasher.update(&head.request.to_le_bytes());
-        hasher.update(&head.time_us.to_le_bytes());
+        hasher.update(&[header.kind.map_or(0, JournalEntryKind::number)]);
+        hasher.update(&header.function.to_le_bytes());
+        hasher.update(&header.request.to_le_bytes());
+        hasher.update(&header.time_us.to_le_bytes());
         hasher.update(&json);
-        Ok((hasher.finalize() == head.checksum).then_some(json))
+        Ok((hasher.finalize() == header.checksum).then_some(json))
     }
 
-    /// The entry of the frame whose head came last; `None` if it is damaged.
-    pub(super) fn entry(&mut self, head: &Head) -> std::io::Result<Option<Entry>> {
-        let Some(kind) = head.kind else {
-            self.skip(head)?;
+    /// The entry of the frame whose header was read last; `None` if it is damaged.
+    pub(super) fn entry(&mut self, header: &FrameHeader) -> std::io::Result<Option<JournalEntry>> {
+        let Some(kind) = header.kind else {
+            self.skip(header)?;
             return Ok(None);
         };
-        let json = self.json(head)?;
-        Ok(json.and_then(|json| Entry::decode(kind, &json).ok()))
+        let json = self.json(header)?;
+        Ok(json.and_then(|json| JournalEntry::decode(kind, &json).ok()))
     }
 }
 

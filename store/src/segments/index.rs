@@ -1,18 +1,27 @@
-//! What is known of a segment without reading it: its size, its time, and which functions and
-//! requests it may hold. A closed segment's index is kept beside it.
+//! What is known of a segment without reading it: its size, its times, and by a Bloom filter which
+//! functions and requests it might contain. A closed segment's index is kept in a file beside it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use super::frame::{Frames, Head};
+use super::frame::{FrameHeader, FrameReader};
 
-/// Bits of a segment's filter. With 4 per key, 16,000 requests are told wrongly once in 400.
+/// Size of a segment's filter. With 4 bits for each key and 16,000 requests, about 1 in 400 keys is
+/// a false positive.
 const FILTER_BYTES: usize = 32 * 1024;
 const MAGIC: &[u8; 8] = b"hanshuJ1";
 
-/// One segment.
+/// A segment as far as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SegmentExtent {
+    pub(super) number: u64,
+    /// Bytes of whole frames.
+    pub(super) len: u64,
+}
+
+/// One segment's index.
 #[derive(Debug)]
-pub(super) struct Segment {
+pub(super) struct SegmentIndex {
     /// Counts up; also the file's name.
     pub(super) number: u64,
     /// Bytes of whole frames.
@@ -23,17 +32,22 @@ pub(super) struct Segment {
     filter: Box<[u8]>,
 }
 
-impl Segment {
+impl SegmentIndex {
     pub(super) fn empty(number: u64) -> Self {
         let filter = vec![0; FILTER_BYTES].into_boxed_slice();
         Self { number, len: 0, first_us: i64::MAX, last_us: i64::MIN, filter }
     }
 
+    /// How far it is written.
+    pub(super) fn extent(&self) -> SegmentExtent {
+        SegmentExtent { number: self.number, len: self.len }
+    }
+
     /// Notes an entry that was written.
-    pub(super) fn note(&mut self, head: &Head) {
-        self.first_us = self.first_us.min(head.time_us);
-        self.last_us = self.last_us.max(head.time_us);
-        for key in [head.function, head.request] {
+    pub(super) fn note(&mut self, header: &FrameHeader) {
+        self.first_us = self.first_us.min(header.time_us);
+        self.last_us = self.last_us.max(header.time_us);
+        for key in [header.function, header.request] {
             for (byte, mask) in bits(key) {
                 if let Some(byte) = self.filter.get_mut(byte) {
                     *byte |= mask;
@@ -42,19 +56,19 @@ impl Segment {
         }
     }
 
-    /// Whether it may hold entries of that function or request. Never wrong when it says no.
-    pub(super) fn may_hold(&self, key: u64) -> bool {
+    /// Whether it might contain entries of that function or request. `false` is certain.
+    pub(super) fn might_contain(&self, key: u64) -> bool {
         bits(key).all(|(byte, mask)| self.filter.get(byte).is_some_and(|byte| byte & mask != 0))
     }
 
     /// Reads the index that is kept beside a closed segment, or else the segment itself.
     pub(super) fn closed(folder: &Path, number: u64) -> std::io::Result<Self> {
-        let len = fs::metadata(path(folder, number))?.len();
+        let len = fs::metadata(segment_path(folder, number))?.len();
         match fs::read(index_path(folder, number)).ok().and_then(|bytes| decode(number, &bytes)) {
             Some(known) if known.len <= len => Ok(known),
             Some(_) | None => {
                 let scanned = Self::scan(folder, number)?;
-                scanned.keep(folder)?;
+                scanned.save(folder)?;
                 Ok(scanned)
             }
         }
@@ -63,21 +77,21 @@ impl Segment {
     /// Reads a segment up to its last whole frame.
     pub(super) fn scan(folder: &Path, number: u64) -> std::io::Result<Self> {
         let mut segment = Self::empty(number);
-        let file = File::open(path(folder, number))?;
+        let file = File::open(segment_path(folder, number))?;
         let len = file.metadata()?.len();
-        let mut frames = Frames::open(file, 0, len)?;
-        while let Some(head) = frames.next()? {
-            if frames.json(&head)?.is_none() && head.kind.is_some() {
+        let mut frames = FrameReader::open(file, 0, len)?;
+        while let Some(header) = frames.next()? {
+            if frames.json(&header)?.is_none() && header.kind.is_some() {
                 break;
             }
-            segment.note(&head);
-            segment.len = head.end;
+            segment.note(&header);
+            segment.len = header.end;
         }
         Ok(segment)
     }
 
-    /// Keeps the index beside its segment.
-    pub(super) fn keep(&self, folder: &Path) -> std::io::Result<()> {
+    /// Writes the index beside its segment.
+    pub(super) fn save(&self, folder: &Path) -> std::io::Result<()> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&self.len.to_le_bytes());
         bytes.extend_from_slice(&self.first_us.to_le_bytes());
@@ -91,7 +105,7 @@ impl Segment {
     }
 }
 
-pub(super) fn path(folder: &Path, number: u64) -> PathBuf {
+pub(super) fn segment_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:012}.log"))
 }
 
@@ -99,7 +113,7 @@ pub(super) fn index_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:012}.index"))
 }
 
-fn decode(number: u64, bytes: &[u8]) -> Option<Segment> {
+fn decode(number: u64, bytes: &[u8]) -> Option<SegmentIndex> {
     let (body, checksum) = bytes.split_last_chunk::<4>()?;
     if crc32fast::hash(body) != u32::from_le_bytes(*checksum) {
         return None;
@@ -108,7 +122,7 @@ fn decode(number: u64, bytes: &[u8]) -> Option<Segment> {
     let (len, rest) = rest.split_first_chunk::<8>()?;
     let (first, rest) = rest.split_first_chunk::<8>()?;
     let (last, filter) = rest.split_first_chunk::<8>()?;
-    (filter.len() == FILTER_BYTES).then(|| Segment {
+    (filter.len() == FILTER_BYTES).then(|| SegmentIndex {
         number,
         len: u64::from_le_bytes(*len),
         first_us: i64::from_le_bytes(*first),
@@ -129,38 +143,54 @@ fn bits(key: u64) -> impl Iterator<Item = (usize, u8)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use hanshu_core::{FunctionId, LogBatch, Namespace, Qualifier, Timestamp};
 
-    fn head(key: u64) -> Head {
+    use super::*;
+    use crate::journal::JournalEntry;
+    use crate::segments::frame::encode;
+
+    fn header(key: u64) -> FrameHeader {
         let mut buffer = Vec::new();
-        let mut head = crate::segments::tests_entry(&mut buffer);
-        (head.function, head.request) = (key, key);
-        head
+        let entry = JournalEntry::Log(LogBatch {
+            request_id: None,
+            function: FunctionId {
+                namespace: Namespace::default(),
+                name: "hello".parse().unwrap(),
+            },
+            version: Qualifier::Latest,
+            time: Timestamp::UNIX_EPOCH,
+            lines: vec!["x".into()],
+            first: false,
+            cold_start: None,
+        });
+        let mut header = encode(&entry, &mut buffer).unwrap();
+        (header.function, header.request) = (key, key);
+        header
     }
 
     #[test]
-    fn a_filter_never_misses_and_seldom_errs() {
-        let mut segment = Segment::empty(1);
+    fn a_filter_has_no_false_negatives_and_few_false_positives() {
+        let mut segment = SegmentIndex::empty(1);
         let key = |n: u64| n.wrapping_mul(0x2545_f491_4f6c_dd1d);
         for n in 1..=16_000 {
-            segment.note(&head(key(n)));
+            segment.note(&header(key(n)));
         }
-        assert!((1..=16_000).all(|n| segment.may_hold(key(n))));
-        let wrong = (20_000..30_000).filter(|n| segment.may_hold(key(*n))).count();
+        assert!((1..=16_000).all(|n| segment.might_contain(key(n))));
+        let wrong = (20_000..30_000).filter(|n| segment.might_contain(key(*n))).count();
         assert!(wrong < 150, "{wrong} of 10,000");
     }
 
     #[test]
-    fn an_index_survives_its_file_and_a_damaged_one_is_not_believed() {
+    fn an_index_is_read_back_and_a_damaged_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let mut segment = Segment::empty(7);
-        segment.note(&head(99));
+        let mut segment = SegmentIndex::empty(7);
+        segment.note(&header(99));
         segment.len = 55;
-        segment.keep(folder.path()).unwrap();
+        segment.save(folder.path()).unwrap();
         let mut bytes = fs::read(index_path(folder.path(), 7)).unwrap();
         let read = decode(7, &bytes).unwrap();
         assert_eq!((read.len, read.first_us), (55, segment.first_us));
-        assert!(read.may_hold(99));
+        assert!(read.might_contain(99));
         bytes[40] ^= 1;
         assert!(decode(7, &bytes).is_none());
         assert!(decode(7, b"short").is_none());

@@ -1,4 +1,4 @@
-//! Reading: segments are narrowed by time and by what they may hold, and then read in order.
+//! Reading: segments are chosen by time and by what they might contain, then read in order.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -7,44 +7,44 @@ use std::io::ErrorKind;
 use hanshu_core::ports::{JournalError, LogCursor, LogPage, LogQuery};
 use hanshu_core::{InvocationRecord, RequestId};
 
-use super::frame::{Frames, function_hash, request_hash};
-use super::index::path;
-use super::{Shared, failed, locked};
-use crate::journal::{Entry, page};
+use super::folder::{SegmentFolder, io_error};
+use super::frame::{FrameReader, function_hash, request_hash};
+use super::index::{SegmentExtent, SegmentIndex, segment_path};
+use crate::journal::{JournalEntry, render_page};
 
 /// A request's id may be a little younger than its first entry's time, by another clock.
 const CLOCK_SLACK_US: i64 = 60 * 1_000_000;
 
-/// A place: in this segment, before the frame that begins at this byte.
+/// A position in the journal: in this segment, before the frame that begins at this byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    number: u64,
-    at: u64,
+struct JournalPosition {
+    segment: u64,
+    offset: u64,
 }
 
-/// Which entries.
-struct Wanted<'a> {
+/// Which entries are asked for.
+struct EntryFilter<'a> {
     query: &'a LogQuery,
     function: u64,
     request: u64,
     since_us: i64,
 }
 
-impl Wanted<'_> {
-    fn is_it(&self, entry: &Entry) -> bool {
+impl EntryFilter<'_> {
+    fn matches(&self, entry: &JournalEntry) -> bool {
         *entry.function() == self.query.function
             && (self.query.request_id.is_none() || entry.request_id() == self.query.request_id)
     }
 
-    /// Whether a segment may hold any.
-    fn may_be_in(&self, segment: &super::index::Segment) -> bool {
+    /// Whether a segment might contain any.
+    fn might_be_in(&self, segment: &SegmentIndex) -> bool {
         self.since_us <= segment.last_us
-            && segment.may_hold(self.function)
-            && (self.request == 0 || segment.may_hold(self.request))
+            && segment.might_contain(self.function)
+            && (self.request == 0 || segment.might_contain(self.request))
     }
 }
 
-impl Shared {
+impl SegmentFolder {
     /// The records of one request, oldest first. Blocks.
     pub(super) fn find(
         &self,
@@ -52,22 +52,23 @@ impl Shared {
     ) -> Result<Vec<InvocationRecord>, JournalError> {
         let request = request_hash(Some(request_id));
         let since_us = born_us(request_id);
-        let places: Vec<(u64, u64)> = locked(&self.segments)
+        let candidates: Vec<SegmentExtent> = self
+            .segments()
             .iter()
-            .filter(|segment| since_us <= segment.last_us && segment.may_hold(request))
-            .map(|segment| (segment.number, segment.len))
+            .filter(|segment| since_us <= segment.last_us && segment.might_contain(request))
+            .map(SegmentIndex::extent)
             .collect();
         let mut found = Vec::new();
-        for (number, len) in places {
-            let Some(mut frames) = self.frames(number, 0, len)? else { continue };
-            let error = |error| failed(&path(&self.folder, number), &error);
-            while let Some(head) = frames.next().map_err(error)? {
-                if head.request != request {
-                    frames.skip(&head).map_err(error)?;
+        for extent in candidates {
+            let Some(mut frames) = self.frames(extent, 0)? else { continue };
+            let to_error = |error| io_error(&segment_path(self.path(), extent.number), &error);
+            while let Some(header) = frames.next().map_err(to_error)? {
+                if header.request != request {
+                    frames.skip(&header).map_err(to_error)?;
                     continue;
                 }
-                match frames.entry(&head).map_err(error)? {
-                    Some(Entry::Record(record)) if record.request_id == request_id => {
+                match frames.entry(&header).map_err(to_error)? {
+                    Some(JournalEntry::Record(record)) if record.request_id == request_id => {
                         found.push(record);
                     }
                     Some(_) | None => {}
@@ -82,47 +83,51 @@ impl Shared {
     pub(super) fn page(&self, query: &LogQuery) -> Result<LogPage, JournalError> {
         let born = query.request_id.map_or(i64::MIN, born_us);
         let since = query.since.map_or(i64::MIN, |since| since.as_microsecond());
-        let wanted = Wanted {
+        let filter = EntryFilter {
             query,
             function: function_hash(&query.function),
             request: request_hash(query.request_id),
             since_us: born.max(since),
         };
         match (&query.after, query.since) {
-            (Some(after), _) => self.forward(&wanted, parse(after)?),
-            (None, Some(_)) => self.forward(&wanted, Place { number: 0, at: 0 }),
-            (None, None) => self.newest(&wanted),
+            (Some(after), _) => self.forward(&filter, parse(after)?),
+            (None, Some(_)) => self.forward(&filter, JournalPosition { segment: 0, offset: 0 }),
+            (None, None) => self.newest(&filter),
         }
     }
 
-    /// The first entries after a place.
-    fn forward(&self, wanted: &Wanted<'_>, after: Place) -> Result<LogPage, JournalError> {
-        let (candidates, end) = self.candidates(wanted);
+    /// The first entries after a position.
+    fn forward(
+        &self,
+        filter: &EntryFilter<'_>,
+        after: JournalPosition,
+    ) -> Result<LogPage, JournalError> {
+        let (candidates, end) = self.candidates(filter);
         let mut entries = Vec::new();
-        for (number, len) in candidates {
-            if number < after.number {
+        for extent in candidates {
+            if extent.number < after.segment {
                 continue;
             }
-            let at = if number == after.number { after.at } else { 0 };
-            let full = self.scan(wanted, (number, at, len), |place, entry| {
+            let offset = if extent.number == after.segment { after.offset } else { 0 };
+            let next = self.scan(filter, extent, offset, |next, entry| {
                 entries.push(entry);
-                (wanted.query.limit <= entries.len()).then_some(place)
+                (filter.query.limit <= entries.len()).then_some(next)
             })?;
-            if let Some(next) = full {
-                return Ok(page(entries.iter(), cursor(next)));
+            if let Some(next) = next {
+                return Ok(render_page(entries.iter(), cursor(next)));
             }
         }
-        Ok(page(entries.iter(), cursor(end.max(after))))
+        Ok(render_page(entries.iter(), cursor(end.max(after))))
     }
 
     /// The last entries of all, from the newest segment backwards.
-    fn newest(&self, wanted: &Wanted<'_>) -> Result<LogPage, JournalError> {
-        let (candidates, end) = self.candidates(wanted);
-        let limit = wanted.query.limit;
-        let mut entries: VecDeque<Entry> = VecDeque::new();
-        for (number, len) in candidates.into_iter().rev() {
+    fn newest(&self, filter: &EntryFilter<'_>) -> Result<LogPage, JournalError> {
+        let (candidates, end) = self.candidates(filter);
+        let limit = filter.query.limit;
+        let mut entries: VecDeque<JournalEntry> = VecDeque::new();
+        for extent in candidates.into_iter().rev() {
             let mut here = VecDeque::new();
-            self.scan(wanted, (number, 0, len), |_, entry| {
+            self.scan(filter, extent, 0, |_, entry| {
                 here.push_back(entry);
                 if limit < here.len() + entries.len() {
                     here.pop_front();
@@ -135,40 +140,42 @@ impl Shared {
                 break;
             }
         }
-        Ok(page(entries.iter(), cursor(end)))
+        Ok(render_page(entries.iter(), cursor(end)))
     }
 
-    /// Segments that may hold what is wanted, oldest first, with their lengths; and the end.
-    fn candidates(&self, wanted: &Wanted<'_>) -> (Vec<(u64, u64)>, Place) {
-        let segments = locked(&self.segments);
-        let end = segments
-            .last()
-            .map_or(Place { number: 0, at: 0 }, |last| Place { number: last.number, at: last.len });
-        let found = segments.iter().filter(|segment| wanted.may_be_in(segment));
-        (found.map(|segment| (segment.number, segment.len)).collect(), end)
+    /// Segments that might contain matching entries, oldest first; and the end of the journal.
+    fn candidates(&self, filter: &EntryFilter<'_>) -> (Vec<SegmentExtent>, JournalPosition) {
+        let segments = self.segments();
+        let end = segments.last().map_or(JournalPosition { segment: 0, offset: 0 }, |last| {
+            JournalPosition { segment: last.number, offset: last.len }
+        });
+        let found = segments.iter().filter(|segment| filter.might_be_in(segment));
+        (found.map(SegmentIndex::extent).collect(), end)
     }
 
-    /// Hands every wanted entry of a part of a segment to `take`, with the place after it, until
-    /// that says stop.
+    /// Passes every matching entry of a segment, from an offset on, to `visit`, with the position
+    /// after it, until that returns something.
     fn scan<T>(
         &self,
-        wanted: &Wanted<'_>,
-        (number, at, len): (u64, u64, u64),
-        mut take: impl FnMut(Place, Entry) -> Option<T>,
+        filter: &EntryFilter<'_>,
+        extent: SegmentExtent,
+        offset: u64,
+        mut visit: impl FnMut(JournalPosition, JournalEntry) -> Option<T>,
     ) -> Result<Option<T>, JournalError> {
-        let error = |error| failed(&path(&self.folder, number), &error);
-        let Some(mut frames) = self.frames(number, at, len)? else { return Ok(None) };
-        while let Some(head) = frames.next().map_err(error)? {
-            let may_match = head.function == wanted.function
-                && (wanted.request == 0 || head.request == wanted.request)
-                && wanted.since_us <= head.time_us;
+        let to_error = |error| io_error(&segment_path(self.path(), extent.number), &error);
+        let Some(mut frames) = self.frames(extent, offset)? else { return Ok(None) };
+        while let Some(header) = frames.next().map_err(to_error)? {
+            let may_match = header.function == filter.function
+                && (filter.request == 0 || header.request == filter.request)
+                && filter.since_us <= header.time_us;
             if !may_match {
-                frames.skip(&head).map_err(error)?;
+                frames.skip(&header).map_err(to_error)?;
                 continue;
             }
-            let entry = frames.entry(&head).map_err(error)?;
-            let Some(entry) = entry.filter(|entry| wanted.is_it(entry)) else { continue };
-            if let Some(done) = take(Place { number, at: head.end }, entry) {
+            let entry = frames.entry(&header).map_err(to_error)?;
+            let Some(entry) = entry.filter(|entry| filter.matches(entry)) else { continue };
+            let next = JournalPosition { segment: extent.number, offset: header.end };
+            if let Some(done) = visit(next, entry) {
                 return Ok(Some(done));
             }
         }
@@ -176,12 +183,16 @@ impl Shared {
     }
 
     /// `None` if the segment was removed meanwhile.
-    fn frames(&self, number: u64, at: u64, len: u64) -> Result<Option<Frames>, JournalError> {
-        let at_path = path(&self.folder, number);
-        match File::open(&at_path).and_then(|file| Frames::open(file, at, len)) {
+    fn frames(
+        &self,
+        extent: SegmentExtent,
+        offset: u64,
+    ) -> Result<Option<FrameReader>, JournalError> {
+        let path = segment_path(self.path(), extent.number);
+        match File::open(&path).and_then(|file| FrameReader::open(file, offset, extent.len)) {
             Ok(frames) => Ok(Some(frames)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed(&at_path, &error)),
+            Err(error) => Err(io_error(&path, &error)),
         }
     }
 }
@@ -191,13 +202,13 @@ fn born_us(request_id: RequestId) -> i64 {
     born_ms.map_or(i64::MIN, |ms| ms.saturating_mul(1000).saturating_sub(CLOCK_SLACK_US))
 }
 
-fn cursor(place: Place) -> LogCursor {
-    LogCursor(format!("{}:{}", place.number, place.at))
+fn cursor(position: JournalPosition) -> LogCursor {
+    LogCursor(format!("{}:{}", position.segment, position.offset))
 }
 
-fn parse(cursor: &LogCursor) -> Result<Place, JournalError> {
-    let place = cursor.0.split_once(':').and_then(|(number, at)| {
-        Some(Place { number: number.parse().ok()?, at: at.parse().ok()? })
+fn parse(cursor: &LogCursor) -> Result<JournalPosition, JournalError> {
+    let position = cursor.0.split_once(':').and_then(|(segment, offset)| {
+        Some(JournalPosition { segment: segment.parse().ok()?, offset: offset.parse().ok()? })
     });
-    place.ok_or_else(|| JournalError::foreign_cursor(cursor))
+    position.ok_or_else(|| JournalError::foreign_cursor(cursor))
 }

@@ -1,5 +1,6 @@
-//! What differs between SQLite and PostgreSQL: sessions, transactions, the clock. Every other
-//! statement is one text for both.
+//! SQLite or PostgreSQL, and how their sessions, transactions and clocks differ. Statements that
+//! differ (batches, claims and collections of the queue, inserts of the journal) are chosen by
+//! [`Dialect`] in the files of their tables; all others are one text for both.
 
 /// Which database it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,7 +25,7 @@ pub enum Durability {
 impl Dialect {
     /// Begins a transaction that will write. On SQLite it takes the write lock at once: one that
     /// reads first and then wants to write could find the file changed and fail.
-    pub(crate) fn begin_write(self) -> &'static str {
+    pub(super) fn begin_write(self) -> &'static str {
         match self {
             Self::Sqlite => "BEGIN IMMEDIATE",
             Self::Postgres => "BEGIN",
@@ -32,7 +33,7 @@ impl Dialect {
     }
 
     /// Begins a transaction whose statements all see the same moment.
-    pub(crate) fn begin_snapshot(self) -> &'static str {
+    pub(super) fn begin_snapshot(self) -> &'static str {
         match self {
             Self::Sqlite => "BEGIN DEFERRED",
             Self::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
@@ -40,7 +41,7 @@ impl Dialect {
     }
 
     /// Run on every new connection. Times are milliseconds.
-    pub(crate) fn session(self, durability: Durability) -> &'static [&'static str] {
+    pub(super) fn session(self, durability: Durability) -> &'static [&'static str] {
         const FULL: &[&str] = &[
             "PRAGMA busy_timeout = 5000",
             "PRAGMA journal_mode = WAL",
@@ -66,7 +67,7 @@ impl Dialect {
     }
 
     /// One row, one column: microseconds since 1970 by the database's clock.
-    pub(crate) fn now(self) -> &'static str {
+    pub(super) fn now(self) -> &'static str {
         match self {
             Self::Sqlite => {
                 "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000 AS now_us"

@@ -1,19 +1,22 @@
-//! The journal on SQL, for several nodes: the same ring, written in batches.
+//! The journal on SQL, for several nodes: the same bounded buffer, written in batches.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use hanshu_core::ports::{InvocationJournal, JournalError, LogCursor, LogPage, LogQuery};
 use hanshu_core::{InvocationRecord, LogBatch, RequestId, Timestamp};
-use sqlx::{AnyConnection, query, query_as, query_scalar};
+use sqlx::{AnyConnection, FromRow, query, query_as, query_scalar};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::Db;
+use super::database::SqlDatabase;
 use super::dialect::Dialect;
-use super::row::RowOf;
-use crate::error::Error;
-use crate::journal::{Dropped, Entry, JournalWriter, Kind, Ring, Sink, channel, page};
+use super::error::DatabaseError;
+use super::row::RowContext;
+use crate::journal::{
+    DroppedEntries, JournalBuffer, JournalEntry, JournalEntryKind, JournalSink, JournalWriter,
+    buffer, render_page,
+};
 
 const TAKE_NUMBERS: &str = "
 UPDATE counters SET value = value + $1 WHERE name = 'journal' RETURNING value";
@@ -78,17 +81,41 @@ pub struct SqlJournalOptions {
 /// The journal in a database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct SqlJournal {
-    db: Db,
+    db: SqlDatabase,
     options: SqlJournalOptions,
-    ring: Ring,
-    /// Counts this process' writes, for those who wait for one.
+    buffer: JournalBuffer,
+    /// Counts this process' writes, for readers that wait for one.
     changed: watch::Sender<u64>,
 }
 
+/// Writes batches of entries into the table.
 #[derive(Debug)]
-struct Inserter {
-    db: Db,
+struct BatchInserter {
+    db: SqlDatabase,
     changed: watch::Sender<u64>,
+}
+
+#[derive(Debug, FromRow)]
+struct EntryRow {
+    seq: i64,
+    kind: i64,
+    body: String,
+}
+
+/// An entry and its number.
+#[derive(Debug)]
+struct NumberedEntry {
+    seq: i64,
+    entry: JournalEntry,
+}
+
+/// Where a page starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PageStart {
+    /// With the first entry after this number.
+    After(i64),
+    /// So that it ends with the newest entry.
+    Newest,
 }
 
 impl Default for SqlJournalOptions {
@@ -97,7 +124,7 @@ impl Default for SqlJournalOptions {
     }
 }
 
-pub(crate) fn statements(dialect: Dialect) -> Vec<&'static str> {
+pub(super) fn statements(dialect: Dialect) -> Vec<&'static str> {
     let mut all = STATEMENTS.to_vec();
     all.push(insert_batch(dialect));
     all
@@ -125,41 +152,46 @@ fn insert_batch(dialect: Dialect) -> &'static str {
 
 impl SqlJournal {
     /// The journal in that database. Nothing is written until the writer runs.
-    pub fn new(db: Db, options: SqlJournalOptions) -> (Self, JournalWriter) {
+    pub fn new(db: SqlDatabase, options: SqlJournalOptions) -> (Self, JournalWriter) {
         let changed = watch::Sender::new(0);
-        let sink = Inserter { db: db.clone(), changed: changed.clone() };
-        let (ring, writer) = channel(Box::new(sink));
-        (Self { db, options, ring, changed }, writer)
+        let sink = BatchInserter { db: db.clone(), changed: changed.clone() };
+        let (buffer, writer) = buffer(Box::new(sink));
+        (Self { db, options, buffer, changed }, writer)
     }
 
     /// What was lost since the start.
-    pub fn dropped(&self) -> Dropped {
-        self.ring.dropped()
+    pub fn dropped(&self) -> DroppedEntries {
+        self.buffer.dropped()
     }
 
     async fn page(&self, wanted: &LogQuery) -> Result<LogPage, JournalError> {
         let after = wanted.after.as_ref().map(parse).transpose()?;
+        let start = match (after, wanted.since) {
+            (Some(after), _) => PageStart::After(after),
+            (None, Some(_)) => PageStart::After(0),
+            (None, None) => PageStart::Newest,
+        };
         self.db
             .within(async {
                 let mut tx = self.db.begin_snapshot().await?;
-                let end: i64 = query_scalar(END).fetch_one(&mut *tx).await.map_err(Error::from)?;
-                let forward = after.is_some() || wanted.since.is_some();
-                let rows = rows(&mut tx, wanted, (after.unwrap_or(0), forward)).await?;
-                tx.commit().await.map_err(Error::from)?;
-                let is_full = forward && wanted.limit <= rows.len();
-                let last = rows.last().map(|(seq, _)| *seq).filter(|_| is_full);
+                let end = query_scalar(END).fetch_one(&mut *tx).await;
+                let end: i64 = end.map_err(DatabaseError::from)?;
+                let entries = select_entries(&mut tx, wanted, start).await?;
+                tx.commit().await.map_err(DatabaseError::from)?;
+                let is_full = start != PageStart::Newest && wanted.limit <= entries.len();
+                let last = entries.last().map(|last| last.seq).filter(|_| is_full);
                 let next = LogCursor(last.unwrap_or(end.max(after.unwrap_or(0))).to_string());
-                Ok(page(rows.iter().map(|(_, entry)| entry), next))
+                Ok(render_page(entries.iter().map(|numbered| &numbered.entry), next))
             })
             .await
     }
 
-    async fn trim(&self, statement: &'static str, below: i64) -> Result<u64, Error> {
+    async fn trim(&self, statement: &'static str, below: i64) -> Result<u64, DatabaseError> {
         let mut trimmed = 0;
         loop {
             let work = async {
                 let done = query(statement).bind(below).execute(self.db.writer()).await?;
-                Ok::<_, Error>(done.rows_affected())
+                Ok::<_, DatabaseError>(done.rows_affected())
             };
             match self.db.within(work).await? {
                 0 => return Ok(trimmed),
@@ -172,15 +204,15 @@ impl SqlJournal {
 #[async_trait]
 impl InvocationJournal for SqlJournal {
     fn record(&self, record: InvocationRecord) {
-        self.ring.push(Entry::Record(record));
+        self.buffer.push(JournalEntry::Record(record));
     }
 
     fn log(&self, batch: LogBatch) {
-        self.ring.push(Entry::Log(batch));
+        self.buffer.push(JournalEntry::Log(batch));
     }
 
     async fn flush(&self) -> Result<(), JournalError> {
-        self.ring.flush().await
+        self.buffer.flush().await
     }
 
     async fn find(&self, request_id: RequestId) -> Result<Vec<InvocationRecord>, JournalError> {
@@ -188,8 +220,8 @@ impl InvocationJournal for SqlJournal {
         let work = async {
             let bodies: Vec<String> =
                 query_scalar(FIND).bind(&key).fetch_all(self.db.reader()).await?;
-            let row = RowOf::new("journal", &key);
-            bodies.iter().map(|body| row.json(body)).collect::<Result<Vec<_>, Error>>()
+            let row = RowContext::new("journal", &key);
+            bodies.iter().map(|body| row.json(body)).collect::<Result<Vec<_>, DatabaseError>>()
         };
         let mut found: Vec<InvocationRecord> = self.db.within(work).await?;
         found.sort_by_key(|record| (record.attempt, record.started_at));
@@ -217,7 +249,7 @@ impl InvocationJournal for SqlJournal {
         let before = now.checked_sub(self.options.age_max).unwrap_or(Timestamp::MIN);
         let by_age = self.trim(TRIM_BY_AGE, before.as_microsecond()).await?;
         let end = async { Ok(query_scalar::<_, i64>(END).fetch_one(self.db.reader()).await?) };
-        let end: i64 = self.db.within::<_, Error>(end).await?;
+        let end: i64 = self.db.within::<_, DatabaseError>(end).await?;
         let kept = i64::try_from(self.options.entries_max).unwrap_or(i64::MAX);
         let by_number = self.trim(TRIM_BY_NUMBER, end.saturating_sub(kept)).await?;
         Ok(by_age + by_number)
@@ -225,8 +257,8 @@ impl InvocationJournal for SqlJournal {
 }
 
 #[async_trait]
-impl Sink for Inserter {
-    async fn write(&mut self, batch: Vec<Entry>) -> Result<(), JournalError> {
+impl JournalSink for BatchInserter {
+    async fn write(&mut self, batch: Vec<JournalEntry>) -> Result<(), JournalError> {
         let count = i64::try_from(batch.len()).unwrap_or(i64::MAX);
         let work = async {
             let mut tx = self.db.begin().await?;
@@ -234,11 +266,11 @@ impl Sink for Inserter {
                 .bind(count)
                 .fetch_one(&mut *tx)
                 .await
-                .map_err(Error::from)?;
+                .map_err(DatabaseError::from)?;
             let rows = encode(&batch, last - count)?;
             let insert = query(insert_batch(self.db.dialect())).bind(rows);
-            insert.execute(&mut *tx).await.map_err(Error::from)?;
-            tx.commit().await.map_err(Error::from)?;
+            insert.execute(&mut *tx).await.map_err(DatabaseError::from)?;
+            tx.commit().await.map_err(DatabaseError::from)?;
             Ok::<_, JournalError>(())
         };
         self.db.within(work).await?;
@@ -247,7 +279,7 @@ impl Sink for Inserter {
     }
 }
 
-fn encode(batch: &[Entry], before: i64) -> Result<String, JournalError> {
+fn encode(batch: &[JournalEntry], before: i64) -> Result<String, JournalError> {
     let rows = batch.iter().zip(before + 1..).map(|(entry, seq)| {
         let function = entry.function();
         let (time, kind) = (entry.time().as_microsecond(), entry.kind().number());
@@ -266,17 +298,17 @@ fn encode(batch: &[Entry], before: i64) -> Result<String, JournalError> {
     serde_json::to_string(&rows).map_err(|error| JournalError(error.to_string()))
 }
 
-/// Entries in order of writing: the first after a place, or the last.
-async fn rows(
+/// Entries in order of writing.
+async fn select_entries(
     tx: &mut AnyConnection,
     wanted: &LogQuery,
-    (after, forward): (i64, bool),
-) -> Result<Vec<(i64, Entry)>, JournalError> {
-    let statement = match (forward, wanted.request_id.is_some()) {
-        (true, false) => FUNCTION_FORWARD,
-        (false, false) => FUNCTION_NEWEST,
-        (true, true) => REQUEST_FORWARD,
-        (false, true) => REQUEST_NEWEST,
+    start: PageStart,
+) -> Result<Vec<NumberedEntry>, JournalError> {
+    let (statement, after) = match (start, wanted.request_id.is_some()) {
+        (PageStart::After(after), false) => (FUNCTION_FORWARD, after),
+        (PageStart::Newest, false) => (FUNCTION_NEWEST, 0),
+        (PageStart::After(after), true) => (REQUEST_FORWARD, after),
+        (PageStart::Newest, true) => (REQUEST_NEWEST, 0),
     };
     let since = wanted.since.map_or(i64::MIN, |since| since.as_microsecond());
     let mut select = query_as(statement)
@@ -288,13 +320,14 @@ async fn rows(
     if let Some(request_id) = wanted.request_id {
         select = select.bind(request_id.to_string());
     }
-    let rows: Vec<(i64, i64, String)> = select.fetch_all(tx).await.map_err(Error::from)?;
-    let decoded = rows.iter().filter_map(|(seq, kind, body)| {
-        let kind = Kind::of_number(*kind)?;
-        Some(Entry::decode(kind, body.as_bytes()).map(|entry| (*seq, entry)))
+    let rows: Vec<EntryRow> = select.fetch_all(tx).await.map_err(DatabaseError::from)?;
+    let decoded = rows.iter().filter_map(|EntryRow { seq, kind, body }| {
+        let kind = JournalEntryKind::of_number(*kind)?;
+        let entry = JournalEntry::decode(kind, body.as_bytes());
+        Some(entry.map(|entry| NumberedEntry { seq: *seq, entry }))
     });
     let mut entries = decoded.collect::<Result<Vec<_>, JournalError>>()?;
-    if !forward {
+    if start == PageStart::Newest {
         entries.reverse();
     }
     Ok(entries)

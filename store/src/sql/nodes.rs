@@ -5,11 +5,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hanshu_core::NodeId;
 use hanshu_core::ports::{InvokerNode, NodeRegistry, StoreError};
-use sqlx::{AnyConnection, query, query_as, query_scalar};
+use sqlx::{AnyConnection, FromRow, query, query_as, query_scalar};
 
-use super::Db;
-use super::row::RowOf;
-use crate::error::Error;
+use super::database::SqlDatabase;
+use super::error::DatabaseError;
+use super::row::RowContext;
 
 const RENEW: &str = "
 INSERT INTO nodes (id, url, memory_mb, lease_until) VALUES ($1, $2, $3, $4)
@@ -26,24 +26,31 @@ DELETE FROM nodes WHERE lease_until < $1";
 const LIVE: &str = "
 SELECT id, url, memory_mb FROM nodes WHERE lease_until > $1";
 
-pub(crate) const STATEMENTS: &[&str] = &[RENEW, LEAVE, FORGET, LIVE];
+pub(super) const STATEMENTS: &[&str] = &[RENEW, LEAVE, FORGET, LIVE];
 
 /// A lease that ran out so long ago is forgotten.
 const KEPT_US: i64 = 24 * 3600 * 1_000_000;
 
+#[derive(Debug, FromRow)]
+struct NodeRow {
+    id: String,
+    url: String,
+    memory_mb: i64,
+}
+
 /// Invokers' leases in a database.
 #[derive(Clone, Debug)]
 pub struct SqlNodes {
-    db: Db,
+    db: SqlDatabase,
 }
 
 impl SqlNodes {
     /// The leases in that database.
-    pub fn new(db: Db) -> Self {
+    pub fn new(db: SqlDatabase) -> Self {
         Self { db }
     }
 
-    async fn now(&self, tx: &mut AnyConnection) -> Result<i64, Error> {
+    async fn now(&self, tx: &mut AnyConnection) -> Result<i64, DatabaseError> {
         Ok(query_scalar(self.db.dialect().now()).fetch_one(tx).await?)
     }
 }
@@ -63,7 +70,7 @@ impl NodeRegistry for SqlNodes {
                 .bind(now.saturating_add(lease_us))
                 .execute(&mut *tx)
                 .await?;
-            Ok::<_, Error>(tx.commit().await?)
+            Ok::<_, DatabaseError>(tx.commit().await?)
         };
         Ok(self.db.within(work).await?)
     }
@@ -71,7 +78,7 @@ impl NodeRegistry for SqlNodes {
     async fn leave(&self, id: &NodeId) -> Result<(), StoreError> {
         let work = async {
             query(LEAVE).bind(id.as_str()).execute(self.db.writer()).await?;
-            Ok::<_, Error>(())
+            Ok::<_, DatabaseError>(())
         };
         Ok(self.db.within(work).await?)
     }
@@ -80,17 +87,16 @@ impl NodeRegistry for SqlNodes {
         let work = async {
             let mut connection = self.db.reader().acquire().await?;
             let now = self.now(&mut connection).await?;
-            let rows: Vec<(String, String, i64)> =
-                query_as(LIVE).bind(now).fetch_all(&mut *connection).await?;
-            let decoded = rows.into_iter().map(|(id, url, memory_mb)| {
-                let row = RowOf::new("nodes", &id);
+            let rows: Vec<NodeRow> = query_as(LIVE).bind(now).fetch_all(&mut *connection).await?;
+            let decoded = rows.into_iter().map(|NodeRow { id, url, memory_mb }| {
+                let row = RowContext::new("nodes", &id);
                 let memory_mb = row.number(memory_mb)?;
                 Ok(InvokerNode { id: row.parse(&id)?, url, memory_mb })
             });
-            let mut nodes = decoded.collect::<Result<Vec<_>, Error>>()?;
+            let mut nodes = decoded.collect::<Result<Vec<_>, DatabaseError>>()?;
             // Not by the database: its collation may differ from ours.
             nodes.sort_by(|a, b| a.id.cmp(&b.id));
-            Ok::<_, Error>(nodes)
+            Ok::<_, DatabaseError>(nodes)
         };
         Ok(self.db.within(work).await?)
     }

@@ -1,5 +1,5 @@
-//! TEXT and BIGINT to domain types, and back. A row that cannot be read is an internal error that
-//! names its table and key.
+//! Converts TEXT and BIGINT columns to domain types and back. A row that cannot be read is an
+//! internal error that names its table and key.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -8,28 +8,26 @@ use hanshu_core::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::Error;
+use super::error::DatabaseError;
 
 /// Names the row that is being read, for errors.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RowOf<'a> {
-    /// Its table.
-    pub(crate) table: &'static str,
-    /// What tells it from the others there.
-    pub(crate) key: &'a str,
+pub(crate) struct RowContext<'a> {
+    table: &'static str,
+    key: &'a str,
 }
 
-impl<'a> RowOf<'a> {
+impl<'a> RowContext<'a> {
     pub(crate) fn new(table: &'static str, key: &'a str) -> Self {
         Self { table, key }
     }
 
-    fn bad(self, reason: impl Display) -> Error {
-        Error::Row { table: self.table, key: self.key.into(), reason: reason.to_string() }
+    fn bad(self, reason: impl Display) -> DatabaseError {
+        DatabaseError::Row { table: self.table, key: self.key.into(), reason: reason.to_string() }
     }
 
     /// An identifier or name.
-    pub(crate) fn parse<T>(self, text: &str) -> Result<T, Error>
+    pub(crate) fn parse<T>(self, text: &str) -> Result<T, DatabaseError>
     where
         T: FromStr,
         T::Err: Display,
@@ -38,7 +36,7 @@ impl<'a> RowOf<'a> {
     }
 
     /// An identifier or name that may be absent.
-    pub(crate) fn parse_option<T>(self, text: Option<&str>) -> Result<Option<T>, Error>
+    pub(crate) fn parse_option<T>(self, text: Option<&str>) -> Result<Option<T>, DatabaseError>
     where
         T: FromStr,
         T::Err: Display,
@@ -47,17 +45,17 @@ impl<'a> RowOf<'a> {
     }
 
     /// A JSON column.
-    pub(crate) fn json<T: DeserializeOwned>(self, text: &str) -> Result<T, Error> {
+    pub(crate) fn json<T: DeserializeOwned>(self, text: &str) -> Result<T, DatabaseError> {
         serde_json::from_str(text).map_err(|error| self.bad(error))
     }
 
     /// A time.
-    pub(crate) fn time(self, micros: i64) -> Result<Timestamp, Error> {
+    pub(crate) fn time(self, micros: i64) -> Result<Timestamp, DatabaseError> {
         Timestamp::from_microsecond(micros).map_err(|error| self.bad(error))
     }
 
     /// A number of a narrower type.
-    pub(crate) fn number<T>(self, value: i64) -> Result<T, Error>
+    pub(crate) fn number<T>(self, value: i64) -> Result<T, DatabaseError>
     where
         T: TryFrom<i64>,
         T::Error: Display,
@@ -72,8 +70,11 @@ pub(crate) fn micros(time: Timestamp) -> i64 {
 }
 
 /// A value as JSON text.
-pub(crate) fn to_json<T: Serialize>(table: &'static str, value: &T) -> Result<String, Error> {
-    serde_json::to_string(value).map_err(|error| Error::Row {
+pub(crate) fn to_json<T: Serialize>(
+    table: &'static str,
+    value: &T,
+) -> Result<String, DatabaseError> {
+    serde_json::to_string(value).map_err(|error| DatabaseError::Row {
         table,
         key: "(new)".into(),
         reason: error.to_string(),

@@ -1,13 +1,13 @@
 //! SQLite always, and PostgreSQL where `TEST_POSTGRES_URL` names one. In CI it must.
 
-use hanshu_store::{Db, DbOptions, Durability};
+use hanshu_store::{Durability, SqlDatabase, SqlDatabaseOptions};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tempfile::TempDir;
 
 /// A database of a test's own, and what keeps it alive.
 pub(crate) struct TestDb {
     pub(crate) name: &'static str,
-    pub(crate) db: Db,
+    pub(crate) db: SqlDatabase,
     pub(crate) url: String,
     _folder: Option<TempDir>,
 }
@@ -49,7 +49,10 @@ pub(crate) async fn file() -> TestDb {
 }
 
 async fn open(name: &'static str, url: String, folder: Option<TempDir>) -> TestDb {
-    let options = DbOptions { durability: Durability::ProcessCrash, ..DbOptions::default() };
-    let db = Db::open_with(&url, &options).await.unwrap();
+    let options = SqlDatabaseOptions {
+        durability: Durability::ProcessCrash,
+        ..SqlDatabaseOptions::default()
+    };
+    let db = SqlDatabase::open_with(&url, &options).await.unwrap();
     TestDb { name, db, url, _folder: folder }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hanshu_core::ports::{InvocationJournal, LogQuery};
 use hanshu_core::{LogBatch, RequestId};
-use hanshu_store::{Dropped, SegmentJournal, SegmentOptions};
+use hanshu_store::{DroppedEntries, SegmentJournal, SegmentOptions};
 
 use crate::journal::{World, all_of, at, line, record, texts};
 
@@ -136,7 +136,7 @@ async fn a_full_ring_drops_counts_and_never_waits() {
         journal.log(LogBatch { lines: lines.clone(), ..line("hello", None, 1, "") });
     }
     let dropped = journal.dropped();
-    assert_eq!(dropped, Dropped { lines: (17_000 - 16_384) * 10, records: 0 });
+    assert_eq!(dropped, DroppedEntries { lines: (17_000 - 16_384) * 10, records: 0 });
     journal.record(record("hello", RequestId::new(), 1));
     assert_eq!(journal.dropped().records, 1);
 }

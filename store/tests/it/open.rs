@@ -2,7 +2,7 @@
 
 use hanshu_core::ErrorKind;
 use hanshu_core::ports::FunctionRegistry as _;
-use hanshu_store::{Db, DbOptions, Error, SqlRegistry};
+use hanshu_store::{DatabaseError, SqlDatabase, SqlDatabaseOptions, SqlRegistry};
 use sqlx::{Connection as _, SqliteConnection};
 
 use crate::databases::{databases, file, postgres_url};
@@ -19,7 +19,7 @@ async fn every_statement_can_be_prepared() {
 async fn a_database_can_be_opened_again() {
     for test in databases().await.into_iter().filter(|test| test.name != "sqlite memory") {
         test.db.close().await;
-        let again = Db::open(&test.url).await.unwrap();
+        let again = SqlDatabase::open(&test.url).await.unwrap();
         SqlRegistry::new(again).ping().await.unwrap();
     }
 }
@@ -27,7 +27,7 @@ async fn a_database_can_be_opened_again() {
 #[tokio::test]
 async fn several_processes_can_start_on_one_database_at_once() {
     let Some(url) = postgres_url().await else { return };
-    let opening = (0..6).map(|_| Db::open(&url));
+    let opening = (0..6).map(|_| SqlDatabase::open(&url));
     for opened in futures_util::future::join_all(opening).await {
         SqlRegistry::new(opened.unwrap()).ping().await.unwrap();
     }
@@ -46,8 +46,8 @@ async fn a_database_of_a_newer_program_is_refused_in_one_sentence() {
     .await
     .unwrap();
     connection.close().await.unwrap();
-    let error = Db::open(&test.url).await.unwrap_err();
-    assert!(matches!(error, Error::Newer { found: 9999, .. }), "{error:?}");
+    let error = SqlDatabase::open(&test.url).await.unwrap_err();
+    assert!(matches!(error, DatabaseError::Newer { found: 9999, .. }), "{error:?}");
     assert!(error.to_string().contains("start the newer hanshu"), "{error}");
 }
 
@@ -55,8 +55,8 @@ async fn a_database_of_a_newer_program_is_refused_in_one_sentence() {
 async fn a_folder_that_is_not_there_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("absent/hanshu.db");
-    let error = Db::open_file(&path, &DbOptions::default()).await.unwrap_err();
-    assert!(matches!(error, Error::File { .. }), "{error:?}");
+    let error = SqlDatabase::open_file(&path, &SqlDatabaseOptions::default()).await.unwrap_err();
+    assert!(matches!(error, DatabaseError::File { .. }), "{error:?}");
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains(&path.display().to_string()), "{error}");
 }
@@ -67,8 +67,8 @@ async fn a_file_that_is_no_database_is_left_alone() {
     let path = folder.path().join("hanshu.db");
     let text = "not a database, but somebody's notes ".repeat(100);
     std::fs::write(&path, &text).unwrap();
-    let error = Db::open_file(&path, &DbOptions::default()).await.unwrap_err();
-    assert!(matches!(error, Error::Damaged), "{error:?}");
+    let error = SqlDatabase::open_file(&path, &SqlDatabaseOptions::default()).await.unwrap_err();
+    assert!(matches!(error, DatabaseError::Damaged), "{error:?}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
 }
 
@@ -76,7 +76,7 @@ async fn a_file_that_is_no_database_is_left_alone() {
 async fn a_path_may_hold_any_character() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mein % Ordner? #1 函数.db");
-    let db = Db::open_file(&path, &DbOptions::default()).await.unwrap();
+    let db = SqlDatabase::open_file(&path, &SqlDatabaseOptions::default()).await.unwrap();
     SqlRegistry::new(db).ping().await.unwrap();
     assert!(path.exists());
 }
@@ -99,7 +99,7 @@ async fn a_server_that_is_away_is_unavailable() {
     let port = listener.local_addr().unwrap().port();
     drop(listener);
     let url = format!("postgres://someone:secret@127.0.0.1:{port}/hanshu");
-    let error = Db::open(&url).await.unwrap_err();
+    let error = SqlDatabase::open(&url).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
 }
 
@@ -108,14 +108,14 @@ async fn a_server_that_never_answers_is_given_up() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("postgres://someone@{}/hanshu", listener.local_addr().unwrap());
     let acquire_timeout = std::time::Duration::from_millis(200);
-    let options = DbOptions { acquire_timeout, ..DbOptions::default() };
-    let error = Db::open_with(&url, &options).await.unwrap_err();
-    assert!(matches!(error, Error::Deadline(_)), "{error:?}");
+    let options = SqlDatabaseOptions { acquire_timeout, ..SqlDatabaseOptions::default() };
+    let error = SqlDatabase::open_with(&url, &options).await.unwrap_err();
+    assert!(matches!(error, DatabaseError::Deadline(_)), "{error:?}");
 }
 
 #[tokio::test]
 async fn a_url_of_another_kind_is_refused_without_its_password() {
-    let error = Db::open("mysql://root:secret@db/hanshu").await.unwrap_err();
+    let error = SqlDatabase::open("mysql://root:secret@db/hanshu").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(!error.to_string().contains("secret"), "{error}");
     assert!(error.to_string().contains("postgres://"), "{error}");

@@ -10,7 +10,7 @@ use hanshu_core::{
     Attempt, Clock, Digest, Event, Failure, ManualClock, NodeId, Origin, Qualifier, RequestId,
     StatusCode, Timestamp,
 };
-use hanshu_store::{Db, RedisOptions, RedisQueue, SqlQueue};
+use hanshu_store::{RedisOptions, RedisQueue, SqlDatabase, SqlQueue};
 use tokio_util::task::TaskTracker;
 
 use crate::databases::{TestDb, databases, file, memory};
@@ -113,7 +113,7 @@ pub(crate) async fn reopen(url: &str, name: &str) -> Arc<dyn EventQueue> {
 }
 
 async fn open_sql(url: &str, clock: Arc<ManualClock>) -> Arc<dyn EventQueue> {
-    let db = Db::open(url).await.unwrap();
+    let db = SqlDatabase::open(url).await.unwrap();
     Arc::new(SqlQueue::start(db, clock, &TaskTracker::new()))
 }
 

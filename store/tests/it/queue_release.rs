@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use hanshu_core::ports::{EventQueue as _, NewEvent, QueueName};
 use hanshu_core::{Clock as _, Digest, Event, NodeId, Origin, Qualifier, RequestId, SystemClock};
-use hanshu_store::{Db, SqlQueue};
+use hanshu_store::{SqlDatabase, SqlQueue};
 use tokio_util::task::TaskTracker;
 
 #[tokio::test]
 async fn a_new_process_claims_at_once_what_the_dead_one_held() {
-    let db = Db::open("sqlite::memory:").await.unwrap();
+    let db = SqlDatabase::open("sqlite::memory:").await.unwrap();
     let tasks = TaskTracker::new();
     let queue = SqlQueue::start(db, Arc::new(SystemClock), &tasks);
     let name: QueueName = "default/hello".parse().unwrap();

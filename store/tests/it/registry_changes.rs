@@ -7,7 +7,7 @@ use hanshu_core::ports::{
     AccessKey, FunctionEntry, FunctionRegistry as _, NewDeployment, RegistryChanges,
     RegistrySnapshot, StoreError,
 };
-use hanshu_store::{Db, SqlRegistry};
+use hanshu_store::{SqlDatabase, SqlRegistry};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
@@ -184,7 +184,7 @@ async fn two_processes_see_each_others_changes() {
         if name == "sqlite memory" {
             continue;
         }
-        let two = SqlRegistry::new(Db::open(&test.url).await.unwrap());
+        let two = SqlRegistry::new(SqlDatabase::open(&test.url).await.unwrap());
         one.deploy(deployment("first", 1, 1)).await.unwrap();
         let mut readers = [(&one, Reader::default()), (&two, Reader::default())];
         for (registry, reader) in &mut readers {

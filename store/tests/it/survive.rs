@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hanshu_core::ErrorKind;
 use hanshu_core::ports::FunctionRegistry as _;
-use hanshu_store::{Db, DbOptions, SqlRegistry};
+use hanshu_store::{SqlDatabase, SqlDatabaseOptions, SqlRegistry};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use tokio::io::copy_bidirectional;
@@ -25,7 +25,7 @@ async fn end_connections(url: &str, application: &str) -> u64 {
 async fn connections_that_the_server_ended_are_made_again() {
     let Some(url) = postgres_url().await else { return };
     let application = format!("survive-{}", uuid::Uuid::new_v4().simple());
-    let db = Db::open(&format!("{url}&application_name={application}")).await.unwrap();
+    let db = SqlDatabase::open(&format!("{url}&application_name={application}")).await.unwrap();
     let registry = SqlRegistry::new(db);
     for _ in 0..3 {
         registry.ping().await.unwrap();
@@ -38,8 +38,11 @@ async fn connections_that_the_server_ended_are_made_again() {
 async fn while_the_server_is_away_every_use_says_so_and_then_goes_on() {
     let Some(url) = postgres_url().await else { return };
     let mut proxy = Proxy::start(&url, 0).await;
-    let options = DbOptions { acquire_timeout: Duration::from_millis(500), ..DbOptions::default() };
-    let registry = SqlRegistry::new(Db::open_with(&proxy.url, &options).await.unwrap());
+    let options = SqlDatabaseOptions {
+        acquire_timeout: Duration::from_millis(500),
+        ..SqlDatabaseOptions::default()
+    };
+    let registry = SqlRegistry::new(SqlDatabase::open_with(&proxy.url, &options).await.unwrap());
     let before = registry.changes(0).await.unwrap();
     let port = proxy.stop().await;
     for _ in 0..3 {

@@ -7,10 +7,13 @@ use hanshu_core::{
     ColdStart, InvocationRecord, LogBatch, LogLine, LogSource, RequestId, Timestamp,
 };
 
-use super::entry::{Entry, ended_at};
+use super::entry::{JournalEntry, ended_at};
 
 /// A page of those entries, in their order.
-pub(crate) fn page<'a>(entries: impl Iterator<Item = &'a Entry>, next: LogCursor) -> LogPage {
+pub(crate) fn render_page<'a>(
+    entries: impl Iterator<Item = &'a JournalEntry>,
+    next: LogCursor,
+) -> LogPage {
     let mut lines = Vec::new();
     for entry in entries {
         render(entry, &mut lines);
@@ -19,10 +22,10 @@ pub(crate) fn page<'a>(entries: impl Iterator<Item = &'a Entry>, next: LogCursor
 }
 
 /// Adds an entry's lines.
-fn render(entry: &Entry, lines: &mut Vec<LogLine>) {
+fn render(entry: &JournalEntry, lines: &mut Vec<LogLine>) {
     match entry {
-        Entry::Log(batch) => output(batch, lines),
-        Entry::Record(record) => end(record, lines),
+        JournalEntry::Log(batch) => output(batch, lines),
+        JournalEntry::Record(record) => end(record, lines),
     }
 }
 
@@ -99,8 +102,8 @@ mod tests {
         FunctionId { namespace: Namespace::default(), name: "hello".parse().unwrap() }
     }
 
-    fn batch(lines: &[&str], first: bool) -> Entry {
-        Entry::Log(LogBatch {
+    fn batch(lines: &[&str], first: bool) -> JournalEntry {
+        JournalEntry::Log(LogBatch {
             request_id: Some(ID.parse().unwrap()),
             function: function(),
             version: Qualifier::Latest,
@@ -132,8 +135,8 @@ mod tests {
         }
     }
 
-    fn check(entries: &[Entry], expected: &[&str]) {
-        let shown = page(entries.iter(), LogCursor("1:0".into()));
+    fn check(entries: &[JournalEntry], expected: &[&str]) {
+        let shown = render_page(entries.iter(), LogCursor("1:0".into()));
         let texts: Vec<_> = shown.lines.iter().map(|line| line.text.replace(ID, "ID")).collect();
         assert_eq!(texts, expected);
     }
@@ -141,7 +144,11 @@ mod tests {
     #[test]
     fn output_stands_between_start_and_report() {
         check(
-            &[batch(&["one", "two"], true), batch(&["three"], false), Entry::Record(record())],
+            &[
+                batch(&["one", "two"], true),
+                batch(&["three"], false),
+                JournalEntry::Record(record()),
+            ],
             &[
                 "START RequestId: ID",
                 "one",
@@ -169,7 +176,7 @@ mod tests {
             ..record()
         };
         check(
-            &[Entry::Record(record)],
+            &[JournalEntry::Record(record)],
             &[
                 "START RequestId: ID",
                 "Init Report RequestId: ID Coldstart: 120ms Memory: 128MB",
@@ -191,11 +198,11 @@ mod tests {
             memory_bytes: 21_076_378,
             from_prewarmed: false,
         });
-        let Entry::Log(mut loading) = batch(&["loaded"], true) else { unreachable!() };
+        let JournalEntry::Log(mut loading) = batch(&["loaded"], true) else { unreachable!() };
         loading.cold_start = cold_start;
         let ended = InvocationRecord { cold: true, init: Some(ms(120)), cold_start, ..record() };
         check(
-            &[Entry::Log(loading), batch(&["more"], false), Entry::Record(ended)],
+            &[JournalEntry::Log(loading), batch(&["more"], false), JournalEntry::Record(ended)],
             &[
                 "START RequestId: ID",
                 "Init Report RequestId: ID Coldstart: 120ms (PullCode: 0ms InitRuntime: 80ms \
@@ -210,9 +217,9 @@ mod tests {
 
     #[test]
     fn late_output_belongs_to_no_invocation() {
-        let Entry::Log(mut late) = batch(&["from a thread"], true) else { unreachable!() };
+        let JournalEntry::Log(mut late) = batch(&["from a thread"], true) else { unreachable!() };
         late.request_id = None;
-        let shown = page([Entry::Log(late)].iter(), LogCursor(String::new()));
+        let shown = render_page([JournalEntry::Log(late)].iter(), LogCursor(String::new()));
         assert_eq!(shown.lines.len(), 1);
         assert_eq!((shown.lines[0].request_id, shown.lines[0].from), (None, LogSource::Function));
     }

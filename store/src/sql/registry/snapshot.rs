@@ -1,14 +1,15 @@
-//! What is live: everything in three queries, however many functions there are, or one function.
+//! The live functions, versions and triggers: all of them in three queries, or those of one
+//! function.
 
 use std::collections::BTreeMap;
 
 use hanshu_core::ports::{FunctionEntry, FunctionRow, RegistrySnapshot};
 use hanshu_core::{FunctionId, Qualifier, Revision, Timestamp};
-use sqlx::{AnyConnection, query_as};
+use sqlx::{AnyConnection, FromRow, query_as};
 
-use super::row::RowOf;
-use super::triggers;
-use crate::error::Error;
+use super::triggers::{self, TriggerRow};
+use crate::sql::error::DatabaseError;
+use crate::sql::row::RowContext;
 
 const FUNCTIONS: &str = "
 SELECT f.namespace, f.name, f.latest, r.code, r.config, f.created_at, f.updated_at
@@ -39,31 +40,63 @@ JOIN revisions r
 WHERE v.namespace = $1 AND v.function = $2
 ORDER BY v.number";
 
-pub(crate) const STATEMENTS: &[&str] = &[FUNCTIONS, VERSIONS, TRIGGERS, FUNCTION, VERSIONS_OF];
+pub(super) const STATEMENTS: &[&str] = &[FUNCTIONS, VERSIONS, TRIGGERS, FUNCTION, VERSIONS_OF];
 
-/// Namespace, function, digest, code, config, and two numbers: the function's two dates, or the
-/// version's number and date.
-type RevisionRow = (String, String, String, String, String, i64, i64);
+/// A function with its `$LATEST`.
+#[derive(Debug, FromRow)]
+struct LatestRow {
+    namespace: String,
+    name: String,
+    latest: String,
+    code: String,
+    config: String,
+    created_at: i64,
+    updated_at: i64,
+}
+
+/// A version with its revision.
+#[derive(Debug, FromRow)]
+struct PublishedVersionRow {
+    namespace: String,
+    function: String,
+    digest: String,
+    code: String,
+    config: String,
+    number: i64,
+    published_at: i64,
+}
+
+/// A trigger and its function.
+#[derive(Debug, FromRow)]
+struct FunctionTriggerRow {
+    namespace: String,
+    function: String,
+    #[sqlx(flatten)]
+    trigger: TriggerRow,
+}
 
 /// Reads all of it. The caller's transaction sees one moment, that of `counter`.
-pub(crate) async fn read(tx: &mut AnyConnection, counter: i64) -> Result<RegistrySnapshot, Error> {
+pub(super) async fn read(
+    tx: &mut AnyConnection,
+    counter: i64,
+) -> Result<RegistrySnapshot, DatabaseError> {
     let mut all = BTreeMap::new();
-    let rows: Vec<RevisionRow> = query_as(FUNCTIONS).fetch_all(&mut *tx).await?;
+    let rows: Vec<LatestRow> = query_as(FUNCTIONS).fetch_all(&mut *tx).await?;
     for row in &rows {
-        let (id, entry) = function(row)?;
+        let (id, entry) = row.decode()?;
         all.insert(id, entry);
     }
-    let rows: Vec<RevisionRow> = query_as(VERSIONS).fetch_all(&mut *tx).await?;
+    let rows: Vec<PublishedVersionRow> = query_as(VERSIONS).fetch_all(&mut *tx).await?;
     for row in &rows {
-        let id = id(&row.0, &row.1)?;
+        let id = function_id(&row.namespace, &row.function)?;
         let Some(entry) = all.get_mut(&id) else { continue };
-        entry.revisions.push(version(id, row)?);
+        entry.revisions.push(row.decode(id)?);
     }
-    let rows: Vec<(String, String, String, String, i64)> = query_as(TRIGGERS).fetch_all(tx).await?;
-    for (namespace, function, name, spec, enabled) in &rows {
-        let id = id(namespace, function)?;
+    let rows: Vec<FunctionTriggerRow> = query_as(TRIGGERS).fetch_all(tx).await?;
+    for row in &rows {
+        let id = function_id(&row.namespace, &row.function)?;
         let Some(entry) = all.get_mut(&id) else { continue };
-        entry.triggers.push(triggers::decode(&id, (name, spec, *enabled))?);
+        entry.triggers.push(row.trigger.decode(&id)?);
     }
     for entry in all.values_mut() {
         entry.triggers.sort_by(|a, b| a.id.name.cmp(&b.id.name));
@@ -72,57 +105,63 @@ pub(crate) async fn read(tx: &mut AnyConnection, counter: i64) -> Result<Registr
 }
 
 /// Reads one function as [`read`] would; `None` if there is none.
-pub(crate) async fn read_one(
+pub(super) async fn read_one(
     tx: &mut AnyConnection,
     id: &FunctionId,
-) -> Result<Option<FunctionEntry>, Error> {
+) -> Result<Option<FunctionEntry>, DatabaseError> {
     let (namespace, name) = (id.namespace.as_str(), id.name.as_str());
-    let found: Option<RevisionRow> =
+    let found: Option<LatestRow> =
         query_as(FUNCTION).bind(namespace).bind(name).fetch_optional(&mut *tx).await?;
     let Some(row) = found else { return Ok(None) };
-    let (_, mut entry) = function(&row)?;
-    let rows: Vec<RevisionRow> =
+    let (_, mut entry) = row.decode()?;
+    let rows: Vec<PublishedVersionRow> =
         query_as(VERSIONS_OF).bind(namespace).bind(name).fetch_all(&mut *tx).await?;
     for row in &rows {
-        entry.revisions.push(version(id.clone(), row)?);
+        entry.revisions.push(row.decode(id.clone())?);
     }
     entry.triggers = triggers::of_function(tx, id).await?.into_values().collect();
     Ok(Some(entry))
 }
 
-fn function(row: &RevisionRow) -> Result<(FunctionId, FunctionEntry), Error> {
-    let id = id(&row.0, &row.1)?;
-    let key = id.to_string();
-    let of = RowOf::new("functions", &key);
-    let updated_at = of.time(row.6)?;
-    let dates = FunctionRow { created_at: of.time(row.5)?, updated_at };
-    let latest = revision(id.clone(), Qualifier::Latest, row)?;
-    let entry =
-        FunctionEntry { row: dates, revisions: vec![(latest, updated_at)], triggers: Vec::new() };
-    Ok((id, entry))
+impl LatestRow {
+    fn decode(&self) -> Result<(FunctionId, FunctionEntry), DatabaseError> {
+        let id = function_id(&self.namespace, &self.name)?;
+        let key = id.to_string();
+        let row = RowContext::new("functions", &key);
+        let updated_at = row.time(self.updated_at)?;
+        let dates = FunctionRow { created_at: row.time(self.created_at)?, updated_at };
+        let digest = &self.latest;
+        let latest = revision(&id, Qualifier::Latest, [digest, &self.code, &self.config])?;
+        let revisions = vec![(latest, updated_at)];
+        Ok((id, FunctionEntry { row: dates, revisions, triggers: Vec::new() }))
+    }
 }
 
-fn version(id: FunctionId, row: &RevisionRow) -> Result<(Revision, Timestamp), Error> {
-    let key = id.to_string();
-    let of = RowOf::new("versions", &key);
-    let version = Qualifier::Version(of.number(row.5)?);
-    Ok((revision(id, version, row)?, of.time(row.6)?))
+impl PublishedVersionRow {
+    fn decode(&self, id: FunctionId) -> Result<(Revision, Timestamp), DatabaseError> {
+        let key = id.to_string();
+        let row = RowContext::new("versions", &key);
+        let version = Qualifier::Version(row.number(self.number)?);
+        let revision = revision(&id, version, [&self.digest, &self.code, &self.config])?;
+        Ok((revision, row.time(self.published_at)?))
+    }
 }
 
+/// From the texts of its digest, its package's digest and its configuration.
 fn revision(
-    function: FunctionId,
+    function: &FunctionId,
     version: Qualifier,
-    row: &RevisionRow,
-) -> Result<Revision, Error> {
+    [digest, code, config]: [&str; 3],
+) -> Result<Revision, DatabaseError> {
     let key = format!("{function} {version}");
-    let of = RowOf::new("revisions", &key);
-    let (digest, code, config) = (of.parse(&row.2)?, of.parse(&row.3)?, of.json(&row.4)?);
-    Ok(Revision { function, version, digest, code, config })
+    let row = RowContext::new("revisions", &key);
+    let (digest, code, config) = (row.parse(digest)?, row.parse(code)?, row.json(config)?);
+    Ok(Revision { function: function.clone(), version, digest, code, config })
 }
 
-fn id(namespace: &str, name: &str) -> Result<FunctionId, Error> {
-    let of = RowOf::new("functions", name);
-    Ok(FunctionId { namespace: of.parse(namespace)?, name: of.parse(name)? })
+fn function_id(namespace: &str, name: &str) -> Result<FunctionId, DatabaseError> {
+    let row = RowContext::new("functions", name);
+    Ok(FunctionId { namespace: row.parse(namespace)?, name: row.parse(name)? })
 }
 
 #[cfg(test)]
@@ -130,7 +169,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::Db;
+    use crate::SqlDatabase;
 
     /// One function's config as the registry writes it.
     const CONFIG: &str = r#"{"runtime":"python","handler":"index.main_handler","memory_mb":128,
@@ -147,7 +186,7 @@ mod tests {
 
     #[tokio::test]
     async fn ten_thousand_functions_are_read_in_a_moment() {
-        let db = Db::open("sqlite::memory:").await.unwrap();
+        let db = SqlDatabase::open("sqlite::memory:").await.unwrap();
         for statement in FILL {
             let filling = sqlx::query(statement).bind("ab".repeat(32)).bind(CONFIG);
             filling.execute(db.writer()).await.unwrap();

@@ -1,13 +1,13 @@
-//! Triggers, and whose each HTTP route is.
+//! Triggers, and which trigger owns each HTTP route.
 
 use std::collections::BTreeMap;
 
 use hanshu_core::ports::StoreError;
 use hanshu_core::{FunctionId, HttpAuth, Trigger, TriggerId, TriggerName, TriggerSpec};
-use sqlx::{AnyConnection, query, query_as};
+use sqlx::{AnyConnection, FromRow, query, query_as};
 
-use super::row::{RowOf, to_json};
-use crate::error::Error;
+use crate::sql::error::DatabaseError;
+use crate::sql::row::{RowContext, to_json};
 
 const OF_FUNCTION: &str = "
 SELECT name, spec, enabled FROM triggers WHERE namespace = $1 AND function = $2";
@@ -37,54 +37,74 @@ const ROUTE_OWNER: &str = "
 SELECT namespace, function, name, method FROM routes
 WHERE shape = $1 AND (method = $2 OR method = '*' OR $2 = '*') LIMIT 1";
 
-pub(crate) const STATEMENTS: &[&str] =
+pub(super) const STATEMENTS: &[&str] =
     &[OF_FUNCTION, UPSERT, DELETE, DELETE_ALL, ENABLE, DELETE_ROUTES, INSERT_ROUTE, ROUTE_OWNER];
 
-/// Any method.
-const ANY: &str = "*";
+/// Stands for every method.
+const ANY_METHOD: &str = "*";
 
-/// What making a function's triggers those of a list did.
+/// A function's trigger.
+#[derive(Debug, FromRow)]
+pub(super) struct TriggerRow {
+    name: String,
+    spec: String,
+    enabled: i64,
+}
+
+/// The trigger that owns a route, and the method it owns it for.
+#[derive(Debug, FromRow)]
+struct RouteOwnerRow {
+    namespace: String,
+    function: String,
+    name: String,
+    method: String,
+}
+
+/// How replacing a function's triggers changed them.
 #[derive(Debug)]
-pub(crate) struct Replaced {
+pub(super) struct TriggerDiff {
     /// As they now are, by name.
-    pub(crate) triggers: Vec<Trigger>,
+    pub(super) triggers: Vec<Trigger>,
     /// Gone from the list.
-    pub(crate) removed: Vec<TriggerId>,
+    pub(super) removed: Vec<TriggerId>,
     /// Whether anything is different.
-    pub(crate) changed: bool,
+    pub(super) changed: bool,
 }
 
 /// Makes the function's triggers exactly those given.
-pub(crate) async fn replace(
+pub(super) async fn replace(
     tx: &mut AnyConnection,
     function: &FunctionId,
     wanted: &[Trigger],
-) -> Result<Replaced, StoreError> {
+) -> Result<TriggerDiff, StoreError> {
     let mut before = of_function(tx, function).await?;
-    let mut replaced = Replaced { triggers: Vec::new(), removed: Vec::new(), changed: false };
+    let mut diff = TriggerDiff { triggers: Vec::new(), removed: Vec::new(), changed: false };
     for trigger in wanted {
         let old = before.remove(&trigger.id.name);
         let new = keeping_key(trigger, old.as_ref());
         if old.as_ref() != Some(&new) {
-            replaced.changed = true;
+            diff.changed = true;
             upsert(tx, &new).await?;
         }
-        replaced.triggers.push(new);
+        diff.triggers.push(new);
     }
     for (_, gone) in before {
         delete(tx, &gone.id).await?;
-        replaced.changed = true;
-        replaced.removed.push(gone.id);
+        diff.changed = true;
+        diff.removed.push(gone.id);
     }
-    replaced.triggers.sort_by(|a, b| a.id.name.cmp(&b.id.name));
-    if replaced.changed {
-        take_routes(tx, function, &replaced.triggers).await?;
+    diff.triggers.sort_by(|a, b| a.id.name.cmp(&b.id.name));
+    if diff.changed {
+        take_routes(tx, function, &diff.triggers).await?;
     }
-    Ok(replaced)
+    Ok(diff)
 }
 
 /// Removes all triggers and routes of a function.
-pub(crate) async fn delete_all(tx: &mut AnyConnection, function: &FunctionId) -> Result<(), Error> {
+pub(super) async fn delete_all(
+    tx: &mut AnyConnection,
+    function: &FunctionId,
+) -> Result<(), DatabaseError> {
     for statement in [DELETE_ROUTES, DELETE_ALL] {
         query(statement)
             .bind(function.namespace.as_str())
@@ -96,11 +116,11 @@ pub(crate) async fn delete_all(tx: &mut AnyConnection, function: &FunctionId) ->
 }
 
 /// Switches a trigger. Whether there is one.
-pub(crate) async fn enable(
+pub(super) async fn enable(
     tx: &mut AnyConnection,
     id: &TriggerId,
     enabled: bool,
-) -> Result<bool, Error> {
+) -> Result<bool, DatabaseError> {
     let done = query(ENABLE)
         .bind(id.function.namespace.as_str())
         .bind(id.function.name.as_str())
@@ -111,29 +131,27 @@ pub(crate) async fn enable(
     Ok(done.rows_affected() != 0)
 }
 
-/// A row of the table to a trigger.
-pub(crate) fn decode(
-    function: &FunctionId,
-    (name, spec, enabled): (&str, &str, i64),
-) -> Result<Trigger, Error> {
-    let key = format!("{function}/{name}");
-    let row = RowOf::new("triggers", &key);
-    let id = TriggerId { function: function.clone(), name: row.parse(name)? };
-    Ok(Trigger { id, spec: row.json(spec)?, enabled: enabled != 0 })
+impl TriggerRow {
+    pub(super) fn decode(&self, function: &FunctionId) -> Result<Trigger, DatabaseError> {
+        let key = format!("{function}/{}", self.name);
+        let row = RowContext::new("triggers", &key);
+        let id = TriggerId { function: function.clone(), name: row.parse(&self.name)? };
+        Ok(Trigger { id, spec: row.json(&self.spec)?, enabled: self.enabled != 0 })
+    }
 }
 
 /// The function's triggers, by name.
-pub(crate) async fn of_function(
+pub(super) async fn of_function(
     tx: &mut AnyConnection,
     function: &FunctionId,
-) -> Result<BTreeMap<TriggerName, Trigger>, Error> {
-    let rows: Vec<(String, String, i64)> = query_as(OF_FUNCTION)
+) -> Result<BTreeMap<TriggerName, Trigger>, DatabaseError> {
+    let rows: Vec<TriggerRow> = query_as(OF_FUNCTION)
         .bind(function.namespace.as_str())
         .bind(function.name.as_str())
         .fetch_all(tx)
         .await?;
-    let decoded = rows.iter().map(|(name, spec, enabled)| {
-        let trigger = decode(function, (name, spec, *enabled))?;
+    let decoded = rows.iter().map(|row| {
+        let trigger = row.decode(function)?;
         Ok((trigger.id.name.clone(), trigger))
     });
     decoded.collect()
@@ -155,7 +173,7 @@ fn keeping_key(wanted: &Trigger, old: Option<&Trigger>) -> Trigger {
     new
 }
 
-async fn upsert(tx: &mut AnyConnection, trigger: &Trigger) -> Result<(), Error> {
+async fn upsert(tx: &mut AnyConnection, trigger: &Trigger) -> Result<(), DatabaseError> {
     query(UPSERT)
         .bind(trigger.id.function.namespace.as_str())
         .bind(trigger.id.function.name.as_str())
@@ -167,7 +185,7 @@ async fn upsert(tx: &mut AnyConnection, trigger: &Trigger) -> Result<(), Error> 
     Ok(())
 }
 
-async fn delete(tx: &mut AnyConnection, id: &TriggerId) -> Result<(), Error> {
+async fn delete(tx: &mut AnyConnection, id: &TriggerId) -> Result<(), DatabaseError> {
     query(DELETE)
         .bind(id.function.namespace.as_str())
         .bind(id.function.name.as_str())
@@ -189,13 +207,13 @@ async fn take_routes(
         .bind(function.name.as_str())
         .execute(&mut *tx)
         .await
-        .map_err(Error::from)?;
+        .map_err(DatabaseError::from)?;
     for trigger in triggers {
         let TriggerSpec::Http { path, methods, .. } = &trigger.spec else { continue };
-        let any = [ANY.to_owned()];
+        let any = [ANY_METHOD.to_owned()];
         let methods = if methods.is_empty() { &any[..] } else { methods };
         for method in methods {
-            take_route(tx, &trigger.id, (path, method)).await?;
+            take_route(tx, &trigger.id, path, method).await?;
         }
     }
     Ok(())
@@ -204,17 +222,18 @@ async fn take_routes(
 async fn take_route(
     tx: &mut AnyConnection,
     id: &TriggerId,
-    (path, method): (&str, &str),
+    path: &str,
+    method: &str,
 ) -> Result<(), StoreError> {
     let shape = shape(path);
-    let owner: Option<(String, String, String, String)> = query_as(ROUTE_OWNER)
+    let owner: Option<RouteOwnerRow> = query_as(ROUTE_OWNER)
         .bind(&shape)
         .bind(method)
         .fetch_optional(&mut *tx)
         .await
-        .map_err(Error::from)?;
-    if let Some((namespace, function, name, theirs)) = owner {
-        let shown = if theirs == ANY { "any method" } else { &theirs };
+        .map_err(DatabaseError::from)?;
+    if let Some(RouteOwnerRow { namespace, function, name, method }) = owner {
+        let shown = if method == ANY_METHOD { "any method" } else { &method };
         return Err(StoreError::Conflict(format!(
             "the HTTP route `{path}` ({shown}) belongs to trigger `{name}` of function \
              `{namespace}/{function}`: choose another path or method for `{id}`"
@@ -228,7 +247,7 @@ async fn take_route(
         .bind(id.name.as_str())
         .execute(tx)
         .await
-        .map_err(Error::from)?;
+        .map_err(DatabaseError::from)?;
     Ok(())
 }
 

@@ -1,9 +1,9 @@
 //! The queue's statements. An event waits in state `queued` or `retrying`, is held in `running`;
 //! the partial indexes of those states are written here as in the migration, word for word.
 
-use super::dialect::Dialect;
+use crate::sql::dialect::Dialect;
 
-/// Makes room for an event and numbers it; no row if there is no room.
+/// Counts and numbers a new event; no row if the queue is full.
 pub(super) const ADMIT: &str = "
 INSERT INTO queues (name, waiting, accepted) VALUES ($1, 1, 1)
 ON CONFLICT (name) DO UPDATE SET waiting = queues.waiting + 1, accepted = queues.accepted + 1
@@ -15,25 +15,25 @@ pub(super) const WAITING: &str = "
 SELECT waiting FROM queues WHERE name = $1";
 
 /// Changes how many wait.
-pub(super) const COUNT: &str = "
+pub(super) const CHANGE_WAITING: &str = "
 UPDATE queues SET waiting = waiting + $2 WHERE name = $1";
 
-/// Counts one that waits again, though its queue's row was deleted as empty.
+/// Counts an event that waits again, even if its queue's row was deleted as empty.
 pub(super) const READMIT: &str = "
 INSERT INTO queues (name, waiting, accepted) VALUES ($1, 1, 1)
 ON CONFLICT (name) DO UPDATE SET waiting = queues.waiting + 1";
 
-/// Moves a timer's high-water mark; no row if the tick is not later.
-pub(super) const TICK: &str = "
+/// Advances a timer's watermark; no row if the tick is not later.
+pub(super) const ADVANCE_TICK_WATERMARK: &str = "
 INSERT INTO queue_ticks (trigger_id, at) VALUES ($1, $2)
 ON CONFLICT (trigger_id) DO UPDATE SET at = excluded.at WHERE queue_ticks.at < excluded.at";
 
-/// A timer's high-water mark.
-pub(super) const MARK: &str = "
+/// A timer's watermark: the last tick that was queued.
+pub(super) const TICK_WATERMARK: &str = "
 SELECT at FROM queue_ticks WHERE trigger_id = $1";
 
-/// Keeps an event; no row if its request id is kept already.
-pub(super) const KEEP: &str = "
+/// Inserts an event; no row if its request id is stored already.
+pub(super) const INSERT_EVENT: &str = "
 INSERT INTO queue_events (request_id, queue, seq, version, revision, origin, accepted_at,
   expires_at, state, due_at, held_until, claims, ran, attempts, begun, payload)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'queued', $7, 0, 0, 0, '', '', $9)
@@ -65,8 +65,8 @@ WHERE request_id IN (
 RETURNING request_id, version, revision, origin, accepted_at, expires_at, due_at, seq, claims,
   ran, payload";
 
-/// As for SQLite, but events that another claimer is about to take are passed over, not waited
-/// for. Materialised, so that the limit is applied once.
+/// As for SQLite, but events that another claimer has locked are skipped, not waited for.
+/// Materialised, so that the limit is applied once.
 const CLAIM_LAPSED_POSTGRES: &str = "
 WITH taken AS MATERIALIZED (
   SELECT request_id FROM queue_events
@@ -78,7 +78,7 @@ FROM taken WHERE e.request_id = taken.request_id
 RETURNING e.request_id, version, revision, origin, accepted_at, expires_at, due_at, seq, claims,
   ran, payload";
 
-/// See above.
+/// As [`CLAIM_LAPSED_POSTGRES`].
 const CLAIM_DUE_POSTGRES: &str = "
 WITH taken AS MATERIALIZED (
   SELECT request_id FROM queue_events
@@ -90,24 +90,24 @@ FROM taken WHERE e.request_id = taken.request_id
 RETURNING e.request_id, version, revision, origin, accepted_at, expires_at, due_at, seq, claims,
   ran, payload";
 
-/// Holds for longer.
+/// Extends a hold.
 pub(super) const EXTEND: &str = "
 UPDATE queue_events SET held_until = $3
 WHERE request_id = $1 AND claims = $2 AND state = 'running'";
 
-/// Puts back after an attempt that ran.
+/// Puts an event back after an attempt that ran.
 pub(super) const RETRY: &str = "
 UPDATE queue_events SET state = 'retrying', due_at = $3, attempts = attempts || $4, begun = ''
 WHERE request_id = $1 AND claims = $2 AND state = 'running'";
 
-/// Puts back after a refusal: the attempt did not happen.
+/// Puts an event back after a refusal: the attempt did not happen.
 pub(super) const REFUSE: &str = "
 UPDATE queue_events SET
   state = CASE WHEN attempts = '' THEN 'queued' ELSE 'retrying' END,
   due_at = $3, ran = ran - 1, begun = ''
 WHERE request_id = $1 AND claims = $2 AND state = 'running'";
 
-/// Ends.
+/// Ends an event; its payload is dropped.
 pub(super) const END: &str = "
 UPDATE queue_events SET state = $3, ended_at = $4, attempts = attempts || $5, begun = '',
   result = $6, error = $7, payload = $8
@@ -154,18 +154,18 @@ WHERE state IN ('queued', 'retrying') GROUP BY queue";
 pub(super) const COUNT_HELD: &str = "
 SELECT queue, COUNT(*) AS events FROM queue_events WHERE state = 'running' GROUP BY queue";
 
-/// Per queue: how many ended badly.
+/// Per queue: how many are dead-lettered.
 pub(super) const COUNT_DEAD_LETTERED: &str = "
 SELECT queue, COUNT(*) AS events FROM queue_events
 WHERE state IN ('failed', 'expired') GROUP BY queue";
 
-/// Drops some old ones.
+/// Drops events that ended before a time, at most so many.
 const COLLECT_SQLITE: &str = "
 DELETE FROM queue_events WHERE request_id IN (
   SELECT request_id FROM queue_events WHERE ended_at IS NOT NULL AND ended_at < $1
   ORDER BY ended_at LIMIT $2)";
 
-/// As for SQLite; what another collector is at is passed over.
+/// As for SQLite; rows that another collector has locked are skipped.
 const COLLECT_POSTGRES: &str = "
 DELETE FROM queue_events WHERE request_id IN (
   SELECT request_id FROM queue_events WHERE ended_at IS NOT NULL AND ended_at < $1
@@ -176,50 +176,69 @@ const COLLECT_QUEUES_SQLITE: &str = "
 DELETE FROM queues WHERE waiting = 0 AND NOT EXISTS (
   SELECT 1 FROM queue_events AS e WHERE e.queue = queues.name AND e.state = 'running')";
 
-/// As for SQLite; queues in use are passed over, since pushes lock several in their own order.
+/// As for SQLite; rows that are locked are skipped, since pushes lock several in their own order.
 const COLLECT_QUEUES_POSTGRES: &str = "
 DELETE FROM queues WHERE name IN (
   SELECT name FROM queues WHERE waiting = 0 AND NOT EXISTS (
     SELECT 1 FROM queue_events AS e WHERE e.queue = queues.name AND e.state = 'running')
   FOR UPDATE SKIP LOCKED)";
 
-/// Revisions that events name which have not ended.
+/// Revisions named by events that have not ended.
 pub(super) const PINNED: &str = "
 SELECT revision FROM queue_events WHERE state IN ('queued', 'retrying')
 UNION
 SELECT revision FROM queue_events WHERE state = 'running'";
 
-/// The claims of a database: of what lapsed, and of what is due.
-pub(super) fn claims(dialect: Dialect) -> (&'static str, &'static str) {
+/// How a database claims.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClaimStatements {
+    /// Claims events whose hold ran out.
+    pub(super) lapsed: &'static str,
+    /// Claims waiting events that are due.
+    pub(super) due: &'static str,
+}
+
+/// How a database collects.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CollectStatements {
+    pub(super) events: &'static str,
+    pub(super) empty_queues: &'static str,
+}
+
+pub(super) fn claims(dialect: Dialect) -> ClaimStatements {
     match dialect {
-        Dialect::Sqlite => (CLAIM_LAPSED_SQLITE, CLAIM_DUE_SQLITE),
-        Dialect::Postgres => (CLAIM_LAPSED_POSTGRES, CLAIM_DUE_POSTGRES),
+        Dialect::Sqlite => ClaimStatements { lapsed: CLAIM_LAPSED_SQLITE, due: CLAIM_DUE_SQLITE },
+        Dialect::Postgres => {
+            ClaimStatements { lapsed: CLAIM_LAPSED_POSTGRES, due: CLAIM_DUE_POSTGRES }
+        }
     }
 }
 
-/// How a database collects: old events, and empty queues.
-pub(super) fn collects(dialect: Dialect) -> (&'static str, &'static str) {
+pub(super) fn collects(dialect: Dialect) -> CollectStatements {
     match dialect {
-        Dialect::Sqlite => (COLLECT_SQLITE, COLLECT_QUEUES_SQLITE),
-        Dialect::Postgres => (COLLECT_POSTGRES, COLLECT_QUEUES_POSTGRES),
+        Dialect::Sqlite => {
+            CollectStatements { events: COLLECT_SQLITE, empty_queues: COLLECT_QUEUES_SQLITE }
+        }
+        Dialect::Postgres => {
+            CollectStatements { events: COLLECT_POSTGRES, empty_queues: COLLECT_QUEUES_POSTGRES }
+        }
     }
 }
 
 /// All of them.
-pub(crate) fn statements(dialect: Dialect) -> Vec<&'static str> {
-    let (lapsed, due) = claims(dialect);
-    let (events, queues) = collects(dialect);
+pub(super) fn statements(dialect: Dialect) -> Vec<&'static str> {
+    let (claim, collect) = (claims(dialect), collects(dialect));
     vec![
         ADMIT,
         WAITING,
-        COUNT,
+        CHANGE_WAITING,
         READMIT,
-        TICK,
-        MARK,
-        KEEP,
+        ADVANCE_TICK_WATERMARK,
+        TICK_WATERMARK,
+        INSERT_EVENT,
         RELEASE,
-        lapsed,
-        due,
+        claim.lapsed,
+        claim.due,
         EXTEND,
         RETRY,
         REFUSE,
@@ -229,8 +248,8 @@ pub(crate) fn statements(dialect: Dialect) -> Vec<&'static str> {
         COUNT_WAITING,
         COUNT_HELD,
         COUNT_DEAD_LETTERED,
-        events,
-        queues,
+        collect.events,
+        collect.empty_queues,
         PINNED,
     ]
 }

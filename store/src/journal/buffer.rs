@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::entry::Entry;
+use super::entry::JournalEntry;
 
 /// Entries on their way.
 const ENTRIES_MAX: usize = 16_384;
@@ -26,14 +26,14 @@ const FLUSH_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Where batches go.
 #[async_trait]
-pub(crate) trait Sink: Send {
+pub(crate) trait JournalSink: Send {
     /// Keeps the batch, all of it or, where that fails, as much as there was room for.
-    async fn write(&mut self, batch: Vec<Entry>) -> Result<(), JournalError>;
+    async fn write(&mut self, batch: Vec<JournalEntry>) -> Result<(), JournalError>;
 }
 
 /// What was lost because the ring was full or a write failed, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Dropped {
+pub struct DroppedEntries {
     /// Lines of functions' output.
     pub lines: u64,
     /// Records of attempts.
@@ -42,27 +42,27 @@ pub struct Dropped {
 
 /// The way in. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Ring {
-    sender: mpsc::Sender<Message>,
-    counts: Arc<Counts>,
+pub(crate) struct JournalBuffer {
+    sender: mpsc::Sender<BufferMessage>,
+    counters: Arc<BufferCounters>,
 }
 
 /// The one that writes. Nothing is written until it runs.
 pub struct JournalWriter {
-    receiver: mpsc::Receiver<Message>,
-    counts: Arc<Counts>,
-    sink: Box<dyn Sink>,
+    receiver: mpsc::Receiver<BufferMessage>,
+    counters: Arc<BufferCounters>,
+    sink: Box<dyn JournalSink>,
 }
 
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "flushes are rare, and entries are many")]
-enum Message {
-    Entry(Entry),
+enum BufferMessage {
+    Entry(JournalEntry),
     Flush(oneshot::Sender<Result<(), JournalError>>),
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+struct BufferCounters {
     bytes_waiting: AtomicUsize,
     /// Says that the writer should not gather any longer.
     hurry: Notify,
@@ -70,32 +70,36 @@ struct Counts {
     dropped_records: AtomicU64,
 }
 
-pub(crate) fn channel(sink: Box<dyn Sink>) -> (Ring, JournalWriter) {
+/// A buffer, and the writer that empties it into the sink.
+pub(crate) fn buffer(sink: Box<dyn JournalSink>) -> (JournalBuffer, JournalWriter) {
     let (sender, receiver) = mpsc::channel(ENTRIES_MAX);
-    let counts = Arc::new(Counts::default());
-    (Ring { sender, counts: Arc::clone(&counts) }, JournalWriter { receiver, counts, sink })
+    let counters = Arc::new(BufferCounters::default());
+    (
+        JournalBuffer { sender, counters: Arc::clone(&counters) },
+        JournalWriter { receiver, counters, sink },
+    )
 }
 
-impl Ring {
-    /// Hands over an entry, or counts it as dropped.
-    pub(crate) fn push(&self, entry: Entry) {
+impl JournalBuffer {
+    /// Hands over an entry, or counters it as dropped.
+    pub(crate) fn push(&self, entry: JournalEntry) {
         let bytes = entry.bytes();
-        let waiting = self.counts.bytes_waiting.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let waiting = self.counters.bytes_waiting.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if BYTES_MAX < waiting {
-            self.counts.bytes_waiting.fetch_sub(bytes, Ordering::Relaxed);
-            self.counts.lose(&entry);
+            self.counters.bytes_waiting.fetch_sub(bytes, Ordering::Relaxed);
+            self.counters.lose(&entry);
             return;
         }
-        let sent = self.sender.try_send(Message::Entry(entry));
+        let sent = self.sender.try_send(BufferMessage::Entry(entry));
         if waiting - bytes < BATCH_BYTES && BATCH_BYTES <= waiting {
-            self.counts.hurry.notify_one();
+            self.counters.hurry.notify_one();
         }
         if let Err(error) = sent {
-            self.counts.bytes_waiting.fetch_sub(bytes, Ordering::Relaxed);
+            self.counters.bytes_waiting.fetch_sub(bytes, Ordering::Relaxed);
             let (mpsc::error::TrySendError::Full(message)
             | mpsc::error::TrySendError::Closed(message)) = error;
-            if let Message::Entry(entry) = message {
-                self.counts.lose(&entry);
+            if let BufferMessage::Entry(entry) = message {
+                self.counters.lose(&entry);
             }
         }
     }
@@ -105,34 +109,34 @@ impl Ring {
         let work = async {
             let (answer, written) = oneshot::channel();
             let gone = |_| JournalError("its writer has ended".into());
-            self.sender.send(Message::Flush(answer)).await.map_err(|_| gone(()))?;
-            self.counts.hurry.notify_one();
+            self.sender.send(BufferMessage::Flush(answer)).await.map_err(|_| gone(()))?;
+            self.counters.hurry.notify_one();
             written.await.map_err(|_| gone(()))?
         };
         let late = |_| JournalError(format!("no flush within {} s", FLUSH_DEADLINE.as_secs()));
         timeout(FLUSH_DEADLINE, work).await.map_err(late)?
     }
 
-    pub(crate) fn dropped(&self) -> Dropped {
-        Dropped {
-            lines: self.counts.dropped_lines.load(Ordering::Relaxed),
-            records: self.counts.dropped_records.load(Ordering::Relaxed),
+    pub(crate) fn dropped(&self) -> DroppedEntries {
+        DroppedEntries {
+            lines: self.counters.dropped_lines.load(Ordering::Relaxed),
+            records: self.counters.dropped_records.load(Ordering::Relaxed),
         }
     }
 }
 
-impl Counts {
-    fn lose(&self, entry: &Entry) {
+impl BufferCounters {
+    fn lose(&self, entry: &JournalEntry) {
         match entry {
-            Entry::Log(batch) => {
+            JournalEntry::Log(batch) => {
                 let lines = u64::try_from(batch.lines.len()).unwrap_or(u64::MAX);
-                self.drop_some(Dropped { lines, records: 0 });
+                self.drop_some(DroppedEntries { lines, records: 0 });
             }
-            Entry::Record(_) => self.drop_some(Dropped { lines: 0, records: 1 }),
+            JournalEntry::Record(_) => self.drop_some(DroppedEntries { lines: 0, records: 1 }),
         }
     }
 
-    fn drop_some(&self, dropped: Dropped) {
+    fn drop_some(&self, dropped: DroppedEntries) {
         self.dropped_lines.fetch_add(dropped.lines, Ordering::Relaxed);
         self.dropped_records.fetch_add(dropped.records, Ordering::Relaxed);
         metrics::counter!("hanshu_journal_dropped_lines_total").increment(dropped.lines);
@@ -156,20 +160,20 @@ impl JournalWriter {
 
     /// Gathers for a moment, writes, and answers who waits for it. While it gathers it does not
     /// listen: an entry that comes then costs its sender no wake-up of this task.
-    async fn write_batch(&mut self, first: Message, was_failing: &mut bool) {
+    async fn write_batch(&mut self, first: BufferMessage, was_failing: &mut bool) {
         let (mut batch, mut bytes, mut flushes) = (Vec::new(), 0, Vec::new());
-        let much_waits = BATCH_BYTES <= self.counts.bytes_waiting.load(Ordering::Relaxed);
-        if matches!(first, Message::Entry(_)) && !much_waits {
-            let _ = timeout(BATCH_WAIT, self.counts.hurry.notified()).await;
+        let much_waits = BATCH_BYTES <= self.counters.bytes_waiting.load(Ordering::Relaxed);
+        if matches!(first, BufferMessage::Entry(_)) && !much_waits {
+            let _ = timeout(BATCH_WAIT, self.counters.hurry.notified()).await;
         }
         let mut next = Some(first);
         while let Some(message) = next {
             match message {
-                Message::Entry(entry) => {
+                BufferMessage::Entry(entry) => {
                     bytes += entry.bytes();
                     batch.push(entry);
                 }
-                Message::Flush(answer) => flushes.push(answer),
+                BufferMessage::Flush(answer) => flushes.push(answer),
             }
             if BATCH_BYTES <= bytes || !flushes.is_empty() {
                 break;
@@ -189,17 +193,18 @@ impl JournalWriter {
         }
     }
 
-    async fn write(&mut self, batch: Vec<Entry>, bytes: usize) -> Result<(), JournalError> {
+    async fn write(&mut self, batch: Vec<JournalEntry>, bytes: usize) -> Result<(), JournalError> {
         if batch.is_empty() {
             return Ok(());
         }
-        let lines = batch.iter().map(Entry::lines).sum::<usize>();
-        let records = batch.iter().filter(|entry| matches!(entry, Entry::Record(_))).count();
+        let lines = batch.iter().map(JournalEntry::lines).sum::<usize>();
+        let records = batch.iter().filter(|entry| matches!(entry, JournalEntry::Record(_))).count();
         let written = self.sink.write(batch).await;
-        self.counts.bytes_waiting.fetch_sub(bytes, Ordering::Relaxed);
+        self.counters.bytes_waiting.fetch_sub(bytes, Ordering::Relaxed);
         if written.is_err() {
             let count = |n| u64::try_from(n).unwrap_or(u64::MAX);
-            self.counts.drop_some(Dropped { lines: count(lines), records: count(records) });
+            self.counters
+                .drop_some(DroppedEntries { lines: count(lines), records: count(records) });
         }
         written
     }
@@ -207,6 +212,6 @@ impl JournalWriter {
 
 impl std::fmt::Debug for JournalWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("JournalWriter").field("counts", &self.counts).finish_non_exhaustive()
+        f.debug_struct("JournalWriter").field("counters", &self.counters).finish_non_exhaustive()
     }
 }

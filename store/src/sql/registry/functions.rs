@@ -2,19 +2,11 @@
 
 use hanshu_core::ports::{NewDeployment, StoreError};
 use hanshu_core::{Digest, FunctionConfig, FunctionId, Qualifier, Revision, Timestamp};
-use sqlx::{AnyConnection, query, query_as, query_scalar};
+use sqlx::{AnyConnection, FromRow, query, query_as, query_scalar};
 
-use super::row::{RowOf, micros, to_json};
-use crate::error::Error;
-
-const RAISE: &str = "
-UPDATE counters SET value = value + 1 WHERE name = 'registry' RETURNING value";
-
-const LOCK: &str = "
-UPDATE counters SET value = value WHERE name = 'registry'";
-
-const COUNTER: &str = "
-SELECT value FROM counters WHERE name = 'registry'";
+use super::counter;
+use crate::sql::error::DatabaseError;
+use crate::sql::row::{RowContext, micros, to_json};
 
 const LATEST: &str = "
 SELECT latest FROM functions WHERE namespace = $1 AND name = $2";
@@ -23,7 +15,7 @@ const INSERT: &str = "
 INSERT INTO functions (namespace, name, latest, created_at, updated_at)
 VALUES ($1, $2, $3, $4, $4)";
 
-const MOVE: &str = "
+const UPDATE: &str = "
 UPDATE functions SET latest = $3, updated_at = $4 WHERE namespace = $1 AND name = $2";
 
 const DELETE: &str = "
@@ -69,13 +61,10 @@ VALUES ($1, $2, $3, $4, $5)";
 const DELETE_VERSIONS: &str = "
 DELETE FROM versions WHERE namespace = $1 AND function = $2";
 
-pub(crate) const STATEMENTS: &[&str] = &[
-    RAISE,
-    LOCK,
-    COUNTER,
+pub(super) const STATEMENTS: &[&str] = &[
     LATEST,
     INSERT,
-    MOVE,
+    UPDATE,
     DELETE,
     INSERT_REVISION,
     REPLACE_REVISION,
@@ -88,42 +77,55 @@ pub(crate) const STATEMENTS: &[&str] = &[
     DELETE_VERSIONS,
 ];
 
-/// Raises the counter, and with it takes the lock that puts all writers of the registry in a line.
-/// Returns the new value.
-pub(crate) async fn raise(tx: &mut AnyConnection) -> Result<i64, Error> {
-    Ok(query_scalar(RAISE).fetch_one(tx).await?)
+/// A revision's package and configuration.
+#[derive(Debug, FromRow)]
+struct RevisionContentRow {
+    code: String,
+    config: String,
 }
 
-pub(crate) async fn counter(tx: &mut AnyConnection) -> Result<i64, Error> {
-    Ok(query_scalar(COUNTER).fetch_one(tx).await?)
+/// A version and the revision it names.
+#[derive(Debug, FromRow)]
+struct VersionRow {
+    number: i64,
+    digest: String,
+}
+
+/// What publishing `$LATEST` came to.
+#[derive(Debug)]
+pub(super) struct PublishResult {
+    /// The newest version.
+    pub(super) revision: Revision,
+    /// Whether it was made now.
+    pub(super) is_new: bool,
 }
 
 /// The digest of `$LATEST`; `None` if there is no such function.
-pub(crate) async fn latest(
+pub(super) async fn latest(
     tx: &mut AnyConnection,
     function: &FunctionId,
-) -> Result<Option<Digest>, Error> {
+) -> Result<Option<Digest>, DatabaseError> {
     let found: Option<String> = query_scalar(LATEST)
         .bind(function.namespace.as_str())
         .bind(function.name.as_str())
         .fetch_optional(tx)
         .await?;
     let key = function.to_string();
-    RowOf::new("functions", &key).parse_option(found.as_deref())
+    RowContext::new("functions", &key).parse_option(found.as_deref())
 }
 
 /// Makes the deployment's revision the function's `$LATEST`. Whether that changed anything.
-pub(crate) async fn point_latest(
+pub(super) async fn point_latest(
     tx: &mut AnyConnection,
     deployment: &NewDeployment,
-) -> Result<bool, Error> {
+) -> Result<bool, DatabaseError> {
     let function = &deployment.function;
     let before = latest(tx, function).await?;
     if before.as_ref() == Some(&deployment.revision) {
         return Ok(false);
     }
     insert_revision(tx, deployment).await?;
-    let statement = if before.is_some() { MOVE } else { INSERT };
+    let statement = if before.is_some() { UPDATE } else { INSERT };
     query(statement)
         .bind(function.namespace.as_str())
         .bind(function.name.as_str())
@@ -143,7 +145,10 @@ pub(crate) async fn point_latest(
     Ok(true)
 }
 
-async fn insert_revision(tx: &mut AnyConnection, deployment: &NewDeployment) -> Result<(), Error> {
+async fn insert_revision(
+    tx: &mut AnyConnection,
+    deployment: &NewDeployment,
+) -> Result<(), DatabaseError> {
     query(INSERT_REVISION)
         .bind(deployment.function.namespace.as_str())
         .bind(deployment.function.name.as_str())
@@ -157,65 +162,67 @@ async fn insert_revision(tx: &mut AnyConnection, deployment: &NewDeployment) -> 
 }
 
 /// A revision's configuration and package.
-pub(crate) async fn revision(
+pub(super) async fn revision(
     tx: &mut AnyConnection,
     function: &FunctionId,
     digest: &Digest,
-) -> Result<Option<(FunctionConfig, Digest)>, Error> {
-    let found: Option<(String, String)> = query_as(REVISION)
+) -> Result<Option<(FunctionConfig, Digest)>, DatabaseError> {
+    let found: Option<RevisionContentRow> = query_as(REVISION)
         .bind(function.namespace.as_str())
         .bind(function.name.as_str())
         .bind(digest.as_str())
         .fetch_optional(tx)
         .await?;
     let key = format!("{function} {}", digest.short());
-    let row = RowOf::new("revisions", &key);
-    found.map(|(code, config)| Ok((row.json(&config)?, row.parse(&code)?))).transpose()
+    let row = RowContext::new("revisions", &key);
+    found.map(|found| Ok((row.json(&found.config)?, row.parse(&found.code)?))).transpose()
 }
 
-/// Publishes `$LATEST`. Whether there is a new version, and which one is the newest now.
-pub(crate) async fn publish(
+/// Publishes `$LATEST`, unless the newest version is the same revision.
+pub(super) async fn publish(
     tx: &mut AnyConnection,
     function: &FunctionId,
     now: Timestamp,
-) -> Result<(bool, Revision), StoreError> {
+) -> Result<PublishResult, StoreError> {
     let Some(digest) = latest(tx, function).await? else {
         return Err(no_function(function));
     };
     let Some((config, code)) = revision(tx, function, &digest).await? else {
-        let reason = format!("`$LATEST` names revision {}, which is not kept", digest.short());
+        let reason = format!("`$LATEST` names revision {}, which is not stored", digest.short());
         let key = function.to_string();
-        return Err(Error::Row { table: "functions", key, reason }.into());
+        return Err(DatabaseError::Row { table: "functions", key, reason }.into());
     };
-    let newest: Option<(i64, String)> = query_as(NEWEST_VERSION)
+    let newest: Option<VersionRow> = query_as(NEWEST_VERSION)
         .bind(function.namespace.as_str())
         .bind(function.name.as_str())
         .fetch_optional(&mut *tx)
         .await
-        .map_err(Error::from)?;
+        .map_err(DatabaseError::from)?;
     let (number, is_new) = match newest {
-        Some((number, same)) if same == digest.as_str() => (number, false),
-        Some((number, _)) => (number + 1, true),
+        Some(newest) if newest.digest == digest.as_str() => (newest.number, false),
+        Some(newest) => (newest.number + 1, true),
         None => (1, true),
     };
-    if is_new {
-        insert_version(tx, function, (number, &digest, now)).await?;
-    }
     let key = function.to_string();
-    let version = Qualifier::Version(RowOf::new("versions", &key).number(number)?);
-    Ok((is_new, Revision { function: function.clone(), version, digest, code, config }))
+    let version = Qualifier::Version(RowContext::new("versions", &key).number(number)?);
+    let revision = Revision { function: function.clone(), version, digest, code, config };
+    if is_new {
+        insert_version(tx, &revision, number, now).await?;
+    }
+    Ok(PublishResult { revision, is_new })
 }
 
 async fn insert_version(
     tx: &mut AnyConnection,
-    function: &FunctionId,
-    (number, digest, now): (i64, &Digest, Timestamp),
-) -> Result<(), Error> {
+    revision: &Revision,
+    number: i64,
+    now: Timestamp,
+) -> Result<(), DatabaseError> {
     query(INSERT_VERSION)
-        .bind(function.namespace.as_str())
-        .bind(function.name.as_str())
+        .bind(revision.function.namespace.as_str())
+        .bind(revision.function.name.as_str())
         .bind(number)
-        .bind(digest.as_str())
+        .bind(revision.digest.as_str())
         .bind(micros(now))
         .execute(tx)
         .await?;
@@ -223,7 +230,10 @@ async fn insert_version(
 }
 
 /// Removes a function with its revisions and versions. Whether there was one.
-pub(crate) async fn delete(tx: &mut AnyConnection, function: &FunctionId) -> Result<bool, Error> {
+pub(super) async fn delete(
+    tx: &mut AnyConnection,
+    function: &FunctionId,
+) -> Result<bool, DatabaseError> {
     let mut functions = 0;
     for statement in [DELETE_VERSIONS, DELETE_REVISIONS, DELETE] {
         functions = query(statement)
@@ -238,16 +248,16 @@ pub(crate) async fn delete(tx: &mut AnyConnection, function: &FunctionId) -> Res
 
 /// Forgets what nothing points to and was replaced before; returns the packages still named.
 /// Nothing live changes, so the counter does not either.
-pub(crate) async fn collect(
+pub(super) async fn collect(
     tx: &mut AnyConnection,
     before: Timestamp,
-) -> Result<Vec<Digest>, Error> {
-    query(LOCK).execute(&mut *tx).await?;
+) -> Result<Vec<Digest>, DatabaseError> {
+    counter::lock(&mut *tx).await?;
     query(FORGET_REVISIONS).bind(micros(before)).execute(&mut *tx).await?;
     let codes: Vec<String> = query_scalar(CODES).fetch_all(tx).await?;
-    codes.iter().map(|code| RowOf::new("revisions", code).parse(code)).collect()
+    codes.iter().map(|code| RowContext::new("revisions", code).parse(code)).collect()
 }
 
-pub(crate) fn no_function(function: &FunctionId) -> StoreError {
+pub(super) fn no_function(function: &FunctionId) -> StoreError {
     StoreError::NotFound(format!("function `{function}` does not exist"))
 }

@@ -21,7 +21,7 @@ pub struct UnpackLimits {
 
 /// An entry, as the zip's directory describes it.
 #[derive(Debug)]
-pub(super) struct Described<'a> {
+pub(super) struct ZipEntryHeader<'a> {
     pub(super) name: &'a [u8],
     pub(super) encrypted: bool,
     /// With the file type's bits; `None` where the zip keeps no Unix mode.
@@ -32,7 +32,7 @@ pub(super) struct Described<'a> {
 
 /// What to make of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Planned {
+pub(super) enum UnpackStep {
     /// A file, relative to the package's root, and whether it is marked as executable.
     File { path: String, executable: bool },
     /// A folder; empty for the root itself.
@@ -41,7 +41,7 @@ pub(super) enum Planned {
 
 /// The entries so far.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct UnpackPlan {
     limits: UnpackLimits,
     bytes: u64,
     /// Every file and folder, those included that only paths name. True for folders.
@@ -54,7 +54,7 @@ impl Default for UnpackLimits {
     }
 }
 
-impl Plan {
+impl UnpackPlan {
     /// A plan for a zip of so many entries.
     pub(super) fn new(limits: UnpackLimits, entries: usize) -> Result<Self, String> {
         if entries == 0 {
@@ -67,7 +67,7 @@ impl Plan {
     }
 
     /// Takes the next entry, or says which rule it breaks.
-    pub(super) fn add(&mut self, entry: &Described<'_>) -> Result<Planned, String> {
+    pub(super) fn add(&mut self, entry: &ZipEntryHeader<'_>) -> Result<UnpackStep, String> {
         let shown = String::from_utf8_lossy(entry.name);
         let refuse = |rule: &str| Err(format!("entry `{}` {rule}", shorten(&shown)));
         let Ok(name) = std::str::from_utf8(entry.name) else {
@@ -94,14 +94,14 @@ impl Plan {
             return refuse(&rule);
         }
         if is_folder {
-            return Ok(Planned::Folder { path });
+            return Ok(UnpackStep::Folder { path });
         }
         self.bytes = self.bytes.saturating_add(entry.bytes);
         if self.limits.bytes_max < self.bytes {
             return refuse(&too_large(self.limits.bytes_max));
         }
         let executable = entry.mode.is_some_and(|mode| mode & 0o111 != 0);
-        Ok(Planned::File { path, executable })
+        Ok(UnpackStep::File { path, executable })
     }
 
     /// Every folder, parents before children.
@@ -179,24 +179,24 @@ pub(super) fn shorten(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn entry(name: &str) -> Described<'_> {
-        Described { name: name.as_bytes(), encrypted: false, mode: None, bytes: 10 }
+    fn entry(name: &str) -> ZipEntryHeader<'_> {
+        ZipEntryHeader { name: name.as_bytes(), encrypted: false, mode: None, bytes: 10 }
     }
 
-    fn check(names: &[&str]) -> Result<Vec<Planned>, String> {
+    fn check(names: &[&str]) -> Result<Vec<UnpackStep>, String> {
         let limits = UnpackLimits { bytes_max: 100, entries_max: 8 };
-        let mut plan = Plan::new(limits, names.len())?;
+        let mut plan = UnpackPlan::new(limits, names.len())?;
         names.iter().map(|name| plan.add(&entry(name))).collect()
     }
 
-    fn file(path: &str) -> Planned {
-        Planned::File { path: path.into(), executable: false }
+    fn file(path: &str) -> UnpackStep {
+        UnpackStep::File { path: path.into(), executable: false }
     }
 
     #[test]
     fn paths_are_made_plain() {
         let planned = check(&["./", "./index.py", "lib//x.py", "lib/", "a..b/..c"]).unwrap();
-        let folder = |path: &str| Planned::Folder { path: path.into() };
+        let folder = |path: &str| UnpackStep::Folder { path: path.into() };
         let expected =
             [folder(""), file("index.py"), file("lib/x.py"), folder("lib"), file("a..b/..c")];
         assert_eq!(planned, expected);
@@ -236,42 +236,42 @@ mod tests {
         assert!(check(&nine).unwrap_err().contains("at most 8"));
         let only_named = check(&["a/b/c/d/e/f/g/h/i"]).unwrap_err();
         assert!(only_named.contains("at most 8"), "{only_named}");
-        let mut plan = Plan::new(UnpackLimits { bytes_max: 15, entries_max: 8 }, 2).unwrap();
+        let mut plan = UnpackPlan::new(UnpackLimits { bytes_max: 15, entries_max: 8 }, 2).unwrap();
         plan.add(&entry("a")).unwrap();
         assert!(plan.add(&entry("b")).unwrap_err().contains("larger than 15 bytes"));
     }
 
     #[test]
     fn links_devices_and_secrets_are_refused() {
-        let mut plan = Plan::new(UnpackLimits::default(), 3).unwrap();
+        let mut plan = UnpackPlan::new(UnpackLimits::default(), 3).unwrap();
         for (mode, encrypted, rule) in [
             (Some(0o120_777), false, "symbolic link"),
             (Some(0o020_666), false, "neither a file nor a folder"),
             (None, true, "is encrypted"),
         ] {
-            let error = plan.add(&Described { mode, encrypted, ..entry("x") }).unwrap_err();
+            let error = plan.add(&ZipEntryHeader { mode, encrypted, ..entry("x") }).unwrap_err();
             assert!(error.contains(rule), "{error}");
         }
         let name = b"caf\xe9.py";
-        let error = plan.add(&Described { name, ..entry("") }).unwrap_err();
+        let error = plan.add(&ZipEntryHeader { name, ..entry("") }).unwrap_err();
         assert!(error.contains("not UTF-8"), "{error}");
     }
 
     #[test]
     fn the_bits_for_executing_are_kept() {
-        let mut plan = Plan::new(UnpackLimits::default(), 2).unwrap();
-        let planned = plan.add(&Described { mode: Some(0o100_744), ..entry("bootstrap") });
-        assert_eq!(planned, Ok(Planned::File { path: "bootstrap".into(), executable: true }));
+        let mut plan = UnpackPlan::new(UnpackLimits::default(), 2).unwrap();
+        let planned = plan.add(&ZipEntryHeader { mode: Some(0o100_744), ..entry("bootstrap") });
+        assert_eq!(planned, Ok(UnpackStep::File { path: "bootstrap".into(), executable: true }));
     }
 
     proptest::proptest! {
         /// Whatever a zip says, nothing is written outside, twice, or under a special name.
         #[test]
         fn no_planned_path_leaves_the_package(names in proptest::collection::vec("[a./\\\\:é ]{0,8}", 1..8)) {
-            let mut plan = Plan::new(UnpackLimits::default(), names.len()).unwrap();
+            let mut plan = UnpackPlan::new(UnpackLimits::default(), names.len()).unwrap();
             for name in &names {
                 let Ok(planned) = plan.add(&entry(name)) else { continue };
-                let (Planned::File { path, .. } | Planned::Folder { path }) = planned;
+                let (UnpackStep::File { path, .. } | UnpackStep::Folder { path }) = planned;
                 proptest::prop_assert!(!path.starts_with('/') && !path.ends_with('/'));
                 proptest::prop_assert!(path.is_empty() || path.split('/').all(|p| !["", ".", ".."].contains(&p)));
             }

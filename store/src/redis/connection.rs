@@ -12,14 +12,14 @@ use tokio::time;
 /// One multiplexed connection that is made anew when it breaks. While Redis is away calls fail;
 /// none waits for its return.
 #[derive(Clone, Debug)]
-pub(super) struct Link {
+pub(super) struct RedisConnection {
     connection: ConnectionManager,
     deadline: Duration,
 }
 
 /// What changes several keys at once, one file each. Sent once, then called by digest.
 #[derive(Debug)]
-pub(super) struct Scripts {
+pub(super) struct QueueScripts {
     pub(super) claim: Script,
     pub(super) extend: Script,
     pub(super) retry: Script,
@@ -28,7 +28,7 @@ pub(super) struct Scripts {
     pub(super) collect: Script,
 }
 
-impl Default for Scripts {
+impl Default for QueueScripts {
     fn default() -> Self {
         macro_rules! with_refresh {
             ($file:literal) => {
@@ -46,7 +46,7 @@ impl Default for Scripts {
     }
 }
 
-impl Link {
+impl RedisConnection {
     /// A reconnection tries twice; the call after a failed one begins the next.
     const RECONNECTS: usize = 1;
     const RECONNECT_DELAY: Duration = Duration::from_millis(50);
@@ -83,7 +83,7 @@ impl Link {
     }
 
     /// Sends a command.
-    pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, QueueError> {
+    pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, QueueError> {
         let mut connection = self.connection.clone();
         self.within(command.query_async(&mut connection)).await
     }

@@ -1,5 +1,12 @@
-//! The registry on SQL: each method is one transaction, which raises the counter if it changed
+//! The registry on SQL: each method is one transaction, which advances the counter if it changed
 //! anything and is rolled back if not.
+
+mod access_keys;
+mod changes;
+mod counter;
+mod functions;
+mod snapshot;
+mod triggers;
 
 use async_trait::async_trait;
 use hanshu_core::ports::{
@@ -8,22 +15,34 @@ use hanshu_core::ports::{
 use hanshu_core::{Digest, FunctionConfig, FunctionId, Revision, Timestamp, TriggerId};
 use sqlx::{Any, Transaction, query_scalar};
 
-use super::{Db, changes, functions, keys, triggers};
-use crate::error::Error;
+use crate::sql::database::SqlDatabase;
+use crate::sql::error::DatabaseError;
 
 const PING: &str = "SELECT 1";
 
-pub(crate) const STATEMENTS: &[&str] = &[PING];
+/// Every statement of the registry.
+pub(super) fn statements() -> Vec<&'static str> {
+    let tables = [
+        access_keys::STATEMENTS,
+        changes::STATEMENTS,
+        counter::STATEMENTS,
+        functions::STATEMENTS,
+        snapshot::STATEMENTS,
+        triggers::STATEMENTS,
+        &[PING],
+    ];
+    tables.concat()
+}
 
 /// Functions, versions, triggers and access keys in a database.
 #[derive(Clone, Debug)]
 pub struct SqlRegistry {
-    db: Db,
+    db: SqlDatabase,
 }
 
 impl SqlRegistry {
     /// The registry of that database.
-    pub fn new(db: Db) -> Self {
+    pub fn new(db: SqlDatabase) -> Self {
         Self { db }
     }
 
@@ -31,18 +50,18 @@ impl SqlRegistry {
     async fn change(
         &self,
         function: Option<&FunctionId>,
-    ) -> Result<Transaction<'static, Any>, Error> {
+    ) -> Result<Transaction<'static, Any>, DatabaseError> {
         let mut tx = self.db.begin().await?;
-        changes::note(&mut tx, function).await?;
+        changes::log_change(&mut tx, function).await?;
         Ok(tx)
     }
 }
 
-async fn commit(tx: Transaction<'static, Any>) -> Result<(), Error> {
+async fn commit(tx: Transaction<'static, Any>) -> Result<(), DatabaseError> {
     Ok(tx.commit().await?)
 }
 
-async fn give_up(tx: Transaction<'static, Any>) -> Result<(), Error> {
+async fn roll_back(tx: Transaction<'static, Any>) -> Result<(), DatabaseError> {
     Ok(tx.rollback().await?)
 }
 
@@ -54,12 +73,12 @@ impl FunctionRegistry for SqlRegistry {
                 let mut tx = self.change(Some(&deployment.function)).await?;
                 let changed = functions::point_latest(&mut tx, &deployment).await?;
                 let wanted = &deployment.triggers;
-                let replaced = triggers::replace(&mut tx, &deployment.function, wanted).await?;
-                match changed || replaced.changed {
+                let diff = triggers::replace(&mut tx, &deployment.function, wanted).await?;
+                match changed || diff.changed {
                     true => commit(tx).await?,
-                    false => give_up(tx).await?,
+                    false => roll_back(tx).await?,
                 }
-                let (triggers, removed) = (replaced.triggers, replaced.removed);
+                let (triggers, removed) = (diff.triggers, diff.removed);
                 Ok(DeployResult { changed, triggers, removed })
             })
             .await
@@ -69,12 +88,12 @@ impl FunctionRegistry for SqlRegistry {
         self.db
             .within(async {
                 let mut tx = self.change(Some(function)).await?;
-                let (is_new, revision) = functions::publish(&mut tx, function, now).await?;
-                match is_new {
+                let published = functions::publish(&mut tx, function, now).await?;
+                match published.is_new {
                     true => commit(tx).await?,
-                    false => give_up(tx).await?,
+                    false => roll_back(tx).await?,
                 }
-                Ok(revision)
+                Ok(published.revision)
             })
             .await
     }
@@ -124,7 +143,8 @@ impl FunctionRegistry for SqlRegistry {
     ) -> Result<Option<(FunctionConfig, Digest)>, StoreError> {
         self.db
             .within(async {
-                let mut connection = self.db.reader().acquire().await.map_err(Error::from)?;
+                let mut connection =
+                    self.db.reader().acquire().await.map_err(DatabaseError::from)?;
                 Ok(functions::revision(&mut connection, function, digest).await?)
             })
             .await
@@ -145,7 +165,7 @@ impl FunctionRegistry for SqlRegistry {
         self.db
             .within(async {
                 let mut tx = self.change(None).await?;
-                keys::add(&mut tx, &key).await?;
+                access_keys::add(&mut tx, &key).await?;
                 Ok(commit(tx).await?)
             })
             .await
@@ -154,8 +174,9 @@ impl FunctionRegistry for SqlRegistry {
     async fn keys(&self) -> Result<Vec<AccessKey>, StoreError> {
         self.db
             .within(async {
-                let mut connection = self.db.reader().acquire().await.map_err(Error::from)?;
-                Ok(keys::all(&mut connection).await?)
+                let mut connection =
+                    self.db.reader().acquire().await.map_err(DatabaseError::from)?;
+                Ok(access_keys::all(&mut connection).await?)
             })
             .await
     }
@@ -164,7 +185,7 @@ impl FunctionRegistry for SqlRegistry {
         self.db
             .within(async {
                 let answer = query_scalar::<_, i32>(PING).fetch_one(self.db.reader()).await;
-                answer.map(|_| ()).map_err(|error| Error::from(error).into())
+                answer.map(|_| ()).map_err(|error| DatabaseError::from(error).into())
             })
             .await
     }

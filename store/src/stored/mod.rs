@@ -12,7 +12,7 @@ use hanshu_core::{
 
 /// An ended event's last columns.
 #[derive(Debug)]
-pub(crate) struct End {
+pub(crate) struct StoredEnd {
     /// One of the three last states.
     pub(crate) state: InvocationState,
     /// JSON text, of a success.
@@ -84,7 +84,7 @@ fn line(attempt: &Attempt) -> Result<String, QueueError> {
     Ok(text)
 }
 
-impl End {
+impl StoredEnd {
     /// How `ended` is written.
     pub(crate) fn of(ended: &EventEnd) -> Result<Self, QueueError> {
         let write = |failure: &Failure| {

@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use hanshu_core::ErrorKind;
 use hanshu_core::ports::{JournalError, QueueError, StoreError};
-use sqlx::error::DatabaseError;
-use sqlx::migrate::MigrateError;
 use sqlx::sqlite::SqliteError;
 
 /// The database failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum DatabaseError {
     /// The URL names no database that we know.
     #[error("`{0}` names no database: expected `sqlite:PATH`, `sqlite::memory:` or `postgres://…`")]
     Url(String),
@@ -79,7 +77,7 @@ pub enum Error {
     Statement(#[source] sqlx::Error),
 }
 
-impl Error {
+impl DatabaseError {
     /// What kind of thing went wrong.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -104,7 +102,7 @@ impl Error {
     }
 }
 
-impl From<sqlx::Error> for Error {
+impl From<sqlx::Error> for DatabaseError {
     fn from(error: sqlx::Error) -> Self {
         match error {
             sqlx::Error::Database(inner) => match of_code(inner.as_ref()) {
@@ -119,26 +117,7 @@ impl From<sqlx::Error> for Error {
             sqlx::Error::PoolClosed => Self::Away("it was closed".into()),
             sqlx::Error::WorkerCrashed => Self::Away("its worker ended".into()),
             sqlx::Error::BeginFailed => Self::Away("a transaction could not be begun".into()),
-            sqlx::Error::Migrate(error) => Self::from(*error),
             other => Self::Statement(other),
-        }
-    }
-}
-
-impl From<MigrateError> for Error {
-    fn from(error: MigrateError) -> Self {
-        match error {
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-                Self::from(error)
-            }
-            MigrateError::VersionMissing(found) => {
-                let known = crate::sql::newest_migration();
-                if known < found { Self::Newer { found, known } } else { Self::Foreign(found) }
-            }
-            MigrateError::VersionMismatch(version) | MigrateError::Dirty(version) => {
-                Self::Foreign(version)
-            }
-            other => Self::Statement(sqlx::Error::Migrate(Box::new(other))),
         }
     }
 }
@@ -146,50 +125,50 @@ impl From<MigrateError> for Error {
 /// What a database's own error code means to us; `None` for what only says that a statement was
 /// wrong. SQLite: <https://www.sqlite.org/rescode.html>, primary codes. PostgreSQL: appendix A,
 /// classes of SQLSTATE.
-fn of_code(error: &dyn DatabaseError) -> Option<Error> {
+fn of_code(error: &dyn sqlx::error::DatabaseError) -> Option<DatabaseError> {
     let code = error.code()?;
     if error.try_downcast_ref::<SqliteError>().is_some() {
         let extended: i32 = code.parse().ok()?;
         return match extended & 0xff {
-            5 | 6 => Some(Error::Busy(error.message().into())),
-            8 => Some(Error::ReadOnly),
-            10 | 14 => Some(Error::Disk(error.message().into())),
-            11 | 26 => Some(Error::Damaged),
-            13 => Some(Error::Full),
+            5 | 6 => Some(DatabaseError::Busy(error.message().into())),
+            8 => Some(DatabaseError::ReadOnly),
+            10 | 14 => Some(DatabaseError::Disk(error.message().into())),
+            11 | 26 => Some(DatabaseError::Damaged),
+            13 => Some(DatabaseError::Full),
             _ => None,
         };
     }
     match code.as_ref() {
-        "53100" => Some(Error::Full),
-        "25006" => Some(Error::ReadOnly),
+        "53100" => Some(DatabaseError::Full),
+        "25006" => Some(DatabaseError::ReadOnly),
         // Statement, lock and idle timeouts; serialisation failures and deadlocks.
-        "57014" | "55P03" | "25P03" => Some(Error::Busy(error.message().into())),
+        "57014" | "55P03" | "25P03" => Some(DatabaseError::Busy(error.message().into())),
         // Wrong password, no such role, no such database: the operator's to mend, at any time.
-        "3D000" => Some(Error::Away(error.message().into())),
+        "3D000" => Some(DatabaseError::Away(error.message().into())),
         other => match other.get(..2)? {
-            "40" => Some(Error::Busy(error.message().into())),
-            "08" | "28" | "53" | "57" | "58" => Some(Error::Away(error.message().into())),
+            "40" => Some(DatabaseError::Busy(error.message().into())),
+            "08" | "28" | "53" | "57" | "58" => Some(DatabaseError::Away(error.message().into())),
             _ => None,
         },
     }
 }
 
-impl From<Error> for StoreError {
-    fn from(error: Error) -> Self {
+impl From<DatabaseError> for StoreError {
+    fn from(error: DatabaseError) -> Self {
         let text = error.to_string();
         if error.is_unavailable() { Self::Unavailable(text) } else { Self::Internal(text) }
     }
 }
 
-impl From<Error> for QueueError {
-    fn from(error: Error) -> Self {
+impl From<DatabaseError> for QueueError {
+    fn from(error: DatabaseError) -> Self {
         let text = error.to_string();
         if error.is_unavailable() { Self::Unavailable(text) } else { Self::Internal(text) }
     }
 }
 
-impl From<Error> for JournalError {
-    fn from(error: Error) -> Self {
+impl From<DatabaseError> for JournalError {
+    fn from(error: DatabaseError) -> Self {
         Self(error.to_string())
     }
 }

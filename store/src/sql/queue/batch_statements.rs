@@ -1,26 +1,25 @@
-//! The queue's statements that do one thing to many rows, which come as one JSON array of arrays.
-//! Each row costs a look-up then, not a round trip to the thread or process that has the database.
+//! The queue's statements for many rows, which are one JSON array of arrays in one parameter.
 
-use super::dialect::Dialect;
+use crate::sql::dialect::Dialect;
 
 /// The statements of one database.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bulk {
-    /// Rows `[queue, limit, events]`, ordered by queue, each queue once: makes room for all of a
-    /// queue's events or, where there is not room for all of them, for none. Gives the queue and
-    /// the number of the last event. (A row that is new begins to count at its limit, which is
-    /// how the limit comes to the place where it is compared.)
+pub(super) struct BatchStatements {
+    /// Rows `[queue, limit, events]`, ordered by queue, each queue once: counts all events of a
+    /// queue or, where there is no room for all of them, none. Returns the queue and the number of
+    /// the last event. (A new row starts to count at its limit: that is how the limit reaches the
+    /// place where it is compared.)
     pub(super) admit: &'static str,
-    /// Rows `[queue, events]`: gives room back.
-    pub(super) dismiss: &'static str,
-    /// Rows `[trigger, time]`, each trigger once: moves high-water marks. Gives the triggers whose
-    /// tick is later than their mark.
-    pub(super) tick: &'static str,
+    /// Rows `[queue, events]`: subtracts from the counts.
+    pub(super) release_room: &'static str,
+    /// Rows `[trigger, time]`, each trigger once: advances watermarks. Returns the triggers whose
+    /// tick is later than the watermark was.
+    pub(super) advance_tick_watermarks: &'static str,
     /// Rows `[request id, queue, seq, version, revision, origin, accepted, expires, offset,
-    /// bytes]`, and all payloads one after the other: keeps events.
-    pub(super) keep: &'static str,
+    /// bytes]`, and all payloads one after the other: inserts events.
+    pub(super) insert_events: &'static str,
     /// Rows `[request id, claim, state, now, attempt's line, result, error]`: ends events.
-    pub(super) end: &'static str,
+    pub(super) end_events: &'static str,
 }
 
 const ADMIT_SQLITE: &str = "
@@ -41,27 +40,27 @@ ON CONFLICT (name) DO UPDATE
   WHERE queues.waiting + excluded.waiting <= excluded.accepted
 RETURNING name, accepted";
 
-const DISMISS_SQLITE: &str = "
+const RELEASE_ROOM_SQLITE: &str = "
 UPDATE queues SET waiting = waiting - (gone.value->>1)
 FROM json_each($1) AS gone WHERE name = gone.value->>0";
 
-const DISMISS_POSTGRES: &str = "
+const RELEASE_ROOM_POSTGRES: &str = "
 UPDATE queues SET waiting = waiting - (gone.value->>1)::bigint
 FROM json_array_elements($1::text::json) AS gone WHERE name = gone.value->>0";
 
-const TICK_SQLITE: &str = "
+const ADVANCE_TICKS_SQLITE: &str = "
 INSERT INTO queue_ticks (trigger_id, at)
 SELECT value->>0, value->>1 FROM json_each($1) WHERE true
 ON CONFLICT (trigger_id) DO UPDATE SET at = excluded.at WHERE queue_ticks.at < excluded.at
 RETURNING trigger_id";
 
-const TICK_POSTGRES: &str = "
+const ADVANCE_TICKS_POSTGRES: &str = "
 INSERT INTO queue_ticks (trigger_id, at)
 SELECT value->>0, (value->>1)::bigint FROM json_array_elements($1::text::json)
 ON CONFLICT (trigger_id) DO UPDATE SET at = excluded.at WHERE queue_ticks.at < excluded.at
 RETURNING trigger_id";
 
-const KEEP_SQLITE: &str = "
+const INSERT_EVENTS_SQLITE: &str = "
 INSERT INTO queue_events (request_id, queue, seq, version, revision, origin, accepted_at,
   expires_at, state, due_at, held_until, claims, ran, attempts, begun, payload)
 SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7,
@@ -69,7 +68,7 @@ SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->
 FROM json_each($1) WHERE true
 ON CONFLICT (request_id) DO NOTHING";
 
-const KEEP_POSTGRES: &str = "
+const INSERT_EVENTS_POSTGRES: &str = "
 INSERT INTO queue_events (request_id, queue, seq, version, revision, origin, accepted_at,
   expires_at, state, due_at, held_until, claims, ran, attempts, begun, payload)
 SELECT value->>0, value->>1, (value->>2)::bigint, value->>3, value->>4, value->>5,
@@ -78,7 +77,7 @@ SELECT value->>0, value->>1, (value->>2)::bigint, value->>3, value->>4, value->>
 FROM json_array_elements($1::text::json)
 ON CONFLICT (request_id) DO NOTHING";
 
-const END_SQLITE: &str = "
+const END_EVENTS_SQLITE: &str = "
 UPDATE queue_events SET state = ended.value->>2, ended_at = ended.value->>3,
   attempts = attempts || (ended.value->>4), begun = '', result = ended.value->>5,
   error = ended.value->>6, payload = X''
@@ -86,7 +85,7 @@ FROM json_each($1) AS ended
 WHERE request_id = ended.value->>0 AND claims = ended.value->>1 AND state = 'running'";
 
 /// The events are locked in the order of their ids.
-const END_POSTGRES: &str = "
+const END_EVENTS_POSTGRES: &str = "
 WITH ended AS MATERIALIZED (
   SELECT value->>0 AS id, (value->>1)::bigint AS claim, value->>2 AS state,
     (value->>3)::bigint AS at, value->>4 AS line, value->>5 AS result, value->>6 AS error
@@ -101,24 +100,24 @@ UPDATE queue_events AS e SET state = ended.state, ended_at = ended.at,
 FROM ours JOIN ended ON ended.id = ours.request_id
 WHERE e.request_id = ours.request_id";
 
-const SQLITE: Bulk = Bulk {
+const SQLITE: BatchStatements = BatchStatements {
     admit: ADMIT_SQLITE,
-    dismiss: DISMISS_SQLITE,
-    tick: TICK_SQLITE,
-    keep: KEEP_SQLITE,
-    end: END_SQLITE,
+    release_room: RELEASE_ROOM_SQLITE,
+    advance_tick_watermarks: ADVANCE_TICKS_SQLITE,
+    insert_events: INSERT_EVENTS_SQLITE,
+    end_events: END_EVENTS_SQLITE,
 };
 
-const POSTGRES: Bulk = Bulk {
+const POSTGRES: BatchStatements = BatchStatements {
     admit: ADMIT_POSTGRES,
-    dismiss: DISMISS_POSTGRES,
-    tick: TICK_POSTGRES,
-    keep: KEEP_POSTGRES,
-    end: END_POSTGRES,
+    release_room: RELEASE_ROOM_POSTGRES,
+    advance_tick_watermarks: ADVANCE_TICKS_POSTGRES,
+    insert_events: INSERT_EVENTS_POSTGRES,
+    end_events: END_EVENTS_POSTGRES,
 };
 
 /// The statements for a database.
-pub(super) fn bulk(dialect: Dialect) -> Bulk {
+pub(super) fn batch_statements(dialect: Dialect) -> BatchStatements {
     match dialect {
         Dialect::Sqlite => SQLITE,
         Dialect::Postgres => POSTGRES,
@@ -126,7 +125,13 @@ pub(super) fn bulk(dialect: Dialect) -> Bulk {
 }
 
 /// All of them.
-pub(crate) fn statements(dialect: Dialect) -> Vec<&'static str> {
-    let Bulk { admit, dismiss, tick, keep, end } = bulk(dialect);
-    vec![admit, dismiss, tick, keep, end]
+pub(super) fn statements(dialect: Dialect) -> Vec<&'static str> {
+    let all = batch_statements(dialect);
+    vec![
+        all.admit,
+        all.release_room,
+        all.advance_tick_watermarks,
+        all.insert_events,
+        all.end_events,
+    ]
 }

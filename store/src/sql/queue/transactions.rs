@@ -1,0 +1,233 @@
+//! What changes the queue: each command as statements within the caller's transaction.
+//!
+//! Lock order on PostgreSQL, so that no deadlock can happen: pushes lock queues' rows in the order
+//! of names, each followed by its timer's, and never wait for an event that is locked; every other
+//! command locks events first, several in the order of their ids, and a queue's row last.
+
+use std::time::Duration;
+
+use hanshu_core::ports::{Claim, NewEvent, PushOutcome, QueueError, QueueName, Receipt, TimerTick};
+use hanshu_core::{NodeId, Timestamp};
+use sqlx::{AnyConnection, query, query_as, query_scalar};
+
+use super::rows::ClaimedEventRow;
+use super::statements as text;
+use crate::sql::dialect::Dialect;
+use crate::sql::error::DatabaseError;
+use crate::stored::{self, StoredEnd, unreadable};
+
+/// A claim of several events.
+#[derive(Debug)]
+pub(super) struct ClaimCommand {
+    pub(super) queue: QueueName,
+    pub(super) max: usize,
+    pub(super) hold: Duration,
+    pub(super) node: NodeId,
+    pub(super) now: Timestamp,
+}
+
+/// What is to be done to a claimed event.
+#[derive(Debug)]
+pub(super) struct SettleCommand {
+    pub(super) key: String,
+    pub(super) claim: u64,
+    pub(super) action: SettleAction,
+}
+
+/// The ways to settle. `line` is the finished attempt, empty if there was none.
+#[derive(Debug)]
+pub(super) enum SettleAction {
+    Extend { until_us: i64 },
+    Retry { queue: QueueName, due: Timestamp, line: String },
+    End { end: StoredEnd, now: Timestamp, line: String },
+}
+
+/// Inserts an event.
+///
+/// # Errors
+/// [`QueueError::Full`], after which nothing has changed; else the transaction is to be rolled
+/// back.
+pub(super) async fn push(
+    tx: &mut AnyConnection,
+    event: &NewEvent,
+) -> Result<PushOutcome, QueueError> {
+    let name = event.queue.to_string();
+    let Some(seq) = admit(tx, &name, event.max_waiting).await? else {
+        if let Some(tick) = &event.tick
+            && is_queued(tx, tick).await?
+        {
+            return Ok(PushOutcome::Duplicate);
+        }
+        let waiting: Option<i64> = query_scalar(text::WAITING)
+            .bind(&name)
+            .fetch_optional(tx)
+            .await
+            .map_err(DatabaseError::from)?;
+        let waiting = waiting.and_then(|count| u64::try_from(count).ok()).unwrap_or(0);
+        return Err(QueueError::Full { queue: event.queue.clone(), waiting });
+    };
+    if let Some(tick) = &event.tick
+        && !advance_tick_watermark(tx, tick).await?
+    {
+        change_waiting(tx, &name, -1).await?;
+        return Ok(PushOutcome::Duplicate);
+    }
+    let kept = query(text::INSERT_EVENT)
+        .bind(event.request_id.to_string())
+        .bind(&name)
+        .bind(seq)
+        .bind(event.version.to_string())
+        .bind(event.revision.as_str())
+        .bind(stored::origin_text(&event.event.origin)?)
+        .bind(event.accepted_at.as_microsecond())
+        .bind(event.expires_at.as_microsecond())
+        .bind(event.event.payload.to_vec())
+        .execute(&mut *tx)
+        .await
+        .map_err(DatabaseError::from)?;
+    if kept.rows_affected() == 0 {
+        // The same request id again: the first push succeeded, though its answer was lost.
+        change_waiting(tx, &name, -1).await?;
+    }
+    Ok(PushOutcome::Accepted)
+}
+
+/// Counts a new event and returns its number; `None` if the queue is full.
+async fn admit(
+    tx: &mut AnyConnection,
+    queue: &str,
+    max_waiting: u32,
+) -> Result<Option<i64>, DatabaseError> {
+    if max_waiting == 0 {
+        return Ok(None);
+    }
+    let admit = query_scalar(text::ADMIT).bind(queue).bind(i64::from(max_waiting));
+    Ok(admit.fetch_optional(tx).await?)
+}
+
+/// Whether the tick, or a later one, was queued before.
+async fn is_queued(tx: &mut AnyConnection, tick: &TimerTick) -> Result<bool, DatabaseError> {
+    let mark: Option<i64> = query_scalar(text::TICK_WATERMARK)
+        .bind(tick.trigger.to_string())
+        .fetch_optional(tx)
+        .await?;
+    Ok(mark.is_some_and(|mark| tick.at.as_microsecond() <= mark))
+}
+
+/// Advances the timer's watermark; false if the tick is not later.
+async fn advance_tick_watermark(
+    tx: &mut AnyConnection,
+    tick: &TimerTick,
+) -> Result<bool, DatabaseError> {
+    let advance = query(text::ADVANCE_TICK_WATERMARK)
+        .bind(tick.trigger.to_string())
+        .bind(tick.at.as_microsecond());
+    Ok(advance.execute(tx).await?.rows_affected() == 1)
+}
+
+async fn change_waiting(tx: &mut AnyConnection, queue: &str, by: i64) -> Result<(), DatabaseError> {
+    query(text::CHANGE_WAITING).bind(queue).bind(by).execute(tx).await?;
+    Ok(())
+}
+
+/// Claims events whose hold ran out, then events that are due.
+pub(super) async fn claim(
+    tx: &mut AnyConnection,
+    dialect: Dialect,
+    claim: &ClaimCommand,
+) -> Result<Vec<Claim>, QueueError> {
+    let statements = text::claims(dialect);
+    let mut claims = claim_by(tx, statements.lapsed, claim, claim.max).await?;
+    let room = claim.max - claims.len().min(claim.max);
+    if 0 < room {
+        let due = claim_by(tx, statements.due, claim, room).await?;
+        if !due.is_empty() {
+            let fewer = i64::try_from(due.len()).unwrap_or(0);
+            change_waiting(tx, &claim.queue.to_string(), -fewer).await?;
+        }
+        claims.extend(due);
+    }
+    Ok(claims)
+}
+
+async fn claim_by(
+    tx: &mut AnyConnection,
+    statement: &'static str,
+    claim: &ClaimCommand,
+    max: usize,
+) -> Result<Vec<Claim>, QueueError> {
+    let mut rows: Vec<ClaimedEventRow> = query_as(statement)
+        .bind(claim.queue.to_string())
+        .bind(stored::hold_end(claim.now, claim.hold))
+        .bind(stored::begun(claim.now, &claim.node)?)
+        .bind(claim.now.as_microsecond())
+        .bind(i64::try_from(max).unwrap_or(i64::MAX))
+        .fetch_all(tx)
+        .await
+        .map_err(DatabaseError::from)?;
+    // Neither database promises the order of the rows that an update returns.
+    rows.sort_by_key(|row| (row.due_at, row.seq));
+    rows.into_iter().map(|row| to_claim(row, &claim.queue)).collect()
+}
+
+fn to_claim(row: ClaimedEventRow, queue: &QueueName) -> Result<Claim, QueueError> {
+    let id = row.request_id.as_str();
+    Ok(Claim {
+        request_id: id.parse().map_err(|error| unreadable(id, error))?,
+        queue: queue.clone(),
+        version: row.version.parse().map_err(|error| unreadable(id, error))?,
+        revision: Some(row.revision.parse().map_err(|error| unreadable(id, error))?),
+        payload: row.payload.into(),
+        origin: serde_json::from_str(&row.origin).map_err(|error| unreadable(id, error))?,
+        attempt: u32::try_from(row.ran).map_err(|error| unreadable(id, error))?,
+        tries: u32::try_from(row.claims).map_err(|error| unreadable(id, error))?,
+        accepted_at: stored::time(row.accepted_at)?,
+        expires_at: stored::time(row.expires_at)?,
+        receipt: Receipt { claim: u64::try_from(row.claims).unwrap_or(0), key: row.request_id },
+    })
+}
+
+/// Extends, retries or ends.
+///
+/// # Errors
+/// [`QueueError::Stale`], after which nothing has changed; else the transaction is to be rolled
+/// back.
+pub(super) async fn settle(
+    tx: &mut AnyConnection,
+    settle: &SettleCommand,
+) -> Result<(), QueueError> {
+    let SettleCommand { key, claim, action } = settle;
+    let claim = i64::try_from(*claim).unwrap_or(i64::MAX);
+    let statement = match action {
+        SettleAction::Extend { until_us } => {
+            query(text::EXTEND).bind(key).bind(claim).bind(*until_us)
+        }
+        SettleAction::Retry { due, line, .. } if line.is_empty() => {
+            query(text::REFUSE).bind(key).bind(claim).bind(due.as_microsecond())
+        }
+        SettleAction::Retry { due, line, .. } => {
+            query(text::RETRY).bind(key).bind(claim).bind(due.as_microsecond()).bind(line)
+        }
+        SettleAction::End { end, now, line } => query(text::END)
+            .bind(key)
+            .bind(claim)
+            .bind(end.state.as_str())
+            .bind(now.as_microsecond())
+            .bind(line)
+            .bind(end.result.as_deref())
+            .bind(end.error.as_deref())
+            .bind(Vec::<u8>::new()),
+    };
+    let changed = statement.execute(&mut *tx).await.map_err(DatabaseError::from)?.rows_affected();
+    if changed == 0 {
+        return Err(QueueError::Stale(key.clone()));
+    }
+    match action {
+        SettleAction::Retry { queue, .. } => {
+            let readmit = query(text::READMIT).bind(queue.to_string());
+            readmit.execute(tx).await.map_err(DatabaseError::from)?;
+        }
+        SettleAction::Extend { .. } | SettleAction::End { .. } => {}
+    }
+    Ok(())
+}
