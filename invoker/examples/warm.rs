@@ -18,7 +18,7 @@ use hanshu_core::{
     InvocationRecord, LogBatch, Namespace, NodeId, Origin, Qualifier, RequestId, Revision,
     SystemClock, Timestamp, Verdict,
 };
-use hanshu_invoker::{Invoker, Options, Ports, ProcessBackend, ProcessOptions};
+use hanshu_invoker::{Invoker, InvokerOptions, InvokerPorts, ProcessBackend, ProcessOptions};
 use tokio::runtime::Builder;
 use tokio_util::task::TaskTracker;
 
@@ -154,13 +154,13 @@ fn main() -> anyhow::Result<()> {
         shown: Vec::new(),
     };
     let backend = general.block_on(ProcessBackend::new(process, TaskTracker::new()))?;
-    let ports = Ports {
+    let ports = InvokerPorts {
         backend: Arc::new(backend),
         packages: Arc::new(OneFolder(code)),
         journal: Arc::new(NoJournal),
         clock: Arc::new(SystemClock),
     };
-    let options = Options { run_dir: dir.path().join("run"), ..Options::default() };
+    let options = InvokerOptions { run_dir: dir.path().join("run"), ..InvokerOptions::default() };
     let invoker = Invoker::new(options, ports, node, general.handle().clone());
     let data_plane = Builder::new_current_thread().enable_all().build()?;
     data_plane.block_on(async {

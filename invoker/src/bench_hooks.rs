@@ -12,27 +12,29 @@ use hanshu_core::{Origin, RequestId};
 use hanshu_runtimes::wire::{FrameHeader, FrameKind, HEADER_LEN, INVOKE_HEAD_LEN};
 use tokio::time::Instant;
 
-use crate::sandbox::exchange::{DataConn, Exchange};
-use crate::scheduling::pool::state::{Action, Input, LaneId, Rules, SandboxKey, State, WaiterId};
+use crate::sandbox::exchange::{DataConnection, EventExchange};
+use crate::scheduling::pool::state::{
+    LaneId, PoolAction, PoolInput, PoolRules, PoolState, SandboxKey, WaiterId,
+};
 
 /// How long the other side waits for an event.
 const PEER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A pool's decisions for warm events, one after the other.
 #[derive(Debug)]
-pub struct Decisions {
-    state: State,
+pub struct PoolDecisionBench {
+    state: PoolState,
     now: Instant,
     waiter: u64,
 }
 
-impl Decisions {
+impl PoolDecisionBench {
     const LANE: LaneId = LaneId(0);
 
     /// Those of a pool with so many idle sandboxes.
     #[must_use]
     pub fn of_pool(sandboxes: u32) -> Self {
-        let rules = Rules {
+        let rules = PoolRules {
             concurrency: None,
             waiting_max: 1_000,
             starts_max: 1_000,
@@ -40,13 +42,13 @@ impl Decisions {
             target_wait: Duration::ZERO,
             keep_alive: Duration::from_secs(300),
         };
-        let mut new = Self { state: State::new(rules), now: Instant::now(), waiter: 0 };
+        let mut new = Self { state: PoolState::new(rules), now: Instant::now(), waiter: 0 };
         let mut granted = Vec::new();
         for _ in 0..sandboxes {
             for action in new.ask() {
-                if let Action::Start { key, .. } = action {
+                if let PoolAction::Start { key, .. } = action {
                     let took = Duration::from_millis(100);
-                    new.state.on(new.now, Input::Started { key, took });
+                    new.state.on(new.now, PoolInput::Started { key, took });
                     granted.push(key);
                 }
             }
@@ -61,31 +63,31 @@ impl Decisions {
     pub fn turn(&mut self) -> bool {
         self.now += Duration::from_micros(50);
         let actions = self.ask();
-        let [Action::Grant { key, .. }] = actions[..] else { return false };
+        let [PoolAction::Grant { key, .. }] = actions[..] else { return false };
         self.give_back(key);
         true
     }
 
-    fn ask(&mut self) -> crate::scheduling::pool::state::Actions {
+    fn ask(&mut self) -> crate::scheduling::pool::state::PoolActions {
         self.waiter += 1;
         let waiter = WaiterId(self.waiter);
-        self.state.on(self.now, Input::Requested { lane: Self::LANE, waiter })
+        self.state.on(self.now, PoolInput::Requested { lane: Self::LANE, waiter })
     }
 
     fn give_back(&mut self, key: SandboxKey) {
-        self.state.on(self.now, Input::Released { key, healthy: true });
+        self.state.on(self.now, PoolInput::Released { key, healthy: true });
     }
 }
 
 /// Events over a socket, with the least of a runtime at its other end, on one thread.
 #[derive(Debug)]
-pub struct Exchanges {
-    conn: DataConn,
+pub struct ExchangeBench {
+    conn: DataConnection,
     runtime: UnixStream,
     event: Vec<u8>,
 }
 
-impl Exchanges {
+impl ExchangeBench {
     /// A connection. To be called, as the rest is, on an async runtime.
     ///
     /// # Errors
@@ -94,7 +96,7 @@ impl Exchanges {
         let (ours, runtime) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         runtime.set_read_timeout(Some(PEER_PATIENCE))?;
-        Ok(Self { conn: DataConn::new(ours)?, runtime, event: Vec::new() })
+        Ok(Self { conn: DataConnection::new(ours)?, runtime, event: Vec::new() })
     }
 
     /// One event, answered with itself.
@@ -102,8 +104,9 @@ impl Exchanges {
     /// # Errors
     /// It was not answered so.
     pub async fn turn(&mut self, payload: &Bytes) -> io::Result<()> {
-        let mut exchange = Exchange::new(RequestId::new(), &Origin::Direct, 1_000, payload.clone())
-            .map_err(io::Error::other)?;
+        let mut exchange =
+            EventExchange::new(RequestId::new(), &Origin::Direct, 1_000, payload.clone())
+                .map_err(io::Error::other)?;
         let mut driven = pin!(exchange.drive(&mut self.conn));
         // Sends the event, which fits into the socket.
         let early = driven.as_mut().now_or_never();

@@ -18,7 +18,7 @@ pub(crate) fn cores() -> usize {
 /// Settings of an invoker. Times are seconds or milliseconds, as the names say; memory is MiB.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Options {
+pub struct InvokerOptions {
     /// Folder for the sandboxes' sockets and logs, `DATA/run`. Absolute. Swept at the start.
     pub run_dir: PathBuf,
     /// MiB that all sandboxes together may be promised; 0 is three quarters of the machine's.
@@ -62,7 +62,7 @@ pub struct Options {
     pub region: String,
 }
 
-impl Default for Options {
+impl Default for InvokerOptions {
     fn default() -> Self {
         Self {
             run_dir: PathBuf::from("/var/lib/hanshu/run"),
@@ -86,7 +86,7 @@ impl Default for Options {
     }
 }
 
-impl Options {
+impl InvokerOptions {
     /// MiB for sandboxes: as set, or three quarters of what the machine has.
     pub fn memory_mb(&self) -> u64 {
         if 0 < self.memory_mb {
@@ -145,6 +145,6 @@ mod tests {
     fn the_machines_memory_is_read_from_meminfo() {
         assert_eq!(machine_memory_mb("MemTotal:       24678400 kB\nMemFree: 1 kB\n"), Some(24100));
         assert_eq!(machine_memory_mb("nothing"), None);
-        assert!(0 < Options::default().memory_mb());
+        assert!(0 < InvokerOptions::default().memory_mb());
     }
 }

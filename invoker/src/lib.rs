@@ -21,12 +21,14 @@ mod test_support;
 
 pub use backend::docker::images::{DockerImages, image_reference};
 pub use backend::docker::{DockerBackend, DockerOptions};
-pub use backend::guarantee::{Guarantee, Held};
-pub use backend::port::{Backend, Network, Sandbox, SandboxSpec, StartError, Whose};
+pub use backend::guarantee::{GuaranteeLevel, SandboxGuarantee};
+pub use backend::port::{
+    NetworkAccess, Sandbox, SandboxBackend, SandboxOwner, SandboxSpec, StartError,
+};
 pub use backend::process::images::ProcessImages;
 pub use backend::process::{ProcessBackend, ProcessOptions};
-pub use config::Options;
-pub use invoker::{Invoker, Ports};
-pub use metrics::Sandboxes;
+pub use config::InvokerOptions;
+pub use invoker::{Invoker, InvokerPorts};
+pub use metrics::SandboxCounts;
 #[cfg(any(test, fuzzing))]
 pub use sandbox::exchange::exchange;

@@ -3,11 +3,11 @@
 use hanshu_core::{ColdStart, Outcome, RuntimeFamily, Verdict};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
-use crate::sandbox::shape::Kind;
+use crate::sandbox::shape::SandboxShape;
 
 /// How many sandboxes are in which state, and callers in line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sandboxes {
+pub struct SandboxCounts {
     /// Being started, or waiting for room to be.
     pub starting: u32,
     /// Ready and unused, frozen ones too.
@@ -23,7 +23,7 @@ pub struct Sandboxes {
 }
 
 /// Handles, looked up once: a warm invocation only adds.
-pub(crate) struct Metrics {
+pub(crate) struct InvokerMetrics {
     returned: Counter,
     failed: Counter,
     refused: Counter,
@@ -38,7 +38,7 @@ pub(crate) struct Metrics {
     prewarming: [(RuntimeFamily, Gauge); 2],
 }
 
-impl Metrics {
+impl InvokerMetrics {
     /// Counts where the process' recorder counts, which must have been set before.
     pub(crate) fn new() -> Self {
         let ended =
@@ -57,7 +57,7 @@ impl Metrics {
             log_bytes_cut: counter!("hanshu_log_bytes_cut_total"),
             sandboxes: ["starting", "idle", "busy", "stopping"].map(state),
             waiting: gauge!("hanshu_invocations_waiting"),
-            prewarming: Kind::FAMILIES.map(|family| {
+            prewarming: SandboxShape::FAMILIES.map(|family| {
                 (family, gauge!("hanshu_prewarmed_sandboxes", "runtime" => family.as_str()))
             }),
         }
@@ -98,8 +98,8 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn sandboxes(&self, sandboxes: Sandboxes) {
-        let Sandboxes { starting, idle, frozen: _, busy, stopping, waiting } = sandboxes;
+    pub(crate) fn sandboxes(&self, sandboxes: SandboxCounts) {
+        let SandboxCounts { starting, idle, frozen: _, busy, stopping, waiting } = sandboxes;
         for (gauge, count) in self.sandboxes.iter().zip([starting, idle, busy, stopping]) {
             gauge.set(f64::from(count));
         }

@@ -25,7 +25,9 @@ use hanshu_runtimes::wire::{
 };
 use serde_json::{Value, json};
 
-use crate::backend::port::{Backend, Network, Sandbox, SandboxSpec, StartError, Whose};
+use crate::backend::port::{
+    NetworkAccess, Sandbox, SandboxBackend, SandboxOwner, SandboxSpec, StartError,
+};
 
 pub(crate) fn revision(name: &str) -> Revision {
     Revision {
@@ -49,10 +51,10 @@ pub(crate) fn revision(name: &str) -> Revision {
 
 /// Counts what its sandboxes go through.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct FakeBackend(pub(crate) Arc<Counts>);
+pub(crate) struct ScriptedBackend(pub(crate) Arc<BackendCounts>);
 
 #[derive(Debug, Default)]
-pub(crate) struct Counts {
+pub(crate) struct BackendCounts {
     pub(crate) started: AtomicU32,
     pub(crate) stopped: AtomicU32,
     pub(crate) frozen: AtomicU32,
@@ -72,21 +74,21 @@ pub(crate) struct Counts {
 }
 
 #[derive(Debug)]
-struct FakeSandbox {
-    counts: Arc<Counts>,
-    inside: Arc<Inside>,
+struct ScriptedSandbox {
+    counts: Arc<BackendCounts>,
+    inside: Arc<ScriptedProcess>,
 }
 
 /// What the threads of one sandbox share.
 #[derive(Debug, Default)]
-struct Inside {
+struct ScriptedProcess {
     killed: AtomicBool,
     frozen: AtomicBool,
     oom_kills: AtomicU64,
     sockets: Mutex<Vec<UnixStream>>,
 }
 
-impl Counts {
+impl BackendCounts {
     /// A number under `below`; 0, which is no fault, where there are to be none.
     pub(crate) fn roll(&self, below: u64) -> u64 {
         let mut chance = self.chance.lock().unwrap();
@@ -99,13 +101,13 @@ impl Counts {
 }
 
 #[async_trait]
-impl Backend for FakeBackend {
+impl SandboxBackend for ScriptedBackend {
     fn name(&self) -> &'static str {
         "fake"
     }
 
-    fn default_network(&self, _: RuntimeFamily) -> Network {
-        Network::None
+    fn default_network(&self, _: RuntimeFamily) -> NetworkAccess {
+        NetworkAccess::None
     }
 
     async fn start(&self, spec: &SandboxSpec) -> Result<Box<dyn Sandbox>, StartError> {
@@ -120,10 +122,10 @@ impl Backend for FakeBackend {
             return Err(StartError::Unavailable("a fault on purpose".into()));
         }
         self.0.started.fetch_add(1, Ordering::Relaxed);
-        if spec.whose == Whose::Nobody {
+        if spec.whose == SandboxOwner::Unassigned {
             self.0.prewarm.fetch_add(1, Ordering::Relaxed);
         }
-        let inside = Arc::new(Inside::default());
+        let inside = Arc::new(ScriptedProcess::default());
         let (run_dir, its) = (spec.run_dir.clone(), Arc::clone(&inside));
         match fault {
             // Started, and never heard of.
@@ -139,7 +141,7 @@ impl Backend for FakeBackend {
             }
             _ => drop(thread::spawn(move || drop(shim(run_dir, &its)))),
         }
-        Ok(Box::new(FakeSandbox { counts: Arc::clone(&self.0), inside }))
+        Ok(Box::new(ScriptedSandbox { counts: Arc::clone(&self.0), inside }))
     }
 
     fn prewarming(&self) -> Result<(), String> {
@@ -153,7 +155,7 @@ impl Backend for FakeBackend {
 }
 
 #[async_trait]
-impl Sandbox for FakeSandbox {
+impl Sandbox for ScriptedSandbox {
     async fn stop(&self) {
         tokio::time::sleep(Duration::from_millis(self.counts.roll(20))).await;
         self.inside.kill();
@@ -189,7 +191,7 @@ impl Sandbox for FakeSandbox {
     }
 }
 
-impl Inside {
+impl ScriptedProcess {
     fn kill(&self) {
         self.killed.store(true, Ordering::Relaxed);
         for socket in self.sockets.lock().unwrap().iter() {
@@ -208,18 +210,23 @@ impl Inside {
     }
 }
 
-type Io<T> = std::io::Result<T>;
+type IoResult<T> = std::io::Result<T>;
 
-fn send(mut to: &UnixStream, header: FrameHeader, body: &[u8]) -> Io<()> {
+fn send(mut to: &UnixStream, header: FrameHeader, body: &[u8]) -> IoResult<()> {
     to.write_all(&[&header.encode()[..], body].concat())
 }
 
-fn send_json(to: &UnixStream, kind: FrameKind, event: u64, body: &impl serde::Serialize) -> Io<()> {
+fn send_json(
+    to: &UnixStream,
+    kind: FrameKind,
+    event: u64,
+    body: &impl serde::Serialize,
+) -> IoResult<()> {
     let body = serde_json::to_vec(body).unwrap();
     send(to, FrameHeader::new(kind, event, body.len()).unwrap(), &body)
 }
 
-fn receive(mut from: &UnixStream) -> Io<(FrameHeader, Vec<u8>)> {
+fn receive(mut from: &UnixStream) -> IoResult<(FrameHeader, Vec<u8>)> {
     let mut header = [0; 16];
     from.read_exact(&mut header)?;
     let header = FrameHeader::decode(&header).unwrap();
@@ -230,7 +237,7 @@ fn receive(mut from: &UnixStream) -> Io<(FrameHeader, Vec<u8>)> {
 }
 
 /// Plays process 1 and the runtime.
-fn shim(run_dir: PathBuf, inside: &Arc<Inside>) -> Io<()> {
+fn shim(run_dir: PathBuf, inside: &Arc<ScriptedProcess>) -> IoResult<()> {
     let control = inside.connect(run_dir.join("control.sock"));
     send_json(&control, FrameKind::Hello, 0, &HelloMessage { protocol: 1, pid: 1 })?;
     let (_, body) = receive(&control)?;
@@ -300,8 +307,8 @@ fn one_event(
     mut out: &File,
     id: u64,
     event: &[u8],
-    inside: &Inside,
-) -> Io<bool> {
+    inside: &ScriptedProcess,
+) -> IoResult<bool> {
     let order: Value = serde_json::from_slice(event).unwrap_or_default();
     let number = |name: &str| order[name].as_u64().unwrap_or_default();
     let result = |id| FrameHeader::new(FrameKind::Result, id, 4).unwrap();
@@ -378,7 +385,13 @@ fn one_event(
 }
 
 /// Sends a part of the answer, and then ends, says nothing more, or says something else.
-fn part(mut data: &UnixStream, id: u64, bytes: u64, inside: &Inside, then: &str) -> Io<()> {
+fn part(
+    mut data: &UnixStream,
+    id: u64,
+    bytes: u64,
+    inside: &ScriptedProcess,
+    then: &str,
+) -> IoResult<()> {
     let whole =
         [&FrameHeader::new(FrameKind::Result, id, 4).unwrap().encode()[..], b"null"].concat();
     data.write_all(&whole[..usize::try_from(bytes).unwrap()])?;
@@ -392,12 +405,12 @@ fn part(mut data: &UnixStream, id: u64, bytes: u64, inside: &Inside, then: &str)
 
 /// Keeps everything.
 #[derive(Debug, Default)]
-pub(crate) struct FakeJournal {
+pub(crate) struct MemoryJournal {
     pub(crate) records: Mutex<Vec<InvocationRecord>>,
     pub(crate) batches: Mutex<Vec<LogBatch>>,
 }
 
-impl FakeJournal {
+impl MemoryJournal {
     /// The lines of one invocation, or of none.
     pub(crate) fn lines(&self, request_id: Option<RequestId>) -> Vec<String> {
         let batches = self.batches.lock().unwrap();
@@ -412,7 +425,7 @@ impl FakeJournal {
 }
 
 #[async_trait]
-impl InvocationJournal for FakeJournal {
+impl InvocationJournal for MemoryJournal {
     fn record(&self, record: InvocationRecord) {
         self.records.lock().unwrap().push(record);
     }
@@ -440,10 +453,10 @@ impl InvocationJournal for FakeJournal {
 
 /// Has every package, empty.
 #[derive(Debug, Default)]
-pub(crate) struct FakePackages;
+pub(crate) struct EmptyPackages;
 
 #[async_trait]
-impl PackageStore for FakePackages {
+impl PackageStore for EmptyPackages {
     async fn has(&self, _: &Digest) -> bool {
         true
     }

@@ -9,8 +9,8 @@ use hanshu_core::ports::{
 };
 use hanshu_core::{Clock, ErrorKind, NodeId};
 use hanshu_invoker::{
-    Backend, DockerBackend, DockerOptions, Options, ProcessBackend, ProcessImages, ProcessOptions,
-    StartError,
+    DockerBackend, DockerOptions, InvokerOptions, ProcessBackend, ProcessImages, ProcessOptions,
+    SandboxBackend, StartError,
 };
 use hanshu_store::{
     Dialect, FolderPackages, JournalWriter, RedisOptions, RedisQueue, SegmentJournal,
@@ -47,7 +47,7 @@ pub(crate) struct StorageAdapters {
 
 /// The adapters that run sandboxes and build their images.
 pub(crate) struct SandboxAdapters {
-    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) backend: Arc<dyn SandboxBackend>,
     pub(crate) images: Arc<dyn ImageBuilder>,
 }
 
@@ -237,7 +237,7 @@ impl SandboxAdapters {
 
     async fn process(
         options: ProcessOptions,
-        pool: &Options,
+        pool: &InvokerOptions,
         tasks: &TaskTracker,
     ) -> Result<Self, StartError> {
         let images = ProcessImages { python: (&pool.python).into(), node: (&pool.node).into() };

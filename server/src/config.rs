@@ -65,7 +65,7 @@ pub struct Config {
     /// Queued events that this process runs at once, at most.
     pub async_running_max: usize,
     /// Sandboxes. `pool.run_dir` follows `data` where it is not set.
-    pub pool: hanshu_invoker::Options,
+    pub pool: hanshu_invoker::InvokerOptions,
     /// Records and logs of calls.
     pub journal: JournalConfig,
     /// Several processes.
@@ -164,7 +164,7 @@ impl Default for Config {
             log_format: LogFormat::default(),
             wait_timeout_ms: 10_000,
             async_running_max: 64,
-            pool: hanshu_invoker::Options { run_dir: PathBuf::new(), ..Default::default() },
+            pool: hanshu_invoker::InvokerOptions { run_dir: PathBuf::new(), ..Default::default() },
             journal: JournalConfig::default(),
             cluster: ClusterConfig::default(),
         }

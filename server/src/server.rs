@@ -8,7 +8,7 @@ use hanshu_controller::{Access, Controller, MasterKey, SecretKey};
 use hanshu_core::ports::{ImageBuilder, Invoke, PackageStore};
 use hanshu_core::{Clock, SystemClock};
 use hanshu_gateway::internal::{Balancer, Peers, RemoteImages, RemotePackages};
-use hanshu_invoker::{Invoker, Ports};
+use hanshu_invoker::{Invoker, InvokerPorts};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -195,7 +195,7 @@ impl Server {
             let (node, folder) = (self.data_dir.node().clone(), self.data_dir.path().to_owned());
             let sandboxes =
                 SandboxAdapters::choose(&self.config, &node, &folder, &self.backend_tasks).await?;
-            let ports = Ports {
+            let ports = InvokerPorts {
                 backend: sandboxes.backend.clone(),
                 packages: packages.clone(),
                 journal: self.stores.journal.clone(),
@@ -268,7 +268,7 @@ impl Server {
         if let Some(sandboxes) = &self.sandboxes {
             line("sandboxes", &sandboxes.backend.name());
             for guarantee in sandboxes.backend.guarantees() {
-                if guarantee.held != hanshu_invoker::Held::Held {
+                if guarantee.held != hanshu_invoker::GuaranteeLevel::Held {
                     line("", &guarantee);
                 }
             }

@@ -12,7 +12,7 @@ use hanshu_core::{
     FunctionId, FunctionName, HttpAuth, Namespace, Qualifier, RequestId, SystemClock, Trigger,
     TriggerId, TriggerSpec,
 };
-use hanshu_invoker::bench_hooks::{Decisions, Exchanges};
+use hanshu_invoker::bench_hooks::{ExchangeBench, PoolDecisionBench};
 use hanshu_runtimes::wire::{
     EventOrigin, FrameHeader, FrameKind, HEADER_LEN, INVOKE_HEAD_LEN, InvokeHead, REQUEST_ID_LEN,
 };
@@ -61,7 +61,7 @@ async fn catalog_lookup(rounds: u32) -> anyhow::Result<()> {
 
 /// An event to a sandbox and its answer back, both sides' work, over a socket.
 async fn exchange(rounds: u32) -> anyhow::Result<()> {
-    let mut exchanges = Exchanges::connect()?;
+    let mut exchanges = ExchangeBench::connect()?;
     let event = Bytes::from_static(EVENT);
     for _ in 0..rounds {
         exchanges.turn(black_box(&event)).await?;
@@ -119,7 +119,7 @@ async fn key_check(rounds: u32) -> anyhow::Result<()> {
 
 /// A sandbox is granted and given back.
 async fn pool_decision(rounds: u32) -> anyhow::Result<()> {
-    let mut decisions = Decisions::of_pool(SANDBOXES);
+    let mut decisions = PoolDecisionBench::of_pool(SANDBOXES);
     for _ in 0..rounds {
         ensure!(black_box(decisions.turn()), "no sandbox was granted");
     }

@@ -18,12 +18,12 @@ const INIT: u32 = 1;
 
 /// The machine that sandboxes run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Host {
+pub(crate) struct SandboxHost {
     /// A process in the host's namespaces; `None` where ours are the host's.
     through: Option<u32>,
 }
 
-impl Host {
+impl SandboxHost {
     /// Our own namespaces are the host's.
     pub(crate) fn ours() -> Self {
         Self { through: None }
@@ -120,15 +120,15 @@ mod tests {
 
     #[test]
     fn a_process_with_our_mounts_is_on_our_host() {
-        let host = Host::of(std::process::id(), Path::new("/nowhere")).unwrap();
-        assert_eq!(host, Host::ours());
+        let host = SandboxHost::of(std::process::id(), Path::new("/nowhere")).unwrap();
+        assert_eq!(host, SandboxHost::ours());
         assert_eq!(host.path(Path::new("/etc")), Path::new("/etc"));
         assert_eq!(host.command(Path::new("mount")).get_program(), "mount");
     }
 
     #[test]
     fn another_host_is_reached_through_one_of_its_processes() {
-        let host = Host { through: Some(7) };
+        let host = SandboxHost { through: Some(7) };
         assert_eq!(host.path(Path::new("/a/b")), Path::new("/proc/7/root/a/b"));
         let command = host.command(Path::new("umount"));
         let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
@@ -139,6 +139,6 @@ mod tests {
 
     #[test]
     fn a_process_that_is_not_there_is_on_no_host() {
-        assert_eq!(Host::of(u32::MAX, Path::new("/")), None);
+        assert_eq!(SandboxHost::of(u32::MAX, Path::new("/")), None);
     }
 }

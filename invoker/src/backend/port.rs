@@ -10,17 +10,17 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use hanshu_core::{ErrorKind, FunctionId, InstanceId, NodeId, Qualifier, RuntimeFamily};
 
-use crate::backend::guarantee::Guarantee;
+use crate::backend::guarantee::SandboxGuarantee;
 
 /// Starts sandboxes.
 #[async_trait]
-pub trait Backend: Send + Sync + fmt::Debug {
+pub trait SandboxBackend: Send + Sync + fmt::Debug {
     /// `docker` or `process`, for logs and metrics.
     fn name(&self) -> &'static str;
 
     /// What a function gets that does not say whether it wants the network: the most that this
     /// backend can give to its family.
-    fn default_network(&self, family: RuntimeFamily) -> Network;
+    fn default_network(&self, family: RuntimeFamily) -> NetworkAccess;
 
     /// Runs `/var/runtime/hanshu shim` as process 1 of a new sandbox with the mounts of
     /// `PROTOCOL.md` (`spec.run_dir` read-only at `/run/hanshu`, the function's code read-only at
@@ -34,7 +34,7 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// [`StartError`]; nothing of it is the function's fault save `Unsupported`.
     async fn start(&self, spec: &SandboxSpec) -> Result<Box<dyn Sandbox>, StartError>;
 
-    /// Whether it can start prewarmed sandboxes here: sandboxes that are [`Whose::Nobody`]'s at first.
+    /// Whether it can start prewarmed sandboxes here: sandboxes that are [`SandboxOwner::Unassigned`]'s at first.
     ///
     /// # Errors
     /// Why it cannot; for people.
@@ -50,7 +50,7 @@ pub trait Backend: Send + Sync + fmt::Debug {
     async fn sweep(&self) -> Result<u32, StartError>;
 
     /// What its sandboxes hold on this host: printed at the start.
-    fn guarantees(&self) -> Vec<Guarantee> {
+    fn guarantees(&self) -> Vec<SandboxGuarantee> {
         Vec::new()
     }
 
@@ -115,7 +115,7 @@ pub struct SandboxSpec {
     /// Whose it is: the label by which leftovers are found.
     pub node: NodeId,
     /// For whom it is started.
-    pub whose: Whose,
+    pub whose: SandboxOwner,
     /// Which image or interpreter.
     pub family: RuntimeFamily,
     /// MiB: the limit of the whole sandbox, without swap.
@@ -123,7 +123,7 @@ pub struct SandboxSpec {
     /// Thousandths of one core.
     pub cpu_milli: u32,
     /// What it may reach.
-    pub network: Network,
+    pub network: NetworkAccess,
     /// Processes and threads.
     pub pids_max: u64,
     /// Open files of one process.
@@ -137,7 +137,7 @@ pub struct SandboxSpec {
 
 /// For whom a sandbox is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whose {
+pub enum SandboxOwner {
     /// For a function.
     Function {
         /// For labels.
@@ -148,16 +148,16 @@ pub enum Whose {
         code_dir: PathBuf,
     },
     /// For nobody yet: a prewarmed sandbox. Its code comes with [`Sandbox::give_code`].
-    Nobody,
+    Unassigned,
 }
 
 /// What a sandbox may reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Network {
+pub enum NetworkAccess {
     /// A loopback of its own and nothing else.
     None,
     /// Docker: a bridge of our own without traffic between containers. Processes: the host's
-    /// network, or, for families that listen on a port, [`Network::None`].
+    /// network, or, for families that listen on a port, [`NetworkAccess::None`].
     Bridge,
 }
 

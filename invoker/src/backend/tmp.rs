@@ -18,7 +18,7 @@ use hanshu_core::TMP_BYTES;
 use nix::unistd::Uid;
 use tokio_util::task::TaskTracker;
 
-use crate::backend::host::Host;
+use crate::backend::host::SandboxHost;
 
 /// Where memory serves as `/tmp`: bytes, within the function's memory.
 pub(crate) const MEMORY_TMP_BYTES: u64 = 64 * 1024 * 1024;
@@ -37,7 +37,7 @@ const IMAGE: &str = "img";
 
 /// A sandbox's `/tmp`.
 #[derive(Debug)]
-pub(crate) enum Tmp {
+pub(crate) enum SandboxTmp {
     /// A mounted file system of [`TMP_BYTES`].
     Folder(PathBuf),
     /// [`MEMORY_TMP_BYTES`] of memory, which the sandbox mounts itself.
@@ -47,18 +47,18 @@ pub(crate) enum Tmp {
 /// Makes them.
 #[derive(Clone, Debug)]
 pub(crate) struct TmpPool {
-    shared: Arc<Shared>,
+    shared: Arc<TmpContext>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct TmpContext {
     /// Holds `<n>.img` and `<n>`, of this node alone.
     dir: PathBuf,
     /// Where they are mounted: sandboxes are started from there.
-    host: Host,
+    host: SandboxHost,
     /// Why memory must serve, if it must.
     refused: Option<String>,
-    ready: Mutex<Ready>,
+    ready: Mutex<ReadyFolders>,
     /// Told of by whoever closes.
     closing: Condvar,
     next: AtomicU64,
@@ -66,7 +66,7 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct Ready {
+struct ReadyFolders {
     folders: Vec<PathBuf>,
     /// How many are being made.
     coming: usize,
@@ -77,11 +77,11 @@ impl TmpPool {
     /// Removes what an earlier process left in `dir`, and finds out by doing it whether file
     /// systems can be mounted on `host`, or takes its word why they would be of no use. Blocks
     /// for some tens of milliseconds.
-    pub(crate) fn open(dir: &Path, host: Result<Host, &str>, tasks: TaskTracker) -> Self {
+    pub(crate) fn open(dir: &Path, host: Result<SandboxHost, &str>, tasks: TaskTracker) -> Self {
         let refused = host.as_ref().err().map(|reason| (*reason).to_owned());
-        let host = host.unwrap_or_else(|_| Host::ours());
+        let host = host.unwrap_or_else(|_| SandboxHost::ours());
         sweep(&host, dir);
-        let mut shared = Shared {
+        let mut shared = TmpContext {
             dir: dir.to_owned(),
             host,
             refused: None,
@@ -106,23 +106,24 @@ impl TmpPool {
     ///
     /// # Errors
     /// A file system could not be made: mostly that the disk is full.
-    pub(crate) async fn take(&self, uid: u32) -> io::Result<Tmp> {
+    pub(crate) async fn take(&self, uid: u32) -> io::Result<SandboxTmp> {
         if self.shared.refused.is_some() {
-            return Ok(Tmp::Memory);
+            return Ok(SandboxTmp::Memory);
         }
         let ready = lock(&self.shared.ready).folders.pop();
         self.refill();
         let shared = Arc::clone(&self.shared);
         let made = self.shared.tasks.spawn_blocking(move || {
             let folder = ready.map_or_else(|| make(&shared), Ok)?;
-            chown(shared.host.path(&folder), Some(uid), Some(uid)).map(|()| Tmp::Folder(folder))
+            chown(shared.host.path(&folder), Some(uid), Some(uid))
+                .map(|()| SandboxTmp::Folder(folder))
         });
         made.await.map_err(io::Error::other)?
     }
 
     /// Removes one, whose sandbox has ended.
-    pub(crate) async fn give_back(&self, tmp: Tmp) {
-        let Tmp::Folder(folder) = tmp else { return };
+    pub(crate) async fn give_back(&self, tmp: SandboxTmp) {
+        let SandboxTmp::Folder(folder) = tmp else { return };
         let host = self.shared.host.clone();
         let removed = self.shared.tasks.spawn_blocking(move || remove(&host, &folder));
         let _ = removed.await;
@@ -168,19 +169,19 @@ impl TmpPool {
 }
 
 /// Whoever forgets to close leaves nothing either; it only takes longer then and there.
-impl Drop for Shared {
+impl Drop for TmpContext {
     fn drop(&mut self) {
         let ready = self.ready.get_mut().unwrap_or_else(PoisonError::into_inner);
         ready.folders.iter().for_each(|folder| remove(&self.host, folder));
     }
 }
 
-fn lock(ready: &Mutex<Ready>) -> std::sync::MutexGuard<'_, Ready> {
+fn lock(ready: &Mutex<ReadyFolders>) -> std::sync::MutexGuard<'_, ReadyFolders> {
     // A panic elsewhere leaves a list that is still true.
     ready.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn probe(shared: &Shared) -> Result<PathBuf, String> {
+fn probe(shared: &TmpContext) -> Result<PathBuf, String> {
     if !Uid::effective().is_root() {
         return Err("only root may mount file systems".into());
     }
@@ -193,7 +194,7 @@ fn probe(shared: &Shared) -> Result<PathBuf, String> {
 }
 
 /// Makes one that was counted as coming, after a pause, unless none is wanted any more.
-fn make_counted(shared: &Shared, pause: Duration) {
+fn make_counted(shared: &TmpContext, pause: Duration) {
     let waiting = shared.closing.wait_timeout_while(lock(&shared.ready), pause, |it| !it.closed);
     let wanted = !waiting.unwrap_or_else(PoisonError::into_inner).0.closed;
     let made = wanted.then(|| make(shared));
@@ -209,7 +210,7 @@ fn make_counted(shared: &Shared, pause: Duration) {
 }
 
 /// Makes and mounts one.
-fn make(shared: &Shared) -> io::Result<PathBuf> {
+fn make(shared: &TmpContext) -> io::Result<PathBuf> {
     let folder = shared.dir.join(shared.next.fetch_add(1, Ordering::Relaxed).to_string());
     let made = fill(&shared.host, &folder);
     if made.is_err() {
@@ -218,7 +219,7 @@ fn make(shared: &Shared) -> io::Result<PathBuf> {
     made.map(|()| folder)
 }
 
-fn fill(host: &Host, folder: &Path) -> io::Result<()> {
+fn fill(host: &SandboxHost, folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let image = folder.with_extension(IMAGE);
     let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&image)?;
@@ -226,14 +227,14 @@ fn fill(host: &Host, folder: &Path) -> io::Result<()> {
     drop(file);
     let options = "lazy_itable_init=1,nodiscard,root_owner=0:0";
     let features = ["-q", "-F", "-O", "^has_journal", "-m", "0", "-E", options];
-    run(Host::ours().command("mkfs.ext4".as_ref()).args(features).arg(&image))?;
+    run(SandboxHost::ours().command("mkfs.ext4".as_ref()).args(features).arg(&image))?;
     let mut mount = host.command("mount".as_ref());
     run(mount.args(["-o", "loop,nodev,nosuid"]).arg(&image).arg(folder))?;
     fs::remove_dir(host.path(&folder.join("lost+found")))
 }
 
 /// Unmounts and removes one, however far its making came.
-fn remove(host: &Host, folder: &Path) {
+fn remove(host: &SandboxHost, folder: &Path) {
     let umount = || host.command("umount".as_ref());
     // Not asked before whether it is mounted: the kernel's list lacks some at times.
     if run(umount().arg(folder)).is_err() {
@@ -245,7 +246,7 @@ fn remove(host: &Host, folder: &Path) {
 }
 
 /// Mount points at and below `dir`.
-fn mounts_below(host: &Host, dir: &Path) -> Vec<PathBuf> {
+fn mounts_below(host: &SandboxHost, dir: &Path) -> Vec<PathBuf> {
     let text = host.mounts().unwrap_or_default();
     let points = text.lines().filter_map(|line| line.split(' ').nth(1));
     let paths = points.map(|point| PathBuf::from(point.replace("\\040", " ")));
@@ -253,11 +254,11 @@ fn mounts_below(host: &Host, dir: &Path) -> Vec<PathBuf> {
 }
 
 /// What a killed server left.
-fn sweep(host: &Host, dir: &Path) {
+fn sweep(host: &SandboxHost, dir: &Path) {
     if host.is_around_us() {
         // Our container was started with copies of them.
-        for folder in mounts_below(&Host::ours(), dir) {
-            let _ = run(Host::ours().command("umount".as_ref()).arg("-l").arg(folder));
+        for folder in mounts_below(&SandboxHost::ours(), dir) {
+            let _ = run(SandboxHost::ours().command("umount".as_ref()).arg("-l").arg(folder));
         }
     }
     for folder in mounts_below(host, dir) {

@@ -16,20 +16,20 @@ use hanshu_core::{
 use hanshu_runtimes::wire::BODY_BYTES_MAX;
 use tokio::time::Instant;
 
-use crate::sandbox::control::End;
-use crate::sandbox::exchange::{Answer, ConnError, Exchange, Fault};
+use crate::sandbox::control::SandboxEnd;
+use crate::sandbox::exchange::{ConnectionError, EventExchange, ExchangeError, RuntimeAnswer};
 use crate::sandbox::launch::{ending, failure_of, out_of_memory};
-use crate::sandbox::logs::Ended;
+use crate::sandbox::logs::EventOutput;
 use crate::sandbox::start_message::millis;
-use crate::scheduling::node::Node;
-use crate::scheduling::pool::{Lease, Turned};
+use crate::scheduling::node::NodeContext;
+use crate::scheduling::pool::{AcquireError, Lease};
 
 /// After the data connection has ended: how long the shim may take to say why.
 const LAST_WORDS_WAIT: Duration = Duration::from_millis(100);
 
 /// Whose event it is.
 #[derive(Clone, Debug)]
-pub(crate) struct Subject {
+pub(crate) struct InvocationTarget {
     pub(crate) request_id: RequestId,
     pub(crate) revision: Arc<Revision>,
     pub(crate) trigger: Option<TriggerName>,
@@ -37,15 +37,15 @@ pub(crate) struct Subject {
 }
 
 /// An event in a sandbox. Dropping it moves it to a task of its own.
-pub(crate) struct Running {
-    node: Arc<Node>,
-    event: Option<Event>,
+pub(crate) struct Execution {
+    node: Arc<NodeContext>,
+    event: Option<EventExecution>,
 }
 
-struct Event {
-    subject: Subject,
+struct EventExecution {
+    subject: InvocationTarget,
     lease: Lease,
-    exchange: Exchange,
+    exchange: EventExchange,
     started_at: Timestamp,
     begun: Instant,
     deadline: Instant,
@@ -54,7 +54,7 @@ struct Event {
 }
 
 /// What came of an event that was handed to a sandbox.
-pub(crate) enum Ran {
+pub(crate) enum ExecutionResult {
     /// It ended so.
     Ended(Box<Outcome>),
     /// The sandbox ended first: the event can be handed to another.
@@ -62,12 +62,12 @@ pub(crate) enum Ran {
 }
 
 /// Why there is no answer.
-enum Missing {
+enum RunError {
     TimedOut,
-    Fault(Fault),
+    Exchange(ExchangeError),
 }
 
-impl Subject {
+impl InvocationTarget {
     /// The parts of an invocation: whose it is, and the event.
     pub(crate) fn of(invocation: Invocation) -> (Self, hanshu_core::Event) {
         let Invocation { request_id, function, event, mode } = invocation;
@@ -88,21 +88,22 @@ impl Subject {
     }
 }
 
-impl Running {
+impl Execution {
     /// Hands the event to the sandbox.
     ///
     /// # Errors
     /// The event is over the limit: the failure, and the subject back.
     pub(crate) fn begin(
-        node: &Arc<Node>,
+        node: &Arc<NodeContext>,
         lease: Lease,
-        subject: Subject,
+        subject: InvocationTarget,
         event: &hanshu_core::Event,
-    ) -> Result<Self, Box<(Subject, Verdict)>> {
+    ) -> Result<Self, Box<(InvocationTarget, Verdict)>> {
         let timeout = subject.revision.config.timeout;
         let payload = Bytes::clone(&event.payload);
         let length = payload.len();
-        let exchange = Exchange::new(subject.request_id, &event.origin, millis(timeout), payload);
+        let exchange =
+            EventExchange::new(subject.request_id, &event.origin, millis(timeout), payload);
         let Ok(exchange) = exchange else {
             let message = format!("the event has {length} bytes, more than {BODY_BYTES_MAX}");
             let failure = Failure::seen(StatusCode::UserCodeError, message);
@@ -114,7 +115,7 @@ impl Running {
         let cold_start = cold.then_some(instance.cold_start);
         instance.log.begin(subject.request_id, subject.wants_tail(), cold_start);
         let begun = Instant::now();
-        let event = Event {
+        let event = EventExecution {
             subject,
             exchange,
             started_at: node.launcher.outlet.clock.now(),
@@ -128,22 +129,25 @@ impl Running {
 
     /// Sees the event through to its outcome and its record; or, where that `may_be_again`, up to
     /// a sandbox that ended before it had read the event.
-    pub(crate) async fn outcome(mut self, may_be_again: bool) -> Option<Ran> {
+    pub(crate) async fn outcome(mut self, may_be_again: bool) -> Option<ExecutionResult> {
         let answer = self.event.as_mut()?.answer(&self.node).await;
         // From here on nothing that is dropped is left to itself but last words.
         let event = self.event.take()?;
-        let unread = matches!(&answer, Err((Missing::Fault(Fault::Conn(ConnError::Unread)), _)));
+        let unread = matches!(
+            &answer,
+            Err((RunError::Exchange(ExchangeError::Conn(ConnectionError::Unread)), _))
+        );
         let instance = event.lease.instance();
         if unread && may_be_again && !instance.leash.was_taken_away() {
             tracing::warn!(instance = %instance.id, "A sandbox was lost before it began");
             instance.log.end();
-            return Some(Ran::NotBegun);
+            return Some(ExecutionResult::NotBegun);
         }
-        Some(Ran::Ended(Box::new(event.settle(&self.node, answer))))
+        Some(ExecutionResult::Ended(Box::new(event.settle(&self.node, answer))))
     }
 }
 
-impl Drop for Running {
+impl Drop for Execution {
     fn drop(&mut self) {
         if let Some(mut event) = self.event.take() {
             let node = Arc::clone(&self.node);
@@ -156,15 +160,15 @@ impl Drop for Running {
 }
 
 /// What came of an event, with all that must be waited for.
-type Settled = Result<Answer, (Missing, Option<End>)>;
+type AnswerResult = Result<RuntimeAnswer, (RunError, Option<SandboxEnd>)>;
 
-impl Event {
+impl EventExecution {
     /// Waits for the answer until the deadline. May be dropped and called again.
-    async fn answer(&mut self, node: &Arc<Node>) -> Settled {
+    async fn answer(&mut self, node: &Arc<NodeContext>) -> AnswerResult {
         let Self { lease, exchange, deadline, begun, .. } = self;
         let instance = Arc::clone(lease.instance());
         let Some(conn) = lease.begin() else {
-            return Err((Missing::Fault(ConnError::Ended.into()), None));
+            return Err((RunError::Exchange(ConnectionError::Ended.into()), None));
         };
         let expiry = instance.watch.until(&node.deadlines, *begun, *deadline);
         let fault = tokio::select! {
@@ -175,21 +179,21 @@ impl Event {
             },
             () = expiry => {
                 instance.leash.kill();
-                return Err((Missing::TimedOut, None));
+                return Err((RunError::TimedOut, None));
             }
         };
         let end = match &fault {
-            Fault::Conn(ConnError::Ended | ConnError::Unread) => {
+            ExchangeError::Conn(ConnectionError::Ended | ConnectionError::Unread) => {
                 instance.leash.end_within(LAST_WORDS_WAIT).await
             }
             _ => None,
         };
         instance.leash.kill();
-        Err((Missing::Fault(fault), end))
+        Err((RunError::Exchange(fault), end))
     }
 
     /// Gives the sandbox back and makes outcome and record.
-    fn settle(self, node: &Node, answer: Settled) -> Outcome {
+    fn settle(self, node: &NodeContext, answer: AnswerResult) -> Outcome {
         let Self { subject, lease, started_at, begun, init, .. } = self;
         let duration = begun.elapsed();
         let instance = Arc::clone(lease.instance());
@@ -201,7 +205,7 @@ impl Event {
                 drop(lease);
                 Verdict::Failed(out_of_memory(subject.revision.config.memory_mb))
             }
-            Ok(Answer { result, last }) => {
+            Ok(RuntimeAnswer { result, last }) => {
                 if last {
                     drop(lease);
                 } else {
@@ -231,12 +235,12 @@ impl Event {
     }
 }
 
-impl Missing {
+impl RunError {
     fn verdict(
         self,
-        subject: &Subject,
-        instance: &crate::sandbox::instance::Instance,
-        end: Option<&End>,
+        subject: &InvocationTarget,
+        instance: &crate::sandbox::instance::SandboxInstance,
+        end: Option<&SandboxEnd>,
     ) -> Verdict {
         let config = &subject.revision.config;
         let fault = match self {
@@ -246,7 +250,7 @@ impl Missing {
                     format!("Invoking task timed out after {} seconds", config.timeout.as_secs()),
                 ));
             }
-            Self::Fault(fault) => fault,
+            Self::Exchange(fault) => fault,
         };
         if instance.leash.was_taken_away() {
             let reason = "this node stopped before the function had answered".into();
@@ -256,17 +260,21 @@ impl Missing {
             return Verdict::Failed(out_of_memory(config.memory_mb));
         }
         match (fault, end) {
-            (Fault::Conn(ConnError::Ended | ConnError::Unread), Some(End::Exited(exited))) => {
-                Verdict::Failed(Failure::seen(
-                    StatusCode::ProcessExit,
-                    format!("User process exit when running ({})", ending(exited)),
-                ))
-            }
-            (Fault::Conn(ConnError::Ended | ConnError::Unread), Some(End::Lost) | None) => {
+            (
+                ExchangeError::Conn(ConnectionError::Ended | ConnectionError::Unread),
+                Some(SandboxEnd::Exited(exited)),
+            ) => Verdict::Failed(Failure::seen(
+                StatusCode::ProcessExit,
+                format!("User process exit when running ({})", ending(exited)),
+            )),
+            (
+                ExchangeError::Conn(ConnectionError::Ended | ConnectionError::Unread),
+                Some(SandboxEnd::Lost) | None,
+            ) => {
                 let message = "User process exit when running";
                 Verdict::Failed(Failure::seen(StatusCode::ProcessExit, message))
             }
-            (Fault::Conn(ConnError::Io(error)), _) => {
+            (ExchangeError::Conn(ConnectionError::Io(error)), _) => {
                 tracing::warn!(%error, instance = %instance.id, "The runtime's connection failed");
                 let reason = "the runtime's connection failed".into();
                 Verdict::Refused(Refusal::Sandbox { reason })
@@ -281,15 +289,19 @@ impl Missing {
 }
 
 /// The outcome of an event that got no sandbox.
-pub(crate) fn turned_away(node: &Node, subject: &Subject, turned: Turned) -> Outcome {
-    let Turned { verdict, log, init } = turned;
+pub(crate) fn turned_away(
+    node: &NodeContext,
+    subject: &InvocationTarget,
+    turned: AcquireError,
+) -> Outcome {
+    let AcquireError { verdict, log, init } = turned;
     // What the runtime printed while it failed to load belongs to who waited for it first.
     let failed = matches!(verdict, Verdict::Failed(_));
     let memory_mb = subject.revision.config.memory_mb;
     let cold_start =
         init.filter(|_| failed).map(|total| ColdStart { total, memory_mb, ..ColdStart::default() });
     let ended = match log {
-        None => Ended::nothing(cold_start),
+        None => EventOutput::nothing(cold_start),
         Some(log) => {
             log.begin(subject.request_id, subject.wants_tail(), cold_start);
             log.end()
@@ -308,7 +320,12 @@ pub(crate) fn turned_away(node: &Node, subject: &Subject, turned: Turned) -> Out
 }
 
 /// Counts and records an outcome.
-fn close(node: &Node, subject: &Subject, mut outcome: Outcome, log: Ended) -> Outcome {
+fn close(
+    node: &NodeContext,
+    subject: &InvocationTarget,
+    mut outcome: Outcome,
+    log: EventOutput,
+) -> Outcome {
     node.metrics.ended(&outcome);
     node.metrics.cut(log.cut);
     outcome.report.log_tail = log.tail.map(|mut tail| {

@@ -17,22 +17,22 @@ use tokio::runtime::Handle;
 use tokio::time;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::backend::port::{Backend, StartError};
-use crate::config::Options;
-use crate::metrics::Sandboxes;
+use crate::backend::port::{SandboxBackend, StartError};
+use crate::config::InvokerOptions;
+use crate::metrics::SandboxCounts;
 use crate::sandbox::deadlines;
-use crate::sandbox::launch::Launcher;
-use crate::sandbox::logs::Outlet;
+use crate::sandbox::launch::SandboxLauncher;
+use crate::sandbox::logs::JournalSink;
 use crate::sandbox::run_dir;
-use crate::sandbox::shape::Kind;
-use crate::sandbox::uids::Uids;
+use crate::sandbox::shape::SandboxShape;
+use crate::sandbox::uids::UserIdPool;
 use crate::scheduling::maintenance;
-use crate::scheduling::node::Node;
-use crate::scheduling::pool::{Lease, Turned, unavailable};
-use crate::scheduling::pools::Pools;
+use crate::scheduling::node::NodeContext;
+use crate::scheduling::pool::{AcquireError, Lease, unavailable};
+use crate::scheduling::pools::PoolDirectory;
 use crate::scheduling::prewarm::keeper;
 use crate::tasks::BackgroundTasks;
-use execution::{Ran, Running, Subject, turned_away};
+use execution::{Execution, ExecutionResult, InvocationTarget, turned_away};
 
 /// Between the end of the grace and the end of waiting: what is left has been killed by then.
 const CUT_OFF_WAIT: Duration = Duration::from_secs(15);
@@ -43,17 +43,17 @@ const LOST_MAX: u32 = 3;
 /// Runs invocations in sandboxes of this machine.
 #[derive(Debug)]
 pub struct Invoker {
-    node: Arc<Node>,
-    pools: Pools,
+    node: Arc<NodeContext>,
+    pools: PoolDirectory,
     stopping: AtomicBool,
     _watch: AbortOnDropHandle<()>,
 }
 
 /// What an invoker works with.
 #[derive(Clone)]
-pub struct Ports {
+pub struct InvokerPorts {
     /// Starts sandboxes.
-    pub backend: Arc<dyn Backend>,
+    pub backend: Arc<dyn SandboxBackend>,
     /// Has the functions' code.
     pub packages: Arc<dyn PackageStore>,
     /// Takes records and logs.
@@ -62,7 +62,7 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
 }
 
-impl std::fmt::Debug for Ports {
+impl std::fmt::Debug for InvokerPorts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ports").field("backend", &self.backend).finish_non_exhaustive()
     }
@@ -72,31 +72,36 @@ impl Invoker {
     /// An invoker for the node whose data folder is `node`. Starts, stops, late output and what
     /// callers left behind are worked on in `general`; the invocations themselves run wherever
     /// `invoke` is called. Call [`Invoker::recover`] before the first invocation.
-    pub fn new(options: Options, ports: Ports, node: NodeId, general: Handle) -> Arc<Self> {
-        let Ports { backend, packages, journal, clock } = ports;
-        let uids = Uids::new(options.uid_first, options.sandboxes_max);
+    pub fn new(
+        options: InvokerOptions,
+        ports: InvokerPorts,
+        node: NodeId,
+        general: Handle,
+    ) -> Arc<Self> {
+        let InvokerPorts { backend, packages, journal, clock } = ports;
+        let uids = UserIdPool::new(options.uid_first, options.sandboxes_max);
         let prewarming = backend.prewarming();
         if 0 < options.prewarmed_min
             && let Err(reason) = &prewarming
         {
             tracing::debug!(reason, "There will be no prewarmed sandboxes");
         }
-        let launcher = Launcher {
+        let launcher = SandboxLauncher {
             options: Arc::new(options),
             backend,
             packages,
-            outlet: Outlet { journal, clock },
+            outlet: JournalSink { journal, clock },
             node,
             uids,
             cut: tokio_util::sync::CancellationToken::new(),
         };
         let tasks = BackgroundTasks::new(general);
-        let node = Node::new(launcher, prewarming.is_ok(), tasks.clone());
+        let node = NodeContext::new(launcher, prewarming.is_ok(), tasks.clone());
         tasks.spawn(maintenance::run(Arc::clone(&node)));
         tasks.spawn(keeper::run(Arc::clone(&node)));
         let watching = deadlines::run(Arc::clone(&node.deadlines), tasks.clone());
         let watch = tasks.spawn_uncounted(watching);
-        let pools = Pools::new(Arc::clone(&node));
+        let pools = PoolDirectory::new(Arc::clone(&node));
         let stopping = AtomicBool::new(false);
         Arc::new(Self { node, pools, stopping, _watch: AbortOnDropHandle::new(watch) })
     }
@@ -127,12 +132,12 @@ impl Invoker {
     /// These are the revisions that may be called: prewarmed sandboxes of their kinds are worth having.
     pub fn expect<'a>(&self, revisions: impl Iterator<Item = &'a Arc<Revision>>) {
         let launcher = &self.node.launcher;
-        let suited = revisions.filter(|revision| Kind::suits(&revision.config));
+        let suited = revisions.filter(|revision| SandboxShape::suits(&revision.config));
         self.node.prewarm.expect(suited.map(|revision| launcher.kind(revision)));
     }
 
     /// How many sandboxes are in which state.
-    pub fn sandboxes(&self) -> Sandboxes {
+    pub fn sandboxes(&self) -> SandboxCounts {
         self.node.pools.sandboxes()
     }
 
@@ -163,7 +168,7 @@ impl Invoker {
             for pool in self.node.pools.all() {
                 pool.shut();
             }
-            if self.sandboxes() == Sandboxes::default() && self.node.prewarm.is_empty() {
+            if self.sandboxes() == SandboxCounts::default() && self.node.prewarm.is_empty() {
                 break;
             }
             time::sleep(LOOK_AGAIN).await;
@@ -172,9 +177,9 @@ impl Invoker {
     }
 
     /// A sandbox that is awake, for one event.
-    async fn lease(&self, subject: &Subject) -> Result<Lease, Turned> {
+    async fn lease(&self, subject: &InvocationTarget) -> Result<Lease, AcquireError> {
         if self.stopping.load(Ordering::Acquire) {
-            return Err(Turned::of(unavailable("this node is stopping")));
+            return Err(AcquireError::of(unavailable("this node is stopping")));
         }
         let wait = match subject.mode {
             InvocationMode::Sync { wait_timeout, .. } => wait_timeout,
@@ -196,26 +201,26 @@ impl Invoker {
 #[async_trait]
 impl Invoke for Invoker {
     async fn invoke(&self, invocation: Invocation) -> Outcome {
-        let (subject, event) = Subject::of(invocation);
+        let (subject, event) = InvocationTarget::of(invocation);
         let mut lost = 0;
         loop {
             let lease = match self.lease(&subject).await {
                 Ok(lease) => lease,
                 Err(turned) => return turned_away(&self.node, &subject, turned),
             };
-            let running = match Running::begin(&self.node, lease, subject.clone(), &event) {
+            let running = match Execution::begin(&self.node, lease, subject.clone(), &event) {
                 Ok(running) => running,
                 Err(refused) => {
                     let (subject, verdict) = *refused;
-                    return turned_away(&self.node, &subject, Turned::of(verdict));
+                    return turned_away(&self.node, &subject, AcquireError::of(verdict));
                 }
             };
             match running.outcome(lost < LOST_MAX).await {
-                Some(Ran::Ended(outcome)) => return *outcome,
-                Some(Ran::NotBegun) => lost += 1,
+                Some(ExecutionResult::Ended(outcome)) => return *outcome,
+                Some(ExecutionResult::NotBegun) => lost += 1,
                 None => {
                     let verdict = unavailable("the event was lost");
-                    return turned_away(&self.node, &subject, Turned::of(verdict));
+                    return turned_away(&self.node, &subject, AcquireError::of(verdict));
                 }
             }
         }

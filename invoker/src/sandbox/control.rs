@@ -12,11 +12,11 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time;
 
-use crate::sandbox::exchange::{ConnError, DataConn, Frame};
+use crate::sandbox::exchange::{ConnectionError, DataConnection, DataFrame};
 
 /// How a sandbox ended.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum End {
+pub(crate) enum SandboxEnd {
     /// The runtime's process ended, says the shim.
     Exited(ExitedMessage),
     /// The shim itself is gone, or broke the protocol.
@@ -25,27 +25,27 @@ pub(crate) enum End {
 
 /// The reading half: whoever has it watches over the sandbox.
 #[derive(Debug)]
-pub(crate) struct Control {
-    conn: DataConn,
+pub(crate) struct ShimConnection {
+    conn: DataConnection,
 }
 
 /// The writing half, and what became of the sandbox.
 #[derive(Debug)]
-pub(crate) struct Leash {
+pub(crate) struct SandboxHandle {
     control: StdStream,
     /// A second handle of the data connection, to wake whoever reads from it.
     data: StdStream,
-    end: watch::Sender<Option<End>>,
+    end: watch::Sender<Option<SandboxEnd>>,
     killed: AtomicBool,
     taken_away: AtomicBool,
 }
 
-impl Control {
+impl ShimConnection {
     /// Takes the shim's connection and a second handle of it.
     pub(crate) fn new(stream: UnixStream) -> io::Result<(Self, StdStream)> {
         let std = stream.into_std()?;
         let twin = std.try_clone()?;
-        Ok((Self { conn: DataConn::new(std)? }, twin))
+        Ok((Self { conn: DataConnection::new(std)? }, twin))
     }
 
     /// Sends the shim a frame with a JSON body.
@@ -53,7 +53,7 @@ impl Control {
         &mut self,
         kind: FrameKind,
         body: &impl Serialize,
-    ) -> Result<(), ConnError> {
+    ) -> Result<(), ConnectionError> {
         let body = serde_json::to_vec(body).map_err(io::Error::other)?;
         let header = FrameHeader::new(kind, 0, body.len()).map_err(io::Error::other)?.encode();
         self.conn.write_parts([&header, &body, &[]], &mut 0).await
@@ -65,22 +65,22 @@ impl Control {
     }
 
     /// The shim's next frame. May be dropped and called again.
-    pub(crate) async fn read(&mut self) -> Result<Frame, ConnError> {
+    pub(crate) async fn read(&mut self) -> Result<DataFrame, ConnectionError> {
         self.conn.read_frame().await
     }
 
     /// Waits for the sandbox's end. May be dropped and called again.
-    pub(crate) async fn end(&mut self) -> End {
+    pub(crate) async fn end(&mut self) -> SandboxEnd {
         match self.read().await {
-            Ok(Frame { header, body }) if header.kind == FrameKind::Exited => {
-                serde_json::from_slice(&body).map_or(End::Lost, End::Exited)
+            Ok(DataFrame { header, body }) if header.kind == FrameKind::Exited => {
+                serde_json::from_slice(&body).map_or(SandboxEnd::Lost, SandboxEnd::Exited)
             }
-            Ok(_) | Err(_) => End::Lost,
+            Ok(_) | Err(_) => SandboxEnd::Lost,
         }
     }
 }
 
-impl Leash {
+impl SandboxHandle {
     pub(crate) fn new(control: StdStream, data: StdStream) -> Self {
         let end = watch::Sender::new(None);
         Self { control, data, end, killed: false.into(), taken_away: false.into() }
@@ -110,7 +110,7 @@ impl Leash {
 
     /// Says that the sandbox has ended, and wakes whoever waits for its answer. What was answered
     /// before can still be read.
-    pub(crate) fn ended(&self, end: End) {
+    pub(crate) fn ended(&self, end: SandboxEnd) {
         self.end.send_replace(Some(end));
         let _ = self.data.shutdown(std::net::Shutdown::Both);
     }
@@ -120,13 +120,13 @@ impl Leash {
         self.end.borrow().is_some()
     }
 
-    /// Ends the connection, so that the shim ends and `Control::end` returns.
+    /// Ends the connection, so that the shim ends and `ShimConnection::end` returns.
     pub(crate) fn hang_up(&self) {
         let _ = self.control.shutdown(std::net::Shutdown::Both);
     }
 
     /// How it ended, once known; waits for that at most so long.
-    pub(crate) async fn end_within(&self, wait: Duration) -> Option<End> {
+    pub(crate) async fn end_within(&self, wait: Duration) -> Option<SandboxEnd> {
         let mut end = self.end.subscribe();
         let known = end.wait_for(Option::is_some);
         time::timeout(wait, known).await.ok()?.ok()?.clone()

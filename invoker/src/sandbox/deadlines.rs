@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::{self, Instant};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::sandbox::logs::Log;
+use crate::sandbox::logs::SandboxLog;
 use crate::tasks::BackgroundTasks;
 
 /// Between two looks: a deadline is noticed at most so late, and output is read while its event
@@ -23,13 +23,13 @@ const IDLE_LOOKS: u32 = 20;
 
 /// What is known of the event that runs in a sandbox.
 #[derive(Debug)]
-pub(crate) struct Watch {
-    event: Mutex<Option<Watched>>,
-    log: Arc<Log>,
+pub(crate) struct EventWatch {
+    event: Mutex<Option<WatchedEvent>>,
+    log: Arc<SandboxLog>,
 }
 
 #[derive(Debug)]
-struct Watched {
+struct WatchedEvent {
     begun: Instant,
     deadline: Instant,
     expired: bool,
@@ -40,9 +40,9 @@ struct Watched {
 
 /// Resolves when an event's deadline has passed. The event is watched from the first poll until
 /// this is dropped.
-pub(crate) struct Expiry<'a> {
-    watch: &'a Watch,
-    rounds: &'a Rounds,
+pub(crate) struct DeadlineExpiry<'a> {
+    watch: &'a EventWatch,
+    rounds: &'a DeadlineWatcher,
     begun: Instant,
     deadline: Instant,
     watched: bool,
@@ -50,65 +50,65 @@ pub(crate) struct Expiry<'a> {
 
 /// The sandboxes to look at, and whether anybody does.
 #[derive(Debug, Default)]
-pub(crate) struct Rounds {
-    sandboxes: Mutex<Vec<Weak<Watch>>>,
+pub(crate) struct DeadlineWatcher {
+    sandboxes: Mutex<Vec<Weak<EventWatch>>>,
     asleep: AtomicBool,
     wake: Notify,
 }
 
 /// When to look again.
-enum Next {
+enum NextCheck {
     /// An event has just begun.
     Soon,
     /// Nothing but a deadline is to be expected.
     At(Option<Instant>),
 }
 
-impl Watch {
+impl EventWatch {
     /// Of a sandbox whose output goes to `log`.
-    pub(crate) fn new(log: Arc<Log>) -> Self {
+    pub(crate) fn new(log: Arc<SandboxLog>) -> Self {
         Self { event: Mutex::default(), log }
     }
 
     /// Watches an event that has `begun` until `deadline`.
     pub(crate) fn until<'a>(
         &'a self,
-        rounds: &'a Rounds,
+        rounds: &'a DeadlineWatcher,
         begun: Instant,
         deadline: Instant,
-    ) -> Expiry<'a> {
-        Expiry { watch: self, rounds, begun, deadline, watched: false }
+    ) -> DeadlineExpiry<'a> {
+        DeadlineExpiry { watch: self, rounds, begun, deadline, watched: false }
     }
 
-    fn look(&self, tasks: &BackgroundTasks, now: Instant) -> Next {
+    fn look(&self, tasks: &BackgroundTasks, now: Instant) -> NextCheck {
         let mut event = self.lock();
-        let Some(event) = event.as_mut() else { return Next::At(None) };
+        let Some(event) = event.as_mut() else { return NextCheck::At(None) };
         if event.expired {
-            return Next::At(None);
+            return NextCheck::At(None);
         }
         if event.deadline <= now {
             event.expired = true;
             event.waker.wake_by_ref();
-            return Next::At(None);
+            return NextCheck::At(None);
         }
         if event.follower.is_some() {
-            return Next::At(Some(event.deadline));
+            return NextCheck::At(Some(event.deadline));
         }
         if event.begun + PACE <= now {
             let log = Arc::clone(&self.log);
             let follower = tasks.spawn(async move { log.follow().await });
             event.follower = Some(AbortOnDropHandle::new(follower));
-            return Next::At(Some(event.deadline));
+            return NextCheck::At(Some(event.deadline));
         }
-        Next::Soon
+        NextCheck::Soon
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Watched>> {
+    fn lock(&self) -> MutexGuard<'_, Option<WatchedEvent>> {
         self.event.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Future for Expiry<'_> {
+impl Future for DeadlineExpiry<'_> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -124,7 +124,8 @@ impl Future for Expiry<'_> {
             _ => {
                 let Self { begun, deadline, .. } = *this;
                 let waker = cx.waker().clone();
-                *event = Some(Watched { begun, deadline, expired: false, waker, follower: None });
+                *event =
+                    Some(WatchedEvent { begun, deadline, expired: false, waker, follower: None });
                 drop(event);
                 this.watched = true;
                 this.rounds.begin();
@@ -134,7 +135,7 @@ impl Future for Expiry<'_> {
     }
 }
 
-impl Drop for Expiry<'_> {
+impl Drop for DeadlineExpiry<'_> {
     fn drop(&mut self) {
         if self.watched {
             let event = self.watch.lock().take();
@@ -143,9 +144,9 @@ impl Drop for Expiry<'_> {
     }
 }
 
-impl Rounds {
+impl DeadlineWatcher {
     /// Looks at this sandbox from now on, as long as it is there.
-    pub(crate) fn add(&self, sandbox: &Arc<Watch>) {
+    pub(crate) fn add(&self, sandbox: &Arc<EventWatch>) {
         self.lock().push(Arc::downgrade(sandbox));
     }
 
@@ -158,14 +159,14 @@ impl Rounds {
         }
     }
 
-    fn look(&self, tasks: &BackgroundTasks, now: Instant) -> Next {
-        let mut next = Next::At(None);
+    fn look(&self, tasks: &BackgroundTasks, now: Instant) -> NextCheck {
+        let mut next = NextCheck::At(None);
         self.lock().retain(|sandbox| {
             let Some(sandbox) = sandbox.upgrade() else { return false };
             next = match (&next, sandbox.look(tasks, now)) {
-                (Next::Soon, _) | (_, Next::Soon) => Next::Soon,
-                (Next::At(one), Next::At(other)) => {
-                    Next::At(one.iter().copied().chain(other).min())
+                (NextCheck::Soon, _) | (_, NextCheck::Soon) => NextCheck::Soon,
+                (NextCheck::At(one), NextCheck::At(other)) => {
+                    NextCheck::At(one.iter().copied().chain(other).min())
                 }
             };
             true
@@ -177,28 +178,28 @@ impl Rounds {
         self.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         match self.look(tasks, Instant::now()) {
-            Next::Soon => {}
-            Next::At(None) => self.wake.notified().await,
-            Next::At(Some(deadline)) => {
+            NextCheck::Soon => {}
+            NextCheck::At(None) => self.wake.notified().await,
+            NextCheck::At(Some(deadline)) => {
                 let _ = time::timeout_at(deadline, self.wake.notified()).await;
             }
         }
         self.asleep.store(false, Ordering::Relaxed);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Watch>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<EventWatch>>> {
         self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Looks at the sandboxes for as long as it is polled.
-pub(crate) async fn run(rounds: Arc<Rounds>, tasks: BackgroundTasks) {
+pub(crate) async fn run(rounds: Arc<DeadlineWatcher>, tasks: BackgroundTasks) {
     let mut idle_looks = 0;
     loop {
         time::sleep(PACE).await;
         idle_looks = match rounds.look(&tasks, Instant::now()) {
-            Next::Soon => 0,
-            Next::At(_) => idle_looks + 1,
+            NextCheck::Soon => 0,
+            NextCheck::At(_) => idle_looks + 1,
         };
         if IDLE_LOOKS <= idle_looks {
             rounds.sleep(&tasks).await;

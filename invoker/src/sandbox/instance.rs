@@ -9,12 +9,12 @@ use hanshu_core::{ColdStart, InstanceId};
 use tokio::time::Instant;
 
 use crate::backend::port::Sandbox;
-use crate::sandbox::capacity::Place;
-use crate::sandbox::control::{End, Leash};
-use crate::sandbox::deadlines::Watch;
-use crate::sandbox::logs::Log;
+use crate::sandbox::capacity::CapacityReservation;
+use crate::sandbox::control::{SandboxEnd, SandboxHandle};
+use crate::sandbox::deadlines::EventWatch;
+use crate::sandbox::logs::SandboxLog;
 use crate::sandbox::run_dir;
-use crate::sandbox::uids::Uid;
+use crate::sandbox::uids::SandboxUserId;
 
 /// Memory is sampled at most this often.
 const SAMPLE_INTERVAL_MS: u64 = 100;
@@ -27,10 +27,10 @@ const UNFREEZABLE: u8 = 3;
 
 /// A sandbox that is up.
 #[derive(Debug)]
-pub(crate) struct Instance {
+pub(crate) struct SandboxInstance {
     pub(crate) id: InstanceId,
-    pub(crate) log: Arc<Log>,
-    pub(crate) leash: Leash,
+    pub(crate) log: Arc<SandboxLog>,
+    pub(crate) leash: SandboxHandle,
     /// From the order to start it until it was ready.
     pub(crate) init: Duration,
     /// The same for the log of its first event.
@@ -39,15 +39,15 @@ pub(crate) struct Instance {
     pub(crate) run_dir: PathBuf,
     /// Its user and its room, until it is gone: given back in this order, so that who finds room
     /// finds a user, too.
-    pub(crate) belongings: Mutex<Option<(Uid, Place)>>,
-    pub(crate) vitals: Vitals,
+    pub(crate) belongings: Mutex<Option<(SandboxUserId, CapacityReservation)>>,
+    pub(crate) vitals: InstanceStats,
     /// The deadline of the event that runs.
-    pub(crate) watch: Arc<Watch>,
+    pub(crate) watch: Arc<EventWatch>,
 }
 
 /// What changes while a sandbox lives.
 #[derive(Debug)]
-pub(crate) struct Vitals {
+pub(crate) struct InstanceStats {
     born: Instant,
     used: AtomicBool,
     frost: AtomicU8,
@@ -58,7 +58,7 @@ pub(crate) struct Vitals {
     oom_kills: AtomicU64,
 }
 
-impl Vitals {
+impl InstanceStats {
     pub(crate) fn new() -> Self {
         Self {
             born: Instant::now(),
@@ -71,7 +71,7 @@ impl Vitals {
     }
 }
 
-impl Instance {
+impl SandboxInstance {
     /// Whether it had no event before. Says so once.
     pub(crate) fn first_use(&self) -> bool {
         !self.vitals.used.swap(true, Ordering::Relaxed)
@@ -126,7 +126,7 @@ impl Instance {
     }
 
     /// Whether the kernel ended it for want of memory.
-    pub(crate) fn ran_out_of_memory(&self, end: Option<&End>) -> bool {
+    pub(crate) fn ran_out_of_memory(&self, end: Option<&SandboxEnd>) -> bool {
         ran_out_of_memory(end, self.sandbox.as_ref())
     }
 
@@ -158,14 +158,14 @@ impl Instance {
 }
 
 /// Whether a sandbox's end was for want of memory: the shim saw it, or the cgroup counted it.
-pub(crate) fn ran_out_of_memory(end: Option<&End>, sandbox: &dyn Sandbox) -> bool {
+pub(crate) fn ran_out_of_memory(end: Option<&SandboxEnd>, sandbox: &dyn Sandbox) -> bool {
     let killed = || sandbox.oom_kills().is_some_and(|kills| 0 < kills);
     match end {
-        Some(End::Exited(exited)) => match (exited.oom_killed, exited.signal) {
+        Some(SandboxEnd::Exited(exited)) => match (exited.oom_killed, exited.signal) {
             (Some(true), _) => true,
             (_, Some(9)) => killed(),
             _ => false,
         },
-        Some(End::Lost) | None => killed(),
+        Some(SandboxEnd::Lost) | None => killed(),
     }
 }

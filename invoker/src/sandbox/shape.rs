@@ -2,13 +2,13 @@
 
 use hanshu_core::{FunctionConfig, RuntimeFamily};
 
-use crate::backend::port::Network;
+use crate::backend::port::NetworkAccess;
 
 /// What cannot be changed once a sandbox is started: a prewarmed sandbox serves functions of its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Kind {
+pub(crate) struct SandboxShape {
     pub(crate) family: RuntimeFamily,
-    pub(crate) network: Network,
+    pub(crate) network: NetworkAccess,
     /// MiB: the limit, and for Node.js on the command line.
     pub(crate) memory_mb: u32,
 }
@@ -18,7 +18,7 @@ pub(crate) struct Kind {
 const READ_AT_START: [&str; 10] =
     ["LD_", "LC_", "LANG", "TZ", "PYTHON", "NODE_", "MALLOC_", "GLIBC_", "UV_", "OPENSSL_"];
 
-impl Kind {
+impl SandboxShape {
     /// Runtimes of ours that take their function late.
     pub(crate) const FAMILIES: [RuntimeFamily; 2] = [RuntimeFamily::Python, RuntimeFamily::Nodejs];
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use hanshu_core::{Revision, RuntimeFamily};
 use hanshu_runtimes::wire::{InitMessage, RuntimeAdapter, StartMessage};
 
-use crate::config::Options;
-use crate::sandbox::shape::Kind;
+use crate::config::InvokerOptions;
+use crate::sandbox::shape::SandboxShape;
 
 /// Where the function's code is inside a sandbox.
 const CODE_DIR: &str = "/var/user";
@@ -18,7 +18,7 @@ const PORT: u16 = 28902;
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What the shim is told in `START`.
-pub(crate) fn start_of(revision: &Revision, options: &Options) -> StartMessage {
+pub(crate) fn start_of(revision: &Revision, options: &InvokerOptions) -> StartMessage {
     let config = &revision.config;
     let family = config.runtime.family();
     let init = InitMessage {
@@ -40,7 +40,7 @@ pub(crate) fn start_of(revision: &Revision, options: &Options) -> StartMessage {
 
 /// What the shim of a prewarmed sandbox is told: the same, without a function. What is missing comes with
 /// a late `INIT`.
-pub(crate) fn start_of_prewarmed(kind: &Kind, options: &Options) -> StartMessage {
+pub(crate) fn start_of_prewarmed(kind: &SandboxShape, options: &InvokerOptions) -> StartMessage {
     let init = InitMessage {
         adapter: adapter_of(kind.family),
         cwd: CODE_DIR.into(),
@@ -72,7 +72,12 @@ fn adapter_of(family: RuntimeFamily) -> RuntimeAdapter {
     }
 }
 
-fn argv_of(family: RuntimeFamily, memory_mb: u32, handler: &str, options: &Options) -> Vec<String> {
+fn argv_of(
+    family: RuntimeFamily,
+    memory_mb: u32,
+    handler: &str,
+    options: &InvokerOptions,
+) -> Vec<String> {
     let in_code = |file: &str| format!("{CODE_DIR}/{file}");
     let heap = format!("--max-old-space-size={memory_mb}");
     let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
@@ -118,7 +123,7 @@ fn usual_env() -> BTreeMap<String, String> {
 
 /// The runtime's whole environment. The function's own variables win over the usual ones and not
 /// over those that say who it is.
-fn env_of(revision: &Revision, options: &Options) -> BTreeMap<String, String> {
+fn env_of(revision: &Revision, options: &InvokerOptions) -> BTreeMap<String, String> {
     let config = &revision.config;
     let name = revision.function.name.to_string();
     let version = revision.version.to_string();
@@ -159,7 +164,7 @@ mod tests {
         revision.config.env = [("HOME", "/var/user"), ("SCF_NAMESPACE", "forged")]
             .map(|(k, v)| (k.into(), v.into()))
             .into();
-        start_of(&revision, &Options::default())
+        start_of(&revision, &InvokerOptions::default())
     }
 
     #[test]

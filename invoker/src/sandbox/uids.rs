@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The user ids that this node may give to sandboxes.
 #[derive(Debug)]
-pub(crate) struct Uids {
+pub(crate) struct UserIdPool {
     /// `None`: the node is not root, so everything runs as the node's own user.
     free: Option<Mutex<BTreeSet<u32>>>,
     own: u32,
@@ -13,12 +13,12 @@ pub(crate) struct Uids {
 
 /// A sandbox's user id, free again when dropped.
 #[derive(Debug)]
-pub(crate) struct Uid {
+pub(crate) struct SandboxUserId {
     number: u32,
-    uids: Arc<Uids>,
+    uids: Arc<UserIdPool>,
 }
 
-impl Uids {
+impl UserIdPool {
     /// `count` ids from `first` on where this process is root, else its own.
     pub(crate) fn new(first: u32, count: u32) -> Arc<Self> {
         let own = nix::unistd::geteuid();
@@ -28,22 +28,22 @@ impl Uids {
     }
 
     /// An id that no other sandbox has; `None` when all are taken.
-    pub(crate) fn take(self: &Arc<Self>) -> Option<Uid> {
+    pub(crate) fn take(self: &Arc<Self>) -> Option<SandboxUserId> {
         let number = match &self.free {
             None => self.own,
             Some(free) => free.lock().unwrap_or_else(PoisonError::into_inner).pop_first()?,
         };
-        Some(Uid { number, uids: Arc::clone(self) })
+        Some(SandboxUserId { number, uids: Arc::clone(self) })
     }
 }
 
-impl Uid {
+impl SandboxUserId {
     pub(crate) fn number(&self) -> u32 {
         self.number
     }
 }
 
-impl Drop for Uid {
+impl Drop for SandboxUserId {
     fn drop(&mut self) {
         if let Some(free) = &self.uids.free {
             free.lock().unwrap_or_else(PoisonError::into_inner).insert(self.number);
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn two_sandboxes_never_share_a_user_where_the_node_is_root() {
-        let uids = Uids::new(700_000, 2);
+        let uids = UserIdPool::new(700_000, 2);
         let (first, second) = (uids.take().unwrap(), uids.take().unwrap());
         if nix::unistd::geteuid().is_root() {
             assert_ne!(first.number(), second.number());

@@ -5,18 +5,18 @@ use std::time::Duration;
 use hanshu_core::{Refusal, Revision, Verdict};
 use tokio::time::{self, Instant};
 
-use crate::sandbox::capacity::{Place, Shortage};
+use crate::sandbox::capacity::{CapacityReservation, CapacityShortage};
 use crate::sandbox::launch::PrewarmedSandbox;
-use crate::sandbox::shape::Kind;
-use crate::scheduling::node::Node;
+use crate::sandbox::shape::SandboxShape;
+use crate::scheduling::node::NodeContext;
 
 /// A start that waits for room looks again after this, whether or not it was woken.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What a start begins with.
-pub(crate) enum Basis {
+pub(crate) enum StartBasis {
     /// Room, and nothing in it.
-    Place(Place),
+    Capacity(CapacityReservation),
     /// A prewarmed sandbox, with room for the function.
     PrewarmedSandbox(Box<PrewarmedSandbox>),
 }
@@ -28,20 +28,20 @@ pub(crate) enum Basis {
 /// # Errors
 /// The node is too small for the function.
 pub(crate) async fn admit(
-    node: &Node,
+    node: &NodeContext,
     revision: &Revision,
     still_wanted: impl Fn() -> bool,
-) -> Result<Option<Basis>, Verdict> {
+) -> Result<Option<StartBasis>, Verdict> {
     let mb = u64::from(revision.config.memory_mb);
-    let suits = Kind::suits(&revision.config);
+    let suits = SandboxShape::suits(&revision.config);
     let kind = node.launcher.kind(revision);
     let mut prewarmed = suits.then(|| node.prewarm.take(kind)).flatten();
     loop {
         prewarmed = prewarmed.or_else(|| suits.then(|| node.prewarm.take_late(kind)).flatten());
         let tried = match prewarmed.take() {
-            None => node.capacity.enter(mb).map(Basis::Place),
+            None => node.capacity.enter(mb).map(StartBasis::Capacity),
             Some(mut its) => match its.place().grow(mb) {
-                Ok(()) => Ok(Basis::PrewarmedSandbox(Box::new(its))),
+                Ok(()) => Ok(StartBasis::PrewarmedSandbox(Box::new(its))),
                 Err(shortage) => {
                     prewarmed = Some(its);
                     Err(shortage)
@@ -50,7 +50,7 @@ pub(crate) async fn admit(
         };
         match tried {
             Ok(basis) => return Ok(Some(basis)),
-            Err(Shortage::TooLarge { memory_mb }) => {
+            Err(CapacityShortage::TooLarge { memory_mb }) => {
                 put_back(node, prewarmed);
                 return Err(Verdict::Refused(Refusal::Capacity {
                     reason: format!(
@@ -58,8 +58,8 @@ pub(crate) async fn admit(
                     ),
                 }));
             }
-            Err(Shortage::Leaving) => {}
-            Err(Shortage::Full { memory_mb, sandboxes }) => {
+            Err(CapacityShortage::Leaving) => {}
+            Err(CapacityShortage::Full { memory_mb, sandboxes }) => {
                 let has = prewarmed.as_mut().map_or(0, |prewarmed| prewarmed.place().mb());
                 if !make_room(node, node.capacity.missing(mb - has.min(mb))) {
                     tracing::debug!(memory_mb, sandboxes, "A start waits for room");
@@ -75,7 +75,7 @@ pub(crate) async fn admit(
 }
 
 /// Takes back a prewarmed sandbox that a start has no use for.
-fn put_back(node: &Node, prewarmed: Option<PrewarmedSandbox>) {
+fn put_back(node: &NodeContext, prewarmed: Option<PrewarmedSandbox>) {
     if let Some(late) = prewarmed.and_then(|prewarmed| node.prewarm.put_back(prewarmed)) {
         node.tasks.spawn(late.discard());
     }
@@ -84,7 +84,7 @@ fn put_back(node: &Node, prewarmed: Option<PrewarmedSandbox>) {
 /// Makes room for a start that lacks `missing_mb` MiB: prewarmed sandboxes go if that is enough
 /// (those that are being made are waited for), else the sandbox that has been idle longest, else
 /// whatever prewarmed sandboxes there are. `false`: nothing can go.
-fn make_room(node: &Node, missing_mb: u64) -> bool {
+fn make_room(node: &NodeContext, missing_mb: u64) -> bool {
     let mut given = node.prewarm.give_way(missing_mb).unwrap_or_default();
     if given.is_empty() && node.prewarm.will_give(missing_mb) {
         return true;

@@ -6,11 +6,11 @@ use std::time::Duration;
 use hanshu_core::{Revision, Verdict};
 use tokio::time::{self, Instant};
 
-use crate::sandbox::launch::{Launched, StartFailure, Unfit};
-use crate::scheduling::admission::{self, Basis};
-use crate::scheduling::node::Node;
+use crate::sandbox::launch::{LaunchedSandbox, SpecializeError, StartFailure};
+use crate::scheduling::admission::{self, StartBasis};
+use crate::scheduling::node::NodeContext;
 use crate::scheduling::pool::state::SandboxKey;
-use crate::scheduling::pool::{Pool, StartSandbox, unavailable};
+use crate::scheduling::pool::{FunctionPool, SandboxStarter, unavailable};
 
 /// So long a start counts as one of those that the node may run at once: the time that costs
 /// processor. A function that takes longer to load does not keep others from starting.
@@ -18,32 +18,32 @@ const HEAVY_PART: Duration = Duration::from_secs(2);
 
 /// Starts sandboxes for all pools of a node.
 #[derive(Debug)]
-pub(crate) struct ColdStarts(Arc<Node>);
+pub(crate) struct ColdStarter(Arc<NodeContext>);
 
 /// One start. It ends in the pool's books, whatever becomes of its task.
-struct ColdStart {
-    node: Arc<Node>,
-    pool: Arc<Pool>,
+struct StartTask {
+    node: Arc<NodeContext>,
+    pool: Arc<FunctionPool>,
     key: SandboxKey,
     begun: Instant,
     told: bool,
 }
 
-impl ColdStarts {
-    pub(crate) fn new(node: Arc<Node>) -> Self {
+impl ColdStarter {
+    pub(crate) fn new(node: Arc<NodeContext>) -> Self {
         Self(node)
     }
 }
 
-impl StartSandbox for ColdStarts {
-    fn start(&self, pool: Arc<Pool>, key: SandboxKey, revision: Arc<Revision>) {
+impl SandboxStarter for ColdStarter {
+    fn start(&self, pool: Arc<FunctionPool>, key: SandboxKey, revision: Arc<Revision>) {
         let node = Arc::clone(&self.0);
-        let start = ColdStart { node, pool, key, begun: Instant::now(), told: false };
+        let start = StartTask { node, pool, key, begun: Instant::now(), told: false };
         self.0.tasks.spawn(start.run(revision));
     }
 }
 
-impl ColdStart {
+impl StartTask {
     async fn run(mut self, revision: Arc<Revision>) {
         let under_way = self.node.prewarm.start_begins();
         let still_wanted = || !self.pool.start_blocked(self.key);
@@ -71,18 +71,18 @@ impl ColdStart {
     async fn launch(
         &self,
         revision: &Arc<Revision>,
-        basis: Basis,
-    ) -> Result<Launched, StartFailure> {
+        basis: StartBasis,
+    ) -> Result<LaunchedSandbox, StartFailure> {
         let launcher = &self.node.launcher;
         let place = match basis {
-            Basis::Place(place) => place,
+            StartBasis::Capacity(place) => place,
             // So little work that it needs no turn.
-            Basis::PrewarmedSandbox(prewarmed) => {
+            StartBasis::PrewarmedSandbox(prewarmed) => {
                 self.pool.start_loading(self.key);
                 match launcher.specialise(*prewarmed, revision).await {
                     Ok(launched) => return Ok(launched),
-                    Err(Unfit::Failed(failure)) => return Err(failure),
-                    Err(Unfit::Lost(place)) => place,
+                    Err(SpecializeError::Failed(failure)) => return Err(failure),
+                    Err(SpecializeError::Lost(place)) => place,
                 }
             }
         };
@@ -99,8 +99,8 @@ impl ColdStart {
         }
     }
 
-    fn came_up(&self, launched: Launched) {
-        let Launched { instance, conn, mut control } = launched;
+    fn came_up(&self, launched: LaunchedSandbox) {
+        let LaunchedSandbox { instance, conn, mut control } = launched;
         let instance = Arc::new(instance);
         self.node.deadlines.add(&instance.watch);
         self.node.metrics.started(&instance.cold_start);
@@ -124,7 +124,7 @@ impl ColdStart {
     }
 }
 
-impl Drop for ColdStart {
+impl Drop for StartTask {
     fn drop(&mut self) {
         if !self.told {
             self.report(unavailable("the start of the sandbox was broken off"));

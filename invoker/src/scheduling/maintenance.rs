@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use tokio::time::{self, Instant};
 
-use crate::scheduling::node::Node;
-use crate::scheduling::pool::Pool;
+use crate::scheduling::node::NodeContext;
+use crate::scheduling::pool::FunctionPool;
 
 /// Between two rounds. Short, so that sandboxes freeze about when they should.
 const ROUND: Duration = Duration::from_millis(500);
 
 /// Makes rounds until the node stops.
-pub(crate) async fn run(node: Arc<Node>) {
+pub(crate) async fn run(node: Arc<NodeContext>) {
     let mut rounds = time::interval(ROUND);
     rounds.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     while node.stop.run_until_cancelled(rounds.tick()).await.is_some() {
@@ -26,7 +26,7 @@ pub(crate) async fn run(node: Arc<Node>) {
 }
 
 /// Looks after one pool's idle sandboxes.
-async fn round(pool: &Arc<Pool>, freeze_after: Option<Duration>) {
+async fn round(pool: &Arc<FunctionPool>, freeze_after: Option<Duration>) {
     for (key, idle_since, instance) in pool.idle() {
         if instance.is_frozen() {
             continue;

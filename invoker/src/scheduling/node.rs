@@ -6,23 +6,23 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
-use crate::sandbox::capacity::{Admission, Room};
-use crate::sandbox::deadlines::Rounds;
-use crate::sandbox::launch::Launcher;
+use crate::metrics::InvokerMetrics;
+use crate::sandbox::capacity::{CapacityLedger, NodeCapacity};
+use crate::sandbox::deadlines::DeadlineWatcher;
+use crate::sandbox::launch::SandboxLauncher;
 use crate::scheduling::pool_registry::PoolRegistry;
 use crate::scheduling::prewarm::pool::PrewarmPool;
 use crate::tasks::BackgroundTasks;
 
 /// What a node's pools, cold starts and executions share.
-pub(crate) struct Node {
-    pub(crate) launcher: Launcher,
-    pub(crate) capacity: Arc<Admission>,
+pub(crate) struct NodeContext {
+    pub(crate) launcher: SandboxLauncher,
+    pub(crate) capacity: Arc<NodeCapacity>,
     /// Starts that may use the processor at once.
     pub(crate) start_slots: Semaphore,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: InvokerMetrics,
     pub(crate) tasks: BackgroundTasks,
-    pub(crate) deadlines: Arc<Rounds>,
+    pub(crate) deadlines: Arc<DeadlineWatcher>,
     /// Sandboxes that wait for a function.
     pub(crate) prewarm: Arc<PrewarmPool>,
     pub(crate) pools: PoolRegistry,
@@ -30,21 +30,25 @@ pub(crate) struct Node {
     pub(crate) stop: CancellationToken,
 }
 
-impl std::fmt::Debug for Node {
+impl std::fmt::Debug for NodeContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Node").field("id", &self.launcher.node).finish_non_exhaustive()
     }
 }
 
-impl Node {
+impl NodeContext {
     /// `prewarming`: whether the backend can start sandboxes without a function.
-    pub(crate) fn new(launcher: Launcher, prewarming: bool, tasks: BackgroundTasks) -> Arc<Self> {
+    pub(crate) fn new(
+        launcher: SandboxLauncher,
+        prewarming: bool,
+        tasks: BackgroundTasks,
+    ) -> Arc<Self> {
         let options = &launcher.options;
-        let room = Room::new(options.memory_mb(), options.sandboxes_max);
+        let room = CapacityLedger::new(options.memory_mb(), options.sandboxes_max);
         Arc::new(Self {
-            capacity: Admission::new(room),
+            capacity: NodeCapacity::new(room),
             start_slots: Semaphore::new(options.starts_max()),
-            metrics: Metrics::new(),
+            metrics: InvokerMetrics::new(),
             tasks,
             deadlines: Arc::default(),
             prewarm: Arc::new(PrewarmPool::new(options, !prewarming)),

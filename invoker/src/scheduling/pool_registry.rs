@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hanshu_core::FunctionId;
 use tokio::time::Instant;
 
-use crate::metrics::Sandboxes;
-use crate::scheduling::pool::Pool;
-use crate::scheduling::pool::state::Counts;
+use crate::metrics::SandboxCounts;
+use crate::scheduling::pool::FunctionPool;
+use crate::scheduling::pool::state::PoolCounts;
 
 /// All pools of a node. No warm invocation touches it. Emptied at the end: a pool keeps what
 /// starts its sandboxes, which keeps this.
 #[derive(Debug, Default)]
 pub(crate) struct PoolRegistry {
-    pools: Mutex<HashMap<FunctionId, Arc<Pool>>>,
+    pools: Mutex<HashMap<FunctionId, Arc<FunctionPool>>>,
 }
 
 impl PoolRegistry {
@@ -22,8 +22,8 @@ impl PoolRegistry {
     pub(crate) fn get_or_make(
         &self,
         function: &FunctionId,
-        make: impl FnOnce() -> Arc<Pool>,
-    ) -> Arc<Pool> {
+        make: impl FnOnce() -> Arc<FunctionPool>,
+    ) -> Arc<FunctionPool> {
         let mut pools = self.lock();
         if let Some(pool) = pools.get(function) {
             return Arc::clone(pool);
@@ -33,7 +33,7 @@ impl PoolRegistry {
         pool
     }
 
-    pub(crate) fn all(&self) -> Vec<Arc<Pool>> {
+    pub(crate) fn all(&self) -> Vec<Arc<FunctionPool>> {
         self.lock().values().cloned().collect()
     }
 
@@ -50,10 +50,10 @@ impl PoolRegistry {
     }
 
     /// How many sandboxes are in which state.
-    pub(crate) fn sandboxes(&self) -> Sandboxes {
-        let mut all = Sandboxes::default();
+    pub(crate) fn sandboxes(&self) -> SandboxCounts {
+        let mut all = SandboxCounts::default();
         for pool in self.all() {
-            let Counts { starting, idle, busy, stopping, waiting } = pool.counts();
+            let PoolCounts { starting, idle, busy, stopping, waiting } = pool.counts();
             all.starting += starting;
             all.idle += idle;
             all.busy += busy;
@@ -80,7 +80,7 @@ impl PoolRegistry {
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<FunctionId, Arc<Pool>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<FunctionId, Arc<FunctionPool>>> {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

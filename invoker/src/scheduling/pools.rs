@@ -8,33 +8,33 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use hanshu_core::{Digest, FunctionId, Revision};
 
-use crate::config::{Options, cores};
-use crate::scheduling::cold_start::ColdStarts;
-use crate::scheduling::node::Node;
-use crate::scheduling::pool::state::{LaneId, Rules};
-use crate::scheduling::pool::{Pool, PoolContext, Reply};
+use crate::config::{InvokerOptions, cores};
+use crate::scheduling::cold_start::ColdStarter;
+use crate::scheduling::node::NodeContext;
+use crate::scheduling::pool::state::{LaneId, PoolRules};
+use crate::scheduling::pool::{AcquireResult, FunctionPool, PoolContext};
 
 /// Which revisions have a lane. Readers take a snapshot; writers copy.
 #[derive(Debug)]
-pub(crate) struct Pools {
-    node: Arc<Node>,
+pub(crate) struct PoolDirectory {
+    node: Arc<NodeContext>,
     context: Arc<PoolContext>,
-    lanes: ArcSwap<HashMap<Key, Arc<Lane>>>,
+    lanes: ArcSwap<HashMap<RevisionKey, Arc<LaneHandle>>>,
     writing: Mutex<()>,
 }
 
 /// A revision's part of its function's pool.
 #[derive(Debug)]
-pub(crate) struct Lane {
-    pool: Arc<Pool>,
+pub(crate) struct LaneHandle {
+    pool: Arc<FunctionPool>,
     id: LaneId,
 }
 
 /// A revision by what names it. Most comparisons end at the pointer.
 #[derive(Clone, Debug)]
-struct Key(Arc<Revision>);
+struct RevisionKey(Arc<Revision>);
 
-impl PartialEq for Key {
+impl PartialEq for RevisionKey {
     fn eq(&self, other: &Self) -> bool {
         let (a, b) = (&self.0, &other.0);
         Arc::ptr_eq(a, b)
@@ -42,9 +42,9 @@ impl PartialEq for Key {
     }
 }
 
-impl Eq for Key {}
+impl Eq for RevisionKey {}
 
-impl Hash for Key {
+impl Hash for RevisionKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // A part of a digest is as good as all of it; the name keeps equal code apart.
         self.0.digest.short().hash(state);
@@ -52,13 +52,13 @@ impl Hash for Key {
     }
 }
 
-impl Pools {
-    pub(crate) fn new(node: Arc<Node>) -> Self {
+impl PoolDirectory {
+    pub(crate) fn new(node: Arc<NodeContext>) -> Self {
         let launcher = &node.launcher;
         let context = Arc::new(PoolContext {
             rules: rules(&launcher.options),
             tasks: node.tasks.clone(),
-            starter: Arc::new(ColdStarts::new(Arc::clone(&node))),
+            starter: Arc::new(ColdStarter::new(Arc::clone(&node))),
             backend: launcher.backend.name(),
             memory_mb: node.capacity.memory_mb,
         });
@@ -66,8 +66,8 @@ impl Pools {
     }
 
     /// The revision's lane, opened where there is none.
-    pub(crate) fn of(&self, revision: &Arc<Revision>) -> Arc<Lane> {
-        let key = Key(Arc::clone(revision));
+    pub(crate) fn of(&self, revision: &Arc<Revision>) -> Arc<LaneHandle> {
+        let key = RevisionKey(Arc::clone(revision));
         if let Some(lane) = self.lanes.load().get(&key) {
             return Arc::clone(lane);
         }
@@ -79,8 +79,8 @@ impl Pools {
         let pool = self
             .node
             .pools
-            .get_or_make(&revision.function, || Pool::new(Arc::clone(&self.context)));
-        let lane = Arc::new(Lane { id: pool.open(revision), pool });
+            .get_or_make(&revision.function, || FunctionPool::new(Arc::clone(&self.context)));
+        let lane = Arc::new(LaneHandle { id: pool.open(revision), pool });
         let mut lanes = HashMap::clone(&lanes);
         lanes.insert(key, Arc::clone(&lane));
         self.lanes.store(Arc::new(lanes));
@@ -92,7 +92,7 @@ impl Pools {
     pub(crate) fn retire(&self, function: &FunctionId, keep: &[Digest]) {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let lanes = self.lanes.load_full();
-        let goes = |key: &Key| key.0.function == *function && !keep.contains(&key.0.digest);
+        let goes = |key: &RevisionKey| key.0.function == *function && !keep.contains(&key.0.digest);
         if !lanes.keys().any(goes) {
             return;
         }
@@ -116,15 +116,15 @@ impl Pools {
     }
 }
 
-impl Lane {
+impl LaneHandle {
     /// A sandbox for one event of the revision. Stands in line at most `wait`.
-    pub(crate) async fn acquire(&self, revision: &Arc<Revision>, wait: Duration) -> Reply {
+    pub(crate) async fn acquire(&self, revision: &Arc<Revision>, wait: Duration) -> AcquireResult {
         self.pool.acquire(self.id, revision, wait).await
     }
 }
 
-fn rules(options: &Options) -> Rules {
-    Rules {
+fn rules(options: &InvokerOptions) -> PoolRules {
+    PoolRules {
         concurrency: None,
         waiting_max: usize::try_from(options.waiting_max).unwrap_or(usize::MAX),
         starts_max: options.starts_max(),

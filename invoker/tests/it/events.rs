@@ -15,7 +15,7 @@ use hanshu_core::{
     InvocationRecord, LogBatch, Origin, Outcome, Qualifier, RequestId, Revision, SystemClock,
     Timestamp, Verdict,
 };
-use hanshu_invoker::{Backend, Invoker, Options, Ports, Sandboxes};
+use hanshu_invoker::{Invoker, InvokerOptions, InvokerPorts, SandboxBackend, SandboxCounts};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -120,17 +120,17 @@ impl PackageStore for OneFolder {
     }
 }
 
-fn world(node: &Node, backend: Arc<dyn Backend>) -> World {
+fn world(node: &Node, backend: Arc<dyn SandboxBackend>) -> World {
     std::fs::write(node.dir.path().join("code/index.py"), CODE).unwrap();
     let journal = Arc::new(Kept::default());
-    let options = Options {
+    let options = InvokerOptions {
         run_dir: node.dir.path().join("run"),
         uid_first: node.spare_uids(),
         sandboxes_max: 20,
         freeze_after_ms: 300,
-        ..Options::default()
+        ..InvokerOptions::default()
     };
-    let ports = Ports {
+    let ports = InvokerPorts {
         backend,
         packages: Arc::new(OneFolder(node.dir.path().join("code"))),
         journal: Arc::clone(&journal) as _,
@@ -211,7 +211,7 @@ async fn events_end_as_they_should_and_leave_nothing() {
         );
         assert!(hung_up.await.is_err());
         world.invoker.stop(Duration::from_secs(10)).await;
-        assert_eq!(world.invoker.sandboxes(), Sandboxes::default(), "{name}");
+        assert_eq!(world.invoker.sandboxes(), SandboxCounts::default(), "{name}");
         let records = world.journal.records.lock().unwrap();
         assert_eq!(records.len(), 14, "{name}: one for each call, the hung-up one too");
         assert_eq!(records.iter().filter(|record| record.cold).count(), 5, "{name}");
@@ -239,6 +239,6 @@ async fn a_frozen_sandbox_wakes_for_its_next_event_and_can_be_removed() {
             }
         }
         world.invoker.stop(Duration::from_secs(10)).await;
-        assert_eq!(world.invoker.sandboxes(), Sandboxes::default(), "{name}");
+        assert_eq!(world.invoker.sandboxes(), SandboxCounts::default(), "{name}");
     }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::Hierarchy;
-use crate::backend::host::Host;
+use super::CgroupHierarchy;
+use crate::backend::host::SandboxHost;
 
 /// How often, and how long in between, a group is looked at until it is empty: 2 s in all. A
 /// killed process of 128 MiB needs some milliseconds to be gone.
@@ -22,26 +22,26 @@ const STAT_BYTES: usize = 8 * 1024;
 
 /// The control group of one sandbox, with the files open that are used often.
 #[derive(Debug)]
-pub(crate) struct Group {
-    hierarchy: Hierarchy,
+pub(crate) struct SandboxCgroup {
+    hierarchy: CgroupHierarchy,
     /// Below the root, one for each controller, since Docker may place them differently.
     folders: Vec<(&'static str, PathBuf)>,
-    freezer: Option<Freezer>,
+    freezer: Option<CgroupFreezer>,
     stat: Option<File>,
     /// The file with the line `oom_kill N`.
     events: Option<File>,
 }
 
 #[derive(Debug)]
-struct Freezer {
+struct CgroupFreezer {
     file: File,
     frozen: &'static [u8],
     thawed: &'static [u8],
 }
 
-impl Group {
+impl SandboxCgroup {
     /// One that we made.
-    pub(super) fn open(hierarchy: &Hierarchy, path: &Path, name: &str) -> io::Result<Self> {
+    pub(super) fn open(hierarchy: &CgroupHierarchy, path: &Path, name: &str) -> io::Result<Self> {
         if name.is_empty() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -51,8 +51,8 @@ impl Group {
     /// The one that process `pid` is in, if `mark` is part of its path: a process id alone may be
     /// of another namespace of ids, or of another process by now.
     pub(crate) fn of_process(
-        host: &Host,
-        hierarchy: &Hierarchy,
+        host: &SandboxHost,
+        hierarchy: &CgroupHierarchy,
         pid: u32,
         mark: &str,
     ) -> Option<Self> {
@@ -61,19 +61,19 @@ impl Group {
         (!folders.is_empty()).then(|| Self::with_folders(hierarchy.clone(), folders))
     }
 
-    fn with_folders(hierarchy: Hierarchy, folders: Vec<(&'static str, PathBuf)>) -> Self {
+    fn with_folders(hierarchy: CgroupHierarchy, folders: Vec<(&'static str, PathBuf)>) -> Self {
         let folder = |name: &str| {
             let found = folders.iter().find(|(controller, _)| *controller == name);
             found.map(|(_, folder)| folder.clone())
         };
         let (freezer, stat, events) = match hierarchy {
-            Hierarchy::V1(_) => (
-                folder("freezer").and_then(|at| Freezer::v1(&at)),
+            CgroupHierarchy::V1(_) => (
+                folder("freezer").and_then(|at| CgroupFreezer::v1(&at)),
                 folder("memory").and_then(|at| File::open(at.join("memory.stat")).ok()),
                 folder("memory").and_then(|at| File::open(at.join("memory.oom_control")).ok()),
             ),
-            Hierarchy::V2(_) => (
-                folder("unified").and_then(|at| Freezer::v2(&at)),
+            CgroupHierarchy::V2(_) => (
+                folder("unified").and_then(|at| CgroupFreezer::v2(&at)),
                 folder("unified").and_then(|at| File::open(at.join("memory.stat")).ok()),
                 folder("unified").and_then(|at| File::open(at.join("memory.events")).ok()),
             ),
@@ -86,8 +86,8 @@ impl Group {
         let name = match self.hierarchy {
             // A thread that moves itself needs no stop of all forks, for which `cgroup.procs` waits
             // some 10 ms.
-            Hierarchy::V1(_) => "tasks",
-            Hierarchy::V2(_) => "cgroup.procs",
+            CgroupHierarchy::V1(_) => "tasks",
+            CgroupHierarchy::V2(_) => "cgroup.procs",
         };
         self.folders.iter().map(|(_, folder)| folder.join(name)).collect()
     }
@@ -96,13 +96,13 @@ impl Group {
     /// want of memory; see `shim/oom.rs` in the runtimes.
     pub(crate) fn memory_view(&self) -> Option<(PathBuf, PathBuf)> {
         let name = match self.hierarchy {
-            Hierarchy::V1(_) => "memory",
-            Hierarchy::V2(_) => "unified",
+            CgroupHierarchy::V1(_) => "memory",
+            CgroupHierarchy::V2(_) => "unified",
         };
         let (_, folder) = self.folders.iter().find(|(controller, _)| *controller == name)?;
         let place = match self.hierarchy {
-            Hierarchy::V1(_) => "/sys/fs/cgroup/memory",
-            Hierarchy::V2(_) => "/sys/fs/cgroup",
+            CgroupHierarchy::V1(_) => "/sys/fs/cgroup/memory",
+            CgroupHierarchy::V2(_) => "/sys/fs/cgroup",
         };
         Some((folder.clone(), PathBuf::from(place)))
     }
@@ -121,8 +121,8 @@ impl Group {
     /// that are cached, such as those of `/tmp`, are not among them.
     pub(crate) fn memory_bytes(&self) -> Option<u64> {
         let names: &[&str] = match self.hierarchy {
-            Hierarchy::V1(_) => &["total_rss", "total_shmem"],
-            Hierarchy::V2(_) => &["anon", "shmem"],
+            CgroupHierarchy::V1(_) => &["total_rss", "total_shmem"],
+            CgroupHierarchy::V2(_) => &["anon", "shmem"],
         };
         let text = read(self.stat.as_ref()?)?;
         let values = names.iter().map(|name| value(&text, name));
@@ -171,7 +171,7 @@ impl Group {
     }
 }
 
-impl Freezer {
+impl CgroupFreezer {
     fn v1(folder: &Path) -> Option<Self> {
         let file = writable(&folder.join("freezer.state"))?;
         Some(Self { file, frozen: b"FROZEN", thawed: b"THAWED" })
@@ -189,7 +189,7 @@ fn writable(path: &Path) -> Option<File> {
 
 /// From the lines of `/proc/PID/cgroup`: `number:controllers:path`.
 pub(super) fn folders_of(
-    hierarchy: &Hierarchy,
+    hierarchy: &CgroupHierarchy,
     text: &str,
     mark: &str,
 ) -> Vec<(&'static str, PathBuf)> {
@@ -202,16 +202,16 @@ pub(super) fn folders_of(
         }
         let path = path.trim_start_matches('/');
         match hierarchy {
-            Hierarchy::V1(trees) => found.extend(
+            CgroupHierarchy::V1(trees) => found.extend(
                 trees
                     .iter()
                     .filter(|(name, _)| controllers.split(',').any(|one| one == **name))
                     .map(|(name, at)| (*name, at.join(path))),
             ),
-            Hierarchy::V2(root) if controllers.is_empty() => {
+            CgroupHierarchy::V2(root) if controllers.is_empty() => {
                 found.push(("unified", root.join(path)));
             }
-            Hierarchy::V2(_) => {}
+            CgroupHierarchy::V2(_) => {}
         }
     }
     found

@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Limits;
-use crate::backend::host::Host;
+use super::CgroupLimits;
+use crate::backend::host::SandboxHost;
 
 /// What we use of version 1. The first must be there, the rest is used where it is.
 const CONTROLLERS: [&str; 4] = ["memory", "pids", "freezer", "cpu"];
@@ -17,16 +17,16 @@ const WEIGHT: std::ops::RangeInclusive<u64> = 1..=10_000;
 
 /// The control groups of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Hierarchy {
+pub(crate) enum CgroupHierarchy {
     /// One tree for each controller, by the controller's name.
     V1(BTreeMap<&'static str, PathBuf>),
     /// One tree.
     V2(PathBuf),
 }
 
-impl Hierarchy {
+impl CgroupHierarchy {
     /// Of a host; `None` where nothing is mounted.
-    pub(crate) fn find(host: &Host) -> Option<Self> {
+    pub(crate) fn find(host: &SandboxHost) -> Option<Self> {
         let found = Self::parse(&host.mounts().ok()?)?;
         Some(match found {
             Self::V1(trees) => {
@@ -89,7 +89,7 @@ impl Hierarchy {
     }
 
     /// Makes a sandbox's folders and sets its limits.
-    pub(super) fn make(&self, path: &Path, limits: &Limits) -> io::Result<()> {
+    pub(super) fn make(&self, path: &Path, limits: &CgroupLimits) -> io::Result<()> {
         for (controller, folder) in self.folders(path) {
             match fs::create_dir(&folder) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -141,7 +141,7 @@ fn memory_v1(folder: &Path, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn unified(folder: &Path, limits: &Limits) -> io::Result<()> {
+fn unified(folder: &Path, limits: &CgroupLimits) -> io::Result<()> {
     fs::write(folder.join("memory.max"), limits.memory_bytes.to_string())?;
     // Absent where the kernel has no swap.
     let _ = fs::write(folder.join("memory.swap.max"), "0");
@@ -150,11 +150,11 @@ fn unified(folder: &Path, limits: &Limits) -> io::Result<()> {
 }
 
 /// 1,024 shares are one core.
-fn shares(limits: &Limits) -> u64 {
+fn shares(limits: &CgroupLimits) -> u64 {
     (u64::from(limits.cpu_milli) * 1024 / 1000).max(2)
 }
 
 /// 100 is the weight of a group that says nothing, as 1,024 shares are.
-fn weight(limits: &Limits) -> u64 {
+fn weight(limits: &CgroupLimits) -> u64 {
     (u64::from(limits.cpu_milli) / 10).clamp(*WEIGHT.start(), *WEIGHT.end())
 }

@@ -7,8 +7,8 @@
 mod group;
 mod hierarchy;
 
-pub(crate) use group::Group;
-pub(crate) use hierarchy::Hierarchy;
+pub(crate) use group::SandboxCgroup;
+pub(crate) use hierarchy::CgroupHierarchy;
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ const PARENT: &str = "hanshu";
 
 /// What a group may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub(crate) struct CgroupLimits {
     /// Bytes, without swap.
     pub(crate) memory_bytes: u64,
     /// Processes and threads.
@@ -29,18 +29,18 @@ pub(crate) struct Limits {
 
 /// The groups of one node's sandboxes: the folder above them.
 #[derive(Debug)]
-pub(crate) struct Parent {
-    hierarchy: Hierarchy,
+pub(crate) struct NodeCgroups {
+    hierarchy: CgroupHierarchy,
     /// Below the hierarchy's root: `hanshu/<node>`.
     path: PathBuf,
 }
 
-impl Parent {
+impl NodeCgroups {
     /// Makes the folders.
     ///
     /// # Errors
     /// What the kernel says: mostly that this is not for us to do.
-    pub(crate) fn create(hierarchy: Hierarchy, node: &str) -> std::io::Result<Self> {
+    pub(crate) fn create(hierarchy: CgroupHierarchy, node: &str) -> std::io::Result<Self> {
         let path = PathBuf::from(PARENT).join(node);
         hierarchy.prepare(&path)?;
         Ok(Self { hierarchy, path })
@@ -50,12 +50,12 @@ impl Parent {
     ///
     /// # Errors
     /// What the kernel says. Nothing is left then.
-    pub(crate) fn make(&self, name: &str, limits: &Limits) -> std::io::Result<Group> {
+    pub(crate) fn make(&self, name: &str, limits: &CgroupLimits) -> std::io::Result<SandboxCgroup> {
         let path = self.path.join(name);
         let made = self
             .hierarchy
             .make(&path, limits)
-            .and_then(|()| Group::open(&self.hierarchy, &path, name));
+            .and_then(|()| SandboxCgroup::open(&self.hierarchy, &path, name));
         if made.is_err() {
             let _ = self.hierarchy.remove(&path);
         }
@@ -66,9 +66,9 @@ impl Parent {
     /// Blocks for some milliseconds per group.
     pub(crate) fn sweep(&self) -> u32 {
         let names = self.hierarchy.children(&self.path);
-        let groups = names
-            .iter()
-            .filter_map(|name| Group::open(&self.hierarchy, &self.path.join(name), name).ok());
+        let groups = names.iter().filter_map(|name| {
+            SandboxCgroup::open(&self.hierarchy, &self.path.join(name), name).ok()
+        });
         let swept = groups.map(|group| group.kill_and_remove()).filter(|gone| *gone).count();
         u32::try_from(swept).unwrap_or(u32::MAX)
     }

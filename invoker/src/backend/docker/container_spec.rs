@@ -11,8 +11,8 @@ use hanshu_runtimes::wire::SHIM_ENV;
 
 use super::images::recipe;
 use super::labels::LABEL;
-use crate::backend::port::{SandboxSpec, Whose};
-use crate::backend::tmp::{MEMORY_TMP_BYTES, Tmp};
+use crate::backend::port::{SandboxOwner, SandboxSpec};
+use crate::backend::tmp::{MEMORY_TMP_BYTES, SandboxTmp};
 
 /// Docker's name for a loopback and nothing else.
 pub(super) const NO_NETWORK: &str = "none";
@@ -26,11 +26,11 @@ pub(super) const CODE_DIR: &str = "/var/user";
 
 /// Folders of the host that are made for one container.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Places<'a> {
+pub(super) struct ContainerFolders<'a> {
     /// `/var/runtime`.
     pub(super) runtime_dir: &'a Path,
     /// `/tmp`.
-    pub(super) tmp: &'a Tmp,
+    pub(super) tmp: &'a SandboxTmp,
     /// For a prewarmed sandbox: where its code will be mounted.
     pub(super) slot: Option<&'a Path>,
 }
@@ -39,17 +39,17 @@ pub(super) struct Places<'a> {
 pub(super) fn container(
     spec: &SandboxSpec,
     network: &str,
-    places: Places<'_>,
+    places: ContainerFolders<'_>,
 ) -> ContainerCreateBody {
     let mut labels =
         vec![(LABEL, spec.node.to_string()), ("hanshu.instance", spec.instance.to_string())];
     match &spec.whose {
-        Whose::Function { function, version, .. } => {
+        SandboxOwner::Function { function, version, .. } => {
             labels.push(("hanshu.function", function.to_string()));
             labels.push(("hanshu.version", version.to_string()));
         }
         // Labels last as long as the container does, so that this one never gets its function's.
-        Whose::Nobody => labels.push(("hanshu.prewarmed", "true".into())),
+        SandboxOwner::Unassigned => labels.push(("hanshu.prewarmed", "true".into())),
     }
     ContainerCreateBody {
         image: Some(recipe::reference(spec.family)),
@@ -65,7 +65,7 @@ pub(super) fn container(
     }
 }
 
-fn host(spec: &SandboxSpec, network: &str, places: Places<'_>) -> HostConfig {
+fn host(spec: &SandboxSpec, network: &str, places: ContainerFolders<'_>) -> HostConfig {
     let memory = i64::from(spec.memory_mb) * 1024 * 1024;
     let mut mounts = vec![
         bind(&spec.run_dir, "/run/hanshu", true),
@@ -74,8 +74,8 @@ fn host(spec: &SandboxSpec, network: &str, places: Places<'_>) -> HostConfig {
     mounts.extend(code(&spec.whose, places.slot));
     let mut tmpfs = None;
     match places.tmp {
-        Tmp::Folder(folder) => mounts.push(bind(folder, "/tmp", false)),
-        Tmp::Memory => {
+        SandboxTmp::Folder(folder) => mounts.push(bind(folder, "/tmp", false)),
+        SandboxTmp::Memory => {
             let how = format!("rw,nosuid,nodev,exec,mode=1777,size={MEMORY_TMP_BYTES}");
             tmpfs = Some(HashMap::from([("/tmp".to_owned(), how)]));
         }
@@ -101,10 +101,10 @@ fn host(spec: &SandboxSpec, network: &str, places: Places<'_>) -> HostConfig {
 }
 
 /// What is seen at `/var/user`: the code, or what is mounted on a prewarmed sandbox's slot from now on.
-fn code(whose: &Whose, slot: Option<&Path>) -> Option<Mount> {
+fn code(whose: &SandboxOwner, slot: Option<&Path>) -> Option<Mount> {
     match whose {
-        Whose::Function { code_dir, .. } => Some(bind(code_dir, CODE_DIR, true)),
-        Whose::Nobody => slot.map(|slot| Mount {
+        SandboxOwner::Function { code_dir, .. } => Some(bind(code_dir, CODE_DIR, true)),
+        SandboxOwner::Unassigned => slot.map(|slot| Mount {
             bind_options: Some(MountBindOptions {
                 propagation: Some(MountBindOptionsPropagationEnum::RSLAVE),
                 ..Default::default()
@@ -134,10 +134,10 @@ mod tests {
     use hanshu_core::{FunctionId, InstanceId, RuntimeFamily};
 
     use super::*;
-    use crate::backend::port::Network;
+    use crate::backend::port::NetworkAccess;
 
-    fn of_hello() -> Whose {
-        Whose::Function {
+    fn of_hello() -> SandboxOwner {
+        SandboxOwner::Function {
             function: FunctionId {
                 namespace: "default".parse().unwrap(),
                 name: "hello".parse().unwrap(),
@@ -147,15 +147,15 @@ mod tests {
         }
     }
 
-    fn places<'a>(tmp: &'a Tmp, slot: Option<&'a Path>) -> Places<'a> {
-        Places { runtime_dir: Path::new("/data/runtime/z"), tmp, slot }
+    fn places<'a>(tmp: &'a SandboxTmp, slot: Option<&'a Path>) -> ContainerFolders<'a> {
+        ContainerFolders { runtime_dir: Path::new("/data/runtime/z"), tmp, slot }
     }
 
-    fn made(tmp: &Tmp) -> HostConfig {
+    fn made(tmp: &SandboxTmp) -> HostConfig {
         of(of_hello(), places(tmp, None)).host_config.unwrap()
     }
 
-    fn of(whose: Whose, places: Places<'_>) -> ContainerCreateBody {
+    fn of(whose: SandboxOwner, places: ContainerFolders<'_>) -> ContainerCreateBody {
         let spec = SandboxSpec {
             instance: InstanceId::new(),
             node: "n1".parse().unwrap(),
@@ -163,7 +163,7 @@ mod tests {
             family: RuntimeFamily::Python,
             memory_mb: 128,
             cpu_milli: 500,
-            network: Network::None,
+            network: NetworkAccess::None,
             pids_max: 1024,
             open_files_max: 1024,
             uid: 700_001,
@@ -177,9 +177,9 @@ mod tests {
 
     #[test]
     fn a_prewarmed_sandbox_differs_in_its_labels_and_where_its_code_comes_from() {
-        let tmp = Tmp::Folder("/data/tmp/1".into());
+        let tmp = SandboxTmp::Folder("/data/tmp/1".into());
         let slot = Path::new("/data/slots/shared/x");
-        let mut prewarmed = of(Whose::Nobody, places(&tmp, Some(slot)));
+        let mut prewarmed = of(SandboxOwner::Unassigned, places(&tmp, Some(slot)));
         let mut plain = of(of_hello(), places(&tmp, None));
         let code_of = |body: &mut ContainerCreateBody| {
             let mounts = body.host_config.as_mut().unwrap().mounts.as_mut().unwrap();
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn only_tmp_can_be_written_to() {
-        let host = made(&Tmp::Folder("/data/tmp/1".into()));
+        let host = made(&SandboxTmp::Folder("/data/tmp/1".into()));
         assert_eq!(host.readonly_rootfs, Some(true));
         let writable: Vec<_> = host
             .mounts
@@ -215,14 +215,14 @@ mod tests {
 
     #[test]
     fn memory_serves_where_nothing_can_be_mounted() {
-        let host = made(&Tmp::Memory);
+        let host = made(&SandboxTmp::Memory);
         assert!(host.tmpfs.unwrap()["/tmp"].ends_with("size=67108864"));
         assert_eq!(host.mounts.unwrap().len(), 3);
     }
 
     #[test]
     fn limits_are_in_dockers_units() {
-        let host = made(&Tmp::Memory);
+        let host = made(&SandboxTmp::Memory);
         assert_eq!(host.memory, Some(134_217_728));
         assert_eq!(host.memory_swap, host.memory);
         assert_eq!(host.cpu_shares, Some(512));

@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::backend::host::Host;
+use crate::backend::host::SandboxHost;
 use crate::backend::port::StartError;
 
 /// Where Debian and others have it.
@@ -36,9 +36,9 @@ const LOOK_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::
 
 /// The engine.
 #[derive(Debug)]
-pub(crate) struct Engine {
+pub(crate) struct DockerEngine {
     address: String,
-    link: Mutex<Link>,
+    link: Mutex<EngineState>,
     /// Held while it is looked for by a request: the others wait for what comes of it.
     looking: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
@@ -49,7 +49,7 @@ pub(crate) struct Engine {
 
 /// What is known of the engine.
 #[derive(Debug)]
-enum Link {
+enum EngineState {
     /// Nothing yet.
     Unknown,
     /// It answers; `fresh` until somebody was told that it was found again.
@@ -72,12 +72,12 @@ pub(crate) enum EngineError {
     Failed { what: &'static str, source: ClientError },
 }
 
-impl Engine {
-    /// Looks for a lost engine in `tasks`, until [`Engine::close`].
+impl DockerEngine {
+    /// Looks for a lost engine in `tasks`, until [`DockerEngine::close`].
     pub(super) fn new(address: Option<&str>, tasks: TaskTracker) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             address: address.unwrap_or(SOCKET).to_owned(),
-            link: Mutex::new(Link::Unknown),
+            link: Mutex::new(EngineState::Unknown),
             looking: tokio::sync::Mutex::default(),
             tasks,
             closing: CancellationToken::new(),
@@ -97,10 +97,10 @@ impl Engine {
 
     /// The engine's machine, where it can be reached: its process is seen from here, and it has
     /// our folder `shared`. Not where we, or it, run in a container that shows neither.
-    pub(super) fn host(&self, shared: &Path) -> Option<Host> {
+    pub(super) fn host(&self, shared: &Path) -> Option<SandboxHost> {
         let stream = self.path().and_then(|path| UnixStream::connect(path).ok())?;
         let engine = getsockopt(&stream, PeerCredentials).ok()?;
-        Host::of(u32::try_from(engine.pid()).ok()?, shared)
+        SandboxHost::of(u32::try_from(engine.pid()).ok()?, shared)
     }
 
     fn path(&self) -> Option<&Path> {
@@ -121,7 +121,7 @@ impl Engine {
         }
         match self.connect().await {
             Ok(docker) => {
-                *self.link() = Link::There { docker: docker.clone(), fresh: false };
+                *self.link() = EngineState::There { docker: docker.clone(), fresh: false };
                 Ok((docker, true))
             }
             Err(error) => Err(self.lost(error)),
@@ -130,23 +130,25 @@ impl Engine {
 
     fn known(&self) -> Result<Option<(Docker, bool)>, EngineError> {
         match &mut *self.link() {
-            Link::Unknown => Ok(None),
-            Link::There { docker, fresh } => Ok(Some((docker.clone(), std::mem::take(fresh)))),
-            Link::Away(reason) => {
+            EngineState::Unknown => Ok(None),
+            EngineState::There { docker, fresh } => {
+                Ok(Some((docker.clone(), std::mem::take(fresh))))
+            }
+            EngineState::Away(reason) => {
                 Err(EngineError::Away { address: self.address.clone(), reason: reason.clone() })
             }
         }
     }
 
-    fn link(&self) -> MutexGuard<'_, Link> {
+    fn link(&self) -> MutexGuard<'_, EngineState> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes it that the engine is away, and has it looked for. Returns the error.
     fn lost(&self, error: EngineError) -> EngineError {
         let EngineError::Away { reason, .. } = &error else { return error };
-        let before = std::mem::replace(&mut *self.link(), Link::Away(reason.clone()));
-        if !matches!(before, Link::Away(_)) {
+        let before = std::mem::replace(&mut *self.link(), EngineState::Away(reason.clone()));
+        if !matches!(before, EngineState::Away(_)) {
             let address = &self.address;
             tracing::warn!(address, reason, "The Docker engine is away: no sandbox can be started");
             let looked_for = look_for(Weak::clone(&self.me));
@@ -227,14 +229,14 @@ impl Engine {
 }
 
 /// Looks for an engine that is away until it answers, or until nobody wants it any more.
-async fn look_for(engine: Weak<Engine>) {
+async fn look_for(engine: Weak<DockerEngine>) {
     let mut pause = LOOK_PAUSE.0;
     loop {
         sleep(pause).await;
         let Some(engine) = engine.upgrade() else { return };
         if let Ok(docker) = engine.connect().await {
             tracing::info!(address = engine.address, "The Docker engine is back");
-            *engine.link() = Link::There { docker, fresh: true };
+            *engine.link() = EngineState::There { docker, fresh: true };
             return;
         }
         pause = (pause * 2).min(LOOK_PAUSE.1);
@@ -262,11 +264,11 @@ mod tests {
     use tokio::net::UnixListener;
     use tokio::time::Instant;
 
-    use super::super::fake_engine::{FakeEngine, VERSION};
+    use super::super::fake_engine::{ScriptedEngine, VERSION};
     use super::*;
 
-    fn engine(address: &str) -> Arc<Engine> {
-        Engine::new(Some(address), TaskTracker::new())
+    fn engine(address: &str) -> Arc<DockerEngine> {
+        DockerEngine::new(Some(address), TaskTracker::new())
     }
 
     #[tokio::test]
@@ -296,7 +298,7 @@ mod tests {
     async fn an_engine_that_falls_silent_is_away_for_all_until_it_answers_again() {
         let silent = Arc::new(AtomicBool::new(false));
         let its = Arc::clone(&silent);
-        let fake = FakeEngine::new(move |_, path| match path {
+        let fake = ScriptedEngine::new(move |_, path| match path {
             _ if its.load(Ordering::Relaxed) => None,
             "/version" => Some((200, VERSION.to_owned())),
             _ => Some((200, "[]".to_owned())),
@@ -325,7 +327,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_engine_that_is_only_slow_is_waited_for() {
-        let fake = FakeEngine::new(|_, path| match path {
+        let fake = ScriptedEngine::new(|_, path| match path {
             "/version" => Some((200, VERSION.to_owned())),
             _ => None,
         });

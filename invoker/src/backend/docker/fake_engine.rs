@@ -11,22 +11,22 @@ use tokio_util::task::AbortOnDropHandle;
 pub(super) const VERSION: &str = r#"{"Version":"29.0","ApiVersion":"1.44","MinAPIVersion":"1.24"}"#;
 
 /// Its method and path, without the version of the API; `None`: no answer, ever.
-type Answer = dyn Fn(&str, &str) -> Option<(u16, String)> + Send + Sync;
+type EngineAnswer = dyn Fn(&str, &str) -> Option<(u16, String)> + Send + Sync;
 
-pub(super) struct FakeEngine {
+pub(super) struct ScriptedEngine {
     pub(super) address: String,
     _dir: tempfile::TempDir,
     _task: AbortOnDropHandle<()>,
 }
 
-impl FakeEngine {
+impl ScriptedEngine {
     pub(super) fn new(
         answer: impl Fn(&str, &str) -> Option<(u16, String)> + Send + Sync + 'static,
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("engine.sock");
         let listener = UnixListener::bind(&path).unwrap();
-        let answer: Arc<Answer> = Arc::new(answer);
+        let answer: Arc<EngineAnswer> = Arc::new(answer);
         let task = tokio_util::task::TaskTracker::new().spawn(async move {
             let mut served = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
@@ -38,7 +38,7 @@ impl FakeEngine {
     }
 }
 
-async fn serve(mut stream: UnixStream, answer: Arc<Answer>) {
+async fn serve(mut stream: UnixStream, answer: Arc<EngineAnswer>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -61,7 +61,7 @@ async fn serve(mut stream: UnixStream, answer: Arc<Answer>) {
         Some((status, body)) => {
             let length = body.len();
             let head = format!(
-                "HTTP/1.1 {status} Told\r\ncontent-type: application/json\r\n\
+                "HTTP/1.1 {status} ParsedFrame\r\ncontent-type: application/json\r\n\
                  content-length: {length}\r\nconnection: close\r\n\r\n"
             );
             let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use hanshu_core::NodeId;
 use nix::unistd::Uid;
 
-use crate::backend::host::Host;
+use crate::backend::host::SandboxHost;
 
 const PROGRAMS: [&str; 3] = ["/usr/sbin/iptables", "/sbin/iptables", "/usr/bin/iptables"];
 /// Docker leaves this chain to others and passes all forwarded packets through it.
@@ -21,8 +21,8 @@ const LINK_LOCAL: &str = "169.254.0.0/16";
 
 /// The rules of one node.
 #[derive(Clone, Debug)]
-pub(super) struct Firewall {
-    host: Host,
+pub(super) struct HostFirewall {
+    host: SandboxHost,
     program: PathBuf,
     interface: String,
     /// Marks our rules: `hanshu:<node>`.
@@ -30,12 +30,12 @@ pub(super) struct Firewall {
 }
 
 /// One rule: chain and arguments.
-type Rule = (&'static str, Vec<String>);
+type FirewallRule = (&'static str, Vec<String>);
 
-impl Firewall {
+impl HostFirewall {
     /// # Errors
     /// Why this host or user cannot have rules.
-    pub(super) fn find(host: Host, node: &NodeId, interface: &str) -> Result<Self, String> {
+    pub(super) fn find(host: SandboxHost, node: &NodeId, interface: &str) -> Result<Self, String> {
         if !Uid::effective().is_root() {
             return Err("only root may set firewall rules".into());
         }
@@ -54,7 +54,8 @@ impl Firewall {
         let resolv_conf = self.host.path(Path::new("/etc/resolv.conf"));
         let resolvers = resolvers(&fs::read_to_string(resolv_conf).unwrap_or_default());
         let rules = rules(&self.interface, &resolvers);
-        let is_set = |(chain, rule): &Rule| self.run("-C", chain, &self.marked(rule)).is_ok();
+        let is_set =
+            |(chain, rule): &FirewallRule| self.run("-C", chain, &self.marked(rule)).is_ok();
         if rules.iter().all(is_set) {
             return Ok(());
         }
@@ -102,7 +103,7 @@ impl Firewall {
 }
 
 /// In order: name servers stay in reach, whatever their address; then the walls.
-fn rules(interface: &str, resolvers: &[IpAddr]) -> Vec<Rule> {
+fn rules(interface: &str, resolvers: &[IpAddr]) -> Vec<FirewallRule> {
     let rule = |words: &[&str]| {
         ["-i", interface].iter().chain(words).map(|word| (*word).to_owned()).collect()
     };

@@ -1,10 +1,10 @@
 //! What a container holds on this host, and what it does not. Pure: a table of facts.
 
-use crate::backend::guarantee::Guarantee;
+use crate::backend::guarantee::SandboxGuarantee;
 
 /// What decides.
 #[derive(Clone, Debug)]
-pub(super) struct Facts {
+pub(super) struct DockerHostCapabilities {
     /// Whether the control groups of containers can be written to.
     pub(super) groups: bool,
     /// Why there are no firewall rules, if there are none.
@@ -19,37 +19,40 @@ const ONE_USER: &str = "not root: sandboxes have the server's user, each in a co
 const NO_GROUP: &str = "the control groups of containers are out of reach";
 
 /// The table, in the order of ARCHITECTURE.md.
-pub(super) fn table(facts: &Facts) -> Vec<Guarantee> {
+pub(super) fn table(facts: &DockerHostCapabilities) -> Vec<SandboxGuarantee> {
     vec![
-        Guarantee::held("hostile code is kept in"),
+        SandboxGuarantee::held("hostile code is kept in"),
         if facts.root {
-            Guarantee::held("own user per sandbox")
+            SandboxGuarantee::held("own user per sandbox")
         } else {
-            Guarantee::partly("own user per sandbox", ONE_USER)
+            SandboxGuarantee::partly("own user per sandbox", ONE_USER)
         },
-        Guarantee::held("no capabilities, no new privileges"),
-        Guarantee::held("read-only root without the host's files"),
-        Guarantee::held("sees its own processes only"),
-        Guarantee::held("memory limit"),
-        Guarantee::held("limit of processes"),
-        Guarantee::held("limit of open files"),
-        Guarantee::held("fair share of the processor"),
+        SandboxGuarantee::held("no capabilities, no new privileges"),
+        SandboxGuarantee::held("read-only root without the host's files"),
+        SandboxGuarantee::held("sees its own processes only"),
+        SandboxGuarantee::held("memory limit"),
+        SandboxGuarantee::held("limit of processes"),
+        SandboxGuarantee::held("limit of open files"),
+        SandboxGuarantee::held("fair share of the processor"),
         if facts.groups {
-            Guarantee::held("freezing when idle")
+            SandboxGuarantee::held("freezing when idle")
         } else {
-            Guarantee::partly("freezing when idle", format!("{NO_GROUP}: by docker pause, 6 ms"))
+            SandboxGuarantee::partly(
+                "freezing when idle",
+                format!("{NO_GROUP}: by docker pause, 6 ms"),
+            )
         },
         match &facts.tmp_refused {
-            None => Guarantee::held("512 MB of /tmp beside memory"),
-            Some(reason) => Guarantee::partly(
+            None => SandboxGuarantee::held("512 MB of /tmp beside memory"),
+            Some(reason) => SandboxGuarantee::partly(
                 "512 MB of /tmp beside memory",
                 format!("64 MB, counted as memory: {reason}"),
             ),
         },
-        Guarantee::held("network = false"),
+        SandboxGuarantee::held("network = false"),
         match &facts.firewall_refused {
-            None => Guarantee::held("network without the host's services"),
-            Some(reason) => Guarantee::partly(
+            None => SandboxGuarantee::held("network without the host's services"),
+            Some(reason) => SandboxGuarantee::partly(
                 "network without the host's services",
                 format!(
                     "no traffic between functions, but the host and 169.254.0.0/16 can be \
@@ -57,23 +60,27 @@ pub(super) fn table(facts: &Facts) -> Vec<Guarantee> {
                 ),
             ),
         },
-        Guarantee::held("nothing is left behind"),
+        SandboxGuarantee::held("nothing is left behind"),
     ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::guarantee::Held;
+    use crate::backend::guarantee::GuaranteeLevel;
 
     #[test]
     fn root_holds_everything_and_a_member_of_dockers_group_most() {
-        let weak = |facts: &Facts| {
-            let rows = table(facts).into_iter().filter(|row| row.held != Held::Held);
+        let weak = |facts: &DockerHostCapabilities| {
+            let rows = table(facts).into_iter().filter(|row| row.held != GuaranteeLevel::Held);
             rows.map(|row| row.what).collect::<Vec<_>>()
         };
-        let mut facts =
-            Facts { groups: true, firewall_refused: None, tmp_refused: None, root: true };
+        let mut facts = DockerHostCapabilities {
+            groups: true,
+            firewall_refused: None,
+            tmp_refused: None,
+            root: true,
+        };
         assert!(weak(&facts).is_empty());
         facts.root = false;
         facts.groups = false;

@@ -31,19 +31,21 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::backend::cgroup::{Group, Hierarchy};
-use crate::backend::guarantee::Guarantee;
-use crate::backend::host::Host;
-use crate::backend::port::{Backend, Network, Sandbox, SandboxSpec, StartError, Whose};
+use crate::backend::cgroup::{CgroupHierarchy, SandboxCgroup};
+use crate::backend::guarantee::SandboxGuarantee;
+use crate::backend::host::SandboxHost;
+use crate::backend::port::{
+    NetworkAccess, Sandbox, SandboxBackend, SandboxOwner, SandboxSpec, StartError,
+};
 use crate::backend::tmp::TmpPool;
 use crate::config::cores;
-use container_spec::Places;
-use context::Shared;
-use engine::{Engine, EngineError};
-use network::Bridge;
+use container_spec::ContainerFolders;
+use context::DockerContext;
+use engine::{DockerEngine, EngineError};
+use network::FunctionNetwork;
 use sandbox::DockerSandbox;
-use slots::{Slot, Slots};
-use sweep::Sweeper;
+use slots::{PrewarmMount, PrewarmMounts};
+use sweep::ContainerSweeper;
 
 /// Starts at once for each core: with more, every one takes longer and none is ready earlier.
 const STARTS_PER_CORE: usize = 2;
@@ -70,11 +72,11 @@ pub struct DockerOptions {
 #[derive(Debug)]
 pub struct DockerBackend {
     options: DockerOptions,
-    shared: Arc<Shared>,
+    shared: Arc<DockerContext>,
     starts: Semaphore,
-    bridge: Bridge,
+    bridge: FunctionNetwork,
     /// The host and its control groups, where they are in reach.
-    groups: Option<(Host, Hierarchy)>,
+    groups: Option<(SandboxHost, CgroupHierarchy)>,
 }
 
 impl DockerBackend {
@@ -83,7 +85,7 @@ impl DockerBackend {
     /// # Errors
     /// [`StartError::Unavailable`] where none answers, within some seconds.
     pub async fn connect(options: DockerOptions, tasks: TaskTracker) -> Result<Self, StartError> {
-        let engine = Engine::new(options.engine.as_deref(), tasks.clone());
+        let engine = DockerEngine::new(options.engine.as_deref(), tasks.clone());
         engine.client().await?;
         let (tmp_dir, tracker) = (options.dir.join("tmp"), tasks.clone());
         let slots_dir = options.dir.join("prewarm");
@@ -93,17 +95,17 @@ impl DockerBackend {
                 // The engine sees it at the same path, or is far.
                 let made = fs::create_dir_all(&tmp_dir);
                 let host = made.ok().and_then(|()| asked.host(&tmp_dir)).ok_or(FAR);
-                let slots = Slots::open(&slots_dir, &host);
+                let slots = PrewarmMounts::open(&slots_dir, &host);
                 (host.clone(), TmpPool::open(&tmp_dir, host, tracker), slots)
             })
             .await
             .map_err(|error| StartError::failed("prepare /tmp", error))?;
-        let bridge = Bridge::new(&options.node, host.clone(), tasks.clone());
-        let hierarchy = host.clone().ok().and_then(|host| Hierarchy::find(&host));
+        let bridge = FunctionNetwork::new(&options.node, host.clone(), tasks.clone());
+        let hierarchy = host.clone().ok().and_then(|host| CgroupHierarchy::find(&host));
         let cores = cores();
         Ok(Self {
-            shared: Arc::new(Shared {
-                sweeper: Sweeper::new(Arc::clone(&engine), options.node.clone(), tasks),
+            shared: Arc::new(DockerContext {
+                sweeper: ContainerSweeper::new(Arc::clone(&engine), options.node.clone(), tasks),
                 engine,
                 tmp,
                 slots,
@@ -140,12 +142,12 @@ impl DockerBackend {
         &self,
         docker: &Docker,
         spec: &SandboxSpec,
-        places: Places<'_>,
-    ) -> Result<(Option<Group>, Option<u32>), EngineError> {
+        places: ContainerFolders<'_>,
+    ) -> Result<(Option<SandboxCgroup>, Option<u32>), EngineError> {
         let engine = &self.shared.engine;
         let network = match spec.network {
-            Network::None => container_spec::NO_NETWORK,
-            Network::Bridge => self.bridge.ensure(engine, docker).await?,
+            NetworkAccess::None => container_spec::NO_NETWORK,
+            NetworkAccess::Bridge => self.bridge.ensure(engine, docker).await?,
         };
         let body = container_spec::container(spec, network, places);
         let name = labels::container_name(spec.instance);
@@ -160,12 +162,10 @@ impl DockerBackend {
         let inspected = docker.inspect_container(&name, None::<InspectContainerOptions>);
         let found = engine.ask("look at a container", inspected).await?;
         let pid = found.state.and_then(|state| state.pid).and_then(|pid| u32::try_from(pid).ok());
-        let group = self
-            .groups
-            .as_ref()
-            .zip(pid)
-            .zip(found.id)
-            .and_then(|(((host, groups), pid), id)| Group::of_process(host, groups, pid, &id));
+        let group =
+            self.groups.as_ref().zip(pid).zip(found.id).and_then(|(((host, groups), pid), id)| {
+                SandboxCgroup::of_process(host, groups, pid, &id)
+            });
         Ok((group, pid))
     }
 }
@@ -174,25 +174,25 @@ impl DockerBackend {
     /// Where a prewarmed sandbox's code will be; none for others.
     fn slot(&self, spec: &SandboxSpec) -> Result<Option<PathBuf>, StartError> {
         match (&spec.whose, &self.shared.slots) {
-            (Whose::Function { .. }, _) => Ok(None),
-            (Whose::Nobody, Ok(slots)) => {
+            (SandboxOwner::Function { .. }, _) => Ok(None),
+            (SandboxOwner::Unassigned, Ok(slots)) => {
                 let made = slots.make(spec.instance);
                 made.map(Some)
                     .map_err(|error| StartError::failed("make a prewarmed sandbox's folder", error))
             }
-            (Whose::Nobody, Err(reason)) => Err(StartError::Unsupported(reason.clone())),
+            (SandboxOwner::Unassigned, Err(reason)) => Err(StartError::Unsupported(reason.clone())),
         }
     }
 }
 
 #[async_trait]
-impl Backend for DockerBackend {
+impl SandboxBackend for DockerBackend {
     fn name(&self) -> &'static str {
         "docker"
     }
 
-    fn default_network(&self, _family: RuntimeFamily) -> Network {
-        Network::Bridge
+    fn default_network(&self, _family: RuntimeFamily) -> NetworkAccess {
+        NetworkAccess::Bridge
     }
 
     async fn start(&self, spec: &SandboxSpec) -> Result<Box<dyn Sandbox>, StartError> {
@@ -211,15 +211,18 @@ impl Backend for DockerBackend {
         };
         let name = labels::container_name(spec.instance);
         self.shared.sweeper.live().insert(name.clone());
-        let places =
-            Places { runtime_dir: &self.options.runtime_dir, tmp: &tmp, slot: slot.as_deref() };
+        let places = ContainerFolders {
+            runtime_dir: &self.options.runtime_dir,
+            tmp: &tmp,
+            slot: slot.as_deref(),
+        };
         let started = self.start_in(&docker, spec, places).await;
         let ((group, pid), error) = match started {
             Ok(found) => (found, None),
             Err(error) => ((None, None), Some(error)),
         };
         tracing::debug!(instance = %spec.instance, group = group.is_some(), "Started a container");
-        let slot = slot.map(|path| Slot { path, pid });
+        let slot = slot.map(|path| PrewarmMount { path, pid });
         let sandbox = DockerSandbox::new(name, group, (tmp, slot), Arc::clone(&self.shared));
         match error {
             None => Ok(Box::new(sandbox)),
@@ -249,9 +252,9 @@ impl Backend for DockerBackend {
         Ok(swept.found)
     }
 
-    fn guarantees(&self) -> Vec<Guarantee> {
+    fn guarantees(&self) -> Vec<SandboxGuarantee> {
         let root = nix::unistd::Uid::effective().is_root();
-        guarantees::table(&guarantees::Facts {
+        guarantees::table(&guarantees::DockerHostCapabilities {
             groups: root && self.groups.is_some(),
             firewall_refused: self.bridge.firewall_refused(),
             tmp_refused: self.shared.tmp.refused().map(str::to_owned),

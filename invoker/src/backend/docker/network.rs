@@ -11,29 +11,29 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
-use super::engine::{Engine, EngineError};
-use super::firewall::Firewall;
+use super::engine::{DockerEngine, EngineError};
+use super::firewall::HostFirewall;
 use super::labels::LABEL;
-use crate::backend::host::Host;
+use crate::backend::host::SandboxHost;
 
 /// The bridge of a node.
 #[derive(Debug)]
-pub(super) struct Bridge {
+pub(super) struct FunctionNetwork {
     node: NodeId,
     name: String,
     interface: String,
-    firewall: Result<Firewall, String>,
+    firewall: Result<HostFirewall, String>,
     /// Whether it is there, as far as we know. Held while it is made, so that it is made once.
     there: Mutex<bool>,
     tasks: TaskTracker,
 }
 
-impl Bridge {
+impl FunctionNetwork {
     /// `host` is the engine's machine, or why it is out of reach.
-    pub(super) fn new(node: &NodeId, host: Result<Host, &str>, tasks: TaskTracker) -> Self {
+    pub(super) fn new(node: &NodeId, host: Result<SandboxHost, &str>, tasks: TaskTracker) -> Self {
         let interface = interface(node);
         let firewall = match host {
-            Ok(host) => Firewall::find(host, node, &interface),
+            Ok(host) => HostFirewall::find(host, node, &interface),
             Err(reason) => Err(reason.to_owned()),
         };
         Self {
@@ -54,7 +54,7 @@ impl Bridge {
     /// The network's name, when it is there.
     pub(super) async fn ensure(
         &self,
-        engine: &Engine,
+        engine: &DockerEngine,
         docker: &Docker,
     ) -> Result<&str, EngineError> {
         let mut there = self.there.lock().await;

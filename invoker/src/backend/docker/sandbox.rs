@@ -9,28 +9,28 @@ use bollard::errors::Error as ClientError;
 use bollard::query_parameters::{RemoveContainerOptions, WaitContainerOptions};
 use futures_util::StreamExt as _;
 
-use super::context::Shared;
+use super::context::DockerContext;
 use super::engine::EngineError;
-use super::slots::{Slot, Slots};
-use crate::backend::cgroup::Group;
+use super::slots::{PrewarmMount, PrewarmMounts};
+use crate::backend::cgroup::SandboxCgroup;
 use crate::backend::port::{Sandbox, StartError};
-use crate::backend::tmp::Tmp;
+use crate::backend::tmp::SandboxTmp;
 
 pub(super) struct DockerSandbox {
     name: String,
-    group: Option<Group>,
-    tmp: Mutex<Option<Tmp>>,
+    group: Option<SandboxCgroup>,
+    tmp: Mutex<Option<SandboxTmp>>,
     /// Where a prewarmed sandbox's code is mounted.
-    slot: Option<Slot>,
-    shared: Arc<Shared>,
+    slot: Option<PrewarmMount>,
+    shared: Arc<DockerContext>,
 }
 
 impl DockerSandbox {
     pub(super) fn new(
         name: String,
-        group: Option<Group>,
-        (tmp, slot): (Tmp, Option<Slot>),
-        shared: Arc<Shared>,
+        group: Option<SandboxCgroup>,
+        (tmp, slot): (SandboxTmp, Option<PrewarmMount>),
+        shared: Arc<DockerContext>,
     ) -> Self {
         Self { name, group, tmp: Mutex::new(Some(tmp)), slot, shared }
     }
@@ -58,7 +58,7 @@ impl Sandbox for DockerSandbox {
             tracing::warn!(%error, container, "Could not remove a container yet; a sweep will");
         }
         if let Some(slot) = &self.slot {
-            Slots::remove(&slot.path);
+            PrewarmMounts::remove(&slot.path);
         }
         let tmp = self.tmp.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(tmp) = tmp {
@@ -93,11 +93,11 @@ impl Sandbox for DockerSandbox {
     }
 
     fn freeze(&self) -> bool {
-        self.group.as_ref().is_some_and(Group::freeze)
+        self.group.as_ref().is_some_and(SandboxCgroup::freeze)
     }
 
     fn thaw(&self) -> bool {
-        self.group.as_ref().is_some_and(Group::thaw)
+        self.group.as_ref().is_some_and(SandboxCgroup::thaw)
     }
 
     async fn pause(&self) -> bool {

@@ -15,7 +15,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::Uid;
 
 use super::container_spec::CODE_DIR;
-use crate::backend::host::Host;
+use crate::backend::host::SandboxHost;
 
 /// Below our folder: shared, one folder for each prewarmed sandbox.
 const SHARED: &str = "shared";
@@ -24,7 +24,7 @@ const CORNER: &str = "corner";
 
 /// A prewarmed sandbox's folder, and who is to see what is mounted there.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct PrewarmMount {
     pub(super) path: PathBuf,
     /// Process 1 of the container, by its number here; `None` where it was not told.
     pub(super) pid: Option<u32>,
@@ -32,14 +32,14 @@ pub(super) struct Slot {
 
 /// The slots of a node.
 #[derive(Debug)]
-pub(super) struct Slots {
+pub(super) struct PrewarmMounts {
     dir: PathBuf,
 }
 
-impl Slots {
+impl PrewarmMounts {
     /// Removes what an earlier process left in `dir` and makes it ready; says why it cannot.
     /// Blocks for about a millisecond.
-    pub(super) fn open(dir: &Path, host: &Result<Host, &str>) -> Result<Self, String> {
+    pub(super) fn open(dir: &Path, host: &Result<SandboxHost, &str>) -> Result<Self, String> {
         match host {
             Err(reason) => return Err((*reason).to_owned()),
             Ok(host) if host.is_around_us() => {
@@ -83,7 +83,7 @@ impl Slots {
     ///
     /// # Errors
     /// What the kernel says; `NotFound` where the container does not see it.
-    pub(super) fn show(&self, slot: &Slot, code_dir: &Path) -> io::Result<()> {
+    pub(super) fn show(&self, slot: &PrewarmMount, code_dir: &Path) -> io::Result<()> {
         self.fill(&slot.path, code_dir)?;
         let inside = slot.pid.map(|pid| format!("/proc/{pid}/root{CODE_DIR}"));
         let identity = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
@@ -131,7 +131,7 @@ impl Slots {
 }
 
 /// Whoever forgets to clear leaves nothing either.
-impl Drop for Slots {
+impl Drop for PrewarmMounts {
     fn drop(&mut self) {
         self.clear();
     }
@@ -165,7 +165,8 @@ mod tests {
     fn code_is_shown_read_only_and_nothing_stays_mounted() {
         let temp = tempfile::tempdir().unwrap();
         if !Uid::effective().is_root() {
-            let refused = Slots::open(&temp.path().join("prewarm"), &Ok(Host::ours()));
+            let refused =
+                PrewarmMounts::open(&temp.path().join("prewarm"), &Ok(SandboxHost::ours()));
             assert_eq!(refused.unwrap_err(), "only root may mount");
             return;
         }
@@ -182,8 +183,8 @@ mod tests {
         };
         let is_mounted = |path: &Path| mount_id(path) != mount_id(path.parent().unwrap());
         // One that a killed process left.
-        std::mem::forget(Slots::open(&dir, &Ok(Host::ours())).unwrap());
-        let slots = Slots::open(&dir, &Ok(Host::ours())).unwrap();
+        std::mem::forget(PrewarmMounts::open(&dir, &Ok(SandboxHost::ours())).unwrap());
+        let slots = PrewarmMounts::open(&dir, &Ok(SandboxHost::ours())).unwrap();
         let slot = slots.make(InstanceId::new()).unwrap();
         slots.fill(&slot, &code).unwrap();
         assert_eq!(fs::read(slot.join("index.py")).unwrap(), b"x = 1");
@@ -194,7 +195,7 @@ mod tests {
         assert!(is_mounted(&slot) && is_mounted(&shared) && is_mounted(&corner));
         assert_eq!(fs::read_dir(&corner).unwrap().count(), 0);
         let once = mount_id(&dir);
-        Slots::remove(&slot);
+        PrewarmMounts::remove(&slot);
         assert!(!slot.exists() && is_mounted(&shared));
         drop(slots);
         // What is still mounted cannot be removed; and nothing was, once more, below.

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::engine::{Engine, EngineError};
+use super::engine::{DockerEngine, EngineError};
 use super::labels;
 
 /// Containers removed at once.
@@ -29,7 +29,7 @@ const AGAIN_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 
 /// What came of a look for strays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Swept {
+pub(super) struct SweepResult {
     /// How many there were.
     pub(super) found: u32,
     /// How many of them could not be removed.
@@ -38,8 +38,8 @@ pub(super) struct Swept {
 
 /// Removes what is nobody's; where something is left, again and again, one task at a time.
 #[derive(Debug)]
-pub(super) struct Sweeper {
-    engine: Arc<Engine>,
+pub(super) struct ContainerSweeper {
+    engine: Arc<DockerEngine>,
     node: NodeId,
     /// Names of the containers that are somebody's. All others of this node are strays.
     live: Mutex<HashSet<String>>,
@@ -49,8 +49,8 @@ pub(super) struct Sweeper {
     wanted: AtomicU32,
 }
 
-impl Sweeper {
-    pub(super) fn new(engine: Arc<Engine>, node: NodeId, tasks: TaskTracker) -> Arc<Self> {
+impl ContainerSweeper {
+    pub(super) fn new(engine: Arc<DockerEngine>, node: NodeId, tasks: TaskTracker) -> Arc<Self> {
         Arc::new(Self {
             engine,
             node,
@@ -85,7 +85,7 @@ impl Sweeper {
     ///
     /// # Errors
     /// The engine is away.
-    pub(super) async fn containers(&self, docker: &Docker) -> Result<Swept, EngineError> {
+    pub(super) async fn containers(&self, docker: &Docker) -> Result<SweepResult, EngineError> {
         let options = ListContainersOptions {
             all: true,
             filters: Some(labels::of_node(&self.node)),
@@ -118,7 +118,7 @@ impl Sweeper {
                 }
             }
         }
-        Ok(Swept { found, left })
+        Ok(SweepResult { found, left })
     }
 
     /// Removes this node's networks that no container uses.
@@ -136,7 +136,7 @@ impl Sweeper {
     }
 }
 
-async fn until_clean(sweeper: Weak<Sweeper>) {
+async fn until_clean(sweeper: Weak<ContainerSweeper>) {
     let mut pause = AGAIN_PAUSE.0;
     loop {
         sleep(pause).await;
@@ -146,7 +146,7 @@ async fn until_clean(sweeper: Weak<Sweeper>) {
             Ok((docker, _)) => sweeper.containers(&docker).await,
             Err(error) => Err(error),
         };
-        let clean = matches!(swept, Ok(Swept { left: 0, .. }));
+        let clean = matches!(swept, Ok(SweepResult { left: 0, .. }));
         // Whoever asked meanwhile may have asked for what this look has not seen.
         let asked = &sweeper.wanted;
         if clean && asked.compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Acquire).is_ok() {
@@ -162,18 +162,18 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::super::fake_engine::{FakeEngine, VERSION};
+    use super::super::fake_engine::{ScriptedEngine, VERSION};
     use super::*;
 
     /// What the engine has, and how often it refuses to remove it.
-    struct Stubborn {
+    struct BusyEngine {
         container: AtomicBool,
         refusals: Mutex<u32>,
     }
 
-    fn sweeper(stubborn: &Arc<Stubborn>) -> (Arc<Sweeper>, FakeEngine) {
+    fn sweeper(stubborn: &Arc<BusyEngine>) -> (Arc<ContainerSweeper>, ScriptedEngine) {
         let its = Arc::clone(stubborn);
-        let fake = FakeEngine::new(move |method, path| match (method, path) {
+        let fake = ScriptedEngine::new(move |method, path| match (method, path) {
             (_, "/version") => Some((200, VERSION.to_owned())),
             ("GET", "/containers/json") if its.container.load(Ordering::Relaxed) => {
                 Some((200, r#"[{"Id":"one","Names":["/hanshu-one"],"State":"dead"}]"#.to_owned()))
@@ -190,18 +190,18 @@ mod tests {
             _ => Some((200, "[]".to_owned())),
         });
         let tasks = TaskTracker::new();
-        let engine = Engine::new(Some(&fake.address), tasks.clone());
-        (Sweeper::new(engine, NodeId::new(), tasks), fake)
+        let engine = DockerEngine::new(Some(&fake.address), tasks.clone());
+        (ContainerSweeper::new(engine, NodeId::new(), tasks), fake)
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_the_engine_does_not_remove_is_tried_again_until_it_is_gone() {
         let stubborn =
-            Arc::new(Stubborn { container: AtomicBool::new(true), refusals: Mutex::new(4) });
+            Arc::new(BusyEngine { container: AtomicBool::new(true), refusals: Mutex::new(4) });
         let (sweeper, _fake) = sweeper(&stubborn);
         let (docker, _) = sweeper.engine.client().await.unwrap();
         let swept = sweeper.containers(&docker).await.unwrap();
-        assert_eq!(swept, Swept { found: 1, left: 1 });
+        assert_eq!(swept, SweepResult { found: 1, left: 1 });
         let begun = Instant::now();
         sweeper.again();
         sweeper.again();
@@ -216,12 +216,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_somebodys_is_left_alone() {
         let stubborn =
-            Arc::new(Stubborn { container: AtomicBool::new(true), refusals: Mutex::new(0) });
+            Arc::new(BusyEngine { container: AtomicBool::new(true), refusals: Mutex::new(0) });
         let (sweeper, _fake) = sweeper(&stubborn);
         sweeper.live().insert("hanshu-one".to_owned());
         let (docker, _) = sweeper.engine.client().await.unwrap();
         let swept = sweeper.containers(&docker).await.unwrap();
-        assert_eq!(swept, Swept { found: 0, left: 0 });
+        assert_eq!(swept, SweepResult { found: 0, left: 0 });
         assert!(stubborn.container.load(Ordering::Relaxed));
     }
 }

@@ -25,13 +25,13 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::backend::cgroup::{Group, Hierarchy, Limits, Parent};
-use crate::backend::guarantee::Guarantee;
-use crate::backend::host::Host;
-use crate::backend::port::{Backend, Network, Sandbox, SandboxSpec, StartError};
+use crate::backend::cgroup::{CgroupHierarchy, CgroupLimits, NodeCgroups, SandboxCgroup};
+use crate::backend::guarantee::SandboxGuarantee;
+use crate::backend::host::SandboxHost;
+use crate::backend::port::{NetworkAccess, Sandbox, SandboxBackend, SandboxSpec, StartError};
 use crate::backend::tmp::TmpPool;
 use plan::HostFolders;
-use sandbox::{Parts, ProcessSandbox};
+use sandbox::{ProcessSandbox, ProcessSandboxParts};
 
 /// Building the walls takes some milliseconds; a host that needs this long is ill.
 const CONFINE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,7 +58,7 @@ pub struct ProcessOptions {
 pub struct ProcessBackend {
     options: ProcessOptions,
     /// Where root may make them; else bounds hold for single processes only.
-    groups: Option<Parent>,
+    groups: Option<NodeCgroups>,
     tmp: TmpPool,
     tasks: TaskTracker,
 }
@@ -75,7 +75,7 @@ impl ProcessBackend {
         let tmp_dir = options.dir.join("tmp");
         let tracker = tasks.clone();
         let tmp = tasks
-            .spawn_blocking(move || TmpPool::open(&tmp_dir, Ok(Host::ours()), tracker))
+            .spawn_blocking(move || TmpPool::open(&tmp_dir, Ok(SandboxHost::ours()), tracker))
             .await
             .map_err(|error| StartError::failed("prepare /tmp", error))?;
         let backend = Self { options, groups, tmp, tasks };
@@ -116,9 +116,9 @@ impl ProcessBackend {
         Ok(root)
     }
 
-    fn make_group(&self, spec: &SandboxSpec) -> Result<Option<Group>, StartError> {
+    fn make_group(&self, spec: &SandboxSpec) -> Result<Option<SandboxCgroup>, StartError> {
         let Some(parent) = &self.groups else { return Ok(None) };
-        let limits = Limits {
+        let limits = CgroupLimits {
             memory_bytes: u64::from(spec.memory_mb) * 1024 * 1024,
             pids: spec.pids_max,
             cpu_milli: spec.cpu_milli,
@@ -160,13 +160,13 @@ impl ProcessBackend {
 const ROOTS: &str = "roots";
 
 #[async_trait]
-impl Backend for ProcessBackend {
+impl SandboxBackend for ProcessBackend {
     fn name(&self) -> &'static str {
         "process"
     }
 
-    fn default_network(&self, family: RuntimeFamily) -> Network {
-        if family.listens() { Network::None } else { Network::Bridge }
+    fn default_network(&self, family: RuntimeFamily) -> NetworkAccess {
+        if family.listens() { NetworkAccess::None } else { NetworkAccess::Bridge }
     }
 
     async fn start(&self, spec: &SandboxSpec) -> Result<Box<dyn Sandbox>, StartError> {
@@ -178,7 +178,7 @@ impl Backend for ProcessBackend {
                 return Err(StartError::failed("make /tmp", error));
             }
         };
-        let mut parts = Parts { root, tmp, group: None };
+        let mut parts = ProcessSandboxParts { root, tmp, group: None };
         match self.start_in(spec, &mut parts).await {
             Ok(child) => {
                 let sandbox =
@@ -194,7 +194,7 @@ impl Backend for ProcessBackend {
 
     async fn sweep(&self) -> Result<u32, StartError> {
         // File systems for /tmp were swept when the pool was opened.
-        let groups = self.groups.as_ref().map_or(0, Parent::sweep);
+        let groups = self.groups.as_ref().map_or(0, NodeCgroups::sweep);
         let mut roots = 0;
         for entry in fs::read_dir(self.options.dir.join(ROOTS)).into_iter().flatten().flatten() {
             // Only an empty folder goes: what is mounted there is visible to its sandbox alone.
@@ -203,8 +203,8 @@ impl Backend for ProcessBackend {
         Ok(groups.max(roots))
     }
 
-    fn guarantees(&self) -> Vec<Guarantee> {
-        guarantees::table(&guarantees::Facts {
+    fn guarantees(&self) -> Vec<SandboxGuarantee> {
+        guarantees::table(&guarantees::ProcessHostCapabilities {
             root: Uid::effective().is_root(),
             groups: self.groups.is_some(),
             tmp_refused: self.tmp.refused().map(str::to_owned),
@@ -222,7 +222,11 @@ impl Backend for ProcessBackend {
 }
 
 impl ProcessBackend {
-    async fn start_in(&self, spec: &SandboxSpec, parts: &mut Parts) -> Result<Child, StartError> {
+    async fn start_in(
+        &self,
+        spec: &SandboxSpec,
+        parts: &mut ProcessSandboxParts,
+    ) -> Result<Child, StartError> {
         parts.group = self.make_group(spec)?.map(Arc::new);
         let host_folders =
             HostFolders { runtime_dir: &self.options.runtime_dir, shown: &self.options.shown };
@@ -236,11 +240,12 @@ impl ProcessBackend {
     }
 }
 
-fn groups(node: &NodeId) -> Option<Parent> {
+fn groups(node: &NodeId) -> Option<NodeCgroups> {
     if !Uid::effective().is_root() {
         return None;
     }
-    let made = Hierarchy::find(&Host::ours()).map(|found| Parent::create(found, &node.to_string()));
+    let made = CgroupHierarchy::find(&SandboxHost::ours())
+        .map(|found| NodeCgroups::create(found, &node.to_string()));
     match made {
         Some(Ok(parent)) => Some(parent),
         Some(Err(error)) => {

@@ -7,9 +7,9 @@ use hanshu_runtimes::isolation::{
 };
 use nix::unistd::{Gid, Uid};
 
-use super::sandbox::Parts;
-use crate::backend::port::{Network, SandboxSpec, Whose};
-use crate::backend::tmp::{MEMORY_TMP_BYTES, Tmp};
+use super::sandbox::ProcessSandboxParts;
+use crate::backend::port::{NetworkAccess, SandboxOwner, SandboxSpec};
+use crate::backend::tmp::{MEMORY_TMP_BYTES, SandboxTmp};
 
 /// Where no group bounds memory, each process may have this much more than the function: stacks
 /// of threads and an interpreter's reserve count here and not there.
@@ -29,13 +29,17 @@ pub(super) struct HostFolders<'a> {
 }
 
 /// The plan of a sandbox.
-pub(super) fn of(folders: &HostFolders<'_>, spec: &SandboxSpec, parts: &Parts) -> IsolationPlan {
+pub(super) fn of(
+    folders: &HostFolders<'_>,
+    spec: &SandboxSpec,
+    parts: &ProcessSandboxParts,
+) -> IsolationPlan {
     let mut binds =
         vec![bind(&spec.run_dir, "/run/hanshu"), bind(folders.runtime_dir, "/var/runtime")];
     match &spec.whose {
-        Whose::Function { code_dir, .. } => binds.push(bind(code_dir, "/var/user")),
-        // `Backend::prewarming` says that there are none.
-        Whose::Nobody => {}
+        SandboxOwner::Function { code_dir, .. } => binds.push(bind(code_dir, "/var/user")),
+        // `SandboxBackend::prewarming` says that there are none.
+        SandboxOwner::Unassigned => {}
     }
     binds.extend(folders.shown.iter().map(|path| bind(path, path)));
     let view = parts.group.as_ref().and_then(|group| group.memory_view());
@@ -49,8 +53,8 @@ pub(super) fn of(folders: &HostFolders<'_>, spec: &SandboxSpec, parts: &Parts) -
         network: network(spec),
         hostname: HOSTNAME.into(),
         tmp: match &parts.tmp {
-            Tmp::Folder(folder) => IsolatedTmp::Folder(folder.clone()),
-            Tmp::Memory => IsolatedTmp::Memory(MEMORY_TMP_BYTES),
+            SandboxTmp::Folder(folder) => IsolatedTmp::Folder(folder.clone()),
+            SandboxTmp::Memory => IsolatedTmp::Memory(MEMORY_TMP_BYTES),
         },
         binds,
         groups: parts.group.as_ref().map(|group| group.joining_files()).unwrap_or_default(),
@@ -88,8 +92,8 @@ pub(super) fn trial(runtime_dir: &Path, root: &Path) -> IsolationPlan {
 /// network would fight for the port, and the host's neighbours could call it.
 fn network(spec: &SandboxSpec) -> IsolatedNetwork {
     match spec.network {
-        Network::Bridge if !spec.family.listens() => IsolatedNetwork::Host,
-        Network::Bridge | Network::None => IsolatedNetwork::Loopback,
+        NetworkAccess::Bridge if !spec.family.listens() => IsolatedNetwork::Host,
+        NetworkAccess::Bridge | NetworkAccess::None => IsolatedNetwork::Loopback,
     }
 }
 

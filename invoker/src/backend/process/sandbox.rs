@@ -13,9 +13,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::backend::cgroup::Group;
+use crate::backend::cgroup::SandboxCgroup;
 use crate::backend::port::Sandbox;
-use crate::backend::tmp::{Tmp, TmpPool};
+use crate::backend::tmp::{SandboxTmp, TmpPool};
 
 /// What is killed is gone within milliseconds; this is the bound, not the rule.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,10 +24,10 @@ const WORDS_BYTES: usize = 1024;
 
 /// What a sandbox is made of, beside its processes.
 #[derive(Debug)]
-pub(super) struct Parts {
+pub(super) struct ProcessSandboxParts {
     pub(super) root: PathBuf,
-    pub(super) tmp: Tmp,
-    pub(super) group: Option<Arc<Group>>,
+    pub(super) tmp: SandboxTmp,
+    pub(super) group: Option<Arc<SandboxCgroup>>,
 }
 
 pub(super) struct ProcessSandbox {
@@ -35,16 +35,21 @@ pub(super) struct ProcessSandbox {
     kill: Arc<Notify>,
     /// Becomes true at its end.
     ended: watch::Receiver<bool>,
-    parts: Mutex<Option<Parts>>,
+    parts: Mutex<Option<ProcessSandboxParts>>,
     /// Asked without waiting for whoever removes the sandbox.
-    group: Option<Arc<Group>>,
+    group: Option<Arc<SandboxCgroup>>,
     tmp: TmpPool,
     tasks: TaskTracker,
 }
 
 impl ProcessSandbox {
     /// `child` is the outer half of `hanshu isolate`: its end is the sandbox's.
-    pub(super) fn new(mut child: Child, parts: Parts, tmp: TmpPool, tasks: TaskTracker) -> Self {
+    pub(super) fn new(
+        mut child: Child,
+        parts: ProcessSandboxParts,
+        tmp: TmpPool,
+        tasks: TaskTracker,
+    ) -> Self {
         if let Some(words) = child.stderr.take() {
             tasks.spawn(listen(words));
         }
@@ -118,8 +123,8 @@ async fn reap(mut child: Child, kill: Arc<Notify>, tell: watch::Sender<bool>) {
 }
 
 /// Kills what is left, and removes all that belonged to the sandbox.
-pub(super) async fn remove(parts: Parts, tmp: &TmpPool, tasks: &TaskTracker) {
-    let Parts { root, tmp: folder, group } = parts;
+pub(super) async fn remove(parts: ProcessSandboxParts, tmp: &TmpPool, tasks: &TaskTracker) {
+    let ProcessSandboxParts { root, tmp: folder, group } = parts;
     let removed = tasks.spawn_blocking(move || {
         let gone = group.is_none_or(|group| group.kill_and_remove());
         (gone, fs::remove_dir(&root))

@@ -9,20 +9,20 @@ use super::*;
 
 /// Has every package, with faults.
 #[derive(Debug)]
-struct FlakyPackages(FakeBackend);
+struct FlakyPackages(ScriptedBackend);
 
 #[async_trait]
 impl PackageStore for FlakyPackages {
     async fn has(&self, digest: &Digest) -> bool {
-        FakePackages.has(digest).await
+        EmptyPackages.has(digest).await
     }
 
     async fn put(&self, digest: &Digest, zip: Bytes) -> Result<(), PackageError> {
-        FakePackages.put(digest, zip).await
+        EmptyPackages.put(digest, zip).await
     }
 
     async fn zip(&self, digest: &Digest) -> Result<Bytes, PackageError> {
-        FakePackages.zip(digest).await
+        EmptyPackages.zip(digest).await
     }
 
     async fn folder(&self, digest: &Digest) -> Result<PathBuf, PackageError> {
@@ -31,11 +31,11 @@ impl PackageStore for FlakyPackages {
             2 => time::sleep(Duration::from_millis(30)).await,
             _ => {}
         }
-        FakePackages.folder(digest).await
+        EmptyPackages.folder(digest).await
     }
 
     async fn collect(&self, keep: &[Digest]) -> Result<u64, PackageError> {
-        FakePackages.collect(keep).await
+        EmptyPackages.collect(keep).await
     }
 }
 
@@ -66,7 +66,7 @@ fn some_event(roll: impl Fn(u64) -> u64) -> Bytes {
 /// Two hundred calls of three functions by eight callers, some of whom hang up, on a node with
 /// room for four sandboxes.
 async fn a_life_under_faults(seed: u64) {
-    let backend = FakeBackend::default();
+    let backend = ScriptedBackend::default();
     *backend.0.chance.lock().unwrap() = Some(seed);
     let packages = Arc::new(FlakyPackages(backend.clone()));
     let world = Arc::new(world_with(backend, packages, |options| {
@@ -112,7 +112,7 @@ async fn a_life_under_faults(seed: u64) {
     }
     *world.backend.0.chance.lock().unwrap() = None;
     // Starts that met a fault end first.
-    let at_rest = |world: &World| {
+    let at_rest = |world: &InvokerWorld| {
         let sandboxes = world.invoker.sandboxes();
         sandboxes.starting + sandboxes.busy + sandboxes.waiting == 0
     };

@@ -9,7 +9,7 @@ use hanshu_core::{Digest, InvocationMode, Refusal, Verdict};
 use serde_json::json;
 use tokio::time;
 
-use super::{GRACE, Sandboxes, changed, returned, world};
+use super::{GRACE, SandboxCounts, changed, returned, world};
 use crate::test_support::{order, revision};
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn a_deploy_lets_running_events_finish_and_starts_new_ones_on_the_new_code
     // An event that was accepted for the old code still runs on it.
     returned(&world.call_of(&old, Bytes::from_static(b"2")).await);
     world.invoker.retire(&old.function, &[]);
-    world.until(|world| world.invoker.sandboxes() == Sandboxes::default()).await;
+    world.until(|world| world.invoker.sandboxes() == SandboxCounts::default()).await;
     world.close().await;
 }
 
@@ -123,7 +123,7 @@ async fn what_outlives_the_grace_is_ended_and_is_not_the_functions_fault() {
     };
     let (running, ()) = tokio::join!(world.call(order("hang", json!({}))), stop);
     assert!(matches!(running.verdict, Verdict::Refused(Refusal::Sandbox { .. })), "{running:?}");
-    assert_eq!(world.invoker.sandboxes(), Sandboxes::default());
+    assert_eq!(world.invoker.sandboxes(), SandboxCounts::default());
 }
 
 #[tokio::test]
@@ -169,5 +169,5 @@ async fn a_hundred_functions_in_turn_evict_only_when_they_must_and_the_oldest() 
     }
     let (ended, ()) = tokio::join!(used, world.invoker.stop(Duration::ZERO));
     assert!(matches!(ended.verdict, Verdict::Refused(Refusal::Sandbox { .. })), "{ended:?}");
-    assert_eq!(world.invoker.sandboxes(), Sandboxes::default());
+    assert_eq!(world.invoker.sandboxes(), SandboxCounts::default());
 }

@@ -17,36 +17,39 @@ use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
 use super::*;
-use crate::test_support::{FakeBackend, FakeJournal, FakePackages, order, revision};
+use crate::test_support::{EmptyPackages, MemoryJournal, ScriptedBackend, order, revision};
 
 const GRACE: Duration = Duration::from_secs(5);
 
-struct World {
+struct InvokerWorld {
     invoker: Arc<Invoker>,
-    backend: FakeBackend,
-    journal: Arc<FakeJournal>,
+    backend: ScriptedBackend,
+    journal: Arc<MemoryJournal>,
     run_dir: tempfile::TempDir,
     /// The runtime that is not the caller's.
     general: Option<Runtime>,
     request_ids: Mutex<Vec<RequestId>>,
 }
 
-fn world(change: impl FnOnce(&mut Options)) -> World {
-    world_with(FakeBackend::default(), Arc::new(FakePackages), change)
+fn world(change: impl FnOnce(&mut InvokerOptions)) -> InvokerWorld {
+    world_with(ScriptedBackend::default(), Arc::new(EmptyPackages), change)
 }
 
 fn world_with(
-    backend: FakeBackend,
+    backend: ScriptedBackend,
     packages: Arc<dyn PackageStore>,
-    change: impl FnOnce(&mut Options),
-) -> World {
+    change: impl FnOnce(&mut InvokerOptions),
+) -> InvokerWorld {
     let run_dir = tempfile::tempdir().unwrap();
-    let mut options =
-        Options { run_dir: run_dir.path().join("run"), freeze_after_ms: 0, ..Options::default() };
+    let mut options = InvokerOptions {
+        run_dir: run_dir.path().join("run"),
+        freeze_after_ms: 0,
+        ..InvokerOptions::default()
+    };
     options.prewarmed_min = 0;
     change(&mut options);
-    let journal = Arc::new(FakeJournal::default());
-    let ports = Ports {
+    let journal = Arc::new(MemoryJournal::default());
+    let ports = InvokerPorts {
         backend: Arc::new(backend.clone()),
         packages,
         journal: Arc::clone(&journal) as _,
@@ -56,16 +59,16 @@ fn world_with(
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let invoker = Invoker::new(options, ports, NodeId::new(), general.handle().clone());
     let request_ids = Mutex::default();
-    World { invoker, backend, journal, run_dir, general: Some(general), request_ids }
+    InvokerWorld { invoker, backend, journal, run_dir, general: Some(general), request_ids }
 }
 
-impl Drop for World {
+impl Drop for InvokerWorld {
     fn drop(&mut self) {
         self.general.take().unwrap().shutdown_background();
     }
 }
 
-impl World {
+impl InvokerWorld {
     async fn call(&self, payload: Bytes) -> Outcome {
         static HELLO: LazyLock<Arc<Revision>> = LazyLock::new(|| Arc::new(revision("hello")));
         self.call_of(&HELLO, payload).await
@@ -110,7 +113,7 @@ impl World {
     /// Stops and checks that nothing is left.
     async fn close(self) {
         self.invoker.stop(GRACE).await;
-        assert_eq!(self.invoker.sandboxes(), Sandboxes::default());
+        assert_eq!(self.invoker.sandboxes(), SandboxCounts::default());
         assert_eq!(self.backend.0.stopped.load(Ordering::Relaxed), self.started());
         let left = std::fs::read_dir(self.run_dir.path().join("run"));
         assert!(left.is_err() || left.unwrap().next().is_none(), "run folders are left");

@@ -5,14 +5,14 @@ use hanshu_core::RuntimeFamily;
 use super::*;
 use crate::scheduling::prewarm::pool::PrewarmPool;
 
-fn prewarm_world(change: impl FnOnce(&mut Options)) -> World {
+fn prewarm_world(change: impl FnOnce(&mut InvokerOptions)) -> InvokerWorld {
     world(|options| {
         options.prewarmed_min = 1;
         change(options);
     })
 }
 
-impl World {
+impl InvokerWorld {
     fn prewarm(&self) -> &PrewarmPool {
         &self.invoker.node.prewarm
     }
@@ -33,7 +33,7 @@ fn named(name: &str, change: impl FnOnce(&mut Revision)) -> Arc<Revision> {
     Arc::new(revision)
 }
 
-async fn call(world: &World, revision: &Arc<Revision>) -> Outcome {
+async fn call(world: &InvokerWorld, revision: &Arc<Revision>) -> Outcome {
     let outcome = world.call_of(revision, Bytes::from_static(b"1")).await;
     assert_eq!(returned(&outcome), b"1");
     outcome
@@ -54,7 +54,7 @@ async fn a_cold_call_takes_a_prewarmed_sandbox_and_another_is_made() {
     let counts = &world.backend.0;
     assert_eq!((world.given(), counts.thawed.load(Ordering::Relaxed)), (2, 2));
     assert_eq!((world.started(), counts.prewarm.load(Ordering::Relaxed)), (3, 3));
-    let from_prewarmed = |world: &World| {
+    let from_prewarmed = |world: &InvokerWorld| {
         let records = world.journal.records.lock().unwrap();
         records.iter().filter_map(|record| record.cold_start).all(|cold| cold.from_prewarmed)
     };
@@ -115,13 +115,13 @@ async fn zero_switches_prewarmed_sandbox_off_and_so_does_the_backend() {
 }
 
 /// The same world with an invoker whose backend makes no prewarmed sandboxes.
-fn refusing(mut world: World) -> World {
+fn refusing(mut world: InvokerWorld) -> InvokerWorld {
     world.backend.0.no_prewarmed.store(true, Ordering::Relaxed);
     let launcher = &world.invoker.node.launcher;
-    let options = Options { prewarmed_min: 1, ..Options::clone(&launcher.options) };
-    let ports = Ports {
+    let options = InvokerOptions { prewarmed_min: 1, ..InvokerOptions::clone(&launcher.options) };
+    let ports = InvokerPorts {
         backend: Arc::new(world.backend.clone()),
-        packages: Arc::new(FakePackages),
+        packages: Arc::new(EmptyPackages),
         journal: Arc::clone(&world.journal) as _,
         clock: Arc::clone(&launcher.outlet.clock),
     };

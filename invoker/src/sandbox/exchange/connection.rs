@@ -17,7 +17,7 @@ const BUFFER_BYTES: usize = 16 * 1024;
 
 /// The connection over which events go. Whoever holds it, holds the sandbox.
 #[derive(Debug)]
-pub(crate) struct DataConn {
+pub(crate) struct DataConnection {
     /// Watched for something to read only: the other side's reading would wake us once more for
     /// each event.
     stream: Option<AsyncFd<StdStream>>,
@@ -27,25 +27,25 @@ pub(crate) struct DataConn {
     buffer: Box<[u8]>,
     filled: usize,
     /// A body that does not fit into the buffer, while it is being read.
-    large: Option<Large>,
+    large: Option<LargeBody>,
 }
 
 #[derive(Debug)]
-struct Large {
+struct LargeBody {
     header: FrameHeader,
     body: Vec<u8>,
 }
 
 /// A frame that was read.
 #[derive(Debug)]
-pub(crate) struct Frame {
+pub(crate) struct DataFrame {
     pub(crate) header: FrameHeader,
     pub(crate) body: bytes::Bytes,
 }
 
 /// Why the connection is of no more use.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ConnError {
+pub(crate) enum ConnectionError {
     /// The other side is gone, at a frame's border or not.
     #[error("the runtime's connection ended")]
     Ended,
@@ -60,7 +60,7 @@ pub(crate) enum ConnError {
     Malformed(#[from] FrameError),
 }
 
-impl From<io::Error> for ConnError {
+impl From<io::Error> for ConnectionError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             ErrorKind::BrokenPipe | ErrorKind::NotConnected => Self::Ended,
@@ -71,7 +71,7 @@ impl From<io::Error> for ConnError {
     }
 }
 
-impl DataConn {
+impl DataConnection {
     /// A connection that does not block, watched by the current runtime.
     ///
     /// # Errors
@@ -107,7 +107,7 @@ impl DataConn {
         &mut self,
         parts: [&[u8]; 3],
         sent: &mut usize,
-    ) -> Result<(), ConnError> {
+    ) -> Result<(), ConnectionError> {
         let mut stream = self.here()?;
         let total: usize = parts.iter().map(|part| part.len()).sum();
         let mut room = None;
@@ -119,18 +119,18 @@ impl DataConn {
                 IoSlice::new(rest)
             });
             match stream.write_vectored(&slices) {
-                Ok(0) => return Err(ConnError::Ended),
+                Ok(0) => return Err(ConnectionError::Ended),
                 Ok(written) => *sent += written,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     let room = match &mut room {
                         Some(room) => room,
-                        None => room.insert(Room::of(stream)?),
+                        None => room.insert(WriteReadiness::of(stream)?),
                     };
                     room.wait().await?;
                 }
                 Err(error) if error.kind() == ErrorKind::BrokenPipe && *sent < total => {
-                    return Err(ConnError::Unread);
+                    return Err(ConnectionError::Unread);
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -139,7 +139,7 @@ impl DataConn {
     }
 
     /// Reads one frame without a head. May be dropped and called again.
-    pub(crate) async fn read_frame(&mut self) -> Result<Frame, ConnError> {
+    pub(crate) async fn read_frame(&mut self) -> Result<DataFrame, ConnectionError> {
         self.here()?;
         while self.large.is_none() {
             if let Some(frame) = self.buffered_frame()? {
@@ -147,7 +147,7 @@ impl DataConn {
             }
             if self.large.is_none() {
                 let Self { stream: Some(stream), buffer, filled, .. } = self else {
-                    return Err(ConnError::Ended);
+                    return Err(ConnectionError::Ended);
                 };
                 let room = buffer.get_mut(*filled..).unwrap_or_default();
                 *filled += receive(stream, room.len(), |stream| read(stream, &mut *room)).await?;
@@ -177,7 +177,7 @@ impl DataConn {
     }
 
     /// A frame that is wholly in the buffer; or makes `large` of one that will never be.
-    fn buffered_frame(&mut self) -> Result<Option<Frame>, ConnError> {
+    fn buffered_frame(&mut self) -> Result<Option<DataFrame>, ConnectionError> {
         let filled = self.buffer.get(..self.filled).unwrap_or_default();
         let Some((header, rest)) = filled.split_first_chunk::<HEADER_LEN>() else {
             return Ok(None);
@@ -191,23 +191,25 @@ impl DataConn {
             let body = bytes::Bytes::copy_from_slice(body);
             self.buffer.copy_within(HEADER_LEN + len..self.filled, 0);
             self.filled -= HEADER_LEN + len;
-            return Ok(Some(Frame { header, body }));
+            return Ok(Some(DataFrame { header, body }));
         }
         if self.buffer.len() < HEADER_LEN + len {
             let mut body = Vec::with_capacity(len);
             body.extend_from_slice(rest);
             self.filled = 0;
-            self.large = Some(Large { header, body });
+            self.large = Some(LargeBody { header, body });
         }
         Ok(None)
     }
 
-    async fn read_large(&mut self) -> Result<Frame, ConnError> {
+    async fn read_large(&mut self) -> Result<DataFrame, ConnectionError> {
         let Self { stream: Some(stream), large, .. } = self else {
-            return Err(ConnError::Ended);
+            return Err(ConnectionError::Ended);
         };
         loop {
-            let Some(Large { header, body }) = large else { return Err(ConnError::Ended) };
+            let Some(LargeBody { header, body }) = large else {
+                return Err(ConnectionError::Ended);
+            };
             let left = header.body_len().saturating_sub(body.len());
             if left == 0 {
                 break;
@@ -220,15 +222,17 @@ impl DataConn {
                 body.truncate(header.body_len());
             }
         }
-        let Some(Large { header, body }) = large.take() else { return Err(ConnError::Ended) };
-        Ok(Frame { header, body: body.into() })
+        let Some(LargeBody { header, body }) = large.take() else {
+            return Err(ConnectionError::Ended);
+        };
+        Ok(DataFrame { header, body: body.into() })
     }
 }
 
 /// A second handle that is watched for room to write, while an event is sent that does not fit.
-struct Room(AsyncFd<StdStream>);
+struct WriteReadiness(AsyncFd<StdStream>);
 
-impl Room {
+impl WriteReadiness {
     fn of(stream: &StdStream) -> io::Result<Self> {
         watched(stream.try_clone()?, Interest::WRITABLE).map(Self)
     }
@@ -253,11 +257,11 @@ async fn receive(
     stream: &AsyncFd<StdStream>,
     room: usize,
     mut read: impl FnMut(&StdStream) -> Result<usize, Errno>,
-) -> Result<usize, ConnError> {
+) -> Result<usize, ConnectionError> {
     loop {
         let mut ready = stream.readable().await?;
         match read(stream.get_ref()) {
-            Ok(0) => return Err(ConnError::Ended),
+            Ok(0) => return Err(ConnectionError::Ended),
             Ok(bytes) => {
                 if bytes < room {
                     // It was emptied: what comes next is told by the reactor.

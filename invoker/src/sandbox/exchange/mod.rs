@@ -10,14 +10,14 @@ use hanshu_runtimes::wire::{
     self, FrameError, FrameHeader, FrameKind, HEADER_LEN, INVOKE_HEAD_LEN, InvokeHead,
 };
 
-pub(crate) use connection::{ConnError, DataConn, Frame};
+pub(crate) use connection::{ConnectionError, DataConnection, DataFrame};
 #[cfg(any(test, fuzzing))]
 pub use properties::exchange;
 
 /// An event on its way. Its progress is kept here, so that `drive` may be dropped at any point and
 /// called again, by another task too.
 #[derive(Debug)]
-pub(crate) struct Exchange {
+pub(crate) struct EventExchange {
     event: u64,
     header: [u8; HEADER_LEN],
     head: [u8; INVOKE_HEAD_LEN],
@@ -27,7 +27,7 @@ pub(crate) struct Exchange {
 
 /// What the runtime answered.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Answer {
+pub(crate) struct RuntimeAnswer {
     pub(crate) result: Result<Bytes, wire::RuntimeFailure>,
     /// The runtime can take no further event.
     pub(crate) last: bool,
@@ -35,10 +35,10 @@ pub(crate) struct Answer {
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Fault {
+pub(crate) enum ExchangeError {
     /// The connection.
     #[error(transparent)]
-    Conn(#[from] ConnError),
+    Conn(#[from] ConnectionError),
     /// An answer to another event.
     #[error("the runtime answered an event that it was not given")]
     Foreign,
@@ -53,7 +53,7 @@ pub(crate) enum Fault {
     Failure(#[source] serde_json::Error),
 }
 
-impl Exchange {
+impl EventExchange {
     /// An event that is about to be sent.
     ///
     /// # Errors
@@ -83,24 +83,29 @@ impl Exchange {
     /// Sends the event and reads the answer. Sets no deadline: the caller does.
     ///
     /// # Errors
-    /// [`Fault`], after which the sandbox must not be used again.
-    pub(crate) async fn drive(&mut self, conn: &mut DataConn) -> Result<Answer, Fault> {
+    /// [`ExchangeError`], after which the sandbox must not be used again.
+    pub(crate) async fn drive(
+        &mut self,
+        conn: &mut DataConnection,
+    ) -> Result<RuntimeAnswer, ExchangeError> {
         if self.sent == 0 && conn.has_surplus() {
-            return Err(Fault::Surplus);
+            return Err(ExchangeError::Surplus);
         }
         conn.write_parts([&self.header, &self.head, &self.payload], &mut self.sent).await?;
-        let Frame { header, body } = conn.read_frame().await?;
+        let DataFrame { header, body } = conn.read_frame().await?;
         if header.event != self.event {
-            return Err(Fault::Foreign);
+            return Err(ExchangeError::Foreign);
         }
         if conn.has_surplus() {
-            return Err(Fault::Surplus);
+            return Err(ExchangeError::Surplus);
         }
         let result = match header.kind {
             FrameKind::Result => Ok(body),
-            FrameKind::Failed => Err(serde_json::from_slice(&body).map_err(Fault::Failure)?),
-            other => return Err(Fault::NotAnAnswer(other)),
+            FrameKind::Failed => {
+                Err(serde_json::from_slice(&body).map_err(ExchangeError::Failure)?)
+            }
+            other => return Err(ExchangeError::NotAnAnswer(other)),
         };
-        Ok(Answer { result, last: header.is_last() })
+        Ok(RuntimeAnswer { result, last: header.is_last() })
     }
 }

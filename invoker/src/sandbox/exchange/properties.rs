@@ -17,7 +17,7 @@ use hanshu_runtimes::wire::{BODY_BYTES_MAX, FrameError, FrameHeader, FrameKind, 
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
-use super::{ConnError, DataConn, Exchange, Fault};
+use super::{ConnectionError, DataConnection, EventExchange, ExchangeError};
 
 /// Fits into a socket's buffer, so that nobody waits for anybody.
 const SENT_BYTES_MAX: usize = 64 * 1024;
@@ -27,7 +27,7 @@ const CUT_BYTES: usize = 97;
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// A frame, as far as the other side can tell.
-type Told = (FrameHeader, Vec<u8>);
+type ParsedFrame = (FrameHeader, Vec<u8>);
 
 thread_local! {
     static RUNTIME: Runtime =
@@ -52,7 +52,7 @@ pub fn exchange(script: &[u8]) {
 }
 
 /// The frames of a stream, one after the other, and how it ends.
-fn told(mut sent: &[u8]) -> (Vec<Told>, Option<FrameError>) {
+fn told(mut sent: &[u8]) -> (Vec<ParsedFrame>, Option<FrameError>) {
     let mut frames = Vec::new();
     while let Some((bytes, rest)) = sent.split_first_chunk::<HEADER_LEN>() {
         let header = match FrameHeader::decode(bytes) {
@@ -70,10 +70,10 @@ fn told(mut sent: &[u8]) -> (Vec<Told>, Option<FrameError>) {
     (frames, None)
 }
 
-fn pair() -> (DataConn, UnixStream) {
+fn pair() -> (DataConnection, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("two sockets can be had");
     ours.set_nonblocking(true).expect("a socket need not block");
-    (DataConn::new(ours).expect("there is a runtime"), theirs)
+    (DataConnection::new(ours).expect("there is a runtime"), theirs)
 }
 
 async fn frames_are_read(cut: usize, sent: &[u8]) {
@@ -110,8 +110,8 @@ async fn frames_are_read(cut: usize, sent: &[u8]) {
     let (frames, malformed) = told(sent);
     assert_eq!(read, frames);
     match (end, malformed) {
-        (Some(ConnError::Ended), None) => {}
-        (Some(ConnError::Malformed(said)), Some(expected)) => assert_eq!(said, expected),
+        (Some(ConnectionError::Ended), None) => {}
+        (Some(ConnectionError::Malformed(said)), Some(expected)) => assert_eq!(said, expected),
         (end, malformed) => panic!("{end:?} instead of {malformed:?}"),
     }
 }
@@ -119,7 +119,7 @@ async fn frames_are_read(cut: usize, sent: &[u8]) {
 async fn an_event_is_answered(sent: &[u8]) {
     let (mut conn, mut theirs) = pair();
     let event = Bytes::from_static(b"{}");
-    let mut exchange = Exchange::new(RequestId::new(), &Origin::Direct, 1_000, event)
+    let mut exchange = EventExchange::new(RequestId::new(), &Origin::Direct, 1_000, event)
         .expect("an event of two bytes");
     let mut sent = sent.to_vec();
     if let Some(name) = sent.get_mut(8..16) {
@@ -142,10 +142,14 @@ async fn an_event_is_answered(sent: &[u8]) {
             let surplus = HEADER_LEN + body.len() < sent.len();
             assert!(!surplus || PIECE_BYTES <= HEADER_LEN + body.len(), "a surplus is missed");
         }
-        (Err(Fault::NotAnAnswer(kind)), Some((header, _))) => assert_eq!(kind, header.kind),
-        (Err(Fault::Surplus), Some((_, body))) => assert!(HEADER_LEN + body.len() < sent.len()),
-        (Err(Fault::Failure(_)), Some((header, _))) => assert_eq!(header.kind, FrameKind::Failed),
-        (Err(Fault::Conn(_)), None) => {}
+        (Err(ExchangeError::NotAnAnswer(kind)), Some((header, _))) => assert_eq!(kind, header.kind),
+        (Err(ExchangeError::Surplus), Some((_, body))) => {
+            assert!(HEADER_LEN + body.len() < sent.len())
+        }
+        (Err(ExchangeError::Failure(_)), Some((header, _))) => {
+            assert_eq!(header.kind, FrameKind::Failed)
+        }
+        (Err(ExchangeError::Conn(_)), None) => {}
         (answered, first) => panic!("{answered:?} to {first:?}"),
     }
 }

@@ -3,9 +3,9 @@
 use hanshu_core::{Failure, InstanceId, Refusal, Revision, RuntimeFamily, StatusCode, Verdict};
 use hanshu_runtimes::wire::{self, ExitedMessage};
 
-use super::handshake::Hitch;
+use super::handshake::StartupError;
 use crate::backend::port::{Sandbox, StartError};
-use crate::sandbox::control::End;
+use crate::sandbox::control::SandboxEnd;
 use crate::sandbox::instance::ran_out_of_memory;
 
 /// Bytes of a failure's message, of its type, of its stack: more than our bootstraps let through,
@@ -28,27 +28,29 @@ pub(super) fn start_error(error: &StartError, instance: InstanceId) -> Verdict {
 
 /// Whose fault it is that a runtime did not come up.
 pub(super) fn verdict_of(
-    hitch: Hitch,
+    hitch: StartupError,
     revision: &Revision,
     sandbox: &dyn Sandbox,
     instance: InstanceId,
 ) -> Verdict {
     let config = &revision.config;
     match hitch {
-        Hitch::InitFailed(failure) => Verdict::Failed(failure_of(failure)),
-        Hitch::TimedOut => Verdict::Failed(Failure::seen(
+        StartupError::InitFailed(failure) => Verdict::Failed(failure_of(failure)),
+        StartupError::TimedOut => Verdict::Failed(Failure::seen(
             StatusCode::InitTimeout,
             format!("Initialization timed out after {} seconds", config.init_timeout.as_secs()),
         )),
-        Hitch::Ended(end) if ran_out_of_memory(end.as_ref(), sandbox) => {
+        StartupError::Ended(end) if ran_out_of_memory(end.as_ref(), sandbox) => {
             Verdict::Failed(out_of_memory(config.memory_mb))
         }
-        Hitch::Ended(Some(End::Exited(exited))) => could_not_load(&exited, config.runtime.family()),
-        Hitch::Ended(Some(End::Lost) | None) => {
+        StartupError::Ended(Some(SandboxEnd::Exited(exited))) => {
+            could_not_load(&exited, config.runtime.family())
+        }
+        StartupError::Ended(Some(SandboxEnd::Lost) | None) => {
             tracing::warn!(%instance, "A sandbox ended before it was ready");
             refused("it ended before it was ready".into())
         }
-        Hitch::Broken(reason) => {
+        StartupError::Broken(reason) => {
             tracing::warn!(%instance, reason, "A sandbox did not come up");
             refused(reason)
         }

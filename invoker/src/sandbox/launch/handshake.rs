@@ -12,41 +12,43 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{self, Instant};
 
 use crate::backend::port::Sandbox;
-use crate::sandbox::control::{Control, End, send_json};
-use crate::sandbox::exchange::{ConnError, DataConn, Frame};
+use crate::sandbox::control::{SandboxEnd, ShimConnection, send_json};
+use crate::sandbox::exchange::{ConnectionError, DataConnection, DataFrame};
 use crate::sandbox::run_dir;
 
 /// After the data connection has ended: how long the shim may take to say why.
 const LAST_WORDS_WAIT: Duration = Duration::from_millis(100);
 
 /// How the talk with the runtime went wrong.
-pub(super) enum Hitch {
+pub(super) enum StartupError {
     /// The runtime says why.
     InitFailed(wire::RuntimeFailure),
     /// It ended instead.
-    Ended(Option<End>),
+    Ended(Option<SandboxEnd>),
     /// It was not ready in time.
     TimedOut,
     /// It or the shim broke the protocol, or the system failed us.
     Broken(String),
 }
 
-impl From<ConnError> for Hitch {
-    fn from(error: ConnError) -> Self {
+impl From<ConnectionError> for StartupError {
+    fn from(error: ConnectionError) -> Self {
         match error {
-            ConnError::Ended | ConnError::Unread => Self::Ended(None),
-            ConnError::Io(_) | ConnError::Malformed(_) => Self::Broken(error.to_string()),
+            ConnectionError::Ended | ConnectionError::Unread => Self::Ended(None),
+            ConnectionError::Io(_) | ConnectionError::Malformed(_) => {
+                Self::Broken(error.to_string())
+            }
         }
     }
 }
 
-impl From<std::io::Error> for Hitch {
+impl From<std::io::Error> for StartupError {
     fn from(error: std::io::Error) -> Self {
-        Self::from(ConnError::from(error))
+        Self::from(ConnectionError::from(error))
     }
 }
 
-impl Hitch {
+impl StartupError {
     /// For the log of a sandbox that has no function yet.
     pub(super) fn text(&self) -> String {
         match self {
@@ -60,15 +62,15 @@ impl Hitch {
 
 /// The shim's connection, with a second handle of it.
 #[derive(Debug)]
-pub(super) struct Attached {
-    pub(super) control: Control,
+pub(super) struct AttachedShim {
+    pub(super) control: ShimConnection,
     pub(super) twin: StdStream,
 }
 
 /// The data connection of a runtime that is ready.
 #[derive(Debug)]
-pub(super) struct Loaded {
-    pub(super) conn: DataConn,
+pub(super) struct LoadedRuntime {
+    pub(super) conn: DataConnection,
     /// A second handle of it.
     pub(super) twin: StdStream,
     /// When the user's code began to be loaded.
@@ -81,85 +83,91 @@ pub(super) async fn attach(
     run_dir: &Path,
     sandbox: &dyn Sandbox,
     wait: Duration,
-) -> Result<Attached, Hitch> {
+) -> Result<AttachedShim, StartupError> {
     let attached = async {
         let stream = accept(listener).await?;
         run_dir::unlink(run_dir, CONTROL_SOCKET);
-        let (mut control, twin) = Control::new(stream)?;
+        let (mut control, twin) = ShimConnection::new(stream)?;
         hello(&mut control).await?;
-        Ok(Attached { control, twin })
+        Ok(AttachedShim { control, twin })
     };
     tokio::select! {
         attached = attached => attached,
-        () = sandbox.ended() => Err(Hitch::Ended(None)),
-        () = time::sleep(wait) => Err(Hitch::Broken("its shim did not answer in time".into())),
+        () = sandbox.ended() => Err(StartupError::Ended(None)),
+        () = time::sleep(wait) => Err(StartupError::Broken("its shim did not answer in time".into())),
     }
 }
 
 /// Waits for the connection of a runtime that was started.
-pub(super) async fn runtime(listener: StdListener, run_dir: &Path) -> Result<UnixStream, Hitch> {
+pub(super) async fn runtime(
+    listener: StdListener,
+    run_dir: &Path,
+) -> Result<UnixStream, StartupError> {
     let stream = accept(listener).await?;
     run_dir::unlink(run_dir, DATA_SOCKET);
     Ok(stream)
 }
 
 /// Has the runtime load the user's code, and waits for its word that this is done.
-pub(super) async fn load(mut stream: UnixStream, init: &impl Serialize) -> Result<Loaded, Hitch> {
+pub(super) async fn load(
+    mut stream: UnixStream,
+    init: &impl Serialize,
+) -> Result<LoadedRuntime, StartupError> {
     let begun = Instant::now();
     send_json(&mut stream, FrameKind::Init, init).await?;
     let std = stream.into_std()?;
     let twin = std.try_clone()?;
-    let mut conn = DataConn::new(std)?;
-    let Frame { header, body } = conn.read_frame().await?;
+    let mut conn = DataConnection::new(std)?;
+    let DataFrame { header, body } = conn.read_frame().await?;
     match header.kind {
-        FrameKind::Ready => Ok(Loaded { conn, twin, begun }),
+        FrameKind::Ready => Ok(LoadedRuntime { conn, twin, begun }),
         FrameKind::InitFailed => match serde_json::from_slice(&body) {
-            Ok(failure) => Err(Hitch::InitFailed(failure)),
-            Err(error) => Err(Hitch::Broken(format!("its failure cannot be read: {error}"))),
+            Ok(failure) => Err(StartupError::InitFailed(failure)),
+            Err(error) => Err(StartupError::Broken(format!("its failure cannot be read: {error}"))),
         },
-        other => Err(Hitch::Broken(format!("its runtime sent {other:?} instead of READY"))),
+        other => Err(StartupError::Broken(format!("its runtime sent {other:?} instead of READY"))),
     }
 }
 
 /// Two connections tell of one end, in any order: why it failed on the one, how it ended on the
 /// other.
 pub(super) async fn or_ended<T>(
-    load: impl Future<Output = Result<T, Hitch>>,
-    control: &mut Control,
-) -> Result<T, Hitch> {
+    load: impl Future<Output = Result<T, StartupError>>,
+    control: &mut ShimConnection,
+) -> Result<T, StartupError> {
     let mut load = std::pin::pin!(load);
     tokio::select! {
         biased;
         loaded = &mut load => match loaded {
             // The shim knows why.
-            Err(Hitch::Ended(None)) => {
+            Err(StartupError::Ended(None)) => {
                 let end = time::timeout(LAST_WORDS_WAIT, control.end()).await;
-                Err(Hitch::Ended(end.ok()))
+                Err(StartupError::Ended(end.ok()))
             }
             other => other,
         },
         end = control.end() => match time::timeout(LAST_WORDS_WAIT, load).await {
             // What it said before it ended can still be read.
-            Ok(Err(Hitch::InitFailed(failure))) => Err(Hitch::InitFailed(failure)),
-            Ok(_) | Err(_) => Err(Hitch::Ended(Some(end))),
+            Ok(Err(StartupError::InitFailed(failure))) => Err(StartupError::InitFailed(failure)),
+            Ok(_) | Err(_) => Err(StartupError::Ended(Some(end))),
         },
     }
 }
 
-async fn accept(listener: StdListener) -> Result<UnixStream, Hitch> {
+async fn accept(listener: StdListener) -> Result<UnixStream, StartupError> {
     let listener = UnixListener::from_std(listener)?;
     let (stream, _) = listener.accept().await?;
     Ok(stream)
 }
 
-async fn hello(control: &mut Control) -> Result<(), Hitch> {
-    let Frame { header, body } = control.read().await?;
+async fn hello(control: &mut ShimConnection) -> Result<(), StartupError> {
+    let DataFrame { header, body } = control.read().await?;
     match (header.kind, serde_json::from_slice::<HelloMessage>(&body)) {
         (FrameKind::Hello, Ok(hello)) if hello.protocol == PROTOCOL_VERSION => Ok(()),
-        (FrameKind::Hello, Ok(hello)) => Err(Hitch::Broken(format!(
+        (FrameKind::Hello, Ok(hello)) => Err(StartupError::Broken(format!(
             "its shim speaks protocol {}, not {PROTOCOL_VERSION}",
             hello.protocol
         ))),
-        _ => Err(Hitch::Broken("its shim sent no HELLO".into())),
+        _ => Err(StartupError::Broken("its shim sent no HELLO".into())),
     }
 }

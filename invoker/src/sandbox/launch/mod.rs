@@ -20,41 +20,41 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use failure::{ending, failure_of, out_of_memory};
 use failure::{refused, start_error, verdict_of};
-use handshake::{Attached, Hitch, Loaded};
-pub(crate) use prewarmed::{PrewarmedSandbox, Unfit};
+use handshake::{AttachedShim, LoadedRuntime, StartupError};
+pub(crate) use prewarmed::{PrewarmedSandbox, SpecializeError};
 
-use crate::backend::port::{Backend, Network, Sandbox, SandboxSpec, Whose};
-use crate::config::Options;
-use crate::sandbox::capacity::Place;
-use crate::sandbox::control::{Control, Leash};
-use crate::sandbox::deadlines::Watch;
-use crate::sandbox::exchange::DataConn;
-use crate::sandbox::instance::{Instance, Vitals};
-use crate::sandbox::logs::{Log, Outlet};
+use crate::backend::port::{NetworkAccess, Sandbox, SandboxBackend, SandboxOwner, SandboxSpec};
+use crate::config::InvokerOptions;
+use crate::sandbox::capacity::CapacityReservation;
+use crate::sandbox::control::{SandboxHandle, ShimConnection};
+use crate::sandbox::deadlines::EventWatch;
+use crate::sandbox::exchange::DataConnection;
+use crate::sandbox::instance::{InstanceStats, SandboxInstance};
+use crate::sandbox::logs::{JournalSink, SandboxLog};
 use crate::sandbox::run_dir::{self, RunDir};
-use crate::sandbox::shape::Kind;
+use crate::sandbox::shape::SandboxShape;
 use crate::sandbox::start_message::start_of;
-use crate::sandbox::uids::{Uid, Uids};
+use crate::sandbox::uids::{SandboxUserId, UserIdPool};
 
 /// What starting needs.
 #[derive(Clone)]
-pub(crate) struct Launcher {
-    pub(crate) options: Arc<Options>,
-    pub(crate) backend: Arc<dyn Backend>,
+pub(crate) struct SandboxLauncher {
+    pub(crate) options: Arc<InvokerOptions>,
+    pub(crate) backend: Arc<dyn SandboxBackend>,
     pub(crate) packages: Arc<dyn PackageStore>,
-    pub(crate) outlet: Outlet,
+    pub(crate) outlet: JournalSink,
     pub(crate) node: NodeId,
-    pub(crate) uids: Arc<Uids>,
+    pub(crate) uids: Arc<UserIdPool>,
     /// Cancelled when the grace of stopping is over: starts are broken off.
     pub(crate) cut: CancellationToken,
 }
 
 /// A sandbox whose runtime is ready.
 #[derive(Debug)]
-pub(crate) struct Launched {
-    pub(crate) instance: Instance,
-    pub(crate) conn: DataConn,
-    pub(crate) control: Control,
+pub(crate) struct LaunchedSandbox {
+    pub(crate) instance: SandboxInstance,
+    pub(crate) conn: DataConnection,
+    pub(crate) control: ShimConnection,
 }
 
 /// A sandbox that did not come up. Nothing of it is left.
@@ -63,15 +63,15 @@ pub(crate) struct StartFailure {
     /// What those are told who waited for it.
     pub(crate) verdict: Verdict,
     /// What the runtime printed, for the first of them.
-    pub(crate) log: Option<Arc<Log>>,
+    pub(crate) log: Option<Arc<SandboxLog>>,
     /// How long it took to fail.
     pub(crate) took: Duration,
 }
 
 /// A sandbox that was started, and where its shim and runtime will call.
 #[derive(Debug)]
-struct Raised {
-    body: Body,
+struct StartedSandbox {
+    body: SandboxParts,
     output: File,
     control: StdListener,
     data: StdListener,
@@ -79,16 +79,16 @@ struct Raised {
 
 /// A sandbox and what is its own.
 #[derive(Debug)]
-struct Body {
+struct SandboxParts {
     id: InstanceId,
-    uid: Uid,
+    uid: SandboxUserId,
     run_dir: PathBuf,
     sandbox: Box<dyn Sandbox>,
 }
 
 /// A cold start under way.
 #[derive(Clone, Debug)]
-struct Course {
+struct ColdStartProgress {
     revision: Arc<Revision>,
     begun: Instant,
     /// From `begun` until the code was on this node.
@@ -98,12 +98,12 @@ struct Course {
 
 /// What the talk with a runtime that is ready leaves behind.
 #[derive(Debug)]
-struct Talked {
-    attached: Attached,
-    loaded: Loaded,
+struct ReadyRuntime {
+    attached: AttachedShim,
+    loaded: LoadedRuntime,
 }
 
-impl Launcher {
+impl SandboxLauncher {
     /// Starts a sandbox and waits until the user's code is loaded. Run in a task that nobody drops
     /// half-way. Bounded by `start_timeout` and the function's own time for loading.
     ///
@@ -112,21 +112,21 @@ impl Launcher {
     pub(crate) async fn launch(
         &self,
         revision: &Arc<Revision>,
-        place: Place,
-    ) -> Result<Launched, StartFailure> {
+        place: CapacityReservation,
+    ) -> Result<LaunchedSandbox, StartFailure> {
         let begun = Instant::now();
         let failed = |verdict| StartFailure { verdict, log: None, took: begun.elapsed() };
         let code_dir = self.code_dir(revision).await.map_err(failed)?;
         let (revision, code) = (Arc::clone(revision), begun.elapsed());
-        let whose = Whose::Function {
+        let whose = SandboxOwner::Function {
             function: revision.function.clone(),
             version: revision.version,
             code_dir,
         };
         let raised = self.raise(self.kind(&revision), whose).await.map_err(failed)?;
         place.is_up();
-        let Raised { body, output, control, data } = raised;
-        let log = Arc::new(Log::new(output, Arc::clone(&revision), self.outlet.clone()));
+        let StartedSandbox { body, output, control, data } = raised;
+        let log = Arc::new(SandboxLog::new(output, Arc::clone(&revision), self.outlet.clone()));
         let start = start_of(&revision, &self.options);
         let talk = async {
             let wait = self.options.start_timeout();
@@ -138,23 +138,23 @@ impl Launcher {
             };
             let load = handshake::or_ended(load, &mut attached.control);
             let loaded = time::timeout(revision.config.init_timeout, load).await;
-            Ok(Talked { attached, loaded: loaded.unwrap_or(Err(Hitch::TimedOut))? })
+            Ok(ReadyRuntime { attached, loaded: loaded.unwrap_or(Err(StartupError::TimedOut))? })
         };
         let talked = self.unless_cut(&log, talk).await;
-        let course = Course { revision, begun, code, from_prewarmed: false };
+        let course = ColdStartProgress { revision, begun, code, from_prewarmed: false };
         self.conclude(&course, (body, place), log, talked).await
     }
 
     /// What kind of sandbox a function needs.
-    pub(crate) fn kind(&self, revision: &Revision) -> Kind {
+    pub(crate) fn kind(&self, revision: &Revision) -> SandboxShape {
         let config = &revision.config;
         let family = config.runtime.family();
-        Kind {
+        SandboxShape {
             family,
             network: match config.network {
                 None => self.backend.default_network(family),
-                Some(true) => Network::Bridge,
-                Some(false) => Network::None,
+                Some(true) => NetworkAccess::Bridge,
+                Some(false) => NetworkAccess::None,
             },
             memory_mb: config.memory_mb,
         }
@@ -172,7 +172,11 @@ impl Launcher {
     }
 
     /// Starts a sandbox, whose shim has not yet called. Nothing is left where that fails.
-    async fn raise(&self, kind: Kind, whose: Whose) -> Result<Raised, Verdict> {
+    async fn raise(
+        &self,
+        kind: SandboxShape,
+        whose: SandboxOwner,
+    ) -> Result<StartedSandbox, Verdict> {
         let id = InstanceId::new();
         let uid = self.uids.take().ok_or_else(|| refused("no user id is free".into()))?;
         let run_dir = RunDir::make(&self.options.run_dir, id, uid.number()).map_err(|error| {
@@ -194,9 +198,12 @@ impl Launcher {
             run_dir: run_dir.clone(),
         };
         match self.backend.start(&spec).await {
-            Ok(sandbox) => {
-                Ok(Raised { body: Body { id, uid, run_dir, sandbox }, output, control, data })
-            }
+            Ok(sandbox) => Ok(StartedSandbox {
+                body: SandboxParts { id, uid, run_dir, sandbox },
+                output,
+                control,
+                data,
+            }),
             Err(error) => {
                 run_dir::remove(&run_dir);
                 Err(start_error(&error, id))
@@ -207,26 +214,26 @@ impl Launcher {
     /// The talk's end, or that of the node's patience. Reads the output meanwhile.
     async fn unless_cut<T>(
         &self,
-        log: &Log,
-        talk: impl Future<Output = Result<T, Hitch>>,
-    ) -> Result<T, Hitch> {
+        log: &SandboxLog,
+        talk: impl Future<Output = Result<T, StartupError>>,
+    ) -> Result<T, StartupError> {
         tokio::select! {
             talked = talk => talked,
-            () = self.cut.cancelled() => Err(Hitch::Broken("this node is stopping".into())),
-            () = log.follow() => Err(Hitch::Broken("its output cannot be read".into())),
+            () = self.cut.cancelled() => Err(StartupError::Broken("this node is stopping".into())),
+            () = log.follow() => Err(StartupError::Broken("its output cannot be read".into())),
         }
     }
 
     /// A sandbox that is ready; or one that is none, and is removed.
     async fn conclude(
         &self,
-        course: &Course,
-        (body, place): (Body, Place),
-        log: Arc<Log>,
-        talked: Result<Talked, Hitch>,
-    ) -> Result<Launched, StartFailure> {
-        let Course { revision, begun, .. } = course;
-        let Talked { attached, loaded } = match talked {
+        course: &ColdStartProgress,
+        (body, place): (SandboxParts, CapacityReservation),
+        log: Arc<SandboxLog>,
+        talked: Result<ReadyRuntime, StartupError>,
+    ) -> Result<LaunchedSandbox, StartFailure> {
+        let ColdStartProgress { revision, begun, .. } = course;
+        let ReadyRuntime { attached, loaded } = match talked {
             Ok(talked) => talked,
             Err(hitch) => {
                 let verdict = verdict_of(hitch, revision, body.sandbox.as_ref(), body.id);
@@ -234,27 +241,27 @@ impl Launcher {
                 return Err(StartFailure { verdict, log: Some(log), took: begun.elapsed() });
             }
         };
-        let Body { id, uid, run_dir, sandbox } = body;
+        let SandboxParts { id, uid, run_dir, sandbox } = body;
         let cold_start = course.cold_start(&loaded, sandbox.as_ref());
-        let instance = Instance {
+        let instance = SandboxInstance {
             id,
-            watch: Arc::new(Watch::new(Arc::clone(&log))),
+            watch: Arc::new(EventWatch::new(Arc::clone(&log))),
             log,
-            leash: Leash::new(attached.twin, loaded.twin),
+            leash: SandboxHandle::new(attached.twin, loaded.twin),
             init: cold_start.total,
             cold_start,
             sandbox,
             run_dir,
             belongings: Mutex::new(Some((uid, place))),
-            vitals: Vitals::new(),
+            vitals: InstanceStats::new(),
         };
-        Ok(Launched { instance, conn: loaded.conn, control: attached.control })
+        Ok(LaunchedSandbox { instance, conn: loaded.conn, control: attached.control })
     }
 }
 
-impl Course {
+impl ColdStartProgress {
     /// The figures of a start that has just succeeded.
-    fn cold_start(&self, loaded: &Loaded, sandbox: &dyn Sandbox) -> ColdStart {
+    fn cold_start(&self, loaded: &LoadedRuntime, sandbox: &dyn Sandbox) -> ColdStart {
         let total = self.begun.elapsed();
         let function = total.saturating_sub(loaded.begun - self.begun);
         let runtime = total.saturating_sub(self.code + function);
@@ -268,7 +275,7 @@ impl Course {
     }
 }
 
-impl Body {
+impl SandboxParts {
     async fn remove(self) {
         self.sandbox.stop().await;
         run_dir::remove(&self.run_dir);

@@ -9,51 +9,54 @@ use hanshu_runtimes::wire::{FrameKind, PrewarmedInit};
 use tokio::net::UnixStream;
 use tokio::time::{self, Instant};
 
-use super::handshake::{self, Attached, Hitch};
-use super::{Body, Course, Launched, Launcher, Raised, StartFailure, Talked};
-use crate::backend::port::Whose;
-use crate::sandbox::capacity::Place;
-use crate::sandbox::logs::Log;
-use crate::sandbox::shape::Kind;
+use super::handshake::{self, AttachedShim, StartupError};
+use super::{
+    ColdStartProgress, LaunchedSandbox, ReadyRuntime, SandboxLauncher, SandboxParts, StartFailure,
+    StartedSandbox,
+};
+use crate::backend::port::SandboxOwner;
+use crate::sandbox::capacity::CapacityReservation;
+use crate::sandbox::logs::SandboxLog;
+use crate::sandbox::shape::SandboxShape;
 use crate::sandbox::start_message::{start_of, start_of_prewarmed};
 
 /// A sandbox without a function, whose runtime is up. Dropping it stops nothing: see
 /// [`PrewarmedSandbox::discard`].
 #[derive(Debug)]
 pub(crate) struct PrewarmedSandbox {
-    kind: Kind,
-    body: Body,
+    kind: SandboxShape,
+    body: SandboxParts,
     output: File,
-    attached: Attached,
+    attached: AttachedShim,
     runtime: UnixStream,
     /// Its own small room, until it is given a function's.
-    place: Place,
+    place: CapacityReservation,
     /// Whether it was frozen, and must be thawed.
     frozen: bool,
 }
 
 /// Why a prewarmed sandbox did not become a function's sandbox. It is gone.
 #[derive(Debug)]
-pub(crate) enum Unfit {
+pub(crate) enum SpecializeError {
     /// It was lost while it waited, which is nobody's fault: its room is there for another start.
-    Lost(Place),
+    Lost(CapacityReservation),
     /// The function's start failed.
     Failed(StartFailure),
 }
 
-impl Launcher {
+impl SandboxLauncher {
     /// Makes a prewarmed sandbox in `place`.
     ///
     /// # Errors
     /// Why not; for the log. Nothing is left then.
     pub(crate) async fn make_prewarmed(
         &self,
-        kind: Kind,
-        place: Place,
+        kind: SandboxShape,
+        place: CapacityReservation,
     ) -> Result<PrewarmedSandbox, String> {
-        let raised = self.raise(kind, Whose::Nobody).await;
+        let raised = self.raise(kind, SandboxOwner::Unassigned).await;
         let raised = raised.map_err(|verdict| format!("{verdict:?}"))?;
-        let Raised { body, output, control, data } = raised;
+        let StartedSandbox { body, output, control, data } = raised;
         let talk = async {
             let wait = self.options.start_timeout();
             let sandbox = body.sandbox.as_ref();
@@ -62,12 +65,13 @@ impl Launcher {
             attached.control.send_json(FrameKind::Start, &start).await?;
             let runtime = handshake::runtime(data, &body.run_dir);
             let runtime = handshake::or_ended(runtime, &mut attached.control);
-            let runtime = time::timeout(wait, runtime).await.unwrap_or(Err(Hitch::TimedOut))?;
+            let runtime =
+                time::timeout(wait, runtime).await.unwrap_or(Err(StartupError::TimedOut))?;
             Ok((attached, runtime))
         };
         let talked = tokio::select! {
             talked = talk => talked,
-            () = self.cut.cancelled() => Err(Hitch::Broken("this node is stopping".into())),
+            () = self.cut.cancelled() => Err(StartupError::Broken("this node is stopping".into())),
         };
         match talked {
             Ok((attached, runtime)) => {
@@ -86,22 +90,22 @@ impl Launcher {
     /// task that nobody drops half-way.
     ///
     /// # Errors
-    /// [`Unfit`].
+    /// [`SpecializeError`].
     pub(crate) async fn specialise(
         &self,
         prewarmed: PrewarmedSandbox,
         revision: &Arc<Revision>,
-    ) -> Result<Launched, Unfit> {
+    ) -> Result<LaunchedSandbox, SpecializeError> {
         let begun = Instant::now();
         let code_dir = match self.code_dir(revision).await {
             Ok(code_dir) => code_dir,
             Err(verdict) => {
                 prewarmed.discard().await;
                 let took = begun.elapsed();
-                return Err(Unfit::Failed(StartFailure { verdict, log: None, took }));
+                return Err(SpecializeError::Failed(StartFailure { verdict, log: None, took }));
             }
         };
-        let course = Course {
+        let course = ColdStartProgress {
             revision: Arc::clone(revision),
             begun,
             code: begun.elapsed(),
@@ -112,29 +116,29 @@ impl Launcher {
         if !thawed || shown.is_err() || !prewarmed.is_alive() {
             let error = shown.err().map(|error| error.to_string());
             tracing::warn!(instance = %prewarmed.body.id, thawed, error, "A prewarmed sandbox was lost");
-            return Err(Unfit::Lost(prewarmed.dismantle().await));
+            return Err(SpecializeError::Lost(prewarmed.dismantle().await));
         }
         let PrewarmedSandbox { body, output, mut attached, runtime, place, .. } = prewarmed;
-        let log = Arc::new(Log::new(output, Arc::clone(revision), self.outlet.clone()));
+        let log = Arc::new(SandboxLog::new(output, Arc::clone(revision), self.outlet.clone()));
         let start = start_of(revision, &self.options);
         let talk = async {
             let init = PrewarmedInit { init: &start.init, env: &start.env };
             let load = handshake::or_ended(handshake::load(runtime, &init), &mut attached.control);
             let loaded = time::timeout(revision.config.init_timeout, load).await;
-            Ok(Talked { loaded: loaded.unwrap_or(Err(Hitch::TimedOut))?, attached })
+            Ok(ReadyRuntime { loaded: loaded.unwrap_or(Err(StartupError::TimedOut))?, attached })
         };
         let talked = self.unless_cut(&log, talk).await;
-        self.conclude(&course, (body, place), log, talked).await.map_err(Unfit::Failed)
+        self.conclude(&course, (body, place), log, talked).await.map_err(SpecializeError::Failed)
     }
 }
 
 impl PrewarmedSandbox {
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> SandboxShape {
         self.kind
     }
 
     /// Its room on the node.
-    pub(crate) fn place(&mut self) -> &mut Place {
+    pub(crate) fn place(&mut self) -> &mut CapacityReservation {
         &mut self.place
     }
 
@@ -149,7 +153,7 @@ impl PrewarmedSandbox {
         drop(self.dismantle().await);
     }
 
-    async fn dismantle(self) -> Place {
+    async fn dismantle(self) -> CapacityReservation {
         let Self { body, place, .. } = self;
         body.remove().await;
         place

@@ -10,7 +10,7 @@ const END_BYTES_MAX: usize = LOG_KEEP_BYTES + LINE_BYTES_MAX;
 
 /// One event's output.
 #[derive(Debug, Default)]
-pub(crate) struct Capture {
+pub(crate) struct OutputCapture {
     /// Of the start, what was not taken yet.
     start: Vec<u8>,
     /// Bytes that went to the start, taken ones too.
@@ -25,7 +25,7 @@ pub(crate) struct Capture {
     tail: Option<Vec<u8>>,
 }
 
-impl Capture {
+impl OutputCapture {
     /// Keeps the last [`LOG_TAIL_BYTES_MAX`] bytes aside, of what is here already, too.
     pub(crate) fn want_tail(&mut self) {
         let mut tail = Vec::new();
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     fn captured(chunks: &[&[u8]]) -> Vec<String> {
-        let mut capture = Capture::default();
+        let mut capture = OutputCapture::default();
         let mut all = Vec::new();
         for chunk in chunks {
             capture.push(chunk);
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn fifty_megabytes_are_cut_with_a_mark_and_keep_their_ends() {
-        let mut capture = Capture::default();
+        let mut capture = OutputCapture::default();
         let mut kept = Vec::new();
         let mut total = 0;
         for number in 0..700_000 {
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn the_tail_is_the_end_of_everything() {
-        let mut capture = Capture::default();
+        let mut capture = OutputCapture::default();
         capture.push(b"early ");
         capture.want_tail();
         capture.push(&[b'a'; 5000]);

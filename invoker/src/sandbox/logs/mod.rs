@@ -20,7 +20,7 @@ use hanshu_core::{Clock, ColdStart, LogBatch, RequestId, Revision, Timestamp};
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::{self, Instant};
 
-use capture::Capture;
+use capture::OutputCapture;
 
 /// What the pipe is asked to hold. An unprivileged user may be refused; then it is 64 KiB.
 const PIPE_BYTES: i32 = 256 * 1024;
@@ -33,35 +33,35 @@ const SPAMMER_REST: Duration = Duration::from_millis(1);
 
 /// A sandbox's output.
 #[derive(Debug)]
-pub(crate) struct Log {
+pub(crate) struct SandboxLog {
     pipe: File,
     pipe_bytes: usize,
     revision: Arc<Revision>,
-    outlet: Outlet,
-    state: Mutex<State>,
+    outlet: JournalSink,
+    state: Mutex<LogState>,
 }
 
 /// Where lines go, and what time it is.
 #[derive(Clone)]
-pub(crate) struct Outlet {
+pub(crate) struct JournalSink {
     pub(crate) journal: Arc<dyn InvocationJournal>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct LogState {
     scratch: Vec<u8>,
-    capture: Capture,
+    capture: OutputCapture,
     /// When the oldest byte that nobody took was read.
     since: Option<Timestamp>,
-    owner: Owner,
+    owner: OutputOwner,
     /// Goes out with the first entry of the event that runs.
     cold_start: Option<ColdStart>,
 }
 
 /// Whom output belongs to.
 #[derive(Clone, Copy, Debug, Default)]
-enum Owner {
+enum OutputOwner {
     /// The invocation that comes first: the runtime loads.
     #[default]
     Next,
@@ -73,7 +73,7 @@ enum Owner {
 
 /// What an event leaves behind.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct EventOutput {
     /// Whether the journal has nothing of it.
     pub(crate) first: bool,
     /// The tail, where asked for.
@@ -84,23 +84,23 @@ pub(crate) struct Ended {
     pub(crate) cold_start: Option<ColdStart>,
 }
 
-impl Ended {
+impl EventOutput {
     /// Of an event without output.
     pub(crate) fn nothing(cold_start: Option<ColdStart>) -> Self {
         Self { first: true, tail: None, cut: 0, cold_start }
     }
 }
 
-impl std::fmt::Debug for Outlet {
+impl std::fmt::Debug for JournalSink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Outlet").finish_non_exhaustive()
     }
 }
 
-impl Log {
+impl SandboxLog {
     /// The output that comes out of `pipe`, a FIFO that was opened for reading and writing without
     /// blocking (so that it never ends).
-    pub(crate) fn new(pipe: File, revision: Arc<Revision>, outlet: Outlet) -> Self {
+    pub(crate) fn new(pipe: File, revision: Arc<Revision>, outlet: JournalSink) -> Self {
         use nix::fcntl::{FcntlArg, fcntl};
         // Best effort: a smaller pipe only makes a talkative function wait more often.
         let _ = fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
@@ -116,10 +116,10 @@ impl Log {
     pub(crate) fn begin(&self, request_id: RequestId, tail: bool, cold_start: Option<ColdStart>) {
         let mut state = self.lock();
         self.drain(&mut state);
-        if !matches!(state.owner, Owner::Next) {
+        if !matches!(state.owner, OutputOwner::Next) {
             self.hand_over_rest(&mut state);
         }
-        state.owner = Owner::Event { request_id, first: true };
+        state.owner = OutputOwner::Event { request_id, first: true };
         state.cold_start = cold_start;
         if tail {
             state.capture.want_tail();
@@ -127,19 +127,19 @@ impl Log {
     }
 
     /// An event has ended: what is in the pipe is its last output.
-    pub(crate) fn end(&self) -> Ended {
+    pub(crate) fn end(&self) -> EventOutput {
         let mut state = self.lock();
         self.drain(&mut state);
         let (tail, cut) = (state.capture.tail(), self.hand_over_rest(&mut state));
-        let first = matches!(state.owner, Owner::Event { first: true, .. });
-        state.owner = Owner::Late;
-        Ended { first, tail, cut, cold_start: state.cold_start.take() }
+        let first = matches!(state.owner, OutputOwner::Event { first: true, .. });
+        state.owner = OutputOwner::Late;
+        EventOutput { first, tail, cut, cold_start: state.cold_start.take() }
     }
 
     /// Hands over what came while no event ran. Does nothing while one does.
     pub(crate) fn late(&self) {
         let mut state = self.lock();
-        if matches!(state.owner, Owner::Late) {
+        if matches!(state.owner, OutputOwner::Late) {
             self.drain(&mut state);
             self.hand_over_rest(&mut state);
         }
@@ -171,7 +171,7 @@ impl Log {
         }
     }
 
-    fn drain(&self, state: &mut State) {
+    fn drain(&self, state: &mut LogState) {
         self.drain_from(state, |into| (&self.pipe).read(into));
     }
 
@@ -179,10 +179,10 @@ impl Log {
     /// end does not keep us. Returns the bytes.
     fn drain_from(
         &self,
-        state: &mut State,
+        state: &mut LogState,
         read: impl Fn(&mut [u8]) -> io::Result<usize>,
     ) -> usize {
-        let State { scratch, capture, since, .. } = state;
+        let LogState { scratch, capture, since, .. } = state;
         if scratch.is_empty() {
             *scratch = vec![0; READ_BYTES];
         }
@@ -202,36 +202,36 @@ impl Log {
         total
     }
 
-    fn hand_over_lines(&self, state: &mut State) {
-        if matches!(state.owner, Owner::Event { .. }) {
+    fn hand_over_lines(&self, state: &mut LogState) {
+        if matches!(state.owner, OutputOwner::Event { .. }) {
             let lines = state.capture.take_lines();
             self.hand_over(state, lines);
         }
     }
 
     /// Hands over everything and begins anew; returns the bytes cut.
-    fn hand_over_rest(&self, state: &mut State) -> u64 {
+    fn hand_over_rest(&self, state: &mut LogState) -> u64 {
         if state.capture.is_empty() {
-            state.capture = Capture::default();
+            state.capture = OutputCapture::default();
             return 0;
         }
         let lines = state.capture.finish();
         let cut = state.capture.cut();
         self.hand_over(state, lines);
-        state.capture = Capture::default();
+        state.capture = OutputCapture::default();
         cut
     }
 
-    fn hand_over(&self, state: &mut State, lines: Vec<String>) {
+    fn hand_over(&self, state: &mut LogState, lines: Vec<String>) {
         if lines.is_empty() {
             return;
         }
         let time = state.since.take().unwrap_or_else(|| self.outlet.clock.now());
         let (request_id, first, cold_start) = match &mut state.owner {
-            Owner::Event { request_id, first } => {
+            OutputOwner::Event { request_id, first } => {
                 (Some(*request_id), std::mem::replace(first, false), state.cold_start.take())
             }
-            Owner::Next | Owner::Late => (None, false, None),
+            OutputOwner::Next | OutputOwner::Late => (None, false, None),
         };
         self.outlet.journal.log(LogBatch {
             request_id,
@@ -244,7 +244,7 @@ impl Log {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LogState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,25 +6,25 @@ use hanshu_core::{ManualClock, RequestId};
 
 use super::*;
 use crate::sandbox::run_dir::RunDir;
-use crate::test_support::{FakeJournal, revision};
+use crate::test_support::{MemoryJournal, revision};
 
-struct Scene {
+struct LogScene {
     _temp: tempfile::TempDir,
-    log: Arc<Log>,
-    journal: Arc<FakeJournal>,
+    log: Arc<SandboxLog>,
+    journal: Arc<MemoryJournal>,
     writer: File,
 }
 
-fn scene() -> Scene {
+fn scene() -> LogScene {
     let temp = tempfile::tempdir().unwrap();
     let uid = nix::unistd::geteuid().as_raw();
     let dir = RunDir::make(temp.path(), hanshu_core::InstanceId::new(), uid).unwrap();
-    let journal = Arc::new(FakeJournal::default());
+    let journal = Arc::new(MemoryJournal::default());
     let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
-    let outlet = Outlet { journal: Arc::clone(&journal) as _, clock };
+    let outlet = JournalSink { journal: Arc::clone(&journal) as _, clock };
     let writer = File::options().write(true).open(dir.path.join("out")).unwrap();
-    let log = Arc::new(Log::new(dir.output, Arc::new(revision("hello")), outlet));
-    Scene { _temp: temp, log, journal, writer }
+    let log = Arc::new(SandboxLog::new(dir.output, Arc::new(revision("hello")), outlet));
+    LogScene { _temp: temp, log, journal, writer }
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn late_output_is_handed_over_while_nobody_calls() {
 #[tokio::test]
 async fn a_talkative_event_is_read_while_it_runs() {
     const MEGABYTES: usize = 20;
-    let Scene { _temp, log, journal, mut writer } = scene();
+    let LogScene { _temp, log, journal, mut writer } = scene();
     let request_id = RequestId::new();
     log.begin(request_id, false, None);
     let follower = Arc::clone(&log);
@@ -104,7 +104,7 @@ async fn a_talkative_event_is_read_while_it_runs() {
 
 #[tokio::test]
 async fn a_running_events_lines_can_be_followed() {
-    let Scene { _temp, log, journal, mut writer } = scene();
+    let LogScene { _temp, log, journal, mut writer } = scene();
     let request_id = RequestId::new();
     log.begin(request_id, false, None);
     writer.write_all(b"one\nhalf").unwrap();

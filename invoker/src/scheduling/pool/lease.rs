@@ -4,25 +4,25 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Pool;
-use super::state::{Input, SandboxKey};
-use crate::sandbox::exchange::DataConn;
-use crate::sandbox::instance::Instance;
+use super::FunctionPool;
+use super::state::{PoolInput, SandboxKey};
+use crate::sandbox::exchange::DataConnection;
+use crate::sandbox::instance::SandboxInstance;
 
 /// The right to use one sandbox, until it is dropped. It also keeps the sandbox's pool alive.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    pool: Arc<Pool>,
+    pool: Arc<FunctionPool>,
     key: SandboxKey,
-    instance: Arc<Instance>,
-    conn: Option<Box<DataConn>>,
-    health: Health,
+    instance: Arc<SandboxInstance>,
+    conn: Option<Box<DataConnection>>,
+    health: LeaseHealth,
     /// Whether its holder stood in line for it.
     pub(crate) waited: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Health {
+enum LeaseHealth {
     /// Nothing was done with the sandbox, or it was done with.
     Good,
     /// An event was begun and nobody said that it ended well.
@@ -33,20 +33,20 @@ enum Health {
 
 impl Lease {
     pub(super) fn new(
-        pool: Arc<Pool>,
+        pool: Arc<FunctionPool>,
         key: SandboxKey,
-        instance: Arc<Instance>,
-        conn: Option<Box<DataConn>>,
+        instance: Arc<SandboxInstance>,
+        conn: Option<Box<DataConnection>>,
     ) -> Self {
-        Self { pool, key, instance, conn, health: Health::Good, waited: false }
+        Self { pool, key, instance, conn, health: LeaseHealth::Good, waited: false }
     }
 
     pub(super) fn lent(mut self, idle_since: Instant) -> Self {
-        self.health = Health::Lent(idle_since);
+        self.health = LeaseHealth::Lent(idle_since);
         self
     }
 
-    pub(crate) fn instance(&self) -> &Arc<Instance> {
+    pub(crate) fn instance(&self) -> &Arc<SandboxInstance> {
         &self.instance
     }
 
@@ -56,20 +56,20 @@ impl Lease {
     }
 
     /// The connection, for an event: from here on the lease is tainted.
-    pub(crate) fn begin(&mut self) -> Option<&mut DataConn> {
-        self.health = Health::Tainted;
+    pub(crate) fn begin(&mut self) -> Option<&mut DataConnection> {
+        self.health = LeaseHealth::Tainted;
         self.conn.as_deref_mut()
     }
 
     /// Says that the sandbox must not be used again.
     pub(crate) fn taint(&mut self) {
-        self.health = Health::Tainted;
+        self.health = LeaseHealth::Tainted;
     }
 
     /// Gives the sandbox back in good health. A lease that is dropped without it after an event
     /// was begun has its sandbox stopped.
     pub(crate) fn finish(mut self) {
-        self.health = Health::Good;
+        self.health = LeaseHealth::Good;
     }
 }
 
@@ -78,9 +78,9 @@ impl Drop for Lease {
         let conn = self.conn.take();
         let key = self.key;
         let input = match self.health {
-            Health::Good => Input::Released { key, healthy: conn.is_some() },
-            Health::Tainted => Input::Released { key, healthy: false },
-            Health::Lent(idle_since) => Input::Returned { key, idle_since },
+            LeaseHealth::Good => PoolInput::Released { key, healthy: conn.is_some() },
+            LeaseHealth::Tainted => PoolInput::Released { key, healthy: false },
+            LeaseHealth::Lent(idle_since) => PoolInput::Returned { key, idle_since },
         };
         self.pool.take_back(key, conn, input);
     }

@@ -18,31 +18,34 @@ use tokio::sync::oneshot;
 use tokio::time::{self, Instant};
 
 pub(crate) use lease::Lease;
-use state::{Action, Actions, Counts, Input, LaneId, Rules, SandboxKey, State, WaiterId, Why};
+use state::{
+    LaneId, PoolAction, PoolActions, PoolCounts, PoolInput, PoolRules, PoolState, RefusalReason,
+    SandboxKey, WaiterId,
+};
 
-use crate::sandbox::exchange::DataConn;
-use crate::sandbox::instance::Instance;
+use crate::sandbox::exchange::DataConnection;
+use crate::sandbox::instance::SandboxInstance;
 use crate::sandbox::launch::StartFailure;
-use crate::sandbox::logs::Log;
+use crate::sandbox::logs::SandboxLog;
 use crate::tasks::BackgroundTasks;
 
 /// A waiter whose time is over, and for whom a start is under way, asks again after this.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Starts sandboxes for pools.
-pub(crate) trait StartSandbox: Send + Sync + std::fmt::Debug {
+pub(crate) trait SandboxStarter: Send + Sync + std::fmt::Debug {
     /// Starts one in a task of its own, which tells the pool how it went: once by
-    /// [`Pool::started`], [`Pool::start_failed`], or by heeding [`Pool::start_blocked`].
-    fn start(&self, pool: Arc<Pool>, key: SandboxKey, revision: Arc<Revision>);
+    /// [`FunctionPool::started`], [`FunctionPool::start_failed`], or by heeding [`FunctionPool::start_blocked`].
+    fn start(&self, pool: Arc<FunctionPool>, key: SandboxKey, revision: Arc<Revision>);
 }
 
 /// What the pools of a node have in common.
 #[derive(Debug)]
 pub(crate) struct PoolContext {
     /// But for each function's concurrency.
-    pub(crate) rules: Rules,
+    pub(crate) rules: PoolRules,
     pub(crate) tasks: BackgroundTasks,
-    pub(crate) starter: Arc<dyn StartSandbox>,
+    pub(crate) starter: Arc<dyn SandboxStarter>,
     /// The backend's name, for refusals.
     pub(crate) backend: &'static str,
     /// MiB of the node, for refusals.
@@ -51,16 +54,16 @@ pub(crate) struct PoolContext {
 
 /// One function's sandboxes.
 #[derive(Debug)]
-pub(crate) struct Pool {
+pub(crate) struct FunctionPool {
     context: Arc<PoolContext>,
-    inner: Mutex<Inner>,
+    inner: Mutex<PoolInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    state: State,
-    slots: HashMap<SandboxKey, Slot>,
-    line: HashMap<WaiterId, oneshot::Sender<Reply>>,
+struct PoolInner {
+    state: PoolState,
+    slots: HashMap<SandboxKey, PoolSlot>,
+    line: HashMap<WaiterId, oneshot::Sender<AcquireResult>>,
     lanes: HashMap<LaneId, Arc<Revision>>,
     /// Starts under way, and whether the backend has done its part.
     starts: HashMap<SandboxKey, Arc<AtomicBool>>,
@@ -71,49 +74,49 @@ struct Inner {
 
 /// A sandbox that is up. Whoever uses it has its connection.
 #[derive(Debug)]
-struct Slot {
-    instance: Arc<Instance>,
-    conn: Option<Box<DataConn>>,
+struct PoolSlot {
+    instance: Arc<SandboxInstance>,
+    conn: Option<Box<DataConnection>>,
 }
 
 /// What somebody in line gets in the end.
-pub(crate) type Reply = Result<Lease, Turned>;
+pub(crate) type AcquireResult = Result<Lease, AcquireError>;
 
 /// Why somebody got no sandbox.
 #[derive(Clone, Debug)]
-pub(crate) struct Turned {
+pub(crate) struct AcquireError {
     pub(crate) verdict: Verdict,
     /// What the sandbox that did not come up has printed.
-    pub(crate) log: Option<Arc<Log>>,
+    pub(crate) log: Option<Arc<SandboxLog>>,
     /// How long that took.
     pub(crate) init: Option<Duration>,
 }
 
 /// What is done once the lock is let go.
 #[derive(Debug)]
-enum Effect {
-    Answer(oneshot::Sender<Reply>, Box<Reply>),
+enum PoolEffect {
+    Answer(oneshot::Sender<AcquireResult>, Box<AcquireResult>),
     /// A lease for somebody who is gone: it must not end under the lock.
     GiveBack(Lease),
     Start(SandboxKey, Arc<Revision>),
-    Stop(SandboxKey, Arc<Instance>),
+    Stop(SandboxKey, Arc<SandboxInstance>),
 }
 
-type Effects = SmallVec<[Effect; 2]>;
+type PoolEffects = SmallVec<[PoolEffect; 2]>;
 
 /// What an input led to, beside what was done at once.
 #[derive(Debug, Default)]
-pub(crate) struct Fed {
+pub(crate) struct FeedResult {
     /// The start is not wanted any more.
     cancelled: bool,
     /// The sandbox that was asked for.
     lent: Option<Lease>,
 }
 
-impl Pool {
+impl FunctionPool {
     pub(crate) fn new(context: Arc<PoolContext>) -> Arc<Self> {
-        let inner = Inner {
-            state: State::new(context.rules),
+        let inner = PoolInner {
+            state: PoolState::new(context.rules),
             slots: HashMap::new(),
             line: HashMap::new(),
             lanes: HashMap::new(),
@@ -137,7 +140,7 @@ impl Pool {
     /// No new events are to be expected for the lane: idle sandboxes go now, used ones when they
     /// are given back.
     pub(crate) fn retire(self: &Arc<Self>, lane: LaneId) {
-        self.feed(Input::Retired { lane });
+        self.feed(PoolInput::Retired { lane });
     }
 
     /// A sandbox of the lane, which is this revision's, warm or cold. Stands in line at most
@@ -147,7 +150,7 @@ impl Pool {
         lane: LaneId,
         revision: &Arc<Revision>,
         wait: Duration,
-    ) -> Reply {
+    ) -> AcquireResult {
         let begun = Instant::now();
         let mut place = match self.request(begun, lane, revision) {
             Ok(reply) => return reply,
@@ -163,7 +166,7 @@ impl Pool {
                         lease
                     });
                 }
-                Ok(Err(_)) => return Err(Turned::of(unavailable("the pool is gone"))),
+                Ok(Err(_)) => return Err(AcquireError::of(unavailable("the pool is gone"))),
                 Err(_) => {
                     self.expire(lane, place.waiter);
                     patience = Instant::now() + ASK_AGAIN;
@@ -180,30 +183,30 @@ impl Pool {
             up.map(|(key, _)| *key).collect()
         };
         for key in loading {
-            self.feed(Input::Loading { key });
+            self.feed(PoolInput::Loading { key });
         }
-        self.feed(Input::Expired { lane, waiter });
+        self.feed(PoolInput::Expired { lane, waiter });
     }
 
     /// A start waits for room; asked again and again while it does. `true`: it is not wanted any
     /// more.
     pub(crate) fn start_blocked(self: &Arc<Self>, key: SandboxKey) -> bool {
-        self.feed(Input::Blocked { key }).cancelled
+        self.feed(PoolInput::Blocked { key }).cancelled
     }
 
     /// A start found room.
     pub(crate) fn start_unblocked(self: &Arc<Self>, key: SandboxKey) {
-        self.feed(Input::Unblocked { key });
+        self.feed(PoolInput::Unblocked { key });
     }
 
     /// A sandbox is up and loads the user's code.
     pub(crate) fn start_loading(self: &Arc<Self>, key: SandboxKey) {
-        self.feed(Input::Loading { key });
+        self.feed(PoolInput::Loading { key });
     }
 
     /// A sandbox ended by itself.
     pub(crate) fn died(self: &Arc<Self>, key: SandboxKey) {
-        self.feed(Input::Died { key });
+        self.feed(PoolInput::Died { key });
     }
 
     /// Remembers, until the start is over, where to see how far it is.
@@ -212,7 +215,7 @@ impl Pool {
     }
 
     /// How many sandboxes are in which state.
-    pub(crate) fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> PoolCounts {
         self.lock().state.counts()
     }
 
@@ -222,7 +225,7 @@ impl Pool {
     }
 
     /// Idle sandboxes and since when, in no order.
-    pub(crate) fn idle(&self) -> Vec<(SandboxKey, Instant, Arc<Instance>)> {
+    pub(crate) fn idle(&self) -> Vec<(SandboxKey, Instant, Arc<SandboxInstance>)> {
         let inner = self.lock();
         let known = |(key, since)| {
             inner.slots.get(&key).map(|slot| (key, since, Arc::clone(&slot.instance)))
@@ -232,25 +235,25 @@ impl Pool {
 
     /// Takes an idle sandbox for the platform's own use; `None` if it is not idle any more.
     pub(crate) fn borrow(self: &Arc<Self>, key: SandboxKey, idle_since: Instant) -> Option<Lease> {
-        self.feed(Input::Borrowed { key }).lent.map(|lease| lease.lent(idle_since))
+        self.feed(PoolInput::Borrowed { key }).lent.map(|lease| lease.lent(idle_since))
     }
 
     /// Stops an idle sandbox; does nothing if it is not idle any more.
     pub(crate) fn evict(self: &Arc<Self>, key: SandboxKey) {
-        self.feed(Input::Evicted { key });
+        self.feed(PoolInput::Evicted { key });
     }
 
     /// Lets time pass.
     pub(crate) fn tick(self: &Arc<Self>) {
-        self.feed(Input::Tick);
+        self.feed(PoolInput::Tick);
         let mut inner = self.lock();
-        let Inner { state, lanes, .. } = &mut *inner;
+        let PoolInner { state, lanes, .. } = &mut *inner;
         lanes.retain(|lane, _| state.has_lane(*lane));
     }
 
     /// Refuses who waits and stops what is idle; what is used goes when it is given back.
     pub(crate) fn shut(self: &Arc<Self>) {
-        self.feed(Input::Shutdown);
+        self.feed(PoolInput::Shutdown);
     }
 
     /// Ends every sandbox that is up, whoever uses it.
@@ -265,17 +268,19 @@ impl Pool {
         now: Instant,
         lane: LaneId,
         revision: &Arc<Revision>,
-    ) -> Result<Reply, PlaceInLine> {
+    ) -> Result<AcquireResult, WaitQueueEntry> {
         let mut inner = self.lock();
         let waiter = WaiterId(inner.next_waiter);
         inner.next_waiter = inner.next_waiter.wrapping_add(1);
-        let actions = inner.state.on(now, Input::Requested { lane, waiter });
+        let actions = inner.state.on(now, PoolInput::Requested { lane, waiter });
         match actions.as_slice() {
-            [Action::Grant { key, .. }] => {
+            [PoolAction::Grant { key, .. }] => {
                 let lease = self.lease(&mut inner, *key);
-                return Ok(lease.ok_or_else(|| Turned::of(unavailable("the sandbox is gone"))));
+                return Ok(
+                    lease.ok_or_else(|| AcquireError::of(unavailable("the sandbox is gone")))
+                );
             }
-            [Action::Refuse { why, .. }] => return Ok(Err(self.turned(*why, None))),
+            [PoolAction::Refuse { why, .. }] => return Ok(Err(self.turned(*why, None))),
             _ => {}
         }
         let (sender, reply) = oneshot::channel();
@@ -288,11 +293,11 @@ impl Pool {
             self.context.tasks.spawn(Arc::clone(self).tick_while_somebody_waits());
         }
         self.perform(effects);
-        Err(PlaceInLine { pool: Arc::clone(self), lane, waiter, reply, answered: false })
+        Err(WaitQueueEntry { pool: Arc::clone(self), lane, waiter, reply, answered: false })
     }
 
     /// What happened, decided and done.
-    fn feed(self: &Arc<Self>, input: Input) -> Fed {
+    fn feed(self: &Arc<Self>, input: PoolInput) -> FeedResult {
         let mut inner = self.lock();
         let actions = inner.state.on(Instant::now(), input);
         let (effects, fed) = self.effects(&mut inner, actions, None);
@@ -305,7 +310,7 @@ impl Pool {
     pub(crate) fn start_failed(self: &Arc<Self>, key: SandboxKey, failure: StartFailure) {
         let mut inner = self.lock();
         inner.starts.remove(&key);
-        let actions = inner.state.on(Instant::now(), Input::StartFailed { key });
+        let actions = inner.state.on(Instant::now(), PoolInput::StartFailed { key });
         let (effects, _) = self.effects(&mut inner, actions, Some(failure));
         drop(inner);
         self.perform(effects);
@@ -315,21 +320,26 @@ impl Pool {
     pub(crate) fn started(
         self: &Arc<Self>,
         key: SandboxKey,
-        instance: Arc<Instance>,
-        conn: DataConn,
+        instance: Arc<SandboxInstance>,
+        conn: DataConnection,
     ) {
         let took = instance.init;
         let mut inner = self.lock();
         inner.starts.remove(&key);
-        inner.slots.insert(key, Slot { instance, conn: Some(Box::new(conn)) });
-        let actions = inner.state.on(Instant::now(), Input::Started { key, took });
+        inner.slots.insert(key, PoolSlot { instance, conn: Some(Box::new(conn)) });
+        let actions = inner.state.on(Instant::now(), PoolInput::Started { key, took });
         let (effects, _) = self.effects(&mut inner, actions, None);
         drop(inner);
         self.perform(effects);
     }
 
     /// A lease ends.
-    fn take_back(self: &Arc<Self>, key: SandboxKey, conn: Option<Box<DataConn>>, input: Input) {
+    fn take_back(
+        self: &Arc<Self>,
+        key: SandboxKey,
+        conn: Option<Box<DataConnection>>,
+        input: PoolInput,
+    ) {
         let mut inner = self.lock();
         if let Some(slot) = inner.slots.get_mut(&key) {
             slot.conn = conn;
@@ -343,98 +353,100 @@ impl Pool {
     /// Gathers, under the lock, what the actions need.
     fn effects(
         self: &Arc<Self>,
-        inner: &mut Inner,
-        actions: Actions,
+        inner: &mut PoolInner,
+        actions: PoolActions,
         mut failure: Option<StartFailure>,
-    ) -> (Effects, Fed) {
-        let (mut effects, mut fed) = (Effects::new(), Fed::default());
+    ) -> (PoolEffects, FeedResult) {
+        let (mut effects, mut fed) = (PoolEffects::new(), FeedResult::default());
         for action in actions {
             match action {
-                Action::Grant { waiter, key } => {
+                PoolAction::Grant { waiter, key } => {
                     let sender = inner.line.remove(&waiter);
                     match (sender, self.lease(inner, key)) {
                         (Some(sender), Some(lease)) => {
-                            effects.push(Effect::Answer(sender, Box::new(Ok(lease))));
+                            effects.push(PoolEffect::Answer(sender, Box::new(Ok(lease))));
                         }
-                        (None, Some(lease)) => effects.push(Effect::GiveBack(lease)),
+                        (None, Some(lease)) => effects.push(PoolEffect::GiveBack(lease)),
                         (_, None) => {}
                     }
                 }
-                Action::Refuse { waiter, why } => {
+                PoolAction::Refuse { waiter, why } => {
                     if let Some(sender) = inner.line.remove(&waiter) {
                         let turned = self.turned(why, failure.as_mut());
-                        effects.push(Effect::Answer(sender, Box::new(Err(turned))));
+                        effects.push(PoolEffect::Answer(sender, Box::new(Err(turned))));
                     }
                 }
-                Action::Start { key, lane } => {
+                PoolAction::Start { key, lane } => {
                     if let Some(revision) = inner.lanes.get(&lane) {
-                        effects.push(Effect::Start(key, Arc::clone(revision)));
+                        effects.push(PoolEffect::Start(key, Arc::clone(revision)));
                     }
                 }
-                Action::Stop { key } => {
+                PoolAction::Stop { key } => {
                     if let Some(slot) = inner.slots.remove(&key) {
-                        effects.push(Effect::Stop(key, slot.instance));
+                        effects.push(PoolEffect::Stop(key, slot.instance));
                     }
                 }
-                Action::Cancel { .. } => fed.cancelled = true,
-                Action::Lend { key } => fed.lent = self.lease(inner, key),
+                PoolAction::Cancel { .. } => fed.cancelled = true,
+                PoolAction::Lend { key } => fed.lent = self.lease(inner, key),
             }
         }
         (effects, fed)
     }
 
-    fn perform(self: &Arc<Self>, effects: Effects) {
+    fn perform(self: &Arc<Self>, effects: PoolEffects) {
         for effect in effects {
             match effect {
                 // Whoever is gone drops the reply, and with it the lease.
-                Effect::Answer(sender, reply) => drop(sender.send(*reply)),
-                Effect::GiveBack(lease) => drop(lease),
-                Effect::Start(key, revision) => {
+                PoolEffect::Answer(sender, reply) => drop(sender.send(*reply)),
+                PoolEffect::GiveBack(lease) => drop(lease),
+                PoolEffect::Start(key, revision) => {
                     self.context.starter.start(Arc::clone(self), key, revision);
                 }
-                Effect::Stop(key, instance) => {
+                PoolEffect::Stop(key, instance) => {
                     instance.leaving();
                     let pool = Arc::clone(self);
                     self.context.tasks.spawn(async move {
                         instance.remove().await;
-                        pool.feed(Input::Stopped { key });
+                        pool.feed(PoolInput::Stopped { key });
                     });
                 }
             }
         }
     }
 
-    fn lease(self: &Arc<Self>, inner: &mut Inner, key: SandboxKey) -> Option<Lease> {
+    fn lease(self: &Arc<Self>, inner: &mut PoolInner, key: SandboxKey) -> Option<Lease> {
         let slot = inner.slots.get_mut(&key)?;
         Some(Lease::new(Arc::clone(self), key, Arc::clone(&slot.instance), slot.conn.take()))
     }
 
-    fn turned(&self, why: Why, failure: Option<&mut StartFailure>) -> Turned {
+    fn turned(&self, why: RefusalReason, failure: Option<&mut StartFailure>) -> AcquireError {
         let refusal = match why {
-            Why::WaitQueueFull { waiting } => Refusal::WaitQueueFull { waiting },
-            Why::Concurrency { limit } => Refusal::Concurrency { limit },
-            Why::NoRoom => Refusal::Capacity {
+            RefusalReason::WaitQueueFull { waiting } => Refusal::WaitQueueFull { waiting },
+            RefusalReason::Concurrency { limit } => Refusal::Concurrency { limit },
+            RefusalReason::NoRoom => Refusal::Capacity {
                 reason: format!("the node's memory of {} MB is in use", self.context.memory_mb),
             },
-            Why::StartSlow => {
+            RefusalReason::StartSlow => {
                 let backend = self.context.backend;
-                return Turned::of(unavailable(&format!(
+                return AcquireError::of(unavailable(&format!(
                     "no sandbox was started in time: the {backend} backend is slow or does not answer"
                 )));
             }
-            Why::TooSlow { busy } => Refusal::Capacity {
+            RefusalReason::TooSlow { busy } => Refusal::Capacity {
                 reason: format!("all {busy} sandboxes of the function stayed busy"),
             },
-            Why::StartFailed => {
+            RefusalReason::StartFailed => {
                 let Some(failure) = failure else {
-                    return Turned::of(unavailable("the sandbox did not start"));
+                    return AcquireError::of(unavailable("the sandbox did not start"));
                 };
                 let (verdict, init) = (failure.verdict.clone(), Some(failure.took));
-                return Turned { verdict, log: failure.log.take(), init };
+                return AcquireError { verdict, log: failure.log.take(), init };
             }
-            Why::Stopping => return Turned::of(unavailable("this node is stopping")),
+            RefusalReason::Stopping => {
+                return AcquireError::of(unavailable("this node is stopping"));
+            }
         };
-        Turned::of(Verdict::Refused(refusal))
+        AcquireError::of(Verdict::Refused(refusal))
     }
 
     /// Time is a reason to start sandboxes only while somebody waits.
@@ -451,12 +463,12 @@ impl Pool {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, PoolInner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Turned {
+impl AcquireError {
     pub(crate) fn of(verdict: Verdict) -> Self {
         Self { verdict, log: None, init: None }
     }
@@ -468,18 +480,18 @@ pub(crate) fn unavailable(reason: &str) -> Verdict {
 
 /// A caller's place in line, left when dropped.
 #[derive(Debug)]
-struct PlaceInLine {
-    pool: Arc<Pool>,
+struct WaitQueueEntry {
+    pool: Arc<FunctionPool>,
     lane: LaneId,
     waiter: WaiterId,
-    reply: oneshot::Receiver<Reply>,
+    reply: oneshot::Receiver<AcquireResult>,
     answered: bool,
 }
 
-impl Drop for PlaceInLine {
+impl Drop for WaitQueueEntry {
     fn drop(&mut self) {
         if !self.answered {
-            self.pool.feed(Input::Abandoned { lane: self.lane, waiter: self.waiter });
+            self.pool.feed(PoolInput::Abandoned { lane: self.lane, waiter: self.waiter });
             self.pool.lock().line.remove(&self.waiter);
         }
     }

@@ -13,7 +13,7 @@ const MEMORY_OF_USE: Duration = Duration::from_secs(600);
 
 /// How a kind of sandbox was asked for lately.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Demand {
+pub(super) struct PrewarmDemand {
     /// Cold starts a second, on average, at `last`.
     rate: f64,
     pub(super) last: Option<Instant>,
@@ -23,7 +23,7 @@ pub(super) struct Demand {
 
 /// What an operator allows.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(super) struct PrewarmBounds {
     /// For each kind in use; 0: there are none at all.
     pub(super) min: usize,
     /// Of all kinds.
@@ -34,16 +34,16 @@ pub(super) struct Bounds {
 
 /// What there is of a kind, and how it is asked for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shelf<K> {
+pub(super) struct ShapeStatus<K> {
     pub(super) kind: K,
-    pub(super) demand: Demand,
+    pub(super) demand: PrewarmDemand,
     /// Ready, or being made.
     pub(super) prewarm: usize,
     /// MiB of one.
     pub(super) memory_mb: u64,
 }
 
-impl Demand {
+impl PrewarmDemand {
     /// A cold start.
     pub(super) fn note(&mut self, now: Instant) {
         self.rate = self.rate(now) + 1.0 / WINDOW.as_secs_f64();
@@ -57,7 +57,7 @@ impl Demand {
     }
 
     /// How many prewarmed sandboxes are wanted, whatever there is room for.
-    pub(super) fn wanted(&self, now: Instant, bounds: &Bounds) -> usize {
+    pub(super) fn wanted(&self, now: Instant, bounds: &PrewarmBounds) -> usize {
         if bounds.min == 0 || self.is_over(now) {
             return 0;
         }
@@ -80,16 +80,20 @@ impl Demand {
 
 /// The kind of which one is to be made next: that of which the largest part is missing, of equals
 /// the one that was used last. `None`: there are enough, or as many as there may be.
-pub(super) fn next<K: Copy>(shelves: &[Shelf<K>], now: Instant, bounds: &Bounds) -> Option<K> {
+pub(super) fn next<K: Copy>(
+    shelves: &[ShapeStatus<K>],
+    now: Instant,
+    bounds: &PrewarmBounds,
+) -> Option<K> {
     let prewarm: usize = shelves.iter().map(|shelf| shelf.prewarm).sum();
     let memory_mb: u64 =
         shelves.iter().map(|shelf| shelf.memory_mb.saturating_mul(shelf.prewarm as u64)).sum();
     if bounds.max <= prewarm {
         return None;
     }
-    let fits = |shelf: &&Shelf<K>| memory_mb + shelf.memory_mb <= bounds.memory_mb;
-    let lacks = |shelf: &&Shelf<K>| shelf.prewarm < shelf.demand.wanted(now, bounds);
-    let have = |shelf: &Shelf<K>| {
+    let fits = |shelf: &&ShapeStatus<K>| memory_mb + shelf.memory_mb <= bounds.memory_mb;
+    let lacks = |shelf: &&ShapeStatus<K>| shelf.prewarm < shelf.demand.wanted(now, bounds);
+    let have = |shelf: &ShapeStatus<K>| {
         let wanted = shelf.demand.wanted(now, bounds).max(1) as f64;
         shelf.prewarm as f64 / wanted
     };
@@ -105,12 +109,12 @@ pub(super) fn next<K: Copy>(shelves: &[Shelf<K>], now: Instant, bounds: &Bounds)
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { min: 1, max: 8, memory_mb: 160 };
+    const BOUNDS: PrewarmBounds = PrewarmBounds { min: 1, max: 8, memory_mb: 160 };
 
-    fn shelf(kind: char, prewarm: usize, starts: &[Instant]) -> Shelf<char> {
-        let mut demand = Demand { expected: true, ..Demand::default() };
+    fn shelf(kind: char, prewarm: usize, starts: &[Instant]) -> ShapeStatus<char> {
+        let mut demand = PrewarmDemand { expected: true, ..PrewarmDemand::default() };
         starts.iter().for_each(|at| demand.note(*at));
-        Shelf { kind, demand, prewarm, memory_mb: 16 }
+        ShapeStatus { kind, demand, prewarm, memory_mb: 16 }
     }
 
     #[test]
@@ -128,13 +132,13 @@ mod tests {
     #[test]
     fn what_nobody_uses_any_more_gets_none() {
         let now = Instant::now();
-        let mut demand = Demand::default();
+        let mut demand = PrewarmDemand::default();
         assert_eq!(demand.wanted(now, &BOUNDS), 0);
         demand.note(now);
         assert_eq!(demand.wanted(now, &BOUNDS), 1);
         assert_eq!(demand.wanted(now + MEMORY_OF_USE, &BOUNDS), 0);
         assert!(demand.is_over(now + MEMORY_OF_USE));
-        let off = Bounds { min: 0, ..BOUNDS };
+        let off = PrewarmBounds { min: 0, ..BOUNDS };
         assert_eq!(demand.wanted(now, &off), 0, "0 switches them off");
     }
 
@@ -155,7 +159,7 @@ mod tests {
         let many = |prewarm| shelf('p', prewarm, &[now; 3000]);
         assert_eq!(next(&[many(7)], now, &BOUNDS), Some('p'));
         assert_eq!(next(&[many(8)], now, &BOUNDS), None);
-        let tight = Bounds { memory_mb: 40, ..BOUNDS };
+        let tight = PrewarmBounds { memory_mb: 40, ..BOUNDS };
         assert_eq!(next(&[many(1)], now, &tight), Some('p'));
         assert_eq!(next(&[many(2)], now, &tight), None, "16 MiB each");
     }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time;
 
-use crate::sandbox::capacity::{Place, Shortage};
+use crate::sandbox::capacity::{CapacityReservation, CapacityShortage};
 use crate::sandbox::launch::PrewarmedSandbox;
-use crate::sandbox::shape::Kind;
-use crate::scheduling::node::Node;
+use crate::sandbox::shape::SandboxShape;
+use crate::scheduling::node::NodeContext;
 
 /// Without news, this often: for those that died, and for an average that has sunk.
 const ROUND: Duration = Duration::from_millis(500);
@@ -20,7 +20,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const MAKERS: usize = 2;
 
 /// Keeps prewarmed sandboxes until the node stops; then removes them.
-pub(crate) async fn run(node: Arc<Node>) {
+pub(crate) async fn run(node: Arc<NodeContext>) {
     let prewarm = Arc::clone(&node.prewarm);
     if !prewarm.are_on() {
         return;
@@ -50,7 +50,7 @@ pub(crate) async fn run(node: Arc<Node>) {
 
 /// Where starts have had to wait for room lately, keeps free what the next prewarmed sandbox needs to
 /// become a function's sandbox.
-fn keep_room(node: &Arc<Node>) {
+fn keep_room(node: &Arc<NodeContext>) {
     let prewarm = &node.prewarm;
     let Some(before) = prewarm.may_replace() else { return };
     if 0 < node.capacity.missing(prewarm.growth_mb()) && node.pools.evict_idle_since(before) {
@@ -59,7 +59,7 @@ fn keep_room(node: &Arc<Node>) {
 }
 
 /// Makes one, or rests for a while.
-async fn make(node: &Arc<Node>, kind: Kind) {
+async fn make(node: &Arc<NodeContext>, kind: SandboxShape) {
     let prewarm = &node.prewarm;
     let made = match room(node, kind).await {
         Some(place) => node.launcher.make_prewarmed(kind, place).await.map_err(Some),
@@ -85,7 +85,7 @@ async fn make(node: &Arc<Node>, kind: Kind) {
 
 /// Room for one. An idle sandbox goes for it only where the next start would most likely have it
 /// go anyway: that start then finds a prewarmed sandbox, and need not wait for an end.
-async fn room(node: &Arc<Node>, kind: Kind) -> Option<Place> {
+async fn room(node: &Arc<NodeContext>, kind: SandboxShape) -> Option<CapacityReservation> {
     let prewarm = &node.prewarm;
     let mut evicted = false;
     loop {
@@ -96,22 +96,22 @@ async fn room(node: &Arc<Node>, kind: Kind) -> Option<Place> {
                 }
                 return Some(place);
             }
-            Err(Shortage::Leaving) => {}
-            Err(Shortage::Full { .. }) => {
+            Err(CapacityShortage::Leaving) => {}
+            Err(CapacityShortage::Full { .. }) => {
                 let before = prewarm.may_replace().filter(|_| !evicted)?;
                 evicted = node.pools.evict_idle_since(before);
                 if !evicted {
                     return None;
                 }
             }
-            Err(Shortage::TooLarge { .. }) => return None,
+            Err(CapacityShortage::TooLarge { .. }) => return None,
         }
         let freed = time::timeout(LOOK_AGAIN, node.capacity.freed());
         let _ = node.stop.run_until_cancelled(freed).await?;
     }
 }
 
-fn discard(node: &Arc<Node>, prewarm: Vec<PrewarmedSandbox>) {
+fn discard(node: &Arc<NodeContext>, prewarm: Vec<PrewarmedSandbox>) {
     for prewarmed in prewarm {
         node.tasks.spawn(prewarmed.discard());
     }

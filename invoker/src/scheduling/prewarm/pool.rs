@@ -12,10 +12,10 @@ use hanshu_core::RuntimeFamily;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::demand::{self, Bounds, Demand, Shelf};
-use crate::config::Options;
+use super::demand::{self, PrewarmBounds, PrewarmDemand, ShapeStatus};
+use crate::config::InvokerOptions;
 use crate::sandbox::launch::PrewarmedSandbox;
-use crate::sandbox::shape::Kind;
+use crate::sandbox::shape::SandboxShape;
 
 /// The part of the node's memory that prewarmed sandboxes may have: one in so many.
 const MEMORY_PART: u64 = 8;
@@ -30,8 +30,8 @@ const PASSED_BY: usize = 3;
 /// The prewarmed sandboxes of a node.
 #[derive(Debug)]
 pub(crate) struct PrewarmPool {
-    bounds: Bounds,
-    shelves: Mutex<Shelves>,
+    bounds: PrewarmBounds,
+    shelves: Mutex<PrewarmInventory>,
     /// Starts of functions' sandboxes under way.
     starts: AtomicUsize,
     /// Told when there may be something to make.
@@ -40,9 +40,9 @@ pub(crate) struct PrewarmPool {
 
 /// A start of a function's sandbox.
 #[derive(Debug)]
-pub(crate) struct UnderWay(Arc<PrewarmPool>);
+pub(crate) struct StartInProgress(Arc<PrewarmPool>);
 
-impl Drop for UnderWay {
+impl Drop for StartInProgress {
     fn drop(&mut self) {
         self.0.starts.fetch_sub(1, Ordering::AcqRel);
         self.0.changed.notify_one();
@@ -50,8 +50,8 @@ impl Drop for UnderWay {
 }
 
 #[derive(Debug, Default)]
-struct Shelves {
-    by_kind: HashMap<Kind, Stock>,
+struct PrewarmInventory {
+    by_kind: HashMap<SandboxShape, ShapeInventory>,
     /// Found dead, to be removed.
     dead: Vec<PrewarmedSandbox>,
     /// When a start last had to wait for room.
@@ -62,8 +62,8 @@ struct Shelves {
 }
 
 #[derive(Debug, Default)]
-struct Stock {
-    demand: Demand,
+struct ShapeInventory {
+    demand: PrewarmDemand,
     /// The last was made last.
     ready: Vec<PrewarmedSandbox>,
     coming: usize,
@@ -71,9 +71,9 @@ struct Stock {
 
 impl PrewarmPool {
     /// None yet, and none ever where the backend has `refused`.
-    pub(crate) fn new(options: &Options, refused: bool) -> Self {
+    pub(crate) fn new(options: &InvokerOptions, refused: bool) -> Self {
         let count = |set| usize::try_from(set).unwrap_or(usize::MAX);
-        let bounds = Bounds {
+        let bounds = PrewarmBounds {
             min: if refused { 0 } else { count(options.prewarmed_min) },
             max: count(options.prewarmed_max),
             memory_mb: options.memory_mb() / MEMORY_PART,
@@ -92,7 +92,7 @@ impl PrewarmPool {
     }
 
     /// A prewarmed sandbox for a cold start of this kind, which is counted whether or not there is one.
-    pub(crate) fn take(&self, kind: Kind) -> Option<PrewarmedSandbox> {
+    pub(crate) fn take(&self, kind: SandboxShape) -> Option<PrewarmedSandbox> {
         if !self.are_on() {
             return None;
         }
@@ -108,7 +108,7 @@ impl PrewarmPool {
     }
 
     /// The same for a start that waits for room, and was counted.
-    pub(crate) fn take_late(&self, kind: Kind) -> Option<PrewarmedSandbox> {
+    pub(crate) fn take_late(&self, kind: SandboxShape) -> Option<PrewarmedSandbox> {
         self.lock().take(kind)
     }
 
@@ -124,7 +124,7 @@ impl PrewarmPool {
     }
 
     /// These are the kinds that functions are of.
-    pub(crate) fn expect(&self, kinds: impl IntoIterator<Item = Kind>) {
+    pub(crate) fn expect(&self, kinds: impl IntoIterator<Item = SandboxShape>) {
         if !self.are_on() {
             return;
         }
@@ -141,9 +141,9 @@ impl PrewarmPool {
 
     /// A start begins; it ends when what is given back is dropped. Until then the processor is
     /// for it.
-    pub(crate) fn start_begins(self: &Arc<Self>) -> UnderWay {
+    pub(crate) fn start_begins(self: &Arc<Self>) -> StartInProgress {
         self.starts.fetch_add(1, Ordering::AcqRel);
-        UnderWay(Arc::clone(self))
+        StartInProgress(Arc::clone(self))
     }
 
     pub(super) fn is_start_under_way(&self) -> bool {
@@ -175,7 +175,9 @@ impl PrewarmPool {
     /// Whether those that are being made will be enough, once they are ready and taken or given up.
     pub(crate) fn will_give(&self, missing_mb: u64) -> bool {
         let shelves = self.lock();
-        let coming = |(kind, stock): (&Kind, &Stock)| kind.prewarmed_mb() * stock.coming as u64;
+        let coming = |(kind, stock): (&SandboxShape, &ShapeInventory)| {
+            kind.prewarmed_mb() * stock.coming as u64
+        };
         missing_mb <= shelves.by_kind.iter().map(coming).sum()
     }
 
@@ -194,12 +196,12 @@ impl PrewarmPool {
     /// Whether none is left, nor being made.
     pub(crate) fn is_empty(&self) -> bool {
         let shelves = self.lock();
-        let left = |stock: &Stock| stock.coming + stock.ready.len();
+        let left = |stock: &ShapeInventory| stock.coming + stock.ready.len();
         shelves.dead.is_empty() && shelves.by_kind.values().map(left).sum::<usize>() == 0
     }
 
     /// The kind that lacks one, which is from here on being made.
-    pub(super) fn begin(&self) -> Option<Kind> {
+    pub(super) fn begin(&self) -> Option<SandboxShape> {
         let now = Instant::now();
         let mut shelves = self.lock();
         if shelves.closed {
@@ -217,7 +219,7 @@ impl PrewarmPool {
     /// What `begin` began has ended. Gives back what comes too late.
     pub(super) fn end(
         &self,
-        kind: Kind,
+        kind: SandboxShape,
         made: Option<PrewarmedSandbox>,
     ) -> Option<PrewarmedSandbox> {
         let mut shelves = self.lock();
@@ -235,7 +237,7 @@ impl PrewarmPool {
     pub(super) fn useless(&self) -> Vec<PrewarmedSandbox> {
         let now = Instant::now();
         let mut shelves = self.lock();
-        let Shelves { by_kind, dead, .. } = &mut *shelves;
+        let PrewarmInventory { by_kind, dead, .. } = &mut *shelves;
         let mut useless = std::mem::take(dead);
         for stock in by_kind.values_mut() {
             useless.extend(stock.ready.extract_if(.., |prewarmed| !prewarmed.is_alive()));
@@ -276,20 +278,20 @@ impl PrewarmPool {
     pub(super) fn close(&self) -> Vec<PrewarmedSandbox> {
         let mut shelves = self.lock();
         shelves.closed = true;
-        let Shelves { by_kind, dead, .. } = &mut *shelves;
+        let PrewarmInventory { by_kind, dead, .. } = &mut *shelves;
         let mut all = std::mem::take(dead);
         all.extend(by_kind.values_mut().flat_map(|stock| stock.ready.drain(..)));
         all
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shelves> {
+    fn lock(&self) -> MutexGuard<'_, PrewarmInventory> {
         // A panic elsewhere leaves shelves that are still true.
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Shelves {
-    fn take(&mut self, kind: Kind) -> Option<PrewarmedSandbox> {
+impl PrewarmInventory {
+    fn take(&mut self, kind: SandboxShape) -> Option<PrewarmedSandbox> {
         let stock = self.by_kind.get_mut(&kind)?;
         loop {
             match stock.ready.pop() {
@@ -300,9 +302,9 @@ impl Shelves {
     }
 }
 
-impl Stock {
-    fn shelf(&self, kind: Kind) -> Shelf<Kind> {
+impl ShapeInventory {
+    fn shelf(&self, kind: SandboxShape) -> ShapeStatus<SandboxShape> {
         let prewarm = self.ready.len() + self.coming;
-        Shelf { kind, demand: self.demand, prewarm, memory_mb: kind.prewarmed_mb() }
+        ShapeStatus { kind, demand: self.demand, prewarm, memory_mb: kind.prewarmed_mb() }
     }
 }

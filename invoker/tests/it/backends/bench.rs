@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use hanshu_core::{FunctionId, InstanceId, NodeId, RuntimeFamily};
-use hanshu_invoker::{Backend, Network, Sandbox, SandboxSpec, Whose};
+use hanshu_invoker::{NetworkAccess, Sandbox, SandboxBackend, SandboxOwner, SandboxSpec};
 use hanshu_runtimes::wire::{
     ExitedMessage, FrameHeader, FrameKind, HEADER_LEN, InitMessage, RuntimeAdapter, StartMessage,
 };
@@ -87,7 +87,7 @@ impl Node {
         self.runtime_dir.clone()
     }
 
-    pub(crate) fn spec(&self, family: RuntimeFamily, network: Network) -> SandboxSpec {
+    pub(crate) fn spec(&self, family: RuntimeFamily, network: NetworkAccess) -> SandboxSpec {
         let instance = InstanceId::new();
         let uid = if is_root() {
             self.uids.fetch_add(1, Ordering::Relaxed)
@@ -97,7 +97,7 @@ impl Node {
         SandboxSpec {
             instance,
             node: self.id.clone(),
-            whose: Whose::Function {
+            whose: SandboxOwner::Function {
                 function: FunctionId {
                     namespace: "default".parse().unwrap(),
                     name: "hello".parse().unwrap(),
@@ -117,7 +117,7 @@ impl Node {
     }
 
     /// Starts a sandbox and waits for its shim.
-    pub(crate) async fn start(&self, backend: &dyn Backend, spec: SandboxSpec) -> Running {
+    pub(crate) async fn start(&self, backend: &dyn SandboxBackend, spec: SandboxSpec) -> Running {
         let (listener, output) = make_run_dir(&spec);
         let sandbox = backend.start(&spec).await.unwrap();
         let mut control = accept(&listener).await;
@@ -127,7 +127,11 @@ impl Node {
     }
 
     /// Starts one with the most network there is and runs a script in it to its end.
-    pub(crate) async fn run(&self, backend: &dyn Backend, script: &str) -> (ExitedMessage, String) {
+    pub(crate) async fn run(
+        &self,
+        backend: &dyn SandboxBackend,
+        script: &str,
+    ) -> (ExitedMessage, String) {
         let spec = self.spec(RuntimeFamily::Python, backend.default_network(RuntimeFamily::Python));
         let mut running = self.start(backend, spec).await;
         let ended = running.run(script);

@@ -5,7 +5,9 @@ use std::process::Command;
 use std::time::Instant;
 
 use hanshu_core::{ErrorKind, RuntimeFamily};
-use hanshu_invoker::{Backend as _, DockerBackend, DockerOptions, Network, StartError, Whose};
+use hanshu_invoker::{
+    DockerBackend, DockerOptions, NetworkAccess, SandboxBackend as _, SandboxOwner, StartError,
+};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -24,7 +26,7 @@ async fn a_family_without_an_image_is_told_to_deploy() {
     if there.is_ok_and(|output| output.status.success()) {
         Command::new("docker").args(["rmi", "-f", &image]).output().unwrap();
     }
-    let spec = node.spec(RuntimeFamily::Nodejs, Network::None);
+    let spec = node.spec(RuntimeFamily::Nodejs, NetworkAccess::None);
     std::fs::create_dir_all(&spec.run_dir).unwrap();
     let error = backend.start(&spec).await.unwrap_err();
     assert!(matches!(error, StartError::Image(_)), "{error:?}");
@@ -42,8 +44,8 @@ async fn a_prewarmed_sandbox_sees_the_code_that_it_is_given_and_cannot_change_it
     }
     assert_eq!(backend.prewarming(), Ok(()));
     let prewarmed = || {
-        let mut spec = node.spec(RuntimeFamily::Python, Network::None);
-        spec.whose = Whose::Nobody;
+        let mut spec = node.spec(RuntimeFamily::Python, NetworkAccess::None);
+        spec.whose = SandboxOwner::Unassigned;
         spec
     };
     let mut one = node.start(&backend, prewarmed()).await;
@@ -77,7 +79,8 @@ async fn containers_cannot_reach_each_other_or_the_host() {
     let Some(backend) = docker(&node).await else { return };
     let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let mut one = node.start(&backend, node.spec(RuntimeFamily::Python, Network::Bridge)).await;
+    let mut one =
+        node.start(&backend, node.spec(RuntimeFamily::Python, NetworkAccess::Bridge)).await;
     let serve = "hostname -i; exec /usr/bin/python3 -m http.server 8000 -d /tmp";
     one.begin(serve);
     let mut address = String::new();
@@ -98,7 +101,8 @@ async fn containers_cannot_reach_each_other_or_the_host() {
     if super::holds(&backend, "network without the host's services") {
         script += &(reach("169.254.169.254", 80) + &reach(&gateway, port));
     }
-    let mut other = node.start(&backend, node.spec(RuntimeFamily::Python, Network::Bridge)).await;
+    let mut other =
+        node.start(&backend, node.spec(RuntimeFamily::Python, NetworkAccess::Bridge)).await;
     let (_, said) = other.run(&(script + "echo done"));
     one.sandbox.stop().await;
     other.sandbox.stop().await;
@@ -137,11 +141,12 @@ async fn an_engine_that_went_away_is_used_again_when_it_is_back() {
     let options = DockerOptions { engine, ..docker_options(&node) };
     let backend = DockerBackend::connect(options, node.tasks.clone()).await.unwrap();
     backend.sweep().await.unwrap();
-    let left = node.start(&backend, node.spec(RuntimeFamily::Shell, Network::None)).await;
+    let left = node.start(&backend, node.spec(RuntimeFamily::Shell, NetworkAccess::None)).await;
     take_away(&relaying, &socket);
 
     let since = Instant::now();
-    let error = backend.start(&node.spec(RuntimeFamily::Shell, Network::None)).await.unwrap_err();
+    let error =
+        backend.start(&node.spec(RuntimeFamily::Shell, NetworkAccess::None)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains("does not answer"), "{error}");
     assert!(since.elapsed().as_secs() < 5);
@@ -151,7 +156,7 @@ async fn an_engine_that_went_away_is_used_again_when_it_is_back() {
 
     let relaying = relay(socket.clone());
     until("what was left is swept", async || containers(&node) == 0).await;
-    let again = node.start(&backend, node.spec(RuntimeFamily::Shell, Network::None)).await;
+    let again = node.start(&backend, node.spec(RuntimeFamily::Shell, NetworkAccess::None)).await;
     assert_eq!(containers(&node), 1);
     again.sandbox.stop().await;
     assert_eq!(containers(&node), 0);

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use hanshu_core::RuntimeFamily;
 use hanshu_core::ports::ImageBuilder as _;
 use hanshu_invoker::{
-    Backend, DockerBackend, DockerOptions, Held, Network, ProcessBackend, ProcessOptions,
+    DockerBackend, DockerOptions, GuaranteeLevel, NetworkAccess, ProcessBackend, ProcessOptions,
+    SandboxBackend,
 };
 
 use bench::{Node, is_root};
@@ -61,29 +62,29 @@ async fn docker(node: &Node) -> Option<DockerBackend> {
 }
 
 /// Every backend that can be had here.
-pub(crate) async fn each_backend(node: &Node) -> Vec<Arc<dyn Backend>> {
+pub(crate) async fn each_backend(node: &Node) -> Vec<Arc<dyn SandboxBackend>> {
     backends(node).await
 }
 
-async fn backends(node: &Node) -> Vec<Arc<dyn Backend>> {
-    let mut all: Vec<Arc<dyn Backend>> = vec![Arc::new(process(node).await)];
+async fn backends(node: &Node) -> Vec<Arc<dyn SandboxBackend>> {
+    let mut all: Vec<Arc<dyn SandboxBackend>> = vec![Arc::new(process(node).await)];
     if let Some(docker) = docker(node).await {
         all.push(Arc::new(docker));
     }
     all
 }
 
-fn holds(backend: &dyn Backend, what: &str) -> bool {
+fn holds(backend: &dyn SandboxBackend, what: &str) -> bool {
     let table = backend.guarantees();
     let row = table.iter().find(|row| row.what == what);
-    row.unwrap_or_else(|| panic!("no guarantee `{what}`")).held == Held::Held
+    row.unwrap_or_else(|| panic!("no guarantee `{what}`")).held == GuaranteeLevel::Held
 }
 
 #[tokio::test]
 async fn a_sandbox_has_its_own_user_and_no_rights() {
     let node = Node::new();
     for backend in backends(&node).await {
-        let spec = node.spec(RuntimeFamily::Python, Network::None);
+        let spec = node.spec(RuntimeFamily::Python, NetworkAccess::None);
         let uid = spec.uid;
         let mut running = node.start(&*backend, spec).await;
         let script = "id -u; id -g; id -G; grep -E '^(Cap|NoNewPrivs)' /proc/self/status; pwd; \
@@ -155,7 +156,7 @@ async fn without_a_network_there_is_a_loopback_and_nothing_else() {
                   (echo > /dev/tcp/127.0.0.1/9) 2>&1 | grep -o 'Connection refused' | head -1";
     for backend in backends(&node).await {
         for family in [RuntimeFamily::Python, RuntimeFamily::Shell] {
-            let mut running = node.start(&*backend, node.spec(family, Network::None)).await;
+            let mut running = node.start(&*backend, node.spec(family, NetworkAccess::None)).await;
             let (_, said) = running.run(script);
             running.sandbox.stop().await;
             assert_eq!(said, "lo\n1\nConnection refused\n", "{}", backend.name());
@@ -170,7 +171,7 @@ async fn memory_beyond_the_limit_ends_the_process_and_is_counted() {
     let script = "exec /usr/bin/python3 -c 'x = bytearray(600 << 20); print(len(x))'";
     for backend in backends(&node).await {
         let mut running =
-            node.start(&*backend, node.spec(RuntimeFamily::Python, Network::None)).await;
+            node.start(&*backend, node.spec(RuntimeFamily::Python, NetworkAccess::None)).await;
         let (ended, said) = running.run(script);
         if holds(&*backend, "memory limit") {
             assert_eq!(ended.signal, Some(9), "{}: {said}", backend.name());
@@ -197,7 +198,7 @@ async fn tmp_holds_512_mb_beside_memory() {
             continue;
         }
         let mut running =
-            node.start(&*backend, node.spec(RuntimeFamily::Python, Network::None)).await;
+            node.start(&*backend, node.spec(RuntimeFamily::Python, NetworkAccess::None)).await;
         running.begin(script);
         running.says("wrote\n536870912\nfull\nready").await;
         let memory = running.sandbox.memory_bytes().unwrap();
@@ -227,7 +228,7 @@ async fn a_frozen_sandbox_stands_still_until_it_is_thawed() {
     let script = "while :; do echo tick; sleep 0.01; done";
     for backend in backends(&node).await {
         let mut running =
-            node.start(&*backend, node.spec(RuntimeFamily::Shell, Network::None)).await;
+            node.start(&*backend, node.spec(RuntimeFamily::Shell, NetworkAccess::None)).await;
         running.begin(script);
         running.says("tick").await;
         if !holds(&*backend, "freezing when idle") {
@@ -263,7 +264,7 @@ async fn a_stopped_sandbox_leaves_nothing() {
     let script = "(setsid sleep 1000 &) ; echo x > /tmp/x; sleep 1000";
     for backend in backends(&node).await {
         let mut running =
-            node.start(&*backend, node.spec(RuntimeFamily::Shell, Network::None)).await;
+            node.start(&*backend, node.spec(RuntimeFamily::Shell, NetworkAccess::None)).await;
         running.begin(script);
         let instance = running.spec.instance.to_string();
         running.sandbox.stop().await;
@@ -296,11 +297,12 @@ async fn what_a_killed_server_left_is_swept_by_the_next() {
     let node = Node::new();
     for backend in backends(&node).await {
         assert_eq!(backend.sweep().await.unwrap(), 0, "{}", backend.name());
-        let mut left = node.start(&*backend, node.spec(RuntimeFamily::Shell, Network::None)).await;
+        let mut left =
+            node.start(&*backend, node.spec(RuntimeFamily::Shell, NetworkAccess::None)).await;
         left.begin("sleep 1000");
         let instance = left.spec.instance.to_string();
         // Nobody stops it: its control connection stays open as long as `left` does.
-        let next: Arc<dyn Backend> = match backend.name() {
+        let next: Arc<dyn SandboxBackend> = match backend.name() {
             "docker" => Arc::new(docker(&node).await.unwrap()),
             _ => Arc::new(process(&node).await),
         };

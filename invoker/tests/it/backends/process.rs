@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use hanshu_core::RuntimeFamily;
-use hanshu_invoker::{Backend as _, Network, ProcessBackend, ProcessOptions, StartError};
+use hanshu_invoker::{
+    NetworkAccess, ProcessBackend, ProcessOptions, SandboxBackend as _, StartError,
+};
 
 use super::bench::{Node, is_root, program};
 use super::process;
@@ -14,10 +16,11 @@ use super::process;
 async fn who_listens_does_so_on_a_loopback_of_its_own() {
     let node = Node::new();
     let backend = process(&node).await;
-    assert_eq!(backend.default_network(RuntimeFamily::Go), Network::None);
-    assert_eq!(backend.default_network(RuntimeFamily::Python), Network::Bridge);
+    assert_eq!(backend.default_network(RuntimeFamily::Go), NetworkAccess::None);
+    assert_eq!(backend.default_network(RuntimeFamily::Python), NetworkAccess::Bridge);
     let script = "tail -n +3 /proc/net/dev | wc -l";
-    let mut running = node.start(&backend, node.spec(RuntimeFamily::Go, Network::Bridge)).await;
+    let mut running =
+        node.start(&backend, node.spec(RuntimeFamily::Go, NetworkAccess::Bridge)).await;
     assert_eq!(running.run(script).1, "1\n");
     running.sandbox.stop().await;
     let hosts = fs::read_to_string("/proc/net/dev").unwrap().lines().count() - 2;

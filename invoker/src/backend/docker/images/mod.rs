@@ -23,7 +23,7 @@ use hanshu_core::{NodeId, RuntimeFamily};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::backend::docker::engine::{Engine, EngineError};
+use crate::backend::docker::engine::{DockerEngine, EngineError};
 use crate::backend::docker::labels::{LABEL, of_node};
 use base::BaseImage;
 pub use recipe::reference as image_reference;
@@ -36,7 +36,7 @@ const BUILD_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 /// Makes images with a Docker engine.
 #[derive(Debug)]
 pub struct DockerImages {
-    engine: Arc<Engine>,
+    engine: Arc<DockerEngine>,
     node: NodeId,
     base: BaseImage,
     /// Held while an image is made, so that each is made once; they share a base and a line.
@@ -48,7 +48,7 @@ pub struct DockerImages {
 impl DockerImages {
     /// `dir` is where the base image may be put together; it needs 150 MB for that time.
     pub(crate) fn new(
-        engine: Arc<Engine>,
+        engine: Arc<DockerEngine>,
         node: NodeId,
         dir: PathBuf,
         states: Arc<ImageStates>,

@@ -11,11 +11,11 @@ use super::recipe::reference;
 /// How the making of images goes, by family.
 #[derive(Debug, Default)]
 pub(crate) struct ImageStates {
-    families: Mutex<HashMap<RuntimeFamily, State>>,
+    families: Mutex<HashMap<RuntimeFamily, ImageState>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ImageState {
     /// How many wait for it; the first of them makes it.
     making: u32,
     /// Why the last try failed.
@@ -24,15 +24,15 @@ struct State {
 
 /// One who waits for an image, until dropped.
 #[derive(Debug)]
-pub(super) struct Making<'a> {
+pub(super) struct ImageBuild<'a> {
     states: &'a ImageStates,
     family: RuntimeFamily,
 }
 
 impl ImageStates {
-    pub(super) fn begin(&self, family: RuntimeFamily) -> Making<'_> {
+    pub(super) fn begin(&self, family: RuntimeFamily) -> ImageBuild<'_> {
         self.lock().entry(family).or_default().making += 1;
-        Making { states: self, family }
+        ImageBuild { states: self, family }
     }
 
     /// Why a family's functions cannot run, whose image the engine does not have (it says
@@ -53,13 +53,13 @@ impl ImageStates {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<RuntimeFamily, State>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RuntimeFamily, ImageState>> {
         // A panic elsewhere leaves a map that is still true.
         self.families.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Making<'_> {
+impl ImageBuild<'_> {
     /// What came of it.
     pub(super) fn end(self, made: &Result<(), ImageError>) {
         let failed = made.as_ref().err().map(ToString::to_string);
@@ -67,7 +67,7 @@ impl Making<'_> {
     }
 }
 
-impl Drop for Making<'_> {
+impl Drop for ImageBuild<'_> {
     fn drop(&mut self) {
         if let Some(state) = self.states.lock().get_mut(&self.family) {
             state.making = state.making.saturating_sub(1);

@@ -29,22 +29,22 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_sec
 
 /// A lane's way up, from one sandbox to as many as serve best.
 #[derive(Debug, Default)]
-pub(super) struct Climb {
+pub(super) struct Autoscaler {
     served: u64,
     /// How long an event keeps its sandbox, but for those few that take much longer.
     typical: Option<Duration>,
-    mark: Option<Mark>,
-    before: Option<Rate>,
+    mark: Option<CountingPeriod>,
+    before: Option<MeasuredRate>,
     /// Looks in a row that saw no gain.
     doubts: u32,
     /// Whether the last step was worth it.
     rising: bool,
-    peak: Option<Peak>,
+    peak: Option<ThroughputPeak>,
 }
 
 /// What there is to see.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Look {
+pub(super) struct LoadSample {
     pub(super) now: Instant,
     /// Sandboxes that are up.
     pub(super) up: usize,
@@ -57,9 +57,9 @@ pub(super) struct Look {
 }
 
 /// What was seen since the last start.
-enum Seen {
+enum RateEstimate {
     /// Events done in a second.
-    Rate(f64),
+    PerSecond(f64),
     /// Not enough yet.
     TooLittle,
     /// Not enough, and it takes too long.
@@ -68,7 +68,7 @@ enum Seen {
 
 /// Where counting began.
 #[derive(Clone, Copy, Debug)]
-struct Mark {
+struct CountingPeriod {
     at: Instant,
     served: u64,
     sandboxes: usize,
@@ -76,21 +76,21 @@ struct Mark {
 
 /// What so many sandboxes did in a second.
 #[derive(Clone, Copy, Debug)]
-struct Rate {
+struct MeasuredRate {
     sandboxes: usize,
     per_s: f64,
 }
 
 /// More sandboxes were of no use.
 #[derive(Clone, Copy, Debug)]
-struct Peak {
+struct ThroughputPeak {
     sandboxes: usize,
     service: Duration,
     until: Instant,
     pause: Duration,
 }
 
-impl Climb {
+impl Autoscaler {
     /// How many starts the next step may have: one, and when that was worth it, `most`.
     pub(super) fn step(&self, most: usize) -> usize {
         if self.rising { most } else { 1 }
@@ -114,16 +114,16 @@ impl Climb {
 
     /// Whether another step up may be made. Asked again and again while there is a line and no
     /// start is under way: it takes some time to tell.
-    pub(super) fn goes_on(&mut self, look: Look) -> bool {
-        let Look { now, up, cores, .. } = look;
+    pub(super) fn goes_on(&mut self, look: LoadSample) -> bool {
+        let LoadSample { now, up, cores, .. } = look;
         let service = self.typical.unwrap_or_default();
         if self.peak.is_some_and(|peak| peak.holds(now, up, service)) {
             return false;
         }
         let per_s = match self.rate(look) {
-            Seen::Rate(per_s) => per_s,
-            Seen::Nothing => return true,
-            Seen::TooLittle => return false,
+            RateEstimate::PerSecond(per_s) => per_s,
+            RateEstimate::Nothing => return true,
+            RateEstimate::TooLittle => return false,
         };
         if up as f64 / per_s < TINY.as_secs_f64() && TINY_SANDBOXES * cores <= up {
             return false;
@@ -136,7 +136,7 @@ impl Climb {
         if worth {
             self.doubts = 0;
             self.rising = step.is_some();
-            self.before = Some(Rate { sandboxes: up, per_s });
+            self.before = Some(MeasuredRate { sandboxes: up, per_s });
             return true;
         }
         // Looked at once more.
@@ -148,7 +148,7 @@ impl Climb {
             self.before = None;
             let again = self.peak.filter(|peak| peak.is_of(service));
             let pause = again.map_or(PAUSE.0, |peak| (peak.pause * 2).min(PAUSE.1));
-            self.peak = Some(Peak { sandboxes: up, service, until: now + pause, pause });
+            self.peak = Some(ThroughputPeak { sandboxes: up, service, until: now + pause, pause });
         }
         false
     }
@@ -156,34 +156,34 @@ impl Climb {
     /// What is done in a second. Only while a line stands is it what the sandboxes can do. Long
     /// events are not counted: while there is a line all sandboxes are in use, so what they do
     /// follows from how long an event takes.
-    fn rate(&mut self, look: Look) -> Seen {
-        let Look { now, up, line_since, patience, .. } = look;
+    fn rate(&mut self, look: LoadSample) -> RateEstimate {
+        let LoadSample { now, up, line_since, patience, .. } = look;
         let service = self.typical.unwrap_or_default();
-        let fits = |mark: &Mark| mark.sandboxes == up && line_since <= mark.at;
+        let fits = |mark: &CountingPeriod| mark.sandboxes == up && line_since <= mark.at;
         let Some(mark) = self.mark.filter(fits) else {
-            self.mark = Some(Mark { at: now, served: self.served, sandboxes: up });
-            return Seen::TooLittle;
+            self.mark = Some(CountingPeriod { at: now, served: self.served, sandboxes: up });
+            return RateEstimate::TooLittle;
         };
         let served = self.served - mark.served;
         let counted = now.saturating_duration_since(mark.at);
         if SHORT < service {
             return if TELL.max(up as u64) <= served {
-                Seen::Rate(up as f64 / service.as_secs_f64())
+                RateEstimate::PerSecond(up as f64 / service.as_secs_f64())
             } else if patience <= counted {
-                Seen::Nothing
+                RateEstimate::Nothing
             } else {
-                Seen::TooLittle
+                RateEstimate::TooLittle
             };
         }
         if COUNT_FOR.max(service * COUNT_EVENTS) <= counted {
-            Seen::Rate(served as f64 / counted.as_secs_f64())
+            RateEstimate::PerSecond(served as f64 / counted.as_secs_f64())
         } else {
-            Seen::TooLittle
+            RateEstimate::TooLittle
         }
     }
 }
 
-impl Peak {
+impl ThroughputPeak {
     fn holds(&self, now: Instant, up: usize, service: Duration) -> bool {
         now < self.until && self.sandboxes <= up && self.is_of(service)
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::autoscale::{Climb, Look};
-use super::messages::{Rules, SandboxKey, WaiterId};
+use super::autoscale::{Autoscaler, LoadSample};
+use super::messages::{PoolRules, SandboxKey, WaiterId};
 
 /// A line that moves, but stands for so many times a cold start, is worth a try with one more
 /// sandbox: what the start costs is won back if the line stays.
@@ -27,7 +27,7 @@ const STUCK_ENOUGH: Duration = Duration::from_secs(1);
 const GAP: u32 = 9;
 
 #[derive(Debug, Default)]
-pub(super) struct Lane {
+pub(super) struct PoolLane {
     /// Oldest first; the last is the hottest.
     pub(super) idle: Vec<(SandboxKey, Instant)>,
     /// Oldest first, so in order of the ids, too.
@@ -48,11 +48,11 @@ pub(super) struct Lane {
     /// How long an event keeps its sandbox, on average.
     pub(super) service: Option<Duration>,
     pub(super) last_grant: Option<Instant>,
-    pub(super) climb: Climb,
+    pub(super) climb: Autoscaler,
     pub(super) retired: bool,
 }
 
-impl Lane {
+impl PoolLane {
     /// Callers in line.
     pub(super) fn waiting(&self) -> usize {
         self.waiters.len()
@@ -94,8 +94,8 @@ impl Lane {
     }
 
     /// How many starts its waiters justify, of which the rules say how many may be under way.
-    pub(super) fn needed(&mut self, now: Instant, rules: &Rules) -> usize {
-        let Rules { target_wait, starts_max: most, cores, .. } = *rules;
+    pub(super) fn needed(&mut self, now: Instant, rules: &PoolRules) -> usize {
+        let PoolRules { target_wait, starts_max: most, cores, .. } = *rules;
         if self.busy == 0 && self.idle.is_empty() {
             // Nobody will ever come back: one at once; how many more, the first one will show.
             return self.waiters.len().min(1);
@@ -132,7 +132,7 @@ impl Lane {
         // One step at a time, so that each can be measured.
         let Some(line_since) = self.line_since.filter(|_| self.starting == 0) else { return 0 };
         let patience = cold_start * LOOK_STARTS;
-        let look = Look { now, up, cores, line_since, patience };
+        let look = LoadSample { now, up, cores, line_since, patience };
         if self.climb.goes_on(look) { more } else { 0 }
     }
 

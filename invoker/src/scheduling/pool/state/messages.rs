@@ -19,7 +19,7 @@ pub(crate) struct WaiterId(pub(crate) u64);
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Input {
+pub(crate) enum PoolInput {
     /// Somebody wants a sandbox. The ids of waiters only grow.
     Requested { lane: LaneId, waiter: WaiterId },
     /// Somebody in line went away.
@@ -58,7 +58,7 @@ pub(crate) enum Input {
 
 /// What is to be done. Nothing of it may be left out.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Action {
+pub(crate) enum PoolAction {
     /// Start a sandbox for the lane.
     Start { key: SandboxKey, lane: LaneId },
     /// Do not go on with a start that still waits for room.
@@ -68,14 +68,14 @@ pub(crate) enum Action {
     /// The sandbox is the platform's until it is returned.
     Lend { key: SandboxKey },
     /// The waiter gets none.
-    Refuse { waiter: WaiterId, why: Why },
+    Refuse { waiter: WaiterId, why: RefusalReason },
     /// Stop the sandbox and say when it is gone.
     Stop { key: SandboxKey },
 }
 
 /// Why a waiter gets no sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
+pub(crate) enum RefusalReason {
     /// So many stand in line already.
     WaitQueueFull { waiting: u32 },
     /// So many events of the function run already.
@@ -94,7 +94,7 @@ pub(crate) enum Why {
 
 /// What the operator and the function's author have set.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Rules {
+pub(crate) struct PoolRules {
     /// Events of the function at once.
     pub(crate) concurrency: Option<u32>,
     /// Callers in line.
@@ -111,7 +111,7 @@ pub(crate) struct Rules {
 
 /// How many sandboxes are in which state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
+pub(crate) struct PoolCounts {
     pub(crate) starting: u32,
     pub(crate) idle: u32,
     pub(crate) busy: u32,
@@ -120,4 +120,4 @@ pub(crate) struct Counts {
 }
 
 /// At most a handful: on the warm path one, without an allocation.
-pub(crate) type Actions = SmallVec<[Action; 2]>;
+pub(crate) type PoolActions = SmallVec<[PoolAction; 2]>;

@@ -3,7 +3,7 @@
 //!
 //! A pool serves all revisions of one function, each in a *lane* of its own, because their
 //! concurrency is one. Whatever races the real world has, they reach this file as some order of
-//! [`Input`]s; `state/tests.rs` plays thousands of orders.
+//! [`PoolInput`]s; `state/tests.rs` plays thousands of orders.
 
 mod autoscale;
 mod lane;
@@ -16,17 +16,18 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use lane::{Lane, average};
+use lane::{PoolLane, average};
 pub(crate) use messages::{
-    Action, Actions, Counts, Input, LaneId, Rules, SandboxKey, WaiterId, Why,
+    LaneId, PoolAction, PoolActions, PoolCounts, PoolInput, PoolRules, RefusalReason, SandboxKey,
+    WaiterId,
 };
 
 /// One function's pool.
 #[derive(Debug)]
-pub(crate) struct State {
-    pub(crate) rules: Rules,
-    lanes: BTreeMap<LaneId, Lane>,
-    sandboxes: BTreeMap<SandboxKey, Sandbox>,
+pub(crate) struct PoolState {
+    pub(crate) rules: PoolRules,
+    lanes: BTreeMap<LaneId, PoolLane>,
+    sandboxes: BTreeMap<SandboxKey, PooledSandbox>,
     next_key: u64,
     busy: u32,
     starting: usize,
@@ -37,15 +38,15 @@ pub(crate) struct State {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Sandbox {
+struct PooledSandbox {
     lane: LaneId,
-    phase: Phase,
+    phase: SandboxPhase,
     /// When it was granted last.
     granted: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum SandboxPhase {
     Starting,
     Blocked,
     Loading,
@@ -55,8 +56,8 @@ enum Phase {
     Stopping,
 }
 
-impl State {
-    pub(crate) fn new(rules: Rules) -> Self {
+impl PoolState {
+    pub(crate) fn new(rules: PoolRules) -> Self {
         Self {
             rules,
             lanes: BTreeMap::new(),
@@ -71,41 +72,45 @@ impl State {
     }
 
     /// The one entry: what happened, and what is to be done about it.
-    pub(crate) fn on(&mut self, now: Instant, input: Input) -> Actions {
-        let mut todo = Actions::new();
+    pub(crate) fn on(&mut self, now: Instant, input: PoolInput) -> PoolActions {
+        let mut todo = PoolActions::new();
         match input {
-            Input::Requested { lane, waiter } => self.requested(now, lane, waiter, &mut todo),
-            Input::Abandoned { lane, waiter } => self.leave_line(now, lane, waiter),
-            Input::Expired { lane, waiter } => self.expired(now, lane, waiter, &mut todo),
-            Input::Started { key, took } => self.started(now, key, took, &mut todo),
-            Input::StartFailed { key } => self.start_failed(now, key, &mut todo),
-            Input::Blocked { key } => self.blocked(key, &mut todo),
-            Input::Unblocked { key } => self.unblocked(key),
-            Input::Loading { key } => self.loading(key),
-            Input::Released { key, healthy } => self.released(now, key, healthy, &mut todo),
-            Input::Returned { key, idle_since } => self.returned(now, key, idle_since, &mut todo),
-            Input::Borrowed { key } => self.borrowed(key, &mut todo),
-            Input::Died { key } | Input::Evicted { key } => self.stop_idle(key, &mut todo),
-            Input::Stopped { key } => self.stopped(key),
-            Input::Retired { lane } => self.retired(lane, &mut todo),
-            Input::Shutdown => self.shutdown(now, &mut todo),
-            Input::Tick => self.tick(now, &mut todo),
+            PoolInput::Requested { lane, waiter } => self.requested(now, lane, waiter, &mut todo),
+            PoolInput::Abandoned { lane, waiter } => self.leave_line(now, lane, waiter),
+            PoolInput::Expired { lane, waiter } => self.expired(now, lane, waiter, &mut todo),
+            PoolInput::Started { key, took } => self.started(now, key, took, &mut todo),
+            PoolInput::StartFailed { key } => self.start_failed(now, key, &mut todo),
+            PoolInput::Blocked { key } => self.blocked(key, &mut todo),
+            PoolInput::Unblocked { key } => self.unblocked(key),
+            PoolInput::Loading { key } => self.loading(key),
+            PoolInput::Released { key, healthy } => self.released(now, key, healthy, &mut todo),
+            PoolInput::Returned { key, idle_since } => {
+                self.returned(now, key, idle_since, &mut todo)
+            }
+            PoolInput::Borrowed { key } => self.borrowed(key, &mut todo),
+            PoolInput::Died { key } | PoolInput::Evicted { key } => self.stop_idle(key, &mut todo),
+            PoolInput::Stopped { key } => self.stopped(key),
+            PoolInput::Retired { lane } => self.retired(lane, &mut todo),
+            PoolInput::Shutdown => self.shutdown(now, &mut todo),
+            PoolInput::Tick => self.tick(now, &mut todo),
         }
         todo
     }
 
     /// How many sandboxes are in which state.
-    pub(crate) fn counts(&self) -> Counts {
-        let mut counts = Counts {
+    pub(crate) fn counts(&self) -> PoolCounts {
+        let mut counts = PoolCounts {
             waiting: u32::try_from(self.waiting).unwrap_or(u32::MAX),
-            ..Counts::default()
+            ..PoolCounts::default()
         };
         for sandbox in self.sandboxes.values() {
             match sandbox.phase {
-                Phase::Starting | Phase::Blocked | Phase::Loading => counts.starting += 1,
-                Phase::Idle => counts.idle += 1,
-                Phase::Busy | Phase::Lent => counts.busy += 1,
-                Phase::Stopping => counts.stopping += 1,
+                SandboxPhase::Starting | SandboxPhase::Blocked | SandboxPhase::Loading => {
+                    counts.starting += 1
+                }
+                SandboxPhase::Idle => counts.idle += 1,
+                SandboxPhase::Busy | SandboxPhase::Lent => counts.busy += 1,
+                SandboxPhase::Stopping => counts.stopping += 1,
             }
         }
         counts
@@ -131,9 +136,9 @@ impl State {
         self.lanes.values().flat_map(|lane| lane.idle.iter().copied())
     }
 
-    fn requested(&mut self, now: Instant, id: LaneId, waiter: WaiterId, todo: &mut Actions) {
+    fn requested(&mut self, now: Instant, id: LaneId, waiter: WaiterId, todo: &mut PoolActions) {
         if self.stopping {
-            todo.push(Action::Refuse { waiter, why: Why::Stopping });
+            todo.push(PoolAction::Refuse { waiter, why: RefusalReason::Stopping });
             return;
         }
         let free = self.has_free_run();
@@ -148,7 +153,7 @@ impl State {
         let service = lane.service;
         if self.line_is_full(now, service) {
             let waiting = u32::try_from(self.waiting).unwrap_or(u32::MAX);
-            todo.push(Action::Refuse { waiter, why: Why::WaitQueueFull { waiting } });
+            todo.push(PoolAction::Refuse { waiter, why: RefusalReason::WaitQueueFull { waiting } });
             self.forget_if_empty(id);
             return;
         }
@@ -160,7 +165,7 @@ impl State {
         self.start_where_needed(now, id, todo);
     }
 
-    fn started(&mut self, now: Instant, key: SandboxKey, took: Duration, todo: &mut Actions) {
+    fn started(&mut self, now: Instant, key: SandboxKey, took: Duration, todo: &mut PoolActions) {
         let Some(id) = self.start_over(key) else { return };
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.cold_start = average(lane.cold_start, took);
@@ -168,7 +173,7 @@ impl State {
         self.settle(now, key, now, todo);
     }
 
-    fn start_failed(&mut self, now: Instant, key: SandboxKey, todo: &mut Actions) {
+    fn start_failed(&mut self, now: Instant, key: SandboxKey, todo: &mut PoolActions) {
         let Some(id) = self.start_over(key) else { return };
         self.sandboxes.remove(&key);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
@@ -178,53 +183,57 @@ impl State {
         let told: SmallVec<[_; 2]> = (0..answered).filter_map(|_| lane.next(now)).collect();
         self.left_line(told.len());
         for waiter in told {
-            todo.push(Action::Refuse { waiter, why: Why::StartFailed });
+            todo.push(PoolAction::Refuse { waiter, why: RefusalReason::StartFailed });
         }
         self.start_where_needed(now, id, todo);
         self.forget_if_empty(id);
     }
 
-    fn blocked(&mut self, key: SandboxKey, todo: &mut Actions) {
+    fn blocked(&mut self, key: SandboxKey, todo: &mut PoolActions) {
         let Some(sandbox) = self.sandboxes.get_mut(&key) else { return };
         let id = sandbox.lane;
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         match sandbox.phase {
-            Phase::Starting => {
-                sandbox.phase = Phase::Blocked;
+            SandboxPhase::Starting => {
+                sandbox.phase = SandboxPhase::Blocked;
                 lane.blocked += 1;
             }
-            Phase::Blocked => {}
-            Phase::Loading | Phase::Idle | Phase::Busy | Phase::Lent | Phase::Stopping => return,
+            SandboxPhase::Blocked => {}
+            SandboxPhase::Loading
+            | SandboxPhase::Idle
+            | SandboxPhase::Busy
+            | SandboxPhase::Lent
+            | SandboxPhase::Stopping => return,
         }
         if lane.waiting() < lane.starting {
             self.start_over(key);
             self.sandboxes.remove(&key);
-            todo.push(Action::Cancel { key });
+            todo.push(PoolAction::Cancel { key });
             self.forget_if_empty(id);
         }
     }
 
     fn unblocked(&mut self, key: SandboxKey) {
         if let Some(sandbox) = self.sandboxes.get_mut(&key)
-            && sandbox.phase == Phase::Blocked
+            && sandbox.phase == SandboxPhase::Blocked
             && let Some(lane) = self.lanes.get_mut(&sandbox.lane)
         {
-            sandbox.phase = Phase::Starting;
+            sandbox.phase = SandboxPhase::Starting;
             lane.blocked -= 1;
         }
     }
 
     fn loading(&mut self, key: SandboxKey) {
         if let Some(sandbox) = self.sandboxes.get_mut(&key)
-            && sandbox.phase == Phase::Starting
+            && sandbox.phase == SandboxPhase::Starting
             && let Some(lane) = self.lanes.get_mut(&sandbox.lane)
         {
-            sandbox.phase = Phase::Loading;
+            sandbox.phase = SandboxPhase::Loading;
             lane.loading += 1;
         }
     }
 
-    fn released(&mut self, now: Instant, key: SandboxKey, healthy: bool, todo: &mut Actions) {
+    fn released(&mut self, now: Instant, key: SandboxKey, healthy: bool, todo: &mut PoolActions) {
         let granted = self.sandboxes.get(&key).and_then(|sandbox| sandbox.granted);
         let Some(id) = self.no_longer_used(key) else { return };
         if let (Some(granted), Some(lane)) = (granted, self.lanes.get_mut(&id)) {
@@ -242,30 +251,30 @@ impl State {
         }
     }
 
-    fn returned(&mut self, now: Instant, key: SandboxKey, since: Instant, todo: &mut Actions) {
+    fn returned(&mut self, now: Instant, key: SandboxKey, since: Instant, todo: &mut PoolActions) {
         if self.no_longer_used(key).is_some() {
             self.settle(now, key, since, todo);
         }
     }
 
-    fn borrowed(&mut self, key: SandboxKey, todo: &mut Actions) {
+    fn borrowed(&mut self, key: SandboxKey, todo: &mut PoolActions) {
         let Some(sandbox) = self.sandboxes.get_mut(&key) else { return };
-        if sandbox.phase != Phase::Idle {
+        if sandbox.phase != SandboxPhase::Idle {
             return;
         }
-        sandbox.phase = Phase::Lent;
+        sandbox.phase = SandboxPhase::Lent;
         if let Some(lane) = self.lanes.get_mut(&sandbox.lane) {
             lane.idle.retain(|(idle, _)| *idle != key);
             lane.busy += 1;
         }
-        todo.push(Action::Lend { key });
+        todo.push(PoolAction::Lend { key });
     }
 
-    fn stop_idle(&mut self, key: SandboxKey, todo: &mut Actions) {
+    fn stop_idle(&mut self, key: SandboxKey, todo: &mut PoolActions) {
         let Some(sandbox) = self.sandboxes.get(&key) else { return };
         let (id, phase) = (sandbox.lane, sandbox.phase);
         // A busy one is its user's: that it died is seen there.
-        if phase == Phase::Idle {
+        if phase == SandboxPhase::Idle {
             if let Some(lane) = self.lanes.get_mut(&id) {
                 lane.idle.retain(|(idle, _)| *idle != key);
             }
@@ -275,12 +284,12 @@ impl State {
     }
 
     fn stopped(&mut self, key: SandboxKey) {
-        if self.sandboxes.get(&key).is_some_and(|sandbox| sandbox.phase == Phase::Stopping) {
+        if self.sandboxes.get(&key).is_some_and(|sandbox| sandbox.phase == SandboxPhase::Stopping) {
             self.sandboxes.remove(&key);
         }
     }
 
-    fn retired(&mut self, id: LaneId, todo: &mut Actions) {
+    fn retired(&mut self, id: LaneId, todo: &mut PoolActions) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.retired = true;
         for (key, _) in std::mem::take(&mut lane.idle) {
@@ -289,7 +298,7 @@ impl State {
         self.forget_if_empty(id);
     }
 
-    fn shutdown(&mut self, now: Instant, todo: &mut Actions) {
+    fn shutdown(&mut self, now: Instant, todo: &mut PoolActions) {
         self.stopping = true;
         let lanes: Vec<_> = self.lanes.keys().copied().collect();
         for id in lanes {
@@ -298,7 +307,7 @@ impl State {
             let idle = std::mem::take(&mut lane.idle);
             self.left_line(told.len());
             for waiter in told {
-                todo.push(Action::Refuse { waiter, why: Why::Stopping });
+                todo.push(PoolAction::Refuse { waiter, why: RefusalReason::Stopping });
             }
             for (key, _) in idle {
                 self.stop(key, todo);
@@ -307,7 +316,7 @@ impl State {
         }
     }
 
-    fn tick(&mut self, now: Instant, todo: &mut Actions) {
+    fn tick(&mut self, now: Instant, todo: &mut PoolActions) {
         let lanes: Vec<_> = self.lanes.keys().copied().collect();
         for id in lanes {
             let keep = self.rules.keep_alive;
@@ -324,7 +333,7 @@ impl State {
     }
 
     /// Puts a healthy sandbox to its next use.
-    fn settle(&mut self, now: Instant, key: SandboxKey, since: Instant, todo: &mut Actions) {
+    fn settle(&mut self, now: Instant, key: SandboxKey, since: Instant, todo: &mut PoolActions) {
         let Some(id) = self.sandboxes.get(&key).map(|sandbox| sandbox.lane) else { return };
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let unwanted = self.stopping || (lane.retired && lane.waiting() == 0);
@@ -334,7 +343,7 @@ impl State {
             let place = lane.idle.partition_point(|(_, other)| *other <= since);
             lane.idle.insert(place, (key, since));
             if let Some(sandbox) = self.sandboxes.get_mut(&key) {
-                sandbox.phase = Phase::Idle;
+                sandbox.phase = SandboxPhase::Idle;
             }
         }
         self.serve(now, todo);
@@ -343,7 +352,7 @@ impl State {
     }
 
     /// Grants idle sandboxes to waiters, the longest wait first, as long as both are there.
-    fn serve(&mut self, now: Instant, todo: &mut Actions) {
+    fn serve(&mut self, now: Instant, todo: &mut PoolActions) {
         while 0 < self.waiting && self.has_free_run() {
             let servable = self.lanes.iter().filter(|(_, lane)| !lane.idle.is_empty());
             let oldest =
@@ -356,27 +365,27 @@ impl State {
         }
     }
 
-    fn grant(&mut self, now: Instant, key: SandboxKey, waiter: WaiterId, todo: &mut Actions) {
+    fn grant(&mut self, now: Instant, key: SandboxKey, waiter: WaiterId, todo: &mut PoolActions) {
         if let Some(sandbox) = self.sandboxes.get_mut(&key)
             && let Some(lane) = self.lanes.get_mut(&sandbox.lane)
         {
-            sandbox.phase = Phase::Busy;
+            sandbox.phase = SandboxPhase::Busy;
             sandbox.granted = Some(now);
             lane.busy += 1;
             lane.last_grant = Some(now);
         }
         self.busy += 1;
-        todo.push(Action::Grant { waiter, key });
+        todo.push(PoolAction::Grant { waiter, key });
     }
 
     /// Starts sandboxes for those who have waited long enough, one for each at most. What it costs
     /// does not grow with the line.
-    fn start_where_needed(&mut self, now: Instant, id: LaneId, todo: &mut Actions) {
+    fn start_where_needed(&mut self, now: Instant, id: LaneId, todo: &mut PoolActions) {
         // Without a free run, another sandbox would only stand beside the others.
         if self.waiting == 0 || self.stopping || !self.has_free_run() {
             return;
         }
-        let Rules { concurrency, starts_max, .. } = self.rules;
+        let PoolRules { concurrency, starts_max, .. } = self.rules;
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let sandboxes = lane.starting + lane.busy + lane.idle.len();
         let limit = concurrency.map_or(usize::MAX, |limit| limit as usize);
@@ -391,15 +400,18 @@ impl State {
         for _ in 0..wanted {
             let key = SandboxKey(self.next_key);
             self.next_key += 1;
-            self.sandboxes.insert(key, Sandbox { lane: id, phase: Phase::Starting, granted: None });
-            todo.push(Action::Start { key, lane: id });
+            self.sandboxes.insert(
+                key,
+                PooledSandbox { lane: id, phase: SandboxPhase::Starting, granted: None },
+            );
+            todo.push(PoolAction::Start { key, lane: id });
         }
     }
 
-    fn stop(&mut self, key: SandboxKey, todo: &mut Actions) {
+    fn stop(&mut self, key: SandboxKey, todo: &mut PoolActions) {
         if let Some(sandbox) = self.sandboxes.get_mut(&key) {
-            sandbox.phase = Phase::Stopping;
-            todo.push(Action::Stop { key });
+            sandbox.phase = SandboxPhase::Stopping;
+            todo.push(PoolAction::Stop { key });
         }
     }
 
@@ -408,10 +420,13 @@ impl State {
         let sandbox = self.sandboxes.get(&key)?;
         let lane = self.lanes.get_mut(&sandbox.lane)?;
         match sandbox.phase {
-            Phase::Starting => {}
-            Phase::Blocked => lane.blocked -= 1,
-            Phase::Loading => lane.loading -= 1,
-            Phase::Idle | Phase::Busy | Phase::Lent | Phase::Stopping => return None,
+            SandboxPhase::Starting => {}
+            SandboxPhase::Blocked => lane.blocked -= 1,
+            SandboxPhase::Loading => lane.loading -= 1,
+            SandboxPhase::Idle
+            | SandboxPhase::Busy
+            | SandboxPhase::Lent
+            | SandboxPhase::Stopping => return None,
         }
         lane.starting -= 1;
         self.starting -= 1;
@@ -422,9 +437,13 @@ impl State {
     fn no_longer_used(&mut self, key: SandboxKey) -> Option<LaneId> {
         let sandbox = self.sandboxes.get(&key)?;
         match sandbox.phase {
-            Phase::Busy => self.busy -= 1,
-            Phase::Lent => {}
-            Phase::Starting | Phase::Blocked | Phase::Loading | Phase::Idle | Phase::Stopping => {
+            SandboxPhase::Busy => self.busy -= 1,
+            SandboxPhase::Lent => {}
+            SandboxPhase::Starting
+            | SandboxPhase::Blocked
+            | SandboxPhase::Loading
+            | SandboxPhase::Idle
+            | SandboxPhase::Stopping => {
                 return None;
             }
         }

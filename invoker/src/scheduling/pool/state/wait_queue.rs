@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::State;
-use super::messages::{Action, Actions, LaneId, WaiterId, Why};
+use super::PoolState;
+use super::messages::{LaneId, PoolAction, PoolActions, RefusalReason, WaiterId};
 
 /// A line that has stood for so long because the function is at its concurrency is a standing one:
 /// to be long would make it slow and serve nobody more.
@@ -15,7 +15,7 @@ const STANDING: Duration = Duration::from_secs(1);
 const STANDING_WORTH: Duration = Duration::from_millis(500);
 const STANDING_EVENTS: u32 = 2;
 
-impl State {
+impl PoolState {
     /// Whether one more would be too many, for a lane whose events take `service` on average.
     pub(super) fn line_is_full(&self, now: Instant, service: Option<Duration>) -> bool {
         if self.rules.waiting_max <= self.waiting {
@@ -36,7 +36,7 @@ impl State {
         now: Instant,
         id: LaneId,
         waiter: WaiterId,
-        todo: &mut Actions,
+        todo: &mut PoolActions,
     ) {
         let Some(lane) = self.lanes.get(&id) else { return };
         let Some(place) = lane.place(waiter) else { return };
@@ -46,15 +46,15 @@ impl State {
             return;
         }
         let why = if !self.has_free_run() {
-            Why::Concurrency { limit: self.rules.concurrency.unwrap_or(u32::MAX) }
+            RefusalReason::Concurrency { limit: self.rules.concurrency.unwrap_or(u32::MAX) }
         } else if 0 < lane.blocked {
-            Why::NoRoom
+            RefusalReason::NoRoom
         } else if place < lane.starting {
-            Why::StartSlow
+            RefusalReason::StartSlow
         } else {
-            Why::TooSlow { busy: self.busy }
+            RefusalReason::TooSlow { busy: self.busy }
         };
-        todo.push(Action::Refuse { waiter, why });
+        todo.push(PoolAction::Refuse { waiter, why });
         self.leave_line(now, id, waiter);
     }
 

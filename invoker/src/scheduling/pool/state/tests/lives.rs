@@ -9,7 +9,7 @@ use super::RULES;
 
 /// Something that happens in the simulated world.
 #[derive(Clone, Debug)]
-enum Step {
+enum PoolStep {
     Request(u32),
     Abandon(usize),
     Expire(usize),
@@ -27,29 +27,29 @@ enum Step {
     Wait(u64),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = PoolStep> {
     let index = || 0..1_000usize;
     prop_oneof![
-        6 => (0..3u32).prop_map(Step::Request),
-        2 => index().prop_map(Step::Abandon),
-        2 => index().prop_map(Step::Expire),
-        6 => (index(), prop::bool::weighted(0.8)).prop_map(|(i, ok)| Step::StartEnds(i, ok)),
-        1 => index().prop_map(Step::Block),
-        1 => index().prop_map(Step::Unblock),
-        2 => index().prop_map(Step::Load),
-        6 => (index(), prop::bool::weighted(0.8)).prop_map(|(i, ok)| Step::Release(i, ok)),
-        2 => index().prop_map(Step::Borrow),
-        2 => index().prop_map(Step::Return),
-        1 => index().prop_map(Step::Die),
-        1 => index().prop_map(Step::Evict),
-        2 => index().prop_map(Step::StopEnds),
-        1 => (0..3u32).prop_map(Step::Retire),
-        3 => (0..400_000u64).prop_map(Step::Wait),
+        6 => (0..3u32).prop_map(PoolStep::Request),
+        2 => index().prop_map(PoolStep::Abandon),
+        2 => index().prop_map(PoolStep::Expire),
+        6 => (index(), prop::bool::weighted(0.8)).prop_map(|(i, ok)| PoolStep::StartEnds(i, ok)),
+        1 => index().prop_map(PoolStep::Block),
+        1 => index().prop_map(PoolStep::Unblock),
+        2 => index().prop_map(PoolStep::Load),
+        6 => (index(), prop::bool::weighted(0.8)).prop_map(|(i, ok)| PoolStep::Release(i, ok)),
+        2 => index().prop_map(PoolStep::Borrow),
+        2 => index().prop_map(PoolStep::Return),
+        1 => index().prop_map(PoolStep::Die),
+        1 => index().prop_map(PoolStep::Evict),
+        2 => index().prop_map(PoolStep::StopEnds),
+        1 => (0..3u32).prop_map(PoolStep::Retire),
+        3 => (0..400_000u64).prop_map(PoolStep::Wait),
     ]
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Life {
+enum SimulatedPhase {
     Starting,
     Blocked,
     Loading,
@@ -62,19 +62,19 @@ enum Life {
 }
 
 /// What is true outside the state machine.
-struct World {
-    state: State,
+struct PoolWorld {
+    state: PoolState,
     now: Instant,
     next_waiter: u64,
     line: BTreeMap<WaiterId, LaneId>,
-    sandboxes: BTreeMap<SandboxKey, (LaneId, Life)>,
+    sandboxes: BTreeMap<SandboxKey, (LaneId, SimulatedPhase)>,
     shut: bool,
 }
 
-impl World {
-    fn new(rules: Rules) -> Self {
+impl PoolWorld {
+    fn new(rules: PoolRules) -> Self {
         Self {
-            state: State::new(rules),
+            state: PoolState::new(rules),
             now: Instant::now(),
             next_waiter: 0,
             line: BTreeMap::new(),
@@ -84,13 +84,13 @@ impl World {
     }
 
     /// Picks a sandbox in one of these phases.
-    fn pick(&self, index: usize, phases: &[Life]) -> Option<SandboxKey> {
+    fn pick(&self, index: usize, phases: &[SimulatedPhase]) -> Option<SandboxKey> {
         let fit = self.sandboxes.iter().filter(|(_, (_, life))| phases.contains(life));
         let fit: Vec<_> = fit.map(|(key, _)| *key).collect();
         (!fit.is_empty()).then(|| fit[index % fit.len()])
     }
 
-    fn set(&mut self, key: SandboxKey, life: Life) {
+    fn set(&mut self, key: SandboxKey, life: SimulatedPhase) {
         self.sandboxes.get_mut(&key).unwrap().1 = life;
     }
 
@@ -100,81 +100,92 @@ impl World {
     }
 
     /// What the step is to the pool; `None` where there is nothing to do it with.
-    fn input_of(&mut self, step: Step) -> Option<Input> {
-        let starting = [Life::Starting, Life::Blocked];
-        let under_way = [Life::Starting, Life::Blocked, Life::Loading];
+    fn input_of(&mut self, step: PoolStep) -> Option<PoolInput> {
+        let starting = [SimulatedPhase::Starting, SimulatedPhase::Blocked];
+        let under_way =
+            [SimulatedPhase::Starting, SimulatedPhase::Blocked, SimulatedPhase::Loading];
         match step {
-            Step::Request(lane) => {
+            PoolStep::Request(lane) => {
                 let (waiter, lane) = (WaiterId(self.next_waiter), LaneId(lane));
                 self.next_waiter += 1;
                 self.line.insert(waiter, lane);
-                Some(Input::Requested { lane, waiter })
+                Some(PoolInput::Requested { lane, waiter })
             }
-            Step::Abandon(index) => self.pick_waiter(index).map(|(waiter, lane)| {
+            PoolStep::Abandon(index) => self.pick_waiter(index).map(|(waiter, lane)| {
                 self.line.remove(&waiter);
-                Input::Abandoned { lane, waiter }
+                PoolInput::Abandoned { lane, waiter }
             }),
-            Step::Expire(index) => {
-                self.pick_waiter(index).map(|(waiter, lane)| Input::Expired { lane, waiter })
+            PoolStep::Expire(index) => {
+                self.pick_waiter(index).map(|(waiter, lane)| PoolInput::Expired { lane, waiter })
             }
-            Step::StartEnds(index, good) => self.pick(index, &under_way).map(|key| {
+            PoolStep::StartEnds(index, good) => self.pick(index, &under_way).map(|key| {
                 if good {
-                    self.set(key, Life::Idle);
-                    return Input::Started { key, took: Duration::from_millis(50) };
+                    self.set(key, SimulatedPhase::Idle);
+                    return PoolInput::Started { key, took: Duration::from_millis(50) };
                 }
                 self.sandboxes.remove(&key);
-                Input::StartFailed { key }
+                PoolInput::StartFailed { key }
             }),
-            Step::Block(index) => self.pick(index, &starting).map(|key| {
-                self.set(key, Life::Blocked);
-                Input::Blocked { key }
+            PoolStep::Block(index) => self.pick(index, &starting).map(|key| {
+                self.set(key, SimulatedPhase::Blocked);
+                PoolInput::Blocked { key }
             }),
-            Step::Unblock(index) => self.pick(index, &[Life::Blocked]).map(|key| {
-                self.set(key, Life::Starting);
-                Input::Unblocked { key }
+            PoolStep::Unblock(index) => self.pick(index, &[SimulatedPhase::Blocked]).map(|key| {
+                self.set(key, SimulatedPhase::Starting);
+                PoolInput::Unblocked { key }
             }),
-            Step::Load(index) => self.pick(index, &[Life::Starting, Life::Loading]).map(|key| {
-                self.set(key, Life::Loading);
-                Input::Loading { key }
+            PoolStep::Load(index) => {
+                self.pick(index, &[SimulatedPhase::Starting, SimulatedPhase::Loading]).map(|key| {
+                    self.set(key, SimulatedPhase::Loading);
+                    PoolInput::Loading { key }
+                })
+            }
+            PoolStep::Release(index, healthy) => {
+                self.pick(index, &[SimulatedPhase::Busy]).map(|key| {
+                    self.set(
+                        key,
+                        if healthy { SimulatedPhase::Idle } else { SimulatedPhase::Tainted },
+                    );
+                    PoolInput::Released { key, healthy }
+                })
+            }
+            PoolStep::Borrow(index) => self
+                .pick(index, &[SimulatedPhase::Idle, SimulatedPhase::Busy, SimulatedPhase::Lent])
+                .map(|key| PoolInput::Borrowed { key }),
+            PoolStep::Return(index) => self.pick(index, &[SimulatedPhase::Lent]).map(|key| {
+                self.set(key, SimulatedPhase::Idle);
+                PoolInput::Returned { key, idle_since: self.now }
             }),
-            Step::Release(index, healthy) => self.pick(index, &[Life::Busy]).map(|key| {
-                self.set(key, if healthy { Life::Idle } else { Life::Tainted });
-                Input::Released { key, healthy }
-            }),
-            Step::Borrow(index) => self
-                .pick(index, &[Life::Idle, Life::Busy, Life::Lent])
-                .map(|key| Input::Borrowed { key }),
-            Step::Return(index) => self.pick(index, &[Life::Lent]).map(|key| {
-                self.set(key, Life::Idle);
-                Input::Returned { key, idle_since: self.now }
-            }),
-            Step::Die(index) => self
-                .pick(index, &[Life::Idle, Life::Busy, Life::Stopping])
-                .map(|key| Input::Died { key }),
-            Step::Evict(index) => self
-                .pick(index, &[Life::Idle, Life::Busy, Life::Lent])
-                .map(|key| Input::Evicted { key }),
-            Step::StopEnds(index) => self.pick(index, &[Life::Stopping]).map(|key| {
+            PoolStep::Die(index) => self
+                .pick(
+                    index,
+                    &[SimulatedPhase::Idle, SimulatedPhase::Busy, SimulatedPhase::Stopping],
+                )
+                .map(|key| PoolInput::Died { key }),
+            PoolStep::Evict(index) => self
+                .pick(index, &[SimulatedPhase::Idle, SimulatedPhase::Busy, SimulatedPhase::Lent])
+                .map(|key| PoolInput::Evicted { key }),
+            PoolStep::StopEnds(index) => self.pick(index, &[SimulatedPhase::Stopping]).map(|key| {
                 self.sandboxes.remove(&key);
-                Input::Stopped { key }
+                PoolInput::Stopped { key }
             }),
-            Step::Retire(lane) => Some(Input::Retired { lane: LaneId(lane) }),
-            Step::Wait(ms) => {
+            PoolStep::Retire(lane) => Some(PoolInput::Retired { lane: LaneId(lane) }),
+            PoolStep::Wait(ms) => {
                 self.now += Duration::from_millis(ms);
-                Some(Input::Tick)
+                Some(PoolInput::Tick)
             }
         }
     }
 
-    fn play(&mut self, step: Step) {
+    fn play(&mut self, step: PoolStep) {
         let Some(input) = self.input_of(step) else { return };
         let line = self.line.len();
         let key_and_lane = match input {
-            Input::Blocked { key } => Some((key, self.sandboxes[&key].0)),
+            PoolInput::Blocked { key } => Some((key, self.sandboxes[&key].0)),
             _ => None,
         };
         let failed = match input {
-            Input::StartFailed { key } => self.state.sandboxes.get(&key).map(|its| its.lane),
+            PoolInput::StartFailed { key } => self.state.sandboxes.get(&key).map(|its| its.lane),
             _ => None,
         };
         let waited = failed.is_some_and(|lane| self.line.values().any(|its| *its == lane));
@@ -184,49 +195,66 @@ impl World {
             && self.sandboxes.contains_key(&key)
         {
             let need = self.line.values().filter(|its| **its == lane).count();
-            let starts = self.count(lane, &[Life::Starting, Life::Blocked, Life::Loading]);
+            let starts = self.count(
+                lane,
+                &[SimulatedPhase::Starting, SimulatedPhase::Blocked, SimulatedPhase::Loading],
+            );
             assert!(starts <= need, "a start waits for room that nobody needs");
         }
     }
 
-    fn feed(&mut self, input: Input) {
+    fn feed(&mut self, input: PoolInput) {
         for action in self.state.on(self.now, input) {
             match action {
-                Action::Start { key, lane } => {
-                    let old = self.sandboxes.insert(key, (lane, Life::Starting));
+                PoolAction::Start { key, lane } => {
+                    let old = self.sandboxes.insert(key, (lane, SimulatedPhase::Starting));
                     assert_eq!(old, None, "a key was used twice");
                     let need = self.line.values().filter(|its| **its == lane).count();
                     assert!(
-                        self.count(lane, &[Life::Starting, Life::Blocked, Life::Loading]) <= need
+                        self.count(
+                            lane,
+                            &[
+                                SimulatedPhase::Starting,
+                                SimulatedPhase::Blocked,
+                                SimulatedPhase::Loading
+                            ]
+                        ) <= need
                     );
                     assert!(!self.shut, "started while stopping");
                 }
-                Action::Cancel { key } => {
-                    assert_eq!(self.sandboxes.remove(&key).unwrap().1, Life::Blocked);
+                PoolAction::Cancel { key } => {
+                    assert_eq!(self.sandboxes.remove(&key).unwrap().1, SimulatedPhase::Blocked);
                 }
-                Action::Grant { waiter, key } => {
+                PoolAction::Grant { waiter, key } => {
                     let lane = self.line.remove(&waiter).expect("answered twice");
-                    assert_eq!(self.sandboxes[&key], (lane, Life::Idle), "granted in use");
-                    self.set(key, Life::Busy);
+                    assert_eq!(
+                        self.sandboxes[&key],
+                        (lane, SimulatedPhase::Idle),
+                        "granted in use"
+                    );
+                    self.set(key, SimulatedPhase::Busy);
                 }
-                Action::Lend { key } => {
-                    assert_eq!(self.sandboxes[&key].1, Life::Idle);
-                    self.set(key, Life::Lent);
+                PoolAction::Lend { key } => {
+                    assert_eq!(self.sandboxes[&key].1, SimulatedPhase::Idle);
+                    self.set(key, SimulatedPhase::Lent);
                 }
-                Action::Refuse { waiter, .. } => {
+                PoolAction::Refuse { waiter, .. } => {
                     self.line.remove(&waiter).expect("answered twice");
                 }
-                Action::Stop { key } => {
+                PoolAction::Stop { key } => {
                     let life = self.sandboxes[&key].1;
-                    assert!(matches!(life, Life::Idle | Life::Tainted), "stopped while {life:?}");
-                    self.set(key, Life::Stopping);
+                    assert!(
+                        matches!(life, SimulatedPhase::Idle | SimulatedPhase::Tainted),
+                        "stopped while {life:?}"
+                    );
+                    self.set(key, SimulatedPhase::Stopping);
                 }
             }
         }
         self.check();
     }
 
-    fn count(&self, lane: LaneId, phases: &[Life]) -> usize {
+    fn count(&self, lane: LaneId, phases: &[SimulatedPhase]) -> usize {
         let its =
             self.sandboxes.values().filter(|(its, life)| *its == lane && phases.contains(life));
         its.count()
@@ -237,21 +265,23 @@ impl World {
         let lives = |life| self.sandboxes.values().filter(|(_, its)| *its == life).count();
         let rules = self.state.rules;
         let limit = rules.concurrency.map_or(usize::MAX, |limit| limit as usize);
-        let busy = lives(Life::Busy);
+        let busy = lives(SimulatedPhase::Busy);
         assert!(busy <= limit, "{busy} busy");
-        let starting = lives(Life::Starting) + lives(Life::Blocked) + lives(Life::Loading);
+        let starting = lives(SimulatedPhase::Starting)
+            + lives(SimulatedPhase::Blocked)
+            + lives(SimulatedPhase::Loading);
         assert!(starting <= rules.starts_max);
         assert!(self.line.len() <= rules.waiting_max);
         for lane in self.line.values() {
-            let beside_idle = busy < limit && 0 < self.count(*lane, &[Life::Idle]);
+            let beside_idle = busy < limit && 0 < self.count(*lane, &[SimulatedPhase::Idle]);
             assert!(!beside_idle, "waits beside an idle sandbox");
         }
         let counts = self.state.counts();
         assert_eq!(counts.waiting as usize, self.line.len());
-        assert_eq!(lives(Life::Tainted), 0, "a tainted sandbox was kept");
-        assert_eq!(counts.idle as usize, lives(Life::Idle));
-        assert_eq!(counts.busy as usize, busy + lives(Life::Lent));
-        assert_eq!(counts.stopping as usize, lives(Life::Stopping));
+        assert_eq!(lives(SimulatedPhase::Tainted), 0, "a tainted sandbox was kept");
+        assert_eq!(counts.idle as usize, lives(SimulatedPhase::Idle));
+        assert_eq!(counts.busy as usize, busy + lives(SimulatedPhase::Lent));
+        assert_eq!(counts.stopping as usize, lives(SimulatedPhase::Stopping));
         assert_eq!(counts.starting as usize, starting);
     }
 
@@ -259,16 +289,16 @@ impl World {
     fn come_to_rest(&mut self) {
         let first = 0;
         for _ in 0..10_000 {
-            let anything = self.sandboxes.values().any(|(_, life)| *life != Life::Idle);
+            let anything = self.sandboxes.values().any(|(_, life)| *life != SimulatedPhase::Idle);
             if self.line.is_empty() && !anything {
                 return;
             }
-            self.play(Step::Unblock(first));
-            self.play(Step::StartEnds(first, true));
-            self.play(Step::Return(first));
-            self.play(Step::Release(first, true));
-            self.play(Step::StopEnds(first));
-            self.play(Step::Wait(10));
+            self.play(PoolStep::Unblock(first));
+            self.play(PoolStep::StartEnds(first, true));
+            self.play(PoolStep::Return(first));
+            self.play(PoolStep::Release(first, true));
+            self.play(PoolStep::StopEnds(first));
+            self.play(PoolStep::Wait(10));
         }
         panic!("never at rest: {:?} {:?}", self.line, self.sandboxes);
     }
@@ -285,13 +315,13 @@ proptest! {
         steps in prop::collection::vec(step(), 1..150),
         concurrency in prop::option::of(1..4u32),
     ) {
-        let mut world = World::new(Rules { concurrency, ..RULES });
+        let mut world = PoolWorld::new(PoolRules { concurrency, ..RULES });
         for step in steps {
             world.play(step);
         }
         world.come_to_rest();
         world.shut = true;
-        world.feed(Input::Shutdown);
+        world.feed(PoolInput::Shutdown);
         world.come_to_rest();
         prop_assert!(world.state.is_empty());
     }
@@ -302,12 +332,12 @@ proptest! {
         steps in prop::collection::vec(step(), 1..100),
         after in prop::collection::vec(step(), 1..20),
     ) {
-        let mut world = World::new(RULES);
+        let mut world = PoolWorld::new(RULES);
         for step in steps {
             world.play(step);
         }
         world.shut = true;
-        world.feed(Input::Shutdown);
+        world.feed(PoolInput::Shutdown);
         prop_assert!(world.line.is_empty());
         for step in after {
             world.play(step);

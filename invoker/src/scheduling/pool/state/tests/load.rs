@@ -10,7 +10,7 @@ const TICK: f64 = 0.010;
 
 /// The machine and the function. Seconds.
 #[derive(Clone, Copy)]
-struct Machine {
+struct SimulatedMachine {
     cores: f64,
     /// Processor that a start takes, and time that it only waits.
     start: (f64, f64),
@@ -21,26 +21,26 @@ struct Machine {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Job {
+enum SimulatedJob {
     Start(SandboxKey),
     Event(SandboxKey),
     Front,
 }
 
-struct Running {
-    job: Job,
+struct RunningJob {
+    job: SimulatedJob,
     processor: f64,
     pause: f64,
 }
 
-struct Load {
-    machine: Machine,
-    state: State,
+struct SimulatedLoad {
+    machine: SimulatedMachine,
+    state: PoolState,
     begun: Instant,
     now: f64,
     next_tick: f64,
     next_waiter: u64,
-    running: Vec<Running>,
+    running: Vec<RunningJob>,
     /// Calls that are still to be made by clients who have just been answered.
     calls_left: u64,
     started: u64,
@@ -49,11 +49,11 @@ struct Load {
     last_answer: f64,
 }
 
-impl Load {
-    fn new(machine: Machine, rules: Rules) -> Self {
+impl SimulatedLoad {
+    fn new(machine: SimulatedMachine, rules: PoolRules) -> Self {
         Self {
             machine,
-            state: State::new(rules),
+            state: PoolState::new(rules),
             begun: Instant::now(),
             now: 0.0,
             next_tick: TICK,
@@ -74,25 +74,25 @@ impl Load {
     fn call(&mut self) {
         let waiter = WaiterId(self.next_waiter);
         self.next_waiter += 1;
-        self.feed(Input::Requested { lane: LANE, waiter });
+        self.feed(PoolInput::Requested { lane: LANE, waiter });
     }
 
-    fn feed(&mut self, input: Input) {
+    fn feed(&mut self, input: PoolInput) {
         let now = self.at();
         for action in self.state.on(now, input) {
             let ((processor, pause), job) = match action {
-                Action::Start { key, .. } => {
+                PoolAction::Start { key, .. } => {
                     self.started += 1;
-                    (self.machine.start, Job::Start(key))
+                    (self.machine.start, SimulatedJob::Start(key))
                 }
-                Action::Grant { key, .. } => (self.machine.event, Job::Event(key)),
-                Action::Refuse { .. } => {
+                PoolAction::Grant { key, .. } => (self.machine.event, SimulatedJob::Event(key)),
+                PoolAction::Refuse { .. } => {
                     self.refused += 1;
                     continue;
                 }
                 other => panic!("{other:?}"),
             };
-            self.running.push(Running { job, processor, pause });
+            self.running.push(RunningJob { job, processor, pause });
         }
     }
 
@@ -117,54 +117,57 @@ impl Load {
                     job.pause -= step;
                 }
             }
-            let over = |job: &Running| job.processor == 0.0 && job.pause < 1e-9;
+            let over = |job: &RunningJob| job.processor == 0.0 && job.pause < 1e-9;
             let (ended, rest) = std::mem::take(&mut self.running).into_iter().partition(over);
             self.running = rest;
-            let ended: Vec<Running> = ended;
+            let ended: Vec<RunningJob> = ended;
             for job in ended {
                 self.end(job.job);
             }
             if self.next_tick <= self.now + 1e-9 {
                 self.next_tick += TICK;
                 if 0 < self.state.waiting() {
-                    self.feed(Input::Tick);
+                    self.feed(PoolInput::Tick);
                 }
             }
         }
     }
 
-    fn end(&mut self, job: Job) {
+    fn end(&mut self, job: SimulatedJob) {
         match job {
-            Job::Start(key) => {
+            SimulatedJob::Start(key) => {
                 let (processor, pause) = self.machine.start;
                 let took = Duration::from_secs_f64(processor + pause);
-                self.feed(Input::Started { key, took });
+                self.feed(PoolInput::Started { key, took });
             }
-            Job::Event(key) => {
+            SimulatedJob::Event(key) => {
                 self.served += 1;
                 self.last_answer = self.now;
-                self.feed(Input::Released { key, healthy: true });
+                self.feed(PoolInput::Released { key, healthy: true });
                 if 0 < self.calls_left {
                     self.calls_left -= 1;
-                    let front =
-                        Running { job: Job::Front, processor: self.machine.front, pause: 0.0 };
+                    let front = RunningJob {
+                        job: SimulatedJob::Front,
+                        processor: self.machine.front,
+                        pause: 0.0,
+                    };
                     self.running.push(front);
                 }
             }
-            Job::Front => self.call(),
+            SimulatedJob::Front => self.call(),
         }
     }
 }
 
 /// Two cores, a container whose start takes a quarter of a second.
-const MACHINE: Machine =
-    Machine { cores: 2.0, start: (0.15, 0.1), event: (0.0, 0.0), front: 0.000_1 };
-const LONG_LINE: Rules = Rules { waiting_max: 1000, ..RULES };
+const MACHINE: SimulatedMachine =
+    SimulatedMachine { cores: 2.0, start: (0.15, 0.1), event: (0.0, 0.0), front: 0.000_1 };
+const LONG_LINE: PoolRules = PoolRules { waiting_max: 1000, ..RULES };
 
 /// So many clients, each with one call at a time, for so many seconds: the sandboxes started and
 /// the calls served in the last second.
-fn closed(machine: Machine, rules: Rules, clients: usize, seconds: f64) -> (u64, u64) {
-    let mut load = Load::new(machine, rules);
+fn closed(machine: SimulatedMachine, rules: PoolRules, clients: usize, seconds: f64) -> (u64, u64) {
+    let mut load = SimulatedLoad::new(machine, rules);
     for _ in 0..clients {
         load.call();
     }
@@ -177,7 +180,7 @@ fn closed(machine: Machine, rules: Rules, clients: usize, seconds: f64) -> (u64,
 #[test]
 fn a_trivial_function_gets_as_many_sandboxes_as_serve_best_and_few_more() {
     for event in [0.000_1, 0.000_3, 0.002] {
-        let machine = Machine { event: (event, 0.0), ..MACHINE };
+        let machine = SimulatedMachine { event: (event, 0.0), ..MACHINE };
         let best = machine.cores / (event + machine.front);
         for clients in [16, 64] {
             let (started, served) = closed(machine, LONG_LINE, clients, 12.0);
@@ -193,8 +196,8 @@ fn a_trivial_function_gets_as_many_sandboxes_as_serve_best_and_few_more() {
 #[test]
 fn a_machine_that_stands_still_for_moments_gets_no_sandbox_for_each() {
     for event in [0.000_1, 0.000_3] {
-        let machine = Machine { start: (0.002, 0.003), event: (event, 0.0), ..MACHINE };
-        let mut load = Load::new(machine, LONG_LINE);
+        let machine = SimulatedMachine { start: (0.002, 0.003), event: (event, 0.0), ..MACHINE };
+        let mut load = SimulatedLoad::new(machine, LONG_LINE);
         for _ in 0..64 {
             load.call();
         }
@@ -210,9 +213,9 @@ fn a_machine_that_stands_still_for_moments_gets_no_sandbox_for_each() {
 /// that comes and goes does not.
 #[test]
 fn a_line_with_small_gaps_is_a_standing_one() {
-    let machine = Machine { event: (0.000_3, 0.0), ..MACHINE };
+    let machine = SimulatedMachine { event: (0.000_3, 0.0), ..MACHINE };
     for (every, gap, starts) in [(0.1, 0.002, 2..=4), (0.1, 0.05, 1..=1)] {
-        let mut load = Load::new(machine, LONG_LINE);
+        let mut load = SimulatedLoad::new(machine, LONG_LINE);
         while load.now < 6.0 {
             load.calls_left = u64::MAX;
             for _ in 0..16 {
@@ -231,7 +234,7 @@ fn a_line_with_small_gaps_is_a_standing_one() {
 #[test]
 fn a_function_that_sleeps_gets_a_sandbox_for_each_client() {
     for (pause, seconds) in [(0.005, 20.0), (0.020, 10.0), (0.1, 6.0)] {
-        let machine = Machine { event: (0.000_2, pause), ..MACHINE };
+        let machine = SimulatedMachine { event: (0.000_2, pause), ..MACHINE };
         let (started, served) = closed(machine, LONG_LINE, 16, seconds);
         assert!(started <= 16, "{started} started");
         let part = served as f64 / (16.0 / (pause + 0.000_3));
@@ -241,7 +244,7 @@ fn a_function_that_sleeps_gets_a_sandbox_for_each_client() {
 
 #[test]
 fn a_function_that_computes_is_not_given_a_sandbox_for_each_client() {
-    let machine = Machine { event: (0.02, 0.0), ..MACHINE };
+    let machine = SimulatedMachine { event: (0.02, 0.0), ..MACHINE };
     let (started, served) = closed(machine, LONG_LINE, 64, 20.0);
     assert!(started <= 8, "{started} started");
     assert!(90 <= served, "{served} of 100 a second");
@@ -250,8 +253,9 @@ fn a_function_that_computes_is_not_given_a_sandbox_for_each_client() {
 #[test]
 fn a_burst_on_a_cold_function_is_over_soon_after_its_sandboxes_are_up() {
     for start in [(0.01, 0.01), (0.15, 0.1), (0.4, 0.1)] {
-        let machine = Machine { start, event: (0.000_5, 0.1), ..MACHINE };
-        let mut load = Load::new(machine, Rules { concurrency: Some(20), ..LONG_LINE });
+        let machine = SimulatedMachine { start, event: (0.000_5, 0.1), ..MACHINE };
+        let mut load =
+            SimulatedLoad::new(machine, PoolRules { concurrency: Some(20), ..LONG_LINE });
         load.calls_left = 0;
         for _ in 0..200 {
             load.call();
@@ -268,9 +272,9 @@ fn a_burst_on_a_cold_function_is_over_soon_after_its_sandboxes_are_up() {
 
 #[test]
 fn an_overload_is_worked_off_at_full_rate_and_leaves_a_short_line() {
-    let machine = Machine { event: (0.000_2, 0.02), ..MACHINE };
-    let rules = Rules { concurrency: Some(8), ..LONG_LINE };
-    let mut load = Load::new(machine, rules);
+    let machine = SimulatedMachine { event: (0.000_2, 0.02), ..MACHINE };
+    let rules = PoolRules { concurrency: Some(8), ..LONG_LINE };
+    let mut load = SimulatedLoad::new(machine, rules);
     load.calls_left = 0;
     // 2,000 a second for 20 s.
     let mut next = 0.0;
