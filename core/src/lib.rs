@@ -4,6 +4,7 @@
 //! [`Outcome`]. The other crates are stations on that line or keepers of what the stations need;
 //! they meet at the traits in [`ports`].
 
+mod backoff;
 mod clock;
 mod digest;
 mod error;
@@ -21,6 +22,7 @@ mod secret;
 mod trigger;
 mod triggers;
 
+pub use backoff::Backoff;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use digest::Digest;
 pub use error::ErrorKind;

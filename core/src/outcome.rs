@@ -177,6 +177,22 @@ impl TryFrom<u16> for StatusCode {
     }
 }
 
+impl Outcome {
+    /// The outcome of an invocation that was refused at `at` and never ran.
+    pub fn refused(refusal: Refusal, at: Timestamp) -> Self {
+        let report = Report {
+            started_at: at,
+            duration: Duration::ZERO,
+            cold: false,
+            init: None,
+            memory_bytes: 0,
+            node: None,
+            log_tail: None,
+        };
+        Self { verdict: Verdict::Refused(refusal), report }
+    }
+}
+
 impl Verdict {
     /// SCF's code of it.
     pub fn status(&self) -> StatusCode {

@@ -10,9 +10,11 @@ use bytes::Bytes;
 use hanshu_core::{
     Event, INLINE_CHECK_BYTES_MAX, Origin, PAYLOAD_BYTES_MAX, Qualifier, RequestId, Verdict,
 };
-use hanshu_triggers::http::answer::{Fault, HttpAnswer, answer, not_taken};
+use hanshu_triggers::http::response::{
+    FaultOwner, HttpTriggerResponse, response_to_outcome, response_to_refused_call,
+};
 use hanshu_triggers::http::{cors, event};
-use hanshu_triggers::{Call, Error, Lookup, RouteMatch, RouteTable};
+use hanshu_triggers::{FunctionCall, IntakeError, RouteLookup, RouteMatch, RouteTable};
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as HttpBody, Incoming};
@@ -76,14 +78,19 @@ impl HttpTriggers {
         }
         let route = match find(&routes, &head.method, path) {
             Ok(route) => route,
-            Err(Lookup::NotFound) if path == "/healthz" => return healthy(request_id),
+            Err(RouteLookup::NotFound) if path == "/healthz" => return healthy(request_id),
             Err(missed) => return finish(miss(missed, request_id), &head.headers, request_id),
         };
         let key = head.headers.get(event::KEY_HEADER).map(HeaderValue::as_bytes);
         if !route.admits(key) {
             let title = "this path asks for its key in the header x-hanshu-key";
-            let answer =
-                HttpAnswer::problem(401, Fault::Platform, "unauthenticated", title, request_id);
+            let answer = HttpTriggerResponse::problem(
+                401,
+                FaultOwner::Platform,
+                "unauthenticated",
+                title,
+                request_id,
+            );
             return finish(answer, &head.headers, request_id);
         }
         let found = Found { head, route, source_ip, request_id, began };
@@ -111,12 +118,12 @@ impl HttpTriggers {
             match made.await {
                 Ok(made) => made,
                 Err(_) => {
-                    let answer = not_taken(&Error::Stopping, request_id);
+                    let answer = response_to_refused_call(&IntakeError::Stopping, request_id);
                     return finish(answer, &HeaderMap::new(), request_id);
                 }
             }
         };
-        let call = Call {
+        let call = FunctionCall {
             request_id,
             namespace: function.namespace,
             function: function.name,
@@ -128,7 +135,9 @@ impl HttpTriggers {
         let verdict = answered.as_ref().ok().map(|answered| &answered.outcome.verdict);
         self.gateway.metrics().invoked(Way::Http, verdict, began.elapsed());
         match answered {
-            Err(error) => finish(not_taken(&error, request_id), &headers, request_id),
+            Err(error) => {
+                finish(response_to_refused_call(&error, request_id), &headers, request_id)
+            }
             Ok(answered) => {
                 let report = answered.outcome.report.clone();
                 let answer = self.answer(answered.outcome, request_id).await;
@@ -140,16 +149,21 @@ impl HttpTriggers {
     }
 
     /// What an outcome means; a large one is read on the general runtime.
-    async fn answer(&self, outcome: hanshu_core::Outcome, request_id: RequestId) -> HttpAnswer {
+    async fn answer(
+        &self,
+        outcome: hanshu_core::Outcome,
+        request_id: RequestId,
+    ) -> HttpTriggerResponse {
         let large = match &outcome.verdict {
             Verdict::Returned(json) => INLINE_CHECK_BYTES_MAX < json.len(),
             Verdict::Failed(_) | Verdict::Refused(_) => false,
         };
         if !large {
-            return answer(&outcome, request_id);
+            return response_to_outcome(&outcome, request_id);
         }
-        let read = self.gateway.general.spawn_blocking(move || answer(&outcome, request_id));
-        read.await.unwrap_or_else(|_| not_taken(&Error::Stopping, request_id))
+        let read =
+            self.gateway.general.spawn_blocking(move || response_to_outcome(&outcome, request_id));
+        read.await.unwrap_or_else(|_| response_to_refused_call(&IntakeError::Stopping, request_id))
     }
 }
 
@@ -164,7 +178,7 @@ fn make_event(
     (body, source_ip, request_id): (&Bytes, IpAddr, RequestId),
     route: &RouteMatch,
 ) -> Bytes {
-    let request = event::Request {
+    let request = event::HttpTriggerRequest {
         method: head.method.as_str(),
         raw_path: head.uri.path(),
         query: head.uri.query(),
@@ -173,31 +187,34 @@ fn make_event(
         source_ip,
         request_id,
     };
-    event::event(&request, route)
+    event::http_event_payload(&request, route)
 }
 
 /// The trigger for a request. `HEAD` goes where `GET` goes, unless a trigger names it: the answer
 /// is the same, and its body is left out on the way (RFC 9110, 9.3.2).
-fn find(routes: &RouteTable, method: &Method, path: &str) -> Result<RouteMatch, Lookup> {
+fn find(routes: &RouteTable, method: &Method, path: &str) -> Result<RouteMatch, RouteLookup> {
     let found = match routes.find(method.as_str(), path) {
-        Lookup::MethodNotAllowed(_) if method == Method::HEAD => routes.find("GET", path),
+        RouteLookup::MethodNotAllowed(_) if method == Method::HEAD => routes.find("GET", path),
         found => found,
     };
     match found {
-        Lookup::Found(route) => Ok(route),
-        missed @ (Lookup::MethodNotAllowed(_) | Lookup::NotFound | Lookup::BadPath) => Err(missed),
+        RouteLookup::Found(route) => Ok(route),
+        missed @ (RouteLookup::MethodNotAllowed(_)
+        | RouteLookup::NotFound
+        | RouteLookup::BadPath) => Err(missed),
     }
 }
 
-fn miss(missed: Lookup, request_id: RequestId) -> HttpAnswer {
-    let problem =
-        |status, code, title| HttpAnswer::problem(status, Fault::Platform, code, title, request_id);
+fn miss(missed: RouteLookup, request_id: RequestId) -> HttpTriggerResponse {
+    let problem = |status, code, title| {
+        HttpTriggerResponse::problem(status, FaultOwner::Platform, code, title, request_id)
+    };
     match missed {
-        Lookup::Found(_) | Lookup::NotFound => {
+        RouteLookup::Found(_) | RouteLookup::NotFound => {
             problem(404, "no_route", "nothing answers at this path")
         }
-        Lookup::BadPath => problem(400, "bad_path", "the path does not decode to UTF-8"),
-        Lookup::MethodNotAllowed(methods) => {
+        RouteLookup::BadPath => problem(400, "bad_path", "the path does not decode to UTF-8"),
+        RouteLookup::MethodNotAllowed(methods) => {
             let title = "this path does not answer that method";
             let mut answer = problem(405, "method_not_allowed", title);
             if let Ok(allow) = HeaderValue::try_from(methods.join(", ")) {
@@ -214,14 +231,19 @@ fn unread(error: PayloadError, request: &HeaderMap, request_id: RequestId) -> Re
         PayloadError::Stalled => (408, "body_timeout", "the body did not arrive in time"),
         PayloadError::Broken => (400, "bad_body", "the body could not be read to its end"),
     };
-    let answer = HttpAnswer::problem(status, Fault::Platform, code, title, request_id);
+    let answer =
+        HttpTriggerResponse::problem(status, FaultOwner::Platform, code, title, request_id);
     let mut response = finish(answer, request, request_id);
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
-fn finish(mut answer: HttpAnswer, request: &HeaderMap, request_id: RequestId) -> Response<Body> {
-    cors::open(request, &mut answer);
+fn finish(
+    mut answer: HttpTriggerResponse,
+    request: &HeaderMap,
+    request_id: RequestId,
+) -> Response<Body> {
+    cors::allow_any_origin(request, &mut answer);
     let mut response = Response::new(Body::from(answer.body));
     *response.status_mut() =
         StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -233,7 +255,7 @@ fn finish(mut answer: HttpAnswer, request: &HeaderMap, request_id: RequestId) ->
 
 fn healthy(request_id: RequestId) -> Response<Body> {
     let text = serde_json::to_vec(&health()).unwrap_or_default();
-    let mut answer = HttpAnswer::empty(200, Fault::None);
+    let mut answer = HttpTriggerResponse::empty(200, FaultOwner::None);
     answer.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer.body = text.into();
     finish(answer, &HeaderMap::new(), request_id)

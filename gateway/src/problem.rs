@@ -382,15 +382,15 @@ impl From<&Refusal> for Problem {
     }
 }
 
-impl From<hanshu_triggers::Error> for Problem {
-    fn from(error: hanshu_triggers::Error) -> Self {
-        use hanshu_triggers::Error;
+impl From<hanshu_triggers::IntakeError> for Problem {
+    fn from(error: hanshu_triggers::IntakeError) -> Self {
+        use hanshu_triggers::IntakeError;
         let code = error.code();
         match error {
-            Error::InvalidJson { .. } => Self::invalid_json(error.to_string()),
-            Error::TooLarge { bytes_max, .. } => Self::too_large(code, bytes_max as u64),
-            Error::Function(error) => Self::from(error),
-            Error::Queue(error) => Self::from(error),
+            IntakeError::InvalidJson { .. } => Self::invalid_json(error.to_string()),
+            IntakeError::TooLarge { bytes_max, .. } => Self::too_large(code, bytes_max as u64),
+            IntakeError::Function(error) => Self::from(error),
+            IntakeError::Queue(error) => Self::from(error),
             other => of_error(other.kind(), &other).code(code),
         }
     }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use hanshu_controller::Controller;
 use hanshu_core::ports::{EventQueue, InvocationJournal};
 use hanshu_core::{Clock, TriggerId};
-use hanshu_triggers::{Intake, SourceState, SourceStates, TriggersView};
+use hanshu_triggers::{EventIntake, StreamStatus, StreamStatusMap, TriggersView};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -34,7 +34,7 @@ pub struct GatewayParts {
     /// The use-cases of deploying, the catalog, the access keys.
     pub controller: Arc<Controller>,
     /// The one door for events.
-    pub intake: Arc<Intake>,
+    pub intake: Arc<EventIntake>,
     /// The state of queued events.
     pub queue: Arc<dyn EventQueue>,
     /// Records and logs.
@@ -77,21 +77,21 @@ pub trait ListHealthProblems: Send + Sync {
 }
 
 /// Where the streams are read in this process.
-impl HealthProblems for SourceStates {
+impl HealthProblems for StreamStatusMap {
     fn of(&self, trigger: &TriggerId) -> Option<String> {
-        health_problem(SourceStates::of(self, trigger)?)
+        health_problem(StreamStatusMap::of(self, trigger)?)
     }
 }
 
-impl ListHealthProblems for SourceStates {
+impl ListHealthProblems for StreamStatusMap {
     fn all(&self) -> Vec<(TriggerId, String)> {
-        let all = SourceStates::all(self).into_iter();
+        let all = StreamStatusMap::all(self).into_iter();
         all.filter_map(|(id, state)| Some((id, health_problem(state)?))).collect()
     }
 }
 
-fn health_problem(state: SourceState) -> Option<String> {
-    Some(format!("{} (since {:.0})", state.away?, state.since))
+fn health_problem(state: StreamStatus) -> Option<String> {
+    Some(format!("{} (since {:.0})", state.unavailable?, state.since))
 }
 
 /// The gateway's parts, cheap to clone.

@@ -14,8 +14,8 @@ use hanshu_gateway::{
     ListHealthProblems, Options, serve,
 };
 use hanshu_triggers::{
-    DispatcherOptions, Dispatchers, Intake, IntakeOptions, RedisSources, RetryPolicy, SourceStates,
-    Stop, TimerOptions, Timers, TriggersView,
+    DispatcherOptions, EventIntake, IntakeOptions, QueueDispatcher, RetryPolicy, StopSignals,
+    StreamSources, StreamStatusMap, TimerOptions, TimerScheduler, TriggersView,
 };
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -53,8 +53,8 @@ pub(crate) struct RoleStartup {
 }
 
 impl RoleStartup {
-    fn intake(&self) -> Arc<Intake> {
-        Arc::new(Intake {
+    fn intake(&self) -> Arc<EventIntake> {
+        Arc::new(EventIntake {
             catalog: self.controller.catalog().clone(),
             invoke: self.invoke.clone(),
             queue: self.queue.clone(),
@@ -66,13 +66,16 @@ impl RoleStartup {
         })
     }
 
-    fn stop(&self) -> Stop {
-        Stop { intake: self.lifecycle.stop_intake.clone(), work: self.lifecycle.stop_work.clone() }
+    fn stop(&self) -> StopSignals {
+        StopSignals {
+            intake: self.lifecycle.stop_intake.clone(),
+            work: self.lifecycle.stop_work.clone(),
+        }
     }
 
-    /// Starts timers, dispatchers and the readers of users' streams.
-    pub(crate) fn start_triggers(&self, triggers: &TriggersView) -> SourceStates {
-        let startup = hanshu_triggers::Parts {
+    /// Starts timers, the dispatcher and the readers of users' streams.
+    pub(crate) fn start_triggers(&self, triggers: &TriggersView) -> StreamStatusMap {
+        let context = hanshu_triggers::DispatchContext {
             queue: self.queue.clone(),
             catalog: self.controller.catalog().clone(),
             invoke: self.invoke.clone(),
@@ -87,13 +90,13 @@ impl RoleStartup {
             per_function_max: in_flight_max.saturating_mul(3).div_ceil(4).max(1),
             ..DispatcherOptions::default()
         };
-        let dispatchers = Dispatchers::new(startup.clone(), options);
-        self.lifecycle.spawn("dispatchers", dispatchers.run(self.stop()));
+        let dispatcher = QueueDispatcher::new(context.clone(), options);
+        self.lifecycle.spawn("dispatcher", dispatcher.run(self.stop()));
         let timers = TimerOptions { zone: self.config.timezone.clone(), ..TimerOptions::default() };
-        let timers = Timers::new(self.intake(), timers);
+        let timers = TimerScheduler::new(self.intake(), timers);
         self.lifecycle.spawn("timers", timers.run(triggers.clone(), self.stop()));
-        let states = SourceStates::default();
-        let sources = RedisSources::new(startup, states.clone());
+        let states = StreamStatusMap::default();
+        let sources = StreamSources::new(context, states.clone());
         self.lifecycle.spawn("sources", sources.run(triggers.clone(), self.stop()));
         states
     }
@@ -104,7 +107,7 @@ impl RoleStartup {
         api: TcpListener,
         http: TcpListener,
         triggers: &TriggersView,
-        states: Option<SourceStates>,
+        states: Option<StreamStatusMap>,
     ) -> Result<(), Error> {
         let address = http.local_addr().map_err(|error| Error::Broken(error.to_string()))?;
         let gateway = Gateway::new(GatewayParts {
@@ -141,7 +144,7 @@ impl RoleStartup {
     /// Health problems of triggers, from this process' streams or those of the triggers processes.
     fn health_problems(
         &self,
-        states: Option<SourceStates>,
+        states: Option<StreamStatusMap>,
     ) -> Result<Arc<dyn HealthProblems>, Error> {
         if let Some(states) = states {
             return Ok(Arc::new(states));
@@ -162,7 +165,7 @@ impl RoleStartup {
         listener: TcpListener,
         roles: Roles,
         sandboxes: Option<&SandboxAdapters>,
-        states: Option<SourceStates>,
+        states: Option<StreamStatusMap>,
     ) -> Result<(), Error> {
         let address = listener.local_addr().map_err(|error| Error::Broken(error.to_string()))?;
         let cluster = &self.config.cluster;

@@ -1,376 +1,343 @@
-//! One claimed event: from its claim to its settling. It is prepared and settled on the general
-//! runtime and runs on the data plane. Its hold is renewed while it runs; a settle that fails is
-//! tried again for as long as the hold lasts.
+//! Works off all event queues: claims as many events as have a run slot or are about to have one
+//! ([`crate::fair_queue`]), runs them and settles them. One function never has more than its part
+//! of the slots, so that a saturated one does not hold up another.
+//!
+//! A settle is a task of its own beside the next run, so that a slot does not wait for a sync to
+//! disk; claims of one round are asked for side by side, so that the store can serve them in one
+//! transaction (docs/adr/0012-claims-ahead-of-places.md). While everything is saturated the queues
+//! are asked at intervals, not at every push: see [`DispatcherState::rest`].
 
-use std::fmt;
-use std::panic::AssertUnwindSafe;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use hanshu_core::ports::{
-    CatalogError, Claim, EventEnd, EventQueue, EventSource, Invoke, QueueError, Receipt,
-    RevisionCatalog,
-};
-use hanshu_core::{
-    AsyncPolicy, Attempt, Clock, Event, Failure, FunctionId, Invocation, InvocationMode, NodeId,
-    Outcome, Qualifier, Refusal, Revision, StatusCode, Timestamp, Verdict,
-};
+use futures_util::{StreamExt as _, stream};
+use hanshu_core::ports::QueueName;
+use hanshu_core::{FunctionId, Qualifier};
 use tokio::runtime::Handle;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::warn;
 
+use crate::claimed_event::{ClaimedEvent, PreparedInvocation, Settlement};
+use crate::dispatch_context::DispatchContext;
+use crate::fair_queue::{FairQueue, FairQueueLimits, NextRun, RunFeedback};
 use crate::metrics;
-use crate::retry::{Decision, RetryPolicy, Standing};
+use crate::stop_signals::StopSignals;
 
-/// What dispatchers and stream sources work with.
-#[derive(Clone)]
-pub struct Parts {
-    /// Our queues.
-    pub queue: Arc<dyn EventQueue>,
-    /// Which revision an event is for.
-    pub catalog: Arc<dyn RevisionCatalog>,
-    /// Runs them.
-    pub invoke: Arc<dyn Invoke>,
-    /// For due times and expiry.
-    pub clock: Arc<dyn Clock>,
-    /// This node: claims are made in its name.
-    pub node: NodeId,
-    /// The data plane: invocations run there.
-    pub data: Handle,
-    /// What follows an attempt.
-    pub policy: RetryPolicy,
+/// Settings of the dispatcher.
+#[derive(Clone, Debug)]
+pub struct DispatcherOptions {
+    /// Queued events that run at once through this node.
+    pub in_flight_max: usize,
+    /// Of these, how many may be of one function; its own concurrency may be lower.
+    pub per_function_max: usize,
+    /// Events that are claimed beside those that run: before they have a slot, and while they are
+    /// being settled.
+    pub ahead_max: usize,
+    /// How long a claim holds; renewed at a third of it while the event runs. After a crash an
+    /// event is due again when its hold is over.
+    pub hold: Duration,
+    /// The longest time between two looks at the queues; pushes on this node wake at once.
+    pub poll_interval: Duration,
+    /// Queues that one look returns.
+    pub queues_max: usize,
 }
 
-impl fmt::Debug for Parts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parts").field("node", &self.node).finish_non_exhaustive()
-    }
+/// Works off all event queues.
+#[derive(Debug)]
+pub struct QueueDispatcher {
+    context: DispatchContext,
+    options: DispatcherOptions,
 }
 
-/// How a claim ended for its function's share of the places.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ran {
-    /// It ran for so long.
-    For(Duration),
-    /// It was refused for want of a place: stay away from the function for so long.
-    Throttled(Duration),
-    /// It was refused otherwise, or cut off.
-    No,
+/// What the tasks of the dispatcher share while it runs.
+struct DispatcherState {
+    context: DispatchContext,
+    options: DispatcherOptions,
+    fair_queue: FairQueue<PreparedInvocation>,
+    tasks: TaskTracker,
+    /// The general runtime: claims, preparation and settling happen there.
+    general: Handle,
+    /// Cancelled when the grace is over.
+    cut_off: CancellationToken,
 }
 
-/// One claimed event, with what its settling needs.
-pub(crate) struct Held {
-    pub(crate) parts: Parts,
-    pub(crate) source: Arc<dyn EventSource>,
-    pub(crate) claim: Claim,
-    pub(crate) hold: Duration,
-    /// When the claim was asked for: the hold is not longer than from then.
-    pub(crate) claimed_at: Instant,
-    pub(crate) work: CancellationToken,
+/// What one look at the queues led to.
+enum ClaimRound {
+    /// Something was claimed: look again.
+    Claimed,
+    /// Nothing can be claimed for this long, unless the queues change.
+    Idle(Duration),
+    /// Something is due, but no more of it can be run or is wanted: for this long a change of the
+    /// queues makes no difference.
+    Saturated(Duration),
 }
 
-/// One that can be run: as soon as it has a place.
-pub(crate) struct Dispatch {
-    pub(crate) held: Held,
-    function: Arc<Revision>,
-}
-
-/// One that has run, or needs no run: what is left is to tell its queue.
-pub(crate) struct After {
-    held: Held,
-    attempt: Option<Attempt>,
-    settle: Settle,
-}
-
-/// What becomes of a claim.
-enum Settle {
-    End(EventEnd),
-    Retry(Timestamp),
-    /// Due again at once: it was not run, or not to its end.
-    GiveBack,
-}
-
-/// Between tries of a settle: doubles up to the second figure.
-const SETTLE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-/// One renewal, or one settle.
+/// Deadline of one look at the queues, or one claim.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What is left for giving events back when the server stops.
-const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(2);
+/// After a look that failed.
+const UNAVAILABLE_PAUSE: Duration = Duration::from_secs(1);
 
-impl Held {
-    /// Finds out what it is to run; `Err` if it needs no run.
-    pub(crate) async fn prepare(self) -> Result<Dispatch, After> {
-        let now = self.parts.clock.now();
-        if self.claim.tries == 1 {
-            let waited = Duration::try_from(now.duration_since(self.claim.accepted_at));
-            metrics::event_waited(waited.unwrap_or_default());
+impl Default for DispatcherOptions {
+    fn default() -> Self {
+        Self {
+            in_flight_max: 128,
+            per_function_max: 96,
+            ahead_max: 256,
+            hold: Duration::from_secs(30),
+            poll_interval: Duration::from_secs(1),
+            queues_max: 256,
         }
-        if self.claim.expires_at <= now {
-            let settle = Settle::End(EventEnd::Expired(None));
-            return Err(After { held: self, attempt: None, settle });
+    }
+}
+
+impl QueueDispatcher {
+    /// Does nothing until [`Self::run`].
+    pub fn new(context: DispatchContext, options: DispatcherOptions) -> Self {
+        Self { context, options }
+    }
+
+    /// Claims and runs until `stop.intake`; then waits for what runs. What still runs at
+    /// `stop.work` is put back into its queue, due at once. To be called on the general runtime.
+    pub async fn run(self, stop: StopSignals) {
+        let Self { context, options } = self;
+        let limits = FairQueueLimits {
+            running_max: options.in_flight_max,
+            claimed_max: options.in_flight_max + options.ahead_max,
+            waiting_max: options.ahead_max - options.ahead_max / 4,
+        };
+        let state = Arc::new(DispatcherState {
+            context,
+            options,
+            fair_queue: FairQueue::new(limits),
+            tasks: TaskTracker::new(),
+            general: Handle::current(),
+            cut_off: stop.work.clone(),
+        });
+        while !stop.intake.is_cancelled() {
+            let began = Instant::now();
+            // Not raced against the stop: events of a claim that is dropped half way would wait
+            // until their hold is over.
+            let round = state.claim_round().await;
+            stop.intake.run_until_cancelled(state.rest(round, began.elapsed())).await;
+            state.put_back_stale(DispatcherState::WAITING_AGE_MAX.min(state.options.hold / 4));
+            state.start_runs();
         }
-        match self.resolve().await {
-            Ok(function) => Ok(Dispatch { held: self, function }),
-            Err(CatalogError::Unavailable) => {
-                let reason = "the registry cannot be reached".to_owned();
-                let outcome = refused(reason, now);
-                Err(self.decide(&AsyncPolicy::default(), outcome, 0).1)
-            }
-            Err(gone) => {
-                let failure = Failure::seen(StatusCode::FunctionNotFound, gone.to_string());
-                let settle = Settle::End(EventEnd::Failed(failure));
-                Err(After { held: self, attempt: None, settle })
+        state.put_back_stale(Duration::ZERO);
+        state.tasks.close();
+        state.tasks.wait().await;
+    }
+}
+
+impl DispatcherState {
+    /// What was claimed this long ago and still has no slot is left to another node.
+    const WAITING_AGE_MAX: Duration = Duration::from_secs(5);
+    /// After a look that found everything saturated; longer where a look takes long.
+    const SATURATED_PAUSE: Duration = Duration::from_millis(10);
+    /// Claims that are asked for at once.
+    const CLAIMS_MAX: usize = 64;
+
+    /// Waits until another look may find something. `took` is how long the last one took.
+    ///
+    /// While everything is saturated a push changes nothing, so that changes of the queues are
+    /// ignored for four times as long as a look takes: otherwise a node under load would spend a
+    /// look on every push.
+    async fn rest(&self, round: ClaimRound, took: Duration) {
+        let queue = &self.context.queue;
+        match round {
+            ClaimRound::Claimed => {}
+            ClaimRound::Idle(idle) => queue.changed(idle).await,
+            ClaimRound::Saturated(idle) => {
+                let pause = Self::SATURATED_PAUSE.max(took * 4).min(idle);
+                let changed = async {
+                    sleep(pause).await;
+                    queue.changed(idle - pause).await;
+                };
+                tokio::select! {
+                    () = changed => {}
+                    () = self.fair_queue.claim_wanted.notified() => {}
+                }
             }
         }
     }
 
-    async fn resolve(&self) -> Result<Arc<Revision>, CatalogError> {
-        let (function, catalog) = (&self.claim.queue.function, &self.parts.catalog);
-        match &self.claim.revision {
-            Some(revision) => catalog.pinned(function, self.claim.version, revision).await,
-            None => catalog.resolve(&function.namespace, &function.name, Qualifier::Latest),
+    /// Looks at the queues once and claims what is wanted.
+    async fn claim_round(self: &Arc<Self>) -> ClaimRound {
+        let poll = self.options.poll_interval;
+        metrics::events_running(self.fair_queue.running());
+        let claimable = self.fair_queue.claimable();
+        if claimable == 0 {
+            return ClaimRound::Saturated(poll);
+        }
+        let ready = self.context.queue.ready(self.options.queues_max);
+        let ready = match timeout(STORE_TIMEOUT, ready).await {
+            Ok(Ok(ready)) => ready,
+            Ok(Err(error)) => {
+                warn!(%error, "The queues cannot be read");
+                sleep(UNAVAILABLE_PAUSE).await;
+                return ClaimRound::Idle(UNAVAILABLE_PAUSE);
+            }
+            Err(_) => {
+                warn!("The queues did not answer in time");
+                sleep(UNAVAILABLE_PAUSE).await;
+                return ClaimRound::Idle(UNAVAILABLE_PAUSE);
+            }
+        };
+        if self.claim_all(&ready.queues, claimable).await {
+            return ClaimRound::Claimed;
+        }
+        let until_due = ready.next_due.map(|due| due.duration_since(self.context.clock.now()));
+        let until_due = until_due.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or(poll);
+        let until_resumed = self.fair_queue.until_resumed().unwrap_or(poll);
+        let idle = poll.min(until_due).min(until_resumed).max(Duration::from_millis(1));
+        match ready.queues.is_empty() {
+            true => ClaimRound::Idle(idle),
+            false => ClaimRound::Saturated(idle),
         }
     }
 
-    /// Whether the claim is still ours. (If it is not, what runs here runs to its end, and its
-    /// settle will be refused: at least once.)
-    async fn renew(&mut self) -> bool {
-        let asked_at = Instant::now();
-        let renewed = self.source.extend(&self.claim.receipt, self.hold);
-        match timeout(STORE_TIMEOUT.min(self.hold / 3), renewed).await {
-            Ok(Ok(())) => self.claimed_at = asked_at,
-            Ok(Err(QueueError::Stale(_))) => {
-                warn!(request_id = %self.claim.request_id, "A running event's hold was lost");
+    /// Claims from all these queues, at most `claimable` events; returns whether there were any.
+    /// Each queue gets an equal part of what is claimable, and at least one event.
+    async fn claim_all(self: &Arc<Self>, queues: &[QueueName], mut claimable: usize) -> bool {
+        let mut asked: HashMap<&FunctionId, usize> = HashMap::new();
+        let mut claims = Vec::new();
+        for (index, queue) in queues.iter().enumerate() {
+            let part = claimable.div_ceil(queues.len() - index).min(claimable);
+            let running_max = self.running_max(&queue.function);
+            // A function has one queue for each of its triggers.
+            let asked = asked.entry(&queue.function).or_default();
+            let wanted = self.fair_queue.wanted(&queue.function, running_max);
+            let max = wanted.saturating_sub(*asked).min(part);
+            if 0 < max {
+                *asked += max;
+                claimable -= max;
+                claims.push(self.claim(queue, running_max, max));
+            }
+        }
+        let claimed = stream::iter(claims).buffer_unordered(Self::CLAIMS_MAX);
+        claimed.fold(false, |any, got| async move { any || got }).await
+    }
+
+    /// How many of a function's events may run on this node at once.
+    fn running_max(&self, function: &FunctionId) -> usize {
+        let (namespace, name) = (&function.namespace, &function.name);
+        let concurrency = match self.context.catalog.resolve(namespace, name, Qualifier::Latest) {
+            Ok(latest) => latest.config.concurrency.map_or(usize::MAX, |n| {
+                // A function whose concurrency is 0 runs nothing; its events expire in time.
+                usize::try_from(n).unwrap_or(usize::MAX).max(1)
+            }),
+            // Most likely the function was deleted: its events end without a run.
+            Err(_) => usize::MAX,
+        };
+        concurrency.min(self.options.per_function_max)
+    }
+
+    /// Claims from one queue; returns whether there was anything.
+    async fn claim(self: &Arc<Self>, queue: &QueueName, running_max: usize, max: usize) -> bool {
+        let source = self.context.queue.source(queue);
+        let claimed_at = Instant::now();
+        let claims = source.claim(max, self.options.hold, &self.context.node);
+        let claims = match timeout(STORE_TIMEOUT, claims).await {
+            Ok(Ok(claims)) => claims,
+            Ok(Err(error)) => {
+                warn!(%error, %queue, "A queue cannot be claimed from");
                 return false;
             }
-            Ok(Err(error)) => debug!(%error, "A hold could not be renewed yet"),
-            Err(_) => debug!("A hold could not be renewed in time"),
+            Err(_) => {
+                warn!(%queue, "A queue did not answer in time");
+                return false;
+            }
+        };
+        if claims.is_empty() {
+            return false;
         }
+        let mut events = Vec::with_capacity(claims.len());
+        for claim in claims {
+            let claimed = ClaimedEvent {
+                context: self.context.clone(),
+                source: source.clone(),
+                claim,
+                hold: self.options.hold,
+                claimed_at,
+                cut_off: self.cut_off.clone(),
+            };
+            match claimed.prepare().await {
+                Ok(prepared) => events.push(prepared),
+                Err(settlement) => self.spawn_settle(settlement, None),
+            }
+        }
+        self.fair_queue.add(&queue.function, running_max, claimed_at, events);
+        self.start_runs();
         true
     }
 
-    /// What follows an outcome; `strikes` are the function's refusals in a row before this one.
-    fn decide(self, policy: &AsyncPolicy, outcome: Outcome, strikes: u32) -> (Ran, After) {
-        let at = Standing {
-            attempt: self.claim.attempt,
-            tries: self.claim.tries,
-            expires_at: self.claim.expires_at,
-            now: self.parts.clock.now(),
-            jitter: rand::random(),
+    /// Gives the free slots to events that wait for one.
+    fn start_runs(self: &Arc<Self>) {
+        while let Some(next) = self.fair_queue.next() {
+            let state = self.clone();
+            let run = async move { state.run_slot(next).await };
+            self.tasks.spawn_on(run, &self.context.data);
+        }
+    }
+
+    /// Runs an event in a slot, then others for as long as one waits for the slot.
+    async fn run_slot(self: Arc<Self>, first: NextRun<PreparedInvocation>) {
+        let mut next = Some(first);
+        while let Some(NextRun { event, throttled_runs }) = next.take() {
+            let claim = ClaimGuard(self.clone());
+            let function = event.function().clone();
+            let feedback = RunFeedback::NotRun;
+            let mut slot = SlotGuard { state: self.clone(), function, feedback };
+            let (feedback, settlement) = event.run(throttled_runs).await;
+            slot.feedback = feedback;
+            drop(slot);
+            self.spawn_settle(settlement, Some(claim));
+            next = self.fair_queue.next();
+        }
+    }
+
+    /// Settles an event in a task of its own, so that neither a slot nor a claim waits for it.
+    fn spawn_settle(self: &Arc<Self>, settlement: Settlement, claim: Option<ClaimGuard>) {
+        let settle = async move {
+            settlement.settle().await;
+            drop(claim);
         };
-        let decision = self.parts.policy.decide(policy, &outcome.verdict, at);
-        let ran = match &outcome.verdict {
-            Verdict::Refused(refusal) if refusal.is_throttle() => {
-                Ran::Throttled(self.parts.policy.pause(refusal, strikes + 1, at.jitter))
-            }
-            Verdict::Refused(_) => Ran::No,
-            Verdict::Returned(_) | Verdict::Failed(_) => Ran::For(outcome.report.duration),
-        };
-        let attempt = Attempt {
-            number: self.claim.attempt,
-            started_at: outcome.report.started_at,
-            ended_at: Some(outcome.report.started_at + outcome.report.duration),
-            status: Some(outcome.verdict.status()),
-            node: outcome.report.node.or_else(|| Some(self.parts.node.clone())),
-            cold: outcome.report.cold,
-        };
-        let (failure, attempt) = match &outcome.verdict {
-            Verdict::Returned(_) => (None, Some(attempt)),
-            Verdict::Failed(failure) => (Some(failure.clone()), Some(attempt)),
-            Verdict::Refused(refusal) => {
-                (Some(Failure::seen(refusal.status(), refusal.to_string())), None)
-            }
-        };
-        let (attempt, settle) = match (decision, outcome.verdict, failure) {
-            (Decision::RetryAt { due, counts }, ..) => {
-                (attempt.filter(|_| counts), Settle::Retry(due))
-            }
-            (Decision::Expire, _, failure) => (attempt, Settle::End(EventEnd::Expired(failure))),
-            (_, Verdict::Returned(json), _) => (attempt, Settle::End(EventEnd::Succeeded(json))),
-            (_, _, Some(failure)) => (attempt, Settle::End(EventEnd::Failed(failure))),
-            (_, _, None) => (attempt, Settle::Retry(at.now)),
-        };
-        (ran, After { held: self, attempt, settle })
+        self.tasks.spawn_on(settle, &self.general);
     }
 
-    async fn settle_once(
-        &self,
-        attempt: &Option<Attempt>,
-        settle: &Settle,
-    ) -> Result<(), QueueError> {
-        // One claim is settled once; the receipt is written anew only because a settle that
-        // failed has consumed it.
-        let Receipt { key, claim } = &self.claim.receipt;
-        let receipt = Receipt { key: key.clone(), claim: *claim };
-        match settle {
-            Settle::End(ended) => self.source.end(receipt, attempt.clone(), ended.clone()).await,
-            Settle::Retry(due) => self.source.retry(receipt, *due, attempt.clone()).await,
-            Settle::GiveBack => self.source.retry(receipt, self.parts.clock.now(), None).await,
+    /// Puts back what was claimed at least `age` ago and has no slot yet.
+    fn put_back_stale(self: &Arc<Self>, age: Duration) {
+        for prepared in self.fair_queue.take_stale(age) {
+            self.spawn_settle(prepared.put_back(), Some(ClaimGuard(self.clone())));
         }
     }
 }
 
-impl Dispatch {
-    /// Whose.
-    pub(crate) fn function(&self) -> &FunctionId {
-        &self.held.claim.queue.function
-    }
-
-    /// Runs it, on the caller's own task: to be called on the data plane. One that waited so long
-    /// for its place that its hold may soon be over is put back: it must not begin here after it
-    /// ended elsewhere.
-    pub(crate) async fn run(mut self, strikes: u32) -> (Ran, After) {
-        if self.held.claimed_at + self.held.hold / 2 < Instant::now() {
-            return (Ran::No, self.give_back());
-        }
-        let policy = self.function.config.async_policy.clone();
-        match self.invoke().await {
-            Some(outcome) => self.held.decide(&policy, outcome, strikes),
-            None => (Ran::No, self.give_back()),
-        }
-    }
-
-    /// Not to be run here, or not now.
-    pub(crate) fn give_back(self) -> After {
-        After { held: self.held, attempt: None, settle: Settle::GiveBack }
-    }
-
-    /// `None` if the server's grace was over before the answer came.
-    async fn invoke(&mut self) -> Option<Outcome> {
-        let held = &mut self.held;
-        let invocation = Invocation {
-            request_id: held.claim.request_id,
-            function: self.function.clone(),
-            event: Event { origin: held.claim.origin.clone(), payload: held.claim.payload.clone() },
-            mode: InvocationMode::Async { attempt: held.claim.attempt },
-        };
-        let invoke = held.parts.invoke.clone();
-        let running = AssertUnwindSafe(invoke.invoke(invocation)).catch_unwind();
-        tokio::pin!(running);
-        let every = held.hold / 3;
-        let mut renewal = interval_at(held.claimed_at + every, every);
-        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut ours = true;
-        let work = held.work.clone();
-        loop {
-            tokio::select! {
-                biased;
-                outcome = &mut running => return Some(outcome.unwrap_or_else(|_| {
-                    warn!("An invocation was lost");
-                    lost(&*held.parts.clock)
-                })),
-                () = work.cancelled() => return None,
-                // Dropped in the middle, a renewal may or may not have happened: both are fine.
-                // What runs goes on meanwhile only when this is over; holds are long.
-                _ = renewal.tick(), if ours => ours = held.renew().await,
-            }
-        }
-    }
+/// One run slot; dropping it frees the slot, after a panic too.
+struct SlotGuard {
+    state: Arc<DispatcherState>,
+    function: FunctionId,
+    feedback: RunFeedback,
 }
 
-impl After {
-    /// Tells the queue, and tries again while the hold lasts. What cannot be settled is claimed
-    /// again, by whoever comes, when the hold is over.
-    pub(crate) async fn keep(self) {
-        let Self { held, attempt, settle } = self;
-        if matches!(settle, Settle::GiveBack) {
-            return give_back(held).await;
-        }
-        let until = held.claimed_at + held.hold;
-        let mut pause = SETTLE_PAUSE.0;
-        loop {
-            let error = match timeout(STORE_TIMEOUT, held.settle_once(&attempt, &settle)).await {
-                Ok(Ok(())) => return metrics::event_settled(how(&settle, attempt.is_some())),
-                Ok(Err(error @ QueueError::Stale(_))) => {
-                    warn!(%error, "An event's end came too late: it runs once more");
-                    return metrics::event_settled("lost");
-                }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "the queue did not answer in time".to_owned(),
-            };
-            if until <= Instant::now() + pause {
-                let request_id = held.claim.request_id;
-                warn!(error, %request_id, "An event's end could not be kept: it runs once more");
-                return metrics::event_settled("lost");
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(SETTLE_PAUSE.1);
-        }
-    }
-}
-
-/// The event is due again at once, for another node or the next start. Where even that fails, its
-/// hold runs out.
-async fn give_back(held: Held) {
-    let request_id = held.claim.request_id;
-    match timeout(GIVE_BACK_TIMEOUT, held.settle_once(&None, &Settle::GiveBack)).await {
-        Ok(Ok(())) => debug!(%request_id, "An event was put back"),
-        Ok(Err(_)) | Err(_) => {
-            warn!(%request_id, "An event could not be put back; it is due when its hold is over");
-        }
-    }
-}
-
-/// An invocation on the data plane. Dropping it gives the answer up, and the invocation with it.
-pub(crate) struct Running {
-    task: tokio::task::JoinHandle<Outcome>,
-    clock: Arc<dyn Clock>,
-}
-
-/// Starts an invocation on the data plane.
-pub(crate) fn spawn(parts: &Parts, invocation: Invocation) -> Running {
-    let invoke = parts.invoke.clone();
-    // The tracker is not waited for: whoever holds the `Running` waits, or aborts it.
-    let task =
-        TaskTracker::new().spawn_on(async move { invoke.invoke(invocation).await }, &parts.data);
-    Running { task, clock: parts.clock.clone() }
-}
-
-impl Running {
-    /// Waits for the answer. May be dropped and called again.
-    pub(crate) async fn answer(&mut self) -> Outcome {
-        match (&mut self.task).await {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                warn!(%error, "An invocation was lost");
-                lost(&*self.clock)
-            }
-        }
-    }
-}
-
-impl Drop for Running {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
-        self.task.abort();
+        self.state.fair_queue.run_ended(&self.function, self.feedback);
     }
 }
 
-fn lost(clock: &dyn Clock) -> Outcome {
-    refused("the invocation was lost on its node".to_owned(), clock.now())
-}
+/// One of the events that count as claimed; dropping it counts one less.
+struct ClaimGuard(Arc<DispatcherState>);
 
-fn refused(reason: String, started_at: Timestamp) -> Outcome {
-    let report = hanshu_core::Report {
-        started_at,
-        duration: Duration::ZERO,
-        cold: false,
-        init: None,
-        memory_bytes: 0,
-        node: None,
-        log_tail: None,
-    };
-    Outcome { verdict: Verdict::Refused(Refusal::Unavailable { reason }), report }
-}
-
-fn how(settle: &Settle, attempted: bool) -> &'static str {
-    match settle {
-        Settle::End(EventEnd::Succeeded(_)) => "succeeded",
-        Settle::End(EventEnd::Failed(_)) => "failed",
-        Settle::End(EventEnd::Expired(_)) => "expired",
-        Settle::Retry(_) if attempted => "retry",
-        Settle::Retry(_) | Settle::GiveBack => "refused",
+impl Drop for ClaimGuard {
+    fn drop(&mut self) {
+        self.0.fair_queue.settled();
     }
 }
+
+#[cfg(test)]
+mod queue_faults;
+#[cfg(test)]
+mod tests;

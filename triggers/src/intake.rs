@@ -1,4 +1,4 @@
-//! The one door for events: a synchronous call runs at once, an accepted event is queued first.
+//! The entry point of all events: a synchronous call runs at once, an asynchronous one is queued.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,42 +15,42 @@ use hanshu_core::{
 };
 use tokio::runtime::Handle;
 
-use crate::error::Error;
+use crate::intake_error::IntakeError;
 
-/// An event and whom it is for: what every API and trigger makes.
+/// An event and the function that it is for: every API and every trigger makes one.
 #[derive(Clone, Debug)]
-pub struct Call {
-    /// Made by the one who took the request; written on every log line of it.
+pub struct FunctionCall {
+    /// Made by whoever took the request; part of every log line about it.
     pub request_id: RequestId,
-    /// Where the function lives.
+    /// The function's namespace.
     pub namespace: Namespace,
-    /// Its name there.
+    /// The function's name.
     pub function: FunctionName,
-    /// Which version.
+    /// Which version of it.
     pub qualifier: Qualifier,
-    /// What it is given. The payload of [`Origin::Direct`] is checked here; triggers make theirs.
+    /// The payload of [`Origin::Direct`] is checked by the intake; triggers make theirs.
     pub event: Event,
     /// Whether the caller wants the tail of the log in the report.
     pub tail: bool,
 }
 
-/// A synchronous call that was taken in, at its end.
+/// A synchronous call that has ended.
 #[derive(Clone, Debug)]
-pub struct Answered {
-    /// As in the call.
+pub struct CompletedCall {
+    /// The call's.
     pub request_id: RequestId,
-    /// What ran.
+    /// The revision that ran.
     pub function: Arc<Revision>,
     /// How it ended.
     pub outcome: Outcome,
 }
 
-/// An event that is queued: it survives a crash of every process of ours.
+/// An event that is queued: it survives a crash of every process of the platform.
 #[derive(Clone, Debug)]
-pub struct Accepted {
-    /// As in the call.
+pub struct AcceptedEvent {
+    /// The call's.
     pub request_id: RequestId,
-    /// `Duplicate`: another node queued this tick before, and this event is not kept.
+    /// `Duplicate`: another node has queued this tick before, and this event is not kept.
     pub pushed: PushOutcome,
 }
 
@@ -61,19 +61,19 @@ pub struct IntakeOptions {
     pub wait_timeout: Duration,
 }
 
-/// The one door for events.
-pub struct Intake {
-    /// Which revision a name means.
+/// The entry point of all events.
+pub struct EventIntake {
+    /// Resolves names to revisions.
     pub catalog: Arc<dyn RevisionCatalog>,
     /// Runs synchronous calls.
     pub invoke: Arc<dyn Invoke>,
-    /// Keeps asynchronous ones.
+    /// Keeps asynchronous calls.
     pub queue: Arc<dyn EventQueue>,
-    /// For acceptance and expiry.
+    /// For the times of acceptance and expiry.
     pub clock: Arc<dyn Clock>,
-    /// The general runtime: events over [`INLINE_CHECK_BYTES_MAX`] are checked there.
+    /// The general runtime: payloads over [`INLINE_CHECK_BYTES_MAX`] are checked there.
     pub general: Handle,
-    /// Settings.
+    /// Limits of calls.
     pub options: IntakeOptions,
 }
 
@@ -83,18 +83,18 @@ impl Default for IntakeOptions {
     }
 }
 
-impl fmt::Debug for Intake {
+impl fmt::Debug for EventIntake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Intake").field("options", &self.options).finish_non_exhaustive()
     }
 }
 
-impl Intake {
+impl EventIntake {
     /// Runs an event now and returns how it ended. An empty payload is `{}`.
     ///
     /// # Errors
-    /// The event was not taken in: over 6 MB, not JSON, no such function or version.
-    pub async fn call(&self, call: Call) -> Result<Answered, Error> {
+    /// The event was refused: over 6 MB, not JSON, no such function or version.
+    pub async fn call(&self, call: FunctionCall) -> Result<CompletedCall, IntakeError> {
         let function = self.catalog.resolve(&call.namespace, &call.function, call.qualifier)?;
         let event = self.checked(call.event, PAYLOAD_BYTES_MAX, "a synchronous").await?;
         let mode =
@@ -102,16 +102,20 @@ impl Intake {
         let request_id = call.request_id;
         let invocation = Invocation { request_id, function: function.clone(), event, mode };
         let outcome = self.invoke.invoke(invocation).await;
-        Ok(Answered { request_id, function, outcome })
+        Ok(CompletedCall { request_id, function, outcome })
     }
 
     /// Queues an event for the revision that its name means now. When this returns, the event
-    /// survives a crash of every process of ours (unless it is a duplicate of a tick).
+    /// survives a crash of every process of the platform (unless it is a duplicate of a tick).
     ///
     /// # Errors
-    /// The event was not taken in: over 128 KB, not JSON, no such function or version, the queue
-    /// is full or away.
-    pub async fn accept(&self, call: Call, tick: Option<TimerTick>) -> Result<Accepted, Error> {
+    /// The event was refused: over 128 KB, not JSON, no such function or version, the queue is
+    /// full or unavailable.
+    pub async fn accept(
+        &self,
+        call: FunctionCall,
+        tick: Option<TimerTick>,
+    ) -> Result<AcceptedEvent, IntakeError> {
         let function = self.catalog.resolve(&call.namespace, &call.function, call.qualifier)?;
         let event = self.checked(call.event, ASYNC_PAYLOAD_BYTES_MAX, "an asynchronous").await?;
         let policy = &function.config.async_policy;
@@ -132,19 +136,19 @@ impl Intake {
             tick,
         };
         let pushed = self.queue.push(kept).await?;
-        Ok(Accepted { request_id: call.request_id, pushed })
+        Ok(AcceptedEvent { request_id: call.request_id, pushed })
     }
 
-    /// The size of every event, and the syntax of those that users wrote.
+    /// Checks the size of every payload, and the syntax of those that users wrote.
     async fn checked(
         &self,
         mut event: Event,
         bytes_max: usize,
         way: &'static str,
-    ) -> Result<Event, Error> {
+    ) -> Result<Event, IntakeError> {
         let bytes = event.payload.len();
         if bytes_max < bytes {
-            return Err(Error::TooLarge { bytes, bytes_max, way });
+            return Err(IntakeError::TooLarge { bytes, bytes_max, way });
         }
         if bytes == 0 {
             event.payload = Bytes::from_static(b"{}");
@@ -161,7 +165,7 @@ impl Intake {
         let payload = event.payload.clone();
         match self.general.spawn_blocking(move || check_json(&payload)).await {
             Ok(checked) => checked.map(|()| event),
-            Err(_) => Err(Error::Stopping),
+            Err(_) => Err(IntakeError::Stopping),
         }
     }
 }
@@ -171,18 +175,17 @@ impl Intake {
 /// stack. About 1 GB/s: at most [`INLINE_CHECK_BYTES_MAX`] bytes belong on the data plane.
 ///
 /// # Errors
-/// [`Error::InvalidJson`], with line and column.
-pub fn check_json(payload: &[u8]) -> Result<(), Error> {
+/// [`IntakeError::InvalidJson`], with line and column.
+pub fn check_json(payload: &[u8]) -> Result<(), IntakeError> {
     if let Err(error) = std::str::from_utf8(payload) {
         let reason = format!("the bytes from {} on are not UTF-8", error.valid_up_to());
-        return Err(Error::InvalidJson { reason });
+        return Err(IntakeError::InvalidJson { reason });
     }
     match serde_json::from_slice::<serde::de::IgnoredAny>(payload) {
         Ok(_) => Ok(()),
-        Err(error) => Err(Error::InvalidJson { reason: error.to_string() }),
+        Err(error) => Err(IntakeError::InvalidJson { reason: error.to_string() }),
     }
 }
 
 #[cfg(test)]
-#[path = "intake_tests.rs"]
 mod tests;

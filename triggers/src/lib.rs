@@ -1,44 +1,50 @@
-//! Starting functions: every event comes in through the [`Intake`], from an API call, a timer's
-//! tick, an HTTP trigger or (on its way out of a queue) a dispatcher.
+//! Starting functions: every event comes in through the [`EventIntake`], from an API call, a
+//! timer's tick or an HTTP trigger; a dispatcher takes queued events out again, and stream readers
+//! feed batches of users' streams.
 //!
-//! Decisions are pure and apart: when a timer ticks ([`Schedule`]), what follows a failed attempt
-//! ([`RetryPolicy`]), which trigger a request is for ([`RouteTable`]), what a function's answer
-//! means in HTTP ([`http`]). Nothing here knows our own stores or a sandbox; `cron` is known to
-//! `schedule/text.rs`, the Redis client (for users' streams) to `sources`.
+//! Decisions are pure and apart: when a timer ticks ([`CronSchedule`]), what follows a failed
+//! attempt ([`RetryPolicy`]), which trigger a request is for ([`RouteTable`]), what a function's
+//! answer means in HTTP ([`http`]). This crate knows neither the platform's stores nor sandboxes;
+//! `cron` is known to `schedule/cron_parse.rs`, the Redis client (for users' streams) to
+//! `sources`.
 
-mod check;
+mod claimed_event;
+mod dispatch_context;
 mod dispatcher;
-mod dispatchers;
-mod error;
+mod fair_queue;
 pub mod http;
 mod intake;
+mod intake_error;
 mod metrics;
 #[cfg(test)]
 #[path = "../../fuzz/replay.rs"]
 mod replay;
 mod retry;
 mod schedule;
-mod shares;
 mod sources;
-mod stop;
-mod timer;
-mod watched;
-
+mod stop_signals;
 #[cfg(test)]
-mod doubles;
+mod test_support;
+mod timer;
+mod trigger_check;
+mod trigger_error;
+mod trigger_watch;
 
-pub use check::{TriggerError, check_trigger, next_ticks};
-pub use dispatcher::Parts;
-pub use dispatchers::{DispatcherOptions, Dispatchers};
-pub use error::Error;
-pub use http::route::{Lookup, RouteMatch, RouteTable};
-pub use intake::{Accepted, Answered, Call, Intake, IntakeOptions, check_json};
-pub use retry::{Decision, RetryPolicy, Standing};
+pub use dispatch_context::DispatchContext;
+pub use dispatcher::{DispatcherOptions, QueueDispatcher};
+pub use http::route::{RouteLookup, RouteMatch, RouteTable};
+pub use intake::{
+    AcceptedEvent, CompletedCall, EventIntake, FunctionCall, IntakeOptions, check_json,
+};
+pub use intake_error::IntakeError;
+pub use retry::{RetryDecision, RetryInput, RetryPolicy};
 #[cfg(any(test, fuzzing))]
 pub use schedule::cron;
-pub use schedule::{CronError, Schedule};
-pub use sources::redis::RedisSources;
-pub use sources::state::{SourceState, SourceStates};
-pub use stop::Stop;
-pub use timer::{TimerOptions, Timers, fire};
-pub use watched::{TriggersFeed, TriggersView};
+pub use schedule::{CronError, CronSchedule};
+pub use sources::redis::StreamSources;
+pub use sources::stream_status::{StreamStatus, StreamStatusMap};
+pub use stop_signals::StopSignals;
+pub use timer::{TimerOptions, TimerScheduler, fire_timer};
+pub use trigger_check::{check_trigger, next_ticks};
+pub use trigger_error::TriggerError;
+pub use trigger_watch::{TriggersFeed, TriggersView};

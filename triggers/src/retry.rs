@@ -1,40 +1,36 @@
-//! What follows an attempt: pure. SCF retries likewise (scf.md §4).
+//! What follows an attempt: pure. The defaults are those of SCF.
 
 use std::time::Duration;
 
-use hanshu_core::{AsyncPolicy, Refusal, Timestamp, Verdict};
+use hanshu_core::{AsyncPolicy, Backoff, Refusal, Timestamp, Verdict};
 
-/// The platform's own half of the policy; the other half is the function's [`AsyncPolicy`].
+/// The platform's half of the retry policy; the other half is the function's [`AsyncPolicy`].
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
-    /// After the first refusal for want of a place; doubles with every try, with jitter.
-    pub throttled_first: Duration,
-    /// At most so long after one.
-    pub throttled_max: Duration,
-    /// After the first error of the platform; doubles with every try.
-    pub platform_first: Duration,
-    /// At most so long after one (SCF: 5 minutes).
-    pub platform_max: Duration,
+    /// After refusals because no capacity was free; with jitter.
+    pub throttled: Backoff,
+    /// After errors of the platform (SCF: at most 5 minutes).
+    pub platform: Backoff,
 }
 
-/// Where an event stands after a try.
+/// What a retry decision depends on, beside the policies and the verdict.
 #[derive(Clone, Copy, Debug)]
-pub struct Standing {
-    /// The attempt that ran, from 1; tries that cost none are not counted.
+pub struct RetryInput {
+    /// Number of the attempt that ran, from 1; tries that were refused are not counted.
     pub attempt: u32,
-    /// All tries so far, from 1.
+    /// All tries so far, from 1, refused ones included.
     pub tries: u32,
-    /// After this it expires.
+    /// When the event expires.
     pub expires_at: Timestamp,
-    /// The time now.
+    /// The current time.
     pub now: Timestamp,
-    /// From 0 to 1, drawn by the caller: spreads what was refused together.
+    /// Random, from 0 to 1: spreads events that were refused together.
     pub jitter: f64,
 }
 
-/// What follows.
+/// What follows an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum RetryDecision {
     /// It succeeded.
     Done,
     /// Another try at `due`.
@@ -53,68 +49,65 @@ pub enum Decision {
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
-            throttled_first: Duration::from_millis(50),
-            throttled_max: Duration::from_secs(60),
-            platform_first: Duration::from_secs(1),
-            platform_max: Duration::from_secs(300),
+            throttled: Backoff::new(Duration::from_millis(50), Duration::from_secs(60)),
+            platform: Backoff::new(Duration::from_secs(1), Duration::from_secs(300)),
         }
     }
 }
 
 impl RetryPolicy {
     /// The last try of an event that the platform cannot serve comes this long before its expiry.
-    const LAST_CALL: Duration = Duration::from_secs(1);
+    const LAST_TRY_BEFORE_EXPIRY: Duration = Duration::from_secs(1);
 
-    /// Decides.
-    pub fn decide(&self, policy: &AsyncPolicy, verdict: &Verdict, at: Standing) -> Decision {
+    /// Decides what follows `verdict`.
+    pub fn decide(
+        &self,
+        policy: &AsyncPolicy,
+        verdict: &Verdict,
+        input: RetryInput,
+    ) -> RetryDecision {
         match verdict {
-            Verdict::Returned(_) => Decision::Done,
-            Verdict::Failed(_) if policy.max_attempts <= at.attempt => Decision::GiveUp,
+            Verdict::Returned(_) => RetryDecision::Done,
+            Verdict::Failed(_) if policy.max_attempts <= input.attempt => RetryDecision::GiveUp,
             Verdict::Failed(_) => {
-                let due = at.now + policy.retry_delay.max(Duration::from_millis(1));
-                if due < at.expires_at {
-                    Decision::RetryAt { due, counts: true }
+                let due = input.now + policy.retry_delay.max(Duration::from_millis(1));
+                if due < input.expires_at {
+                    RetryDecision::RetryAt { due, counts: true }
                 } else {
-                    Decision::Expire
+                    RetryDecision::Expire
                 }
             }
-            Verdict::Refused(refusal) => self.after_refusal(refusal, at),
+            Verdict::Refused(refusal) => self.after_refusal(refusal, input),
         }
     }
 
-    /// How long to stay away after `tries` refusals in a row.
+    /// How long to wait after `tries` consecutive refusals.
     pub fn pause(&self, refusal: &Refusal, tries: u32, jitter: f64) -> Duration {
         if refusal.is_throttle() {
-            let delay = doubled(self.throttled_first, self.throttled_max, tries);
-            // Between a half and the whole: what was refused together comes back apart.
-            delay.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+            // Between half of the delay and all of it, so that events that were refused together
+            // do not come back together.
+            self.throttled.delay(tries).mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
         } else {
-            doubled(self.platform_first, self.platform_max, tries)
+            self.platform.delay(tries)
         }
     }
 
-    fn after_refusal(&self, refusal: &Refusal, at: Standing) -> Decision {
+    fn after_refusal(&self, refusal: &Refusal, input: RetryInput) -> RetryDecision {
         match refusal {
-            Refusal::Gone { .. } => return Decision::GiveUp,
+            Refusal::Gone { .. } => return RetryDecision::GiveUp,
             Refusal::Concurrency { .. }
             | Refusal::Capacity { .. }
             | Refusal::WaitQueueFull { .. }
             | Refusal::Sandbox { .. }
             | Refusal::Unavailable { .. } => {}
         }
-        let last = at.expires_at - Self::LAST_CALL;
-        if last <= at.now {
-            return Decision::Expire;
+        let last = input.expires_at - Self::LAST_TRY_BEFORE_EXPIRY;
+        if last <= input.now {
+            return RetryDecision::Expire;
         }
-        let due = (at.now + self.pause(refusal, at.tries, at.jitter)).min(last);
-        Decision::RetryAt { due, counts: false }
+        let due = (input.now + self.pause(refusal, input.tries, input.jitter)).min(last);
+        RetryDecision::RetryAt { due, counts: false }
     }
-}
-
-/// `first` × 2^(n−1), at most `max`.
-fn doubled(first: Duration, max: Duration, n: u32) -> Duration {
-    let factor = 1u32.checked_shl(n.saturating_sub(1)).unwrap_or(u32::MAX);
-    first.saturating_mul(factor).min(max)
 }
 
 #[cfg(test)]
@@ -139,22 +132,22 @@ mod tests {
     }
 
     /// The decisions of an event's life, in seconds since its acceptance, at most ten.
-    fn life(verdict: &Verdict, age_max_s: i64) -> Vec<(f64, Decision)> {
+    fn life(verdict: &Verdict, age_max_s: i64) -> Vec<(f64, RetryDecision)> {
         let policy = AsyncPolicy::default();
         let (mut now, mut attempt, mut life) = (START, 1, Vec::new());
         for tries in 1..=10 {
             let expires_at = START + Duration::from_secs(age_max_s.unsigned_abs());
-            let at = Standing { attempt, tries, expires_at, now, jitter: 1.0 };
-            let decision = RetryPolicy::default().decide(&policy, verdict, at);
+            let input = RetryInput { attempt, tries, expires_at, now, jitter: 1.0 };
+            let decision = RetryPolicy::default().decide(&policy, verdict, input);
             life.push((now.as_millisecond() as f64 / 1000.0, decision));
-            let Decision::RetryAt { due, counts } = decision else { break };
+            let RetryDecision::RetryAt { due, counts } = decision else { break };
             now = due;
             attempt += u32::from(counts);
         }
         life
     }
 
-    fn times(life: &[(f64, Decision)]) -> Vec<f64> {
+    fn times(life: &[(f64, RetryDecision)]) -> Vec<f64> {
         life.iter().map(|(at, _)| *at).collect()
     }
 
@@ -162,7 +155,7 @@ mod tests {
     fn a_failing_function_is_tried_three_times_a_minute_apart() {
         let life = life(&failed(), 21_600);
         assert_eq!(times(&life), [0.0, 60.0, 120.0]);
-        assert_eq!(life.last().unwrap().1, Decision::GiveUp);
+        assert_eq!(life.last().unwrap().1, RetryDecision::GiveUp);
     }
 
     #[test]
@@ -174,35 +167,37 @@ mod tests {
     }
 
     #[test]
-    fn want_of_a_place_costs_no_attempt_and_comes_back_soon() {
+    fn a_throttled_event_loses_no_attempt_and_is_tried_again_soon() {
         let life = life(&throttled(), 21_600);
         assert_eq!(times(&life)[..4], [0.0, 0.05, 0.15, 0.35]);
-        assert!(life.iter().all(|(_, d)| matches!(d, Decision::RetryAt { counts: false, .. })));
+        assert!(
+            life.iter().all(|(_, d)| matches!(d, RetryDecision::RetryAt { counts: false, .. }))
+        );
         let pause = RetryPolicy::default().pause(&Refusal::Concurrency { limit: 1 }, 99, 0.0);
         assert_eq!(pause, Duration::from_secs(30));
     }
 
     #[test]
-    fn a_refused_event_gets_a_last_try_and_expires() {
+    fn a_refused_event_gets_a_last_try_before_it_expires() {
         let life = life(&broken(), 10);
         assert_eq!(times(&life), [0.0, 1.0, 3.0, 7.0, 9.0]);
-        assert_eq!(life.last().unwrap().1, Decision::Expire);
+        assert_eq!(life.last().unwrap().1, RetryDecision::Expire);
     }
 
     #[test]
     fn a_failed_event_whose_retry_comes_too_late_expires() {
-        assert_eq!(life(&failed(), 60), [(0.0, Decision::Expire)]);
+        assert_eq!(life(&failed(), 60), [(0.0, RetryDecision::Expire)]);
     }
 
     #[test]
     fn a_gone_function_is_given_up_and_a_success_is_done() {
         let gone = Verdict::Refused(Refusal::Gone { what: "function `a/b`".into() });
-        assert_eq!(life(&gone, 60), [(0.0, Decision::GiveUp)]);
-        assert_eq!(life(&Verdict::Returned("1".into()), 60), [(0.0, Decision::Done)]);
+        assert_eq!(life(&gone, 60), [(0.0, RetryDecision::GiveUp)]);
+        assert_eq!(life(&Verdict::Returned("1".into()), 60), [(0.0, RetryDecision::Done)]);
     }
 
     proptest! {
-        /// No event outlives its age, and none is retried in the past.
+        /// No event is retried after its expiry, and none in the past.
         #[test]
         fn a_retry_is_always_ahead_and_in_time(
             tries in 1u32..1000, age_ms in 0u64..100_000_000, max_ms in 1000u64..21_600_000,
@@ -214,9 +209,9 @@ mod tests {
             };
             let now = START + Duration::from_millis(age_ms);
             let expires_at = START + Duration::from_millis(max_ms);
-            let at = Standing { attempt, tries, expires_at, now, jitter };
-            if let Decision::RetryAt { due, counts } =
-                RetryPolicy::default().decide(&policy, &verdict, at)
+            let input = RetryInput { attempt, tries, expires_at, now, jitter };
+            if let RetryDecision::RetryAt { due, counts } =
+                RetryPolicy::default().decide(&policy, &verdict, input)
             {
                 prop_assert!(now < due && due < expires_at, "{due}");
                 prop_assert_eq!(counts, which == 0);

@@ -1,8 +1,8 @@
-//! Fires timers: one task with a heap for all of them. Every node may fire every tick; the queue
-//! keeps the first push of a tick and tells the others that it has it.
+//! Fires timers: one task with one heap for all of them. Every node fires every tick; the queue
+//! keeps the first push of a tick and answers the others that it is a duplicate.
 //!
-//! Ticks that were missed while no node ran are not replayed. A trigger has one push on its way
-//! at a time, so that its ticks reach the queue in order and the high-water mark refuses none.
+//! Ticks that were missed while no node ran are not replayed. A timer has one push in flight at a
+//! time, so that its ticks reach the queue in order and the high-water mark refuses none.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -14,63 +14,71 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use hanshu_core::ports::{PushOutcome, TimerTick};
 use hanshu_core::{
-    Event, Origin, Qualifier, RequestId, Timestamp, Trigger, TriggerId, TriggerSet, TriggerSpec,
+    Backoff, ErrorKind, Event, Origin, Qualifier, RequestId, Timestamp, Trigger, TriggerId,
+    TriggerSet, TriggerSpec,
 };
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::error::Error;
-use crate::intake::{Accepted, Call, Intake};
+use crate::intake::{AcceptedEvent, EventIntake, FunctionCall};
+use crate::intake_error::IntakeError;
 use crate::metrics;
-use crate::schedule::Schedule;
-use crate::stop::Stop;
-use crate::watched::TriggersView;
+use crate::schedule::CronSchedule;
+use crate::stop_signals::StopSignals;
+use crate::trigger_watch::TriggersView;
 
 /// Settings of the timers.
 #[derive(Clone, Debug)]
 pub struct TimerOptions {
-    /// The zone of timers that name none; IANA.
+    /// The IANA time zone of timers that name none.
     pub zone: String,
-    /// A tick that could not be queued for so long is given up, and counted.
+    /// A tick that could not be queued for this long is given up, and counted.
     pub late_max: Duration,
-    /// Pushes on their way at once.
+    /// Pushes in flight at once.
     pub pushes_max: usize,
 }
 
 /// Fires the enabled timers.
 #[derive(Debug)]
-pub struct Timers {
-    intake: Arc<Intake>,
+pub struct TimerScheduler {
+    intake: Arc<EventIntake>,
     options: TimerOptions,
-    /// What the timers were made from.
+    /// The triggers that the timers were made from.
     triggers: TriggerSet,
-    timers: HashMap<TriggerId, Timer>,
-    /// When which timer ticks next; outdated entries are recognised when they come up.
-    due: BinaryHeap<Reverse<(Timestamp, TriggerId)>>,
-    /// The latest time seen: a clock that was set back is noticed.
-    seen: Timestamp,
+    timers: HashMap<TriggerId, ActiveTimer>,
+    /// The next ticks; entries of changed timers are skipped when they come up.
+    due: BinaryHeap<Reverse<TimerTickKey>>,
+    /// The latest time seen, to notice a clock that was set back.
+    latest_now: Timestamp,
 }
 
 #[derive(Debug)]
-struct Timer {
-    schedule: Schedule,
+struct ActiveTimer {
+    schedule: CronSchedule,
     message: Arc<str>,
-    /// The tick that it waits for, or whose push is on its way.
-    at: Timestamp,
+    /// The tick that it waits for, or whose push is in flight.
+    next_tick: Timestamp,
     pushing: bool,
 }
 
-/// A push that is over: whose, and of which tick.
-type Pushing = FuturesUnordered<BoxFuture<'static, (TriggerId, Timestamp)>>;
+/// A tick in the heap, earliest first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct TimerTickKey {
+    at: Timestamp,
+    timer: TriggerId,
+}
 
-/// The machine's clock may be set: it is looked at so often at least.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A clock set back by less is not worth a word.
-const JUMP_MIN: Duration = Duration::from_secs(2);
-/// Between tries of one push: doubles up to the second figure.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// One try of a push.
+/// Pushes in flight. Each returns its tick when it is over.
+type InFlightPushes = FuturesUnordered<BoxFuture<'static, TimerTickKey>>;
+
+/// The longest wait without a look at the clock, which may have been set.
+const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// A clock that was set back by less is ignored.
+const CLOCK_JUMP_MIN: Duration = Duration::from_secs(2);
+/// Between tries of one push.
+const PUSH_BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+/// Deadline of one try of a push.
 const PUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Default for TimerOptions {
@@ -79,45 +87,47 @@ impl Default for TimerOptions {
     }
 }
 
-/// Fires a timer now, through the same door as its ticks; `hanshu trigger fire`.
+/// Queues an event of a timer now, as a tick would: `hanshu trigger fire`.
 ///
 /// # Errors
-/// As [`Intake::accept`]; [`Error::NotATimer`].
-pub async fn fire(intake: &Intake, trigger: &Trigger) -> Result<Accepted, Error> {
+/// As [`EventIntake::accept`]; [`IntakeError::NotATimer`].
+pub async fn fire_timer(
+    intake: &EventIntake,
+    trigger: &Trigger,
+) -> Result<AcceptedEvent, IntakeError> {
     let TriggerSpec::Timer { argument, .. } = &trigger.spec else {
-        return Err(Error::NotATimer(trigger.id.to_string()));
+        return Err(IntakeError::NotATimer(trigger.id.to_string()));
     };
-    intake.accept(call(&trigger.id, argument, intake.clock.now()), None).await
+    intake.accept(timer_call(&trigger.id, argument, intake.clock.now()), None).await
 }
 
-impl Timers {
-    /// No timers yet: [`Self::run`] takes them from the view.
-    pub fn new(intake: Arc<Intake>, options: TimerOptions) -> Self {
-        let seen = intake.clock.now();
+impl TimerScheduler {
+    /// Starts without timers: [`Self::run`] takes them from the view.
+    pub fn new(intake: Arc<EventIntake>, options: TimerOptions) -> Self {
+        let latest_now = intake.clock.now();
         let (triggers, timers, due) = (TriggerSet::default(), HashMap::new(), BinaryHeap::new());
-        Self { intake, options, triggers, timers, due, seen }
+        Self { intake, options, triggers, timers, due, latest_now }
     }
 
-    /// Fires until `stop.intake`; then waits for the pushes on their way, at most until
-    /// `stop.work`.
-    pub async fn run(mut self, mut view: TriggersView, stop: Stop) {
-        let mut pushing = Pushing::new();
+    /// Fires until `stop.intake`; then waits for the pushes in flight, at most until `stop.work`.
+    pub async fn run(mut self, mut view: TriggersView, stop: StopSignals) {
+        let mut pushes = InFlightPushes::new();
         self.reconcile(view.take());
         while !stop.intake.is_cancelled() {
-            self.notice_clock();
-            self.start_due(&mut pushing, &stop.intake);
-            let wait = self.until_next(pushing.len());
+            self.check_clock();
+            self.start_due(&mut pushes, &stop.intake);
+            let wait = self.until_next(pushes.len());
             tokio::select! {
                 () = stop.intake.cancelled() => {}
-                Some((id, at)) = pushing.next() => self.pushed(&id, at),
+                Some(tick) = pushes.next() => self.push_ended(&tick),
                 () = view.changed(wait) => self.reconcile(view.take()),
             }
         }
-        let drained = async { while pushing.next().await.is_some() {} };
+        let drained = async { while pushes.next().await.is_some() {} };
         let _ = stop.work.run_until_cancelled(drained).await;
     }
 
-    /// Makes the timers those of the triggers. Timers that did not change keep their tick.
+    /// Makes the timers match the triggers. Unchanged timers keep their next tick.
     fn reconcile(&mut self, triggers: TriggerSet) {
         let before = std::mem::replace(&mut self.triggers, triggers.clone());
         for changed in triggers.changed_since(&before) {
@@ -129,113 +139,118 @@ impl Timers {
             }
             self.add(changed.after.iter());
         }
-        // What was removed or changed over and over must not fill the heap.
+        // Timers that are removed or changed over and over must not fill the heap.
         if 2 * self.timers.len() + 64 < self.due.len() {
             let waiting = self.timers.iter().filter(|(_, timer)| !timer.pushing);
-            self.due = waiting.map(|(id, timer)| Reverse((timer.at, id.clone()))).collect();
+            self.due = waiting.map(|(id, timer)| tick_entry(id, timer.next_tick)).collect();
         }
     }
 
-    /// Starts the timers that do not run yet.
+    /// Adds the enabled timers that are not active yet.
     fn add<'a>(&mut self, triggers: impl Iterator<Item = &'a Trigger>) {
         let now = self.intake.clock.now();
         for trigger in triggers.filter(|trigger| trigger.enabled) {
             if !self.timers.contains_key(&trigger.id)
-                && let Some(timer) = self.timer(trigger, now)
+                && let Some(timer) = self.active_timer(trigger, now)
             {
-                self.due.push(Reverse((timer.at, trigger.id.clone())));
+                self.due.push(tick_entry(&trigger.id, timer.next_tick));
                 self.timers.insert(trigger.id.clone(), timer);
             }
         }
     }
 
-    fn timer(&self, trigger: &Trigger, now: Timestamp) -> Option<Timer> {
+    /// `None` for other kinds of triggers, and for timers that never tick again.
+    fn active_timer(&self, trigger: &Trigger, now: Timestamp) -> Option<ActiveTimer> {
         let TriggerSpec::Timer { cron, timezone, argument } = &trigger.spec else { return None };
         let zone = timezone.as_deref().unwrap_or(&self.options.zone);
-        let schedule = Schedule::parse(cron, zone)
+        let schedule = CronSchedule::parse(cron, zone)
             .inspect_err(|error| warn!(%error, trigger = %trigger.id, "A timer is left out"))
             .ok()?;
-        let at = schedule.next(now)?;
+        let next_tick = schedule.next(now)?;
         let message = argument.as_str().into();
-        Some(Timer { schedule, message, at, pushing: false })
+        Some(ActiveTimer { schedule, message, next_tick, pushing: false })
     }
 
-    /// After a clock was set back, timers wait for their next tick by the new time. (Until the
+    /// After the clock was set back, timers wait for their next tick by the new time. (Until the
     /// old time is reached again, the queue refuses their ticks as duplicates.)
-    fn notice_clock(&mut self) {
+    fn check_clock(&mut self) {
         let now = self.intake.clock.now();
-        if now + JUMP_MIN < self.seen {
+        if now + CLOCK_JUMP_MIN < self.latest_now {
             warn!("The clock was set back; timers go by the new time");
             self.due.clear();
             self.timers.retain(|id, timer| {
                 if timer.pushing {
                     return true;
                 }
-                let Some(at) = timer.schedule.next(now) else { return false };
-                timer.at = at;
-                self.due.push(Reverse((at, id.clone())));
+                let Some(next_tick) = timer.schedule.next(now) else { return false };
+                timer.next_tick = next_tick;
+                self.due.push(tick_entry(id, next_tick));
                 true
             });
             // Some may have had no tick left by the old time.
             self.add(self.triggers.clone().iter());
-            self.seen = now;
+            self.latest_now = now;
         }
-        self.seen = self.seen.max(now);
+        self.latest_now = self.latest_now.max(now);
     }
 
-    fn until_next(&self, pushing: usize) -> Duration {
-        if self.options.pushes_max <= pushing {
-            return LOOK_EVERY;
+    fn until_next(&self, pushes: usize) -> Duration {
+        if self.options.pushes_max <= pushes {
+            return CLOCK_CHECK_INTERVAL;
         }
-        let Some(Reverse((at, _))) = self.due.peek() else { return LOOK_EVERY };
-        let until = at.duration_since(self.intake.clock.now());
-        Duration::try_from(until).unwrap_or_default().min(LOOK_EVERY)
+        let Some(Reverse(tick)) = self.due.peek() else { return CLOCK_CHECK_INTERVAL };
+        let until = tick.at.duration_since(self.intake.clock.now());
+        Duration::try_from(until).unwrap_or_default().min(CLOCK_CHECK_INTERVAL)
     }
 
-    /// Starts the pushes of all ticks that are due, as far as there is room.
-    fn start_due(&mut self, pushing: &mut Pushing, stop: &CancellationToken) {
+    /// Starts the pushes of all ticks that are due, up to the limit.
+    fn start_due(&mut self, pushes: &mut InFlightPushes, stop: &CancellationToken) {
         let now = self.intake.clock.now();
-        while pushing.len() < self.options.pushes_max
-            && let Some(Reverse((at, _))) = self.due.peek()
-            && *at <= now
-            && let Some(Reverse((at, id))) = self.due.pop()
+        while pushes.len() < self.options.pushes_max
+            && let Some(Reverse(next)) = self.due.peek()
+            && next.at <= now
+            && let Some(Reverse(TimerTickKey { at, timer: id })) = self.due.pop()
         {
             let Some(timer) = self.timers.get_mut(&id) else { continue };
-            if timer.pushing || timer.at != at {
+            if timer.pushing || timer.next_tick != at {
                 continue;
             }
             timer.pushing = true;
-            let push = Push {
+            let push = TickPush {
                 intake: self.intake.clone(),
-                call: call(&id, &timer.message, at),
+                call: timer_call(&id, &timer.message, at),
                 tick: TimerTick { trigger: id, at },
                 late_max: self.options.late_max,
                 stop: stop.clone(),
             };
-            pushing.push(Box::pin(push.run()));
+            pushes.push(Box::pin(push.run()));
         }
     }
 
-    /// A push is over: the timer waits for its next tick. Those that came up meanwhile follow at
-    /// once, if they are not too old.
-    fn pushed(&mut self, id: &TriggerId, at: Timestamp) {
+    /// Makes a timer wait for the tick after the one that was pushed. Ticks that were due
+    /// meanwhile follow at once, if they are not too old.
+    fn push_ended(&mut self, tick: &TimerTickKey) {
         let now = self.intake.clock.now();
+        let TimerTickKey { at, timer: id } = tick;
         let Some(timer) = self.timers.get_mut(id) else { return };
-        if !timer.pushing || timer.at != at {
+        if !timer.pushing || timer.next_tick != *at {
             return;
         }
         timer.pushing = false;
         let oldest = now - self.options.late_max;
-        let mut next = timer.schedule.next(at);
+        let mut next = timer.schedule.next(*at);
         if next.is_some_and(|next| next < oldest) {
             metrics::tick("skipped");
-            warn!(trigger = %id, "Ticks were skipped: the clock jumped, or the queue was away");
+            warn!(
+                trigger = %id,
+                "Ticks were skipped: the clock jumped, or the queue was unavailable"
+            );
             next = timer.schedule.next(oldest);
         }
         match next {
             Some(next) => {
-                timer.at = next;
-                self.due.push(Reverse((next, id.clone())));
+                timer.next_tick = next;
+                self.due.push(tick_entry(id, next));
             }
             None => {
                 self.timers.remove(id);
@@ -244,57 +259,60 @@ impl Timers {
     }
 }
 
+fn tick_entry(id: &TriggerId, at: Timestamp) -> Reverse<TimerTickKey> {
+    Reverse(TimerTickKey { at, timer: id.clone() })
+}
+
 /// One tick on its way into the queue.
-struct Push {
-    intake: Arc<Intake>,
-    call: Call,
+struct TickPush {
+    intake: Arc<EventIntake>,
+    call: FunctionCall,
     tick: TimerTick,
     late_max: Duration,
     stop: CancellationToken,
 }
 
-impl Push {
-    /// Tries until it is queued, refused for good, or too late.
-    async fn run(self) -> (TriggerId, Timestamp) {
-        let mut pause = RETRY.0;
-        loop {
+impl TickPush {
+    /// Tries until the tick is queued, refused for good, or too late.
+    async fn run(self) -> TimerTickKey {
+        for tries in 1.. {
             let push = self.intake.accept(self.call.clone(), Some(self.tick.clone()));
             let error = match tokio::time::timeout(PUSH_TIMEOUT, push).await {
-                Ok(Ok(Accepted { pushed: PushOutcome::Accepted, .. })) => {
-                    return self.over("queued");
+                Ok(Ok(AcceptedEvent { pushed: PushOutcome::Accepted, .. })) => {
+                    metrics::tick("queued");
+                    break;
                 }
-                Ok(Ok(Accepted { pushed: PushOutcome::Duplicate, .. })) => {
-                    return self.over("duplicate");
+                Ok(Ok(AcceptedEvent { pushed: PushOutcome::Duplicate, .. })) => {
+                    metrics::tick("duplicate");
+                    break;
                 }
-                Ok(Err(error)) if !is_passing(&error) => {
+                Ok(Err(error)) if !is_transient(&error) => {
                     warn!(%error, trigger = %self.tick.trigger, "A tick was refused");
-                    return self.over("refused");
+                    metrics::tick("refused");
+                    break;
                 }
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "the queue did not answer in time".to_owned(),
             };
+            let pause = PUSH_BACKOFF.delay(tries);
             let late = self.tick.at + self.late_max;
             if late <= self.intake.clock.now() + pause || self.stop.is_cancelled() {
                 warn!(error, trigger = %self.tick.trigger, "A tick was given up");
-                return self.over("late");
+                metrics::tick("late");
+                break;
             }
             debug!(error, trigger = %self.tick.trigger, "A tick could not be queued yet");
             let _ = self.stop.run_until_cancelled(sleep(pause)).await;
-            pause = (pause * 2).min(RETRY.1);
         }
-    }
-
-    fn over(self, how: &'static str) -> (TriggerId, Timestamp) {
-        metrics::tick(how);
-        (self.tick.trigger, self.tick.at)
+        TimerTickKey { at: self.tick.at, timer: self.tick.trigger }
     }
 }
 
-fn is_passing(error: &Error) -> bool {
-    use hanshu_core::ErrorKind;
+/// Whether another try may succeed within the time that a tick is worth.
+fn is_transient(error: &IntakeError) -> bool {
     match error.kind() {
         ErrorKind::Unavailable | ErrorKind::Internal => true,
-        // A full queue stays full for longer than a tick is worth.
+        // A full queue stays full for longer than that.
         ErrorKind::Throttled
         | ErrorKind::Invalid
         | ErrorKind::Unauthenticated
@@ -304,7 +322,7 @@ fn is_passing(error: &Error) -> bool {
     }
 }
 
-fn call(id: &TriggerId, message: &str, at: Timestamp) -> Call {
+fn timer_call(id: &TriggerId, message: &str, at: Timestamp) -> FunctionCall {
     let at = Timestamp::from_second(at.as_second()).unwrap_or(at);
     let event = serde_json::json!({
         "Type": "Timer",
@@ -312,7 +330,7 @@ fn call(id: &TriggerId, message: &str, at: Timestamp) -> Call {
         "Time": at.to_string(),
         "Message": message,
     });
-    Call {
+    FunctionCall {
         request_id: RequestId::new(),
         namespace: id.function.namespace.clone(),
         function: id.function.name.clone(),
@@ -323,5 +341,4 @@ fn call(id: &TriggerId, message: &str, at: Timestamp) -> Call {
 }
 
 #[cfg(test)]
-#[path = "timer_tests.rs"]
 mod tests;

@@ -16,7 +16,7 @@ use hanshu_invoker::bench_hooks::{ExchangeBench, PoolDecisionBench};
 use hanshu_runtimes::wire::{
     EventOrigin, FrameHeader, FrameKind, HEADER_LEN, INVOKE_HEAD_LEN, InvokeHead, REQUEST_ID_LEN,
 };
-use hanshu_triggers::{Lookup, RouteTable, check_json};
+use hanshu_triggers::{RouteLookup, RouteTable, check_json};
 
 use crate::registry::Registered;
 
@@ -134,7 +134,7 @@ async fn route_match(rounds: u32) -> anyhow::Result<()> {
         (0..TRIGGERS).map(|n| format!("/shop-{n}/orders/{}", RequestId::new())).collect();
     for path in paths.iter().cycle().take(usize::try_from(rounds)?) {
         let found = black_box(table.find(black_box("POST"), black_box(path)));
-        ensure!(matches!(found, Lookup::Found(_)), "`{path}` is not found");
+        ensure!(matches!(found, RouteLookup::Found(_)), "`{path}` is not found");
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use hanshu_core::{
     ASYNC_PAYLOAD_BYTES_MAX, Event, FunctionName, Namespace, Origin, PAYLOAD_BYTES_MAX, Qualifier,
     RequestId,
 };
-use hanshu_triggers::Call;
+use hanshu_triggers::FunctionCall;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Body as HttpBody;
@@ -92,7 +92,7 @@ where
     Ok(render(answered?.outcome, request_id))
 }
 
-fn call(path: &str, query: &str, request_id: RequestId) -> Result<Call, Problem> {
+fn call(path: &str, query: &str, request_id: RequestId) -> Result<FunctionCall, Problem> {
     let name = decode(function_of(path).unwrap_or_default());
     let function: FunctionName = name.parse()?;
     let mut namespace = Namespace::default();
@@ -106,7 +106,7 @@ fn call(path: &str, query: &str, request_id: RequestId) -> Result<Call, Problem>
         }
     }
     let event = Event { origin: Origin::Direct, payload: Bytes::new() };
-    Ok(Call { request_id, namespace, function, qualifier, event, tail: false })
+    Ok(FunctionCall { request_id, namespace, function, qualifier, event, tail: false })
 }
 
 fn decode(text: &str) -> Cow<'_, str> {
@@ -114,7 +114,7 @@ fn decode(text: &str) -> Cow<'_, str> {
 }
 
 /// Queues the event. The queue's database lives on the general runtime.
-async fn accept(gateway: &Gateway, call: Call) -> Result<Response<Body>, Problem> {
+async fn accept(gateway: &Gateway, call: FunctionCall) -> Result<Response<Body>, Problem> {
     let request_id = call.request_id;
     let intake = gateway.intake.clone();
     let push = async move { intake.accept(call, None).await }.in_current_span();

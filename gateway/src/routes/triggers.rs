@@ -96,7 +96,7 @@ pub(crate) async fn fire(
     let snapshot = gateway.controller.catalog().snapshot();
     let found = snapshot.triggers.iter().find(|trigger| trigger.id == id);
     let found = found.ok_or_else(|| no_trigger(&id))?;
-    let request_id = hanshu_triggers::fire(&gateway.intake, found).await?.request_id;
+    let request_id = hanshu_triggers::fire_timer(&gateway.intake, found).await?.request_id;
     let headers = [(REQUEST_ID, id_value(request_id)), (FAULT, HeaderValue::from_static("none"))];
     Ok((StatusCode::ACCEPTED, headers, Json(TriggerFired { request_id })).into_response())
 }

@@ -12,7 +12,7 @@ use hanshu_gateway::{
     Answer, Api, Body, CheckReadiness, FrontOptions, Gateway, GatewayParts, HealthProblems,
     HttpTriggers, ListHealthProblems, Options, serve,
 };
-use hanshu_triggers::{Intake, IntakeOptions, TriggersFeed};
+use hanshu_triggers::{EventIntake, IntakeOptions, TriggersFeed};
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
@@ -95,7 +95,7 @@ impl World {
         let echo = Arc::new(Echo::default());
         let queue = Arc::new(MemoryQueue::default());
         let journal = Arc::new(MemoryJournal::default());
-        let intake = Arc::new(Intake {
+        let intake = Arc::new(EventIntake {
             catalog: controller.catalog().clone(),
             invoke: echo.clone(),
             queue: queue.clone(),

@@ -1,6 +1,6 @@
-//! Cross-origin requests to HTTP triggers: pure. HTTP triggers have an origin of their own, know
-//! no cookies and tell no credentials apart, so that any origin may call; functions that answer
-//! with CORS headers of their own, or name `OPTIONS` among their methods, decide for themselves.
+//! Cross-origin requests to HTTP triggers: pure. HTTP triggers have an origin of their own and use
+//! neither cookies nor other browser credentials, so that any origin may call. A function that
+//! returns CORS headers of its own, or names `OPTIONS` among its methods, decides for itself.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -8,22 +8,22 @@ use http::header::{
     ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue, ORIGIN, VARY,
 };
 
-use super::answer::{Fault, HttpAnswer};
+use super::response::{FaultOwner, HttpTriggerResponse};
 use super::route::RouteTable;
 
-/// How long a browser may keep the answer: ten minutes.
+/// How long a browser may cache the answer to a preflight: ten minutes.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 const ANY: HeaderValue = HeaderValue::from_static("*");
 const EXPOSED: HeaderValue = HeaderValue::from_static("x-request-id, x-fault");
 
-/// The answer to a preflight: 204. `None` if the request is none, its path no trigger's, or a
-/// trigger there takes `OPTIONS` itself.
+/// The response to a preflight: 204. `None` if the request is no preflight, no trigger has its
+/// path, or a trigger there takes `OPTIONS` itself.
 pub fn preflight(
     routes: &RouteTable,
     method: &str,
     raw_path: &str,
     headers: &HeaderMap,
-) -> Option<HttpAnswer> {
+) -> Option<HttpTriggerResponse> {
     let asked = headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
     if method != "OPTIONS" || !headers.contains_key(ORIGIN) {
         return None;
@@ -37,7 +37,7 @@ pub fn preflight(
     } else {
         HeaderValue::from_str(&methods.join(", ")).ok()?
     };
-    let mut answer = HttpAnswer::empty(204, Fault::None);
+    let mut answer = HttpTriggerResponse::empty(204, FaultOwner::None);
     answer.headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
     answer.headers.insert(ACCESS_CONTROL_ALLOW_METHODS, allowed);
     if let Some(wanted) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
@@ -49,8 +49,8 @@ pub fn preflight(
     Some(answer)
 }
 
-/// Lets a page of another origin read an answer, unless the function spoke of CORS itself.
-pub fn open(request: &HeaderMap, answer: &mut HttpAnswer) {
+/// Lets a page of another origin read a response, unless the function set CORS headers itself.
+pub fn allow_any_origin(request: &HeaderMap, answer: &mut HttpTriggerResponse) {
     if request.contains_key(ORIGIN) && !answer.headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
         answer.headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
         answer.headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
@@ -62,7 +62,7 @@ mod tests {
     use hanshu_core::{HttpAuth, Trigger, TriggerSpec};
 
     use super::*;
-    use crate::doubles::trigger_id;
+    use crate::test_support::trigger_id;
 
     fn asked(
         methods: &[&str],
@@ -98,13 +98,13 @@ mod tests {
 
     #[test]
     fn a_preflight_is_answered_for_the_triggers_methods() {
-        let said = asked(&["GET", "PUT"], "/hello", &[ORIGIN, METHOD, HEADERS]).unwrap();
-        assert_eq!(said, "* GET, PUT x-hanshu-key");
+        let allowed = asked(&["GET", "PUT"], "/hello", &[ORIGIN, METHOD, HEADERS]).unwrap();
+        assert_eq!(allowed, "* GET, PUT x-hanshu-key");
         assert_eq!(asked(&[], "/hello", &[ORIGIN, METHOD]).unwrap(), "* PUT -");
     }
 
     #[test]
-    fn what_is_no_preflight_goes_its_usual_way() {
+    fn other_requests_are_no_preflights() {
         assert_eq!(asked(&["GET"], "/hello", &[ORIGIN]), None);
         assert_eq!(asked(&["GET"], "/hello", &[METHOD]), None);
         assert_eq!(asked(&["GET"], "/other", &[ORIGIN, METHOD]), None);
@@ -115,14 +115,14 @@ mod tests {
     fn a_functions_own_cors_headers_stand() {
         let request =
             HeaderMap::from_iter([(http::header::ORIGIN, HeaderValue::from_static("null"))]);
-        let mut answer = HttpAnswer::empty(200, Fault::None);
-        open(&request, &mut answer);
+        let mut answer = HttpTriggerResponse::empty(200, FaultOwner::None);
+        allow_any_origin(&request, &mut answer);
         assert_eq!(answer.headers[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
         answer.headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("null"));
-        open(&request, &mut answer);
+        allow_any_origin(&request, &mut answer);
         assert_eq!(answer.headers[ACCESS_CONTROL_ALLOW_ORIGIN], "null");
-        let mut plain = HttpAnswer::empty(200, Fault::None);
-        open(&HeaderMap::new(), &mut plain);
+        let mut plain = HttpTriggerResponse::empty(200, FaultOwner::None);
+        allow_any_origin(&HeaderMap::new(), &mut plain);
         assert!(plain.headers.is_empty());
     }
 }

@@ -1,4 +1,5 @@
-//! Request → event: the shape of SCF's API gateway (scf.md §5.2), written straight into a buffer.
+//! The event of an HTTP request, in the shape of SCF's API gateway, written straight into one
+//! buffer: a tree of JSON values would copy a body of up to 6 MB twice.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,7 +12,7 @@ use hanshu_core::RequestId;
 use http::header::{CONTENT_ENCODING, HeaderMap, HeaderName};
 use percent_encoding::percent_decode;
 
-use super::hop::by_hop;
+use super::hop_by_hop::hop_by_hop_headers;
 use super::route::RouteMatch;
 
 /// The header that carries an HTTP trigger's key; functions do not see it.
@@ -20,31 +21,31 @@ pub const KEY_HEADER: HeaderName = HeaderName::from_static("x-hanshu-key");
 /// SCF's name for a deployed API's stage; we have one.
 const STAGE: &str = "release";
 
-/// What came in.
+/// The request, as the client sent it.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// As the client wrote it.
+pub struct HttpTriggerRequest<'a> {
+    /// Not normalised.
     pub method: &'a str,
-    /// As the client wrote it, without the query.
+    /// Not decoded, without the query.
     pub raw_path: &'a str,
-    /// What stood behind `?`.
+    /// The part after `?`.
     pub query: Option<&'a str>,
-    /// All of them.
+    /// Every header of the request.
     pub headers: &'a HeaderMap,
-    /// Whole.
+    /// The whole body.
     pub body: &'a Bytes,
-    /// The peer.
+    /// The address of the peer.
     pub source_ip: IpAddr,
-    /// The platform's own; a client's is passed in the headers and never adopted.
+    /// The platform's own. A client's id is passed on in the headers and never adopted.
     pub request_id: RequestId,
 }
 
-/// Makes the event. The body is text when it is UTF-8 and not encoded, else base64 with
+/// Makes the event's payload. The body is text when it is UTF-8 and not encoded, else base64 with
 /// `isBase64Encoded` true. Names of headers are lower-case; a repeated one is joined by `, `;
-/// those of the connection and the trigger's key are left out.
-pub fn event(request: &Request<'_>, found: &RouteMatch) -> Bytes {
+/// hop-by-hop headers and the trigger's key are left out.
+pub fn http_event_payload(request: &HttpTriggerRequest<'_>, found: &RouteMatch) -> Bytes {
     let body = request.body;
-    let mut json = Json(Vec::with_capacity(body.len() + body.len() / 8 + 2_048));
+    let mut json = JsonWriter(Vec::with_capacity(body.len() + body.len() / 8 + 2_048));
     json.raw("{\"requestContext\":{\"path\":");
     json.text(&found.route.path);
     json.raw(",\"httpMethod\":");
@@ -87,7 +88,7 @@ pub fn event(request: &Request<'_>, found: &RouteMatch) -> Bytes {
     json.0.into()
 }
 
-fn text_body<'a>(request: &Request<'a>) -> Option<&'a str> {
+fn text_body<'a>(request: &HttpTriggerRequest<'a>) -> Option<&'a str> {
     let plain = match request.headers.get(CONTENT_ENCODING) {
         None => true,
         Some(coding) => coding.as_bytes().eq_ignore_ascii_case(b"identity"),
@@ -95,9 +96,9 @@ fn text_body<'a>(request: &Request<'a>) -> Option<&'a str> {
     plain.then(|| std::str::from_utf8(request.body).ok()).flatten()
 }
 
-fn headers(json: &mut Json, headers: &HeaderMap) {
+fn headers(json: &mut JsonWriter, headers: &HeaderMap) {
     json.raw("{");
-    let hop = by_hop(headers);
+    let hop = hop_by_hop_headers(headers);
     let names = headers.keys().filter(|name| **name != KEY_HEADER && !hop.contains(*name));
     for (index, name) in names.enumerate() {
         json.key(index, name.as_str());
@@ -109,17 +110,17 @@ fn headers(json: &mut Json, headers: &HeaderMap) {
 }
 
 /// `a=1&a=2&b&c=` → `{"a":["1","2"],"b":true,"c":""}`, in the order of first appearance.
-fn query(json: &mut Json, query: &str) {
-    type Values<'a> = Vec<Option<Cow<'a, str>>>;
-    let mut order: Vec<(Cow<'_, str>, Values<'_>)> = Vec::new();
-    let mut places: HashMap<Cow<'_, str>, usize> = HashMap::new();
+fn query(json: &mut JsonWriter, query: &str) {
+    type QueryValues<'a> = Vec<Option<Cow<'a, str>>>;
+    let mut order: Vec<(Cow<'_, str>, QueryValues<'_>)> = Vec::new();
+    let mut indices: HashMap<Cow<'_, str>, usize> = HashMap::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = match pair.split_once('=') {
             Some((name, value)) => (decoded(name), Some(decoded(value))),
             None => (decoded(pair), None),
         };
-        let place = *places.entry(name.clone()).or_insert(order.len());
-        match order.get_mut(place) {
+        let index = *indices.entry(name.clone()).or_insert(order.len());
+        match order.get_mut(index) {
             Some((_, values)) => values.push(value),
             None => order.push((name, vec![value])),
         }
@@ -142,7 +143,7 @@ fn query(json: &mut Json, query: &str) {
     json.raw("}");
 }
 
-/// Percent-decoded, `+` as a blank; what is not UTF-8 is replaced.
+/// Percent-decoded, `+` as a blank; what is not UTF-8 is reindexd.
 fn decoded(text: &str) -> Cow<'_, str> {
     if !text.contains(['%', '+']) {
         return Cow::Borrowed(text);
@@ -151,9 +152,9 @@ fn decoded(text: &str) -> Cow<'_, str> {
     Cow::Owned(percent_decode(text.as_bytes()).decode_utf8_lossy().into_owned())
 }
 
-struct Json(Vec<u8>);
+struct JsonWriter(Vec<u8>);
 
-impl Json {
+impl JsonWriter {
     fn raw(&mut self, text: &str) {
         self.0.extend_from_slice(text.as_bytes());
     }
@@ -185,8 +186,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::doubles::trigger_id;
-    use crate::http::route::{Lookup, RouteTable};
+    use crate::http::route::{RouteLookup, RouteTable};
+    use crate::test_support::trigger_id;
 
     fn made(path: &str, query: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Value {
         let spec = TriggerSpec::Http {
@@ -197,8 +198,10 @@ mod tests {
         };
         let trigger = Trigger { id: trigger_id("web"), spec, enabled: true };
         let table = RouteTable::compile(&[trigger]);
-        let Lookup::Found(found) = table.find("POST", path) else { panic!("not found: {path}") };
-        let request = Request {
+        let RouteLookup::Found(found) = table.find("POST", path) else {
+            panic!("not found: {path}")
+        };
+        let request = HttpTriggerRequest {
             method: "POST",
             raw_path: path,
             query,
@@ -207,7 +210,7 @@ mod tests {
             source_ip: "::ffff:10.0.0.7".parse().unwrap(),
             request_id: RequestId::new(),
         };
-        serde_json::from_slice(&event(&request, &found)).unwrap()
+        serde_json::from_slice(&http_event_payload(&request, &found)).unwrap()
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Which HTTP trigger a request is for: pure. The table is compiled when triggers change and read
 //! by every request.
 
-use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -10,66 +9,62 @@ use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 use tracing::warn;
 
-use super::pattern::{Pattern, Segment};
-use super::tree::Tree;
+use super::path_pattern::PathPattern;
+use super::path_tree::PathTree;
 
 /// The routes of all enabled HTTP triggers. Immutable.
 #[derive(Debug, Default)]
 pub struct RouteTable {
     /// In order of their ids.
-    routes: Vec<Arc<Route>>,
-    tree: Tree,
+    routes: Vec<Arc<HttpRoute>>,
+    tree: PathTree<Arc<HttpRoute>>,
 }
 
-/// One HTTP trigger.
+/// One HTTP trigger, compiled.
 #[derive(Debug)]
-pub struct Route {
-    /// Which trigger.
+pub struct HttpRoute {
+    /// The trigger.
     pub id: TriggerId,
-    /// Its path as configured, such as `/hello/{name}`.
+    /// The path as configured, such as `/hello/{name}`.
     pub path: Box<str>,
     /// Upper case; empty means any.
     pub methods: Vec<String>,
     /// Who may call.
     pub auth: HttpAuth,
-    /// The key where `auth` asks for one.
+    /// The key, where `auth` requires one.
     pub key: Option<Secret>,
-    pub(super) pattern: Pattern,
-    pub(super) rank: Rank,
+    pattern: PathPattern,
 }
 
-/// Literal bytes, the most first; then literals before names, from the left.
-type Rank = (Reverse<usize>, Vec<bool>);
-
-/// What a request is for.
+/// What was found for a request.
 #[derive(Clone, Debug)]
-pub enum Lookup {
-    /// This trigger.
+pub enum RouteLookup {
+    /// A trigger.
     Found(RouteMatch),
-    /// The path is a trigger's, the method is not: 405, with these in `Allow`.
+    /// Triggers have the path, none has the method: 405, with these in `Allow`.
     MethodNotAllowed(Vec<String>),
-    /// No trigger has that path: 404.
+    /// No trigger has the path: 404.
     NotFound,
     /// The path does not decode to UTF-8: 400.
     BadPath,
 }
 
-/// A trigger, with what the path said.
+/// A trigger, with the parameters in the request's path.
 #[derive(Clone, Debug)]
 pub struct RouteMatch {
-    /// The trigger.
-    pub route: Arc<Route>,
-    /// The `{name}` segments' values, percent-decoded, in order.
+    /// The trigger's route.
+    pub route: Arc<HttpRoute>,
+    /// The values of the `{name}` segments, percent-decoded, in order.
     pub parameters: Vec<(Box<str>, String)>,
 }
 
 impl RouteTable {
-    /// Compiles the enabled HTTP triggers; those of other kinds are left out.
+    /// Compiles the enabled HTTP triggers; other triggers are left out.
     pub fn compile(triggers: &[Trigger]) -> Self {
         Self::sorted(enabled(triggers).collect())
     }
 
-    /// The table after the triggers of some functions have changed; `None`: it stays as it is.
+    /// The table after the triggers of some functions have changed; `None` if no route changed.
     pub(crate) fn with(&self, changed: &[TriggerChange<'_>]) -> Option<Self> {
         let is_http = |trigger: &Trigger| trigger.spec.kind() == TriggerKind::Http;
         let before = changed.iter().flat_map(|each| each.before).filter(|each| is_http(each));
@@ -82,17 +77,21 @@ impl RouteTable {
         Some(Self::sorted(kept.chain(new).collect()))
     }
 
-    fn sorted(mut routes: Vec<Arc<Route>>) -> Self {
+    fn sorted(mut routes: Vec<Arc<HttpRoute>>) -> Self {
         routes.sort_by(|a, b| a.id.cmp(&b.id));
-        Self { tree: Tree::new(&routes), routes }
+        let mut tree = PathTree::default();
+        for route in &routes {
+            tree.insert(&route.pattern, route.clone());
+        }
+        Self { routes, tree }
     }
 
-    /// How many there are.
+    /// The number of routes.
     pub fn len(&self) -> usize {
         self.routes.len()
     }
 
-    /// Whether there are none.
+    /// Whether there is no route.
     pub fn is_empty(&self) -> bool {
         self.routes.is_empty()
     }
@@ -100,27 +99,27 @@ impl RouteTable {
     /// Finds the trigger for a request. Of the paths that fit, the one with the most literal
     /// bytes wins (with equally many, the one whose literals come first); then the method decides
     /// among the triggers of that path.
-    pub fn find(&self, method: &str, raw_path: &str) -> Lookup {
-        let Some(path) = segments(raw_path) else { return Lookup::BadPath };
+    pub fn find(&self, method: &str, raw_path: &str) -> RouteLookup {
+        let Some(path) = segments(raw_path) else { return RouteLookup::BadPath };
         let same = self.tree.best(&path);
         if same.is_empty() {
-            return Lookup::NotFound;
+            return RouteLookup::NotFound;
         }
-        let takes = |route: &Route| route.methods.iter().any(|m| m == method);
+        let takes = |route: &HttpRoute| route.methods.iter().any(|m| m == method);
         // A trigger that names the method comes before one that takes any.
         let any = || same.iter().find(|route| route.methods.is_empty());
         let found = same.iter().find(|route| takes(route)).or_else(any);
         match found {
-            Some(route) => Lookup::Found(RouteMatch {
+            Some(route) => RouteLookup::Found(RouteMatch {
                 route: route.clone(),
                 parameters: route.pattern.values(&path),
             }),
-            None => Lookup::MethodNotAllowed(allow(same)),
+            None => RouteLookup::MethodNotAllowed(allow(same)),
         }
     }
 
-    /// The methods of the triggers of a path, for a CORS preflight; `None` if it is no trigger's.
-    /// Empty means any.
+    /// The methods of the triggers of a path, for a CORS preflight; empty means any, `None` that
+    /// no trigger has the path.
     pub fn methods(&self, raw_path: &str) -> Option<Vec<String>> {
         let path = segments(raw_path)?;
         let same = Some(self.tree.best(&path)).filter(|same| !same.is_empty())?;
@@ -130,8 +129,8 @@ impl RouteTable {
 }
 
 impl RouteMatch {
-    /// Whether a caller with this `x-hanshu-key` may call. Takes as long for any wrong key of the
-    /// right length.
+    /// Whether a caller with this `x-hanshu-key` may call. Takes the same time for every wrong key
+    /// of the right length.
     pub fn admits(&self, key: Option<&[u8]>) -> bool {
         match (self.route.auth, &self.route.key, key) {
             (HttpAuth::None, ..) => true,
@@ -141,32 +140,26 @@ impl RouteMatch {
     }
 }
 
-fn enabled(triggers: &[Trigger]) -> impl Iterator<Item = Arc<Route>> {
+fn enabled(triggers: &[Trigger]) -> impl Iterator<Item = Arc<HttpRoute>> {
     triggers.iter().filter(|trigger| trigger.enabled).filter_map(route).map(Arc::new)
 }
 
-fn route(trigger: &Trigger) -> Option<Route> {
+fn route(trigger: &Trigger) -> Option<HttpRoute> {
     let TriggerSpec::Http { path, methods, auth, key } = &trigger.spec else { return None };
-    let pattern = Pattern::parse(path)
+    let pattern = PathPattern::parse(path)
         .inspect_err(|error| warn!(%error, trigger = %trigger.id, "An HTTP trigger is left out"))
         .ok()?;
-    Some(Route {
+    Some(HttpRoute {
         id: trigger.id.clone(),
         path: pattern.text.clone(),
         methods: methods.clone(),
         auth: *auth,
         key: key.clone(),
-        rank: rank(&pattern),
         pattern,
     })
 }
 
-fn rank(pattern: &Pattern) -> Rank {
-    let names = pattern.segments.iter().map(|segment| matches!(segment, Segment::Name(_)));
-    (Reverse(pattern.literal_bytes()), names.collect())
-}
-
-fn allow(routes: &[Arc<Route>]) -> Vec<String> {
+fn allow(routes: &[Arc<HttpRoute>]) -> Vec<String> {
     let mut methods: Vec<_> =
         routes.iter().flat_map(|route| route.methods.iter().cloned()).collect();
     methods.sort();
@@ -233,13 +226,13 @@ mod tests {
 
     fn check(method: &str, path: &str, expected: &str) {
         let found = match table().find(method, path) {
-            Lookup::Found(RouteMatch { route, parameters }) => {
+            RouteLookup::Found(RouteMatch { route, parameters }) => {
                 let values: Vec<_> = parameters.iter().map(|(k, v)| format!(" {k}={v}")).collect();
                 format!("{}{}", route.id.name, values.concat())
             }
-            Lookup::MethodNotAllowed(allow) => format!("405 {}", allow.join(",")),
-            Lookup::NotFound => "404".into(),
-            Lookup::BadPath => "400".into(),
+            RouteLookup::MethodNotAllowed(allow) => format!("405 {}", allow.join(",")),
+            RouteLookup::NotFound => "404".into(),
+            RouteLookup::BadPath => "400".into(),
         };
         assert_eq!(found, expected, "{method} {path}");
     }
@@ -288,7 +281,7 @@ mod tests {
             let own = own.map(Secret::new);
             trigger.spec = TriggerSpec::Http { path: "/t".into(), methods: vec![], auth, key: own };
             match RouteTable::compile(&[trigger]).find("GET", "/t") {
-                Lookup::Found(found) => found.admits(key.map(str::as_bytes)),
+                RouteLookup::Found(found) => found.admits(key.map(str::as_bytes)),
                 other => panic!("{other:?}"),
             }
         };
@@ -303,7 +296,7 @@ mod tests {
     #[test]
     fn a_path_follows_its_grammar() {
         for good in ["/", "/a", "/a/", "/{a}/{b}", "/a.b-c_d~e!$&'()*+,;=:@"] {
-            assert!(Pattern::parse(good).is_ok(), "{good}");
+            assert!(PathPattern::parse(good).is_ok(), "{good}");
         }
         let (long, deep) = (format!("/{}", "a".repeat(1024)), "/a".repeat(33));
         let bad = [
@@ -311,8 +304,8 @@ mod tests {
             "/a%20", "/é", "/a?b", "/a#b", "/../a", "/./a", &long, &deep,
         ];
         for bad in bad {
-            let said = Pattern::parse(bad).unwrap_err().to_string();
-            assert!(said.contains("`path`"), "{bad}: {said}");
+            let message = PathPattern::parse(bad).unwrap_err().to_string();
+            assert!(message.contains("`path`"), "{bad}: {message}");
         }
     }
 
@@ -323,7 +316,7 @@ mod tests {
             let encoded = percent_encoding::utf8_percent_encode(
                 &value, percent_encoding::NON_ALPHANUMERIC,
             );
-            let Lookup::Found(found) = table().find("PUT", &format!("/hello/{encoded}")) else {
+            let RouteLookup::Found(found) = table().find("PUT", &format!("/hello/{encoded}")) else {
                 return Err(TestCaseError::fail("not found"));
             };
             prop_assert_eq!(&found.parameters[0].1, &value);
@@ -337,10 +330,10 @@ mod tests {
         ) {
             let named = |(number, path): (usize, &String)| trigger(&format!("t{number}"), path, &[]);
             let table = RouteTable::compile(&patterns.iter().enumerate().map(named).collect::<Vec<_>>());
-            let fits = |route: &&Arc<Route>| route.pattern.fits(&segments(&path).unwrap());
-            let best = table.routes.iter().filter(fits).min_by(|a, b| a.rank.cmp(&b.rank));
+            let fits = |route: &&Arc<HttpRoute>| route.pattern.fits(&segments(&path).unwrap());
+            let best = table.routes.iter().filter(fits).min_by_key(|route| route.pattern.rank());
             let found = match table.find("GET", &path) {
-                Lookup::Found(found) => Some(found.route.id.clone()),
+                RouteLookup::Found(found) => Some(found.route.id.clone()),
                 _ => None,
             };
             prop_assert_eq!(found, best.map(|route| route.id.clone()));

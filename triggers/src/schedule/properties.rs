@@ -1,9 +1,10 @@
-//! What holds of every cron line, zone and time of day: the fuzzer's target `cron`.
+//! Properties of every cron line, time zone and time: the fuzz target `cron`.
 
 use hanshu_core::Timestamp;
 use jiff::civil::DateTime;
 
-use super::{Schedule, YEAR_MAX, later};
+use super::cron_expression::YEAR_MAX;
+use super::{CronSchedule, later};
 
 /// Moments between a time and its tick that are looked at.
 const MOMENTS: i64 = 48;
@@ -15,14 +16,14 @@ const MESSAGE_BYTES_MAX: usize = 4_500;
 /// would have done.
 ///
 /// # Panics
-/// Something does not hold.
+/// A property does not hold.
 pub fn cron(text: &[u8]) {
     let text = String::from_utf8_lossy(text);
     let mut lines = text.splitn(3, '\n');
     let (line, zone) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
     let after = lines.next().and_then(|seconds| seconds.trim().parse().ok()).unwrap_or(0);
     let after = Timestamp::from_second(after).unwrap_or_default();
-    let schedule = match Schedule::parse(line, zone) {
+    let schedule = match CronSchedule::parse(line, zone) {
         Ok(schedule) => schedule,
         Err(error) => {
             assert!((1..MESSAGE_BYTES_MAX).contains(&error.to_string().len()), "{error}");
@@ -32,8 +33,8 @@ pub fn cron(text: &[u8]) {
     match schedule.next(after) {
         Some(tick) => {
             assert!(schedule.ever_ticks());
-            is_a_tick(&schedule, after, tick);
-            is_the_next(&schedule, after, tick);
+            check_is_tick(&schedule, after, tick);
+            check_is_next(&schedule, after, tick);
         }
         None => {
             let end = DateTime::constant(YEAR_MAX, 12, 31, 23, 59, 59, 0);
@@ -47,15 +48,18 @@ pub fn cron(text: &[u8]) {
     }
 }
 
-fn is_a_tick(schedule: &Schedule, after: Timestamp, tick: Timestamp) {
+fn check_is_tick(schedule: &CronSchedule, after: Timestamp, tick: Timestamp) {
     assert!(after < tick, "{tick} is not after {after}");
     assert_eq!(tick.subsec_nanosecond(), 0);
     assert!((1970..=YEAR_MAX).contains(&schedule.zone.to_datetime(tick).year()), "{tick}");
     let jumped = schedule.offset_changes(tick);
-    assert!(shown(schedule, tick) || (!schedule.line.elapsed && jumped), "{tick} does not fit");
+    assert!(
+        clock_matches(schedule, tick) || (!schedule.expression.elapsed && jumped),
+        "{tick} does not fit"
+    );
 }
 
-fn is_the_next(schedule: &Schedule, after: Timestamp, tick: Timestamp) {
+fn check_is_next(schedule: &CronSchedule, after: Timestamp, tick: Timestamp) {
     for moment in moments(after, tick) {
         if moment == tick {
             continue;
@@ -77,22 +81,22 @@ fn moments(after: Timestamp, until: Timestamp) -> impl Iterator<Item = Timestamp
 
 /// Whether this moment is a tick for sure. Of fixed lines those are the moments that the clocks
 /// show once.
-fn would_tick(schedule: &Schedule, moment: Timestamp) -> bool {
+fn would_tick(schedule: &CronSchedule, moment: Timestamp) -> bool {
     let once = || {
         let time = schedule.zone.to_datetime(moment);
         let ambiguous = schedule.zone.to_ambiguous_timestamp(time);
         !ambiguous.is_ambiguous() && later(moment).is_some()
     };
-    shown(schedule, moment) && (schedule.line.elapsed || once())
+    clock_matches(schedule, moment) && (schedule.expression.elapsed || once())
 }
 
-/// Whether the clocks show what the line says.
-fn shown(schedule: &Schedule, moment: Timestamp) -> bool {
-    let (line, time) = (&schedule.line, schedule.zone.to_datetime(moment));
-    line.matches(time.date())
-        && line.hours.has(time.hour())
-        && line.minutes.has(time.minute())
-        && line.seconds.has(time.second())
+/// Whether the wall clock of the zone matches the expression.
+fn clock_matches(schedule: &CronSchedule, moment: Timestamp) -> bool {
+    let (expression, time) = (&schedule.expression, schedule.zone.to_datetime(moment));
+    expression.matches(time.date())
+        && expression.hours.has(time.hour())
+        && expression.minutes.has(time.minute())
+        && expression.seconds.has(time.second())
 }
 
 #[cfg(test)]
@@ -101,7 +105,7 @@ mod tests {
     use crate::replay::replay;
 
     #[test]
-    fn what_holds_of_cron_holds_of_the_corpus() {
+    fn the_properties_of_cron_hold_for_the_corpus() {
         replay("cron", cron);
     }
 }

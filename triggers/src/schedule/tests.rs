@@ -6,7 +6,7 @@ use super::*;
 
 /// The next `n` ticks after `from`, as the clocks of the zone show them.
 fn ticks(cron: &str, zone: &str, from: &str, n: usize) -> Vec<String> {
-    let schedule = Schedule::parse(cron, zone).unwrap();
+    let schedule = CronSchedule::parse(cron, zone).unwrap();
     let mut after: Timestamp = from.parse().unwrap();
     let mut ticks = Vec::new();
     while ticks.len() < n
@@ -25,7 +25,7 @@ fn check(cron: &str, expected: &[&str]) {
 }
 
 fn refused(cron: &str) -> String {
-    Schedule::parse(cron, "UTC").unwrap_err().to_string()
+    CronSchedule::parse(cron, "UTC").unwrap_err().to_string()
 }
 
 #[test]
@@ -117,17 +117,19 @@ fn a_bad_field_is_named_with_value_and_rule() {
         ("é * * * * *", "field `second` is `é`"),
         ("* * ? * * *", "field `hour` is `?`"),
     ] {
-        let said = refused(line);
-        assert!(said.contains(words), "{line}: {said}");
+        let message = refused(line);
+        assert!(message.contains(words), "{line}: {message}");
     }
     assert!(refused(&"1,".repeat(501)).contains("has 1002 bytes"));
-    assert!(Schedule::parse("* * * * *", "Berlin").unwrap_err().to_string().contains("`Berlin`"));
+    assert!(
+        CronSchedule::parse("* * * * *", "Berlin").unwrap_err().to_string().contains("`Berlin`")
+    );
 }
 
 #[test]
 fn an_impossible_date_never_ticks() {
     for line in ["0 0 30 2 *", "0 0 0 31 4,6,9,11 ? *", "0 0 0 29 2 ? 2027"] {
-        let schedule = Schedule::parse(line, "Europe/Berlin").unwrap();
+        let schedule = CronSchedule::parse(line, "Europe/Berlin").unwrap();
         assert_eq!(schedule.next(Timestamp::UNIX_EPOCH), None, "{line}");
         assert!(!schedule.ever_ticks());
     }
@@ -299,7 +301,7 @@ proptest! {
         let (zone, start) = PLACES[place];
         let start = start.parse::<Timestamp>().unwrap() + Duration::from_secs(minutes * 60);
         let line = fields.iter().map(|f| f.0.as_str()).collect::<Vec<_>>().join(" ");
-        let schedule = Schedule::parse(&line, zone).unwrap();
+        let schedule = CronSchedule::parse(&line, zone).unwrap();
         let expected = oracle(&fields, &schedule.zone, start);
         let mut after = start;
         for tick in expected.into_iter().take(2_000) {
@@ -318,7 +320,7 @@ proptest! {
     fn any_text_is_read_or_refused(
         text in r"([0-9*?,/#LW A-Z-]{1,6} ){4,6}[0-9*?,/#LWA-Z-]{1,6}", at in 0i64..4_000_000_000,
     ) {
-        if let Ok(schedule) = Schedule::parse(&text, "America/New_York") {
+        if let Ok(schedule) = CronSchedule::parse(&text, "America/New_York") {
             let after = Timestamp::from_second(at).unwrap();
             prop_assert!(schedule.next(after).is_none_or(|next| after < next), "{}", text);
         }

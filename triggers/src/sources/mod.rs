@@ -1,8 +1,8 @@
-//! Users' queues that feed functions.
+//! Streams of users that feed functions.
 
-mod batch;
-mod group;
+mod batch_event;
+mod consumer_group;
 pub(crate) mod redis;
-pub(crate) mod state;
+pub(crate) mod stream_status;
 
-pub(crate) use group::is_url;
+pub(crate) use consumer_group::is_url;

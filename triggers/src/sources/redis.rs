@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hanshu_core::{
-    Event, Failure, Invocation, InvocationMode, Origin, PAYLOAD_BYTES_MAX, Qualifier, Refusal,
-    RequestId, Revision, Trigger, TriggerId, TriggerSet, TriggerSpec, Verdict,
+    Backoff, Event, Failure, Invocation, InvocationMode, Origin, PAYLOAD_BYTES_MAX, Qualifier,
+    Refusal, RequestId, Revision, Trigger, TriggerId, TriggerSet, TriggerSpec, Verdict,
 };
 use redis::RedisResult;
 use tokio::time::{Instant, sleep};
@@ -17,26 +18,26 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use super::batch::{self, Entry};
-use super::group::{self, Batch, Group, GroupOptions};
-use super::state::SourceStates;
-use crate::dispatcher::{self, Parts};
+use super::batch_event::{StreamEntry, batch_event};
+use super::consumer_group::{self, ConsumerGroup, ConsumerGroupOptions, StreamBatch};
+use super::stream_status::StreamStatusMap;
+use crate::dispatch_context::DispatchContext;
 use crate::metrics;
-use crate::stop::Stop;
-use crate::watched::TriggersView;
+use crate::stop_signals::StopSignals;
+use crate::trigger_watch::TriggersView;
 
 /// Reads the streams of the enabled Redis triggers.
 #[derive(Debug)]
-pub struct RedisSources {
-    parts: Parts,
-    states: SourceStates,
-    readers: HashMap<TriggerId, Active>,
+pub struct StreamSources {
+    context: DispatchContext,
+    states: StreamStatusMap,
+    readers: HashMap<TriggerId, RunningReader>,
     tasks: TaskTracker,
 }
 
 /// A reader that runs.
 #[derive(Debug)]
-struct Active {
+struct RunningReader {
     spec: TriggerSpec,
     /// Cancelled when the trigger is switched off, changed or removed.
     stop: CancellationToken,
@@ -45,15 +46,17 @@ struct Active {
 }
 
 /// Reads one stream.
-struct Reader {
-    parts: Parts,
-    states: SourceStates,
+struct StreamReader {
+    context: DispatchContext,
+    states: StreamStatusMap,
     id: TriggerId,
     url: hanshu_core::Secret,
-    options: GroupOptions,
-    stop: Stop,
-    group: Option<Group>,
-    /// Errors of Redis in a row.
+    options: ConsumerGroupOptions,
+    stop: StopSignals,
+    /// Runs of batches: a stop waits for them.
+    tasks: TaskTracker,
+    group: Option<ConsumerGroup>,
+    /// Consecutive errors of Redis.
     errors: u32,
     /// Whether entries may be ours from before.
     own: bool,
@@ -61,7 +64,7 @@ struct Reader {
 }
 
 /// How an attempt at a batch ended.
-enum Tried {
+enum BatchAttempt {
     Done,
     Failed(Failure),
     Refused(Refusal),
@@ -69,11 +72,11 @@ enum Tried {
     CutOff,
 }
 
-/// What Redis is told of a batch.
-enum End<'a> {
+/// The change to a batch that Redis stores.
+enum BatchSettlement<'a> {
     Acknowledge(&'a [String]),
     Attempt(&'a [String], u32),
-    Bury(&'a [Entry], &'a str),
+    DeadLetter(&'a [StreamEntry], &'a str),
 }
 
 /// Triggers are looked at so often in any case.
@@ -84,18 +87,19 @@ const RENEW_EVERY: Duration = Duration::from_secs(10);
 const DEAD_AFTER: Duration = Duration::from_secs(30);
 /// Dead consumers are looked for so often.
 const RECLAIM_EVERY: Duration = Duration::from_secs(15);
-/// After an error of Redis: doubles up to the second figure.
-const AWAY_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// After consecutive errors of Redis.
+const RECONNECT_BACKOFF: Backoff =
+    Backoff::new(Duration::from_millis(250), Duration::from_secs(30));
 
-impl RedisSources {
+impl StreamSources {
     /// Nothing is read yet: [`Self::run`] takes the triggers from the view.
-    pub fn new(parts: Parts, states: SourceStates) -> Self {
-        Self { parts, states, readers: HashMap::new(), tasks: TaskTracker::new() }
+    pub fn new(context: DispatchContext, states: StreamStatusMap) -> Self {
+        Self { context, states, readers: HashMap::new(), tasks: TaskTracker::new() }
     }
 
     /// Reads until `stop.intake`; batches that run may end until `stop.work`. What is cut off
     /// stays this node's in the stream, and runs again at its next start, or on another node.
-    pub async fn run(mut self, mut view: TriggersView, stop: Stop) {
+    pub async fn run(mut self, mut view: TriggersView, stop: StopSignals) {
         while !stop.intake.is_cancelled() {
             self.reconcile(&view.take(), &stop);
             stop.intake.run_until_cancelled(view.changed(LOOK_EVERY)).await;
@@ -104,7 +108,7 @@ impl RedisSources {
         self.tasks.wait().await;
     }
 
-    fn reconcile(&mut self, triggers: &TriggerSet, stop: &Stop) {
+    fn reconcile(&mut self, triggers: &TriggerSet, stop: &StopSignals) {
         let wanted = triggers.iter().filter(|trigger| trigger.enabled);
         let wanted = wanted.filter(|t| matches!(t.spec, TriggerSpec::Redis { .. }));
         let wanted: HashMap<_, _> = wanted.map(|trigger| (&trigger.id, trigger)).collect();
@@ -116,9 +120,6 @@ impl RedisSources {
                 return true;
             }
             active.stop.cancel();
-            if trigger.is_none() {
-                self.states.forget(id);
-            }
             ending.insert(id.clone(), active.ended.clone());
             false
         });
@@ -129,26 +130,28 @@ impl RedisSources {
         }
     }
 
-    fn start(&mut self, trigger: &Trigger, before: Option<CancellationToken>, stop: &Stop) {
+    fn start(&mut self, trigger: &Trigger, before: Option<CancellationToken>, stop: &StopSignals) {
         let TriggerSpec::Redis { url, stream, batch } = &trigger.spec else { return };
         let token = stop.intake.child_token();
-        let reader = Reader {
-            parts: self.parts.clone(),
+        let reader = StreamReader {
+            context: self.context.clone(),
             states: self.states.clone(),
             id: trigger.id.clone(),
             url: url.clone(),
-            options: GroupOptions {
+            options: ConsumerGroupOptions {
                 stream: stream.clone(),
                 group: format!("hanshu:{}", trigger.id),
-                consumer: self.parts.node.to_string(),
+                consumer: self.context.node.to_string(),
                 batch: *batch,
             },
-            stop: Stop { intake: token.clone(), work: stop.work.clone() },
+            stop: StopSignals { intake: token.clone(), work: stop.work.clone() },
+            tasks: self.tasks.clone(),
             group: None,
             errors: 0,
             own: true,
             reclaimed_at: None,
         };
+        let (states, id) = (self.states.clone(), trigger.id.clone());
         let ended = CancellationToken::new();
         let guard = ended.clone().drop_guard();
         self.tasks.spawn(async move {
@@ -157,43 +160,45 @@ impl RedisSources {
                 before.cancelled().await;
             }
             reader.run().await;
+            // Not before: a batch that ends after the trigger was removed reports its state too.
+            states.forget(&id);
         });
-        let active = Active { spec: trigger.spec.clone(), stop: token, ended };
+        let active = RunningReader { spec: trigger.spec.clone(), stop: token, ended };
         self.readers.insert(trigger.id.clone(), active);
     }
 }
 
-impl Reader {
+impl StreamReader {
     async fn run(mut self) {
         while !self.stop.intake.is_cancelled() {
             // Not raced against the stop: entries that were given to us would wait for a restart.
             match self.next().await {
                 Ok(batch) => {
-                    self.present();
+                    self.set_available();
                     if !batch.entries.is_empty() {
                         self.work(batch).await;
                     }
                 }
-                Err(error) => self.away(&error).await,
+                Err(error) => self.set_unavailable(&error).await,
             }
         }
     }
 
     /// What comes first: what is ours from before, or was a dead consumer's; then what is new.
-    async fn next(&mut self) -> RedisResult<Batch> {
+    async fn next(&mut self) -> RedisResult<StreamBatch> {
         let idle_min = self.function().map_or(DEAD_AFTER, |f| f.config.timeout + DEAD_AFTER);
         let due = self.reclaimed_at.is_none_or(|at| RECLAIM_EVERY <= at.elapsed());
         let group = match &mut self.group {
             Some(group) => group,
             none => {
-                let group = Group::connect(self.url.expose(), self.options.clone()).await?;
+                let group = ConsumerGroup::connect(self.url.expose(), self.options.clone()).await?;
                 self.own = true;
                 none.insert(group)
             }
         };
         if 0 < self.errors || self.reclaimed_at.is_none() {
             let dead_lettered = group.dead_lettered().await?;
-            let now = self.parts.clock.now();
+            let now = self.context.clock.now();
             self.states.note(&self.id, None, now);
             self.states.dead_lettered(&self.id, dead_lettered);
         }
@@ -211,70 +216,67 @@ impl Reader {
     }
 
     /// Runs a batch to its end: done, dead-lettered, or left to be read again.
-    async fn work(&mut self, mut batch: Batch) {
+    async fn work(&mut self, mut batch: StreamBatch) {
         let attempts_max = self.function().map_or(u32::MAX, |f| f.config.async_policy.max_attempts);
         if attempts_max < batch.attempt && 1 < batch.entries.len() {
             // Of a batch that failed for good: each entry runs once more by itself.
             self.own = true;
             batch.entries.truncate(1);
         }
-        let stream = self.options.stream.clone();
-        let (payload, taken) = batch::event(&stream, &batch.entries, PAYLOAD_BYTES_MAX);
+        let stream = &self.options.stream;
+        let (payload, taken) = batch_event(stream, &batch.entries, PAYLOAD_BYTES_MAX);
         if taken < batch.entries.len() {
             // The rest is ours already and comes next.
             self.own = true;
             batch.entries.truncate(taken.max(1));
         }
         if taken == 0 {
-            return self
-                .dead_letter(&batch, "the entry is larger than an event may be (6 MB)")
-                .await;
+            let reason = "the entry is larger than an event may be (6 MB)";
+            return self.dead_letter(&batch, reason).await;
         }
         let request_id = RequestId::new();
         let ids: Vec<String> = batch.entries.iter().map(|entry| entry.id.clone()).collect();
         let mut refusals = 0;
         loop {
-            let event =
-                Event { origin: Origin::Redis(self.id.name.clone()), payload: payload.clone() };
             let (tried, policy) = match self.function() {
                 None => (gone(&self.id), Default::default()),
                 Some(function) => {
                     let policy = function.config.async_policy.clone();
+                    let event = self.event(payload.clone());
                     let mode = InvocationMode::Async { attempt: batch.attempt };
                     let invocation = Invocation { request_id, function, event, mode };
                     (self.attempt(invocation, &ids).await, policy)
                 }
             };
             let pause = match tried {
-                Tried::Done => {
+                BatchAttempt::Done => {
                     metrics::batch("done");
-                    return self.settle(&End::Acknowledge(&ids)).await;
+                    return self.settle(&BatchSettlement::Acknowledge(&ids)).await;
                 }
-                Tried::Failed(_)
+                BatchAttempt::Failed(_)
                     if policy.max_attempts <= batch.attempt && 1 < batch.entries.len() =>
                 {
                     metrics::batch("failed");
                     self.own = true;
                     let alone = policy.max_attempts.saturating_add(1);
-                    return self.settle(&End::Attempt(&ids, alone)).await;
+                    return self.settle(&BatchSettlement::Attempt(&ids, alone)).await;
                 }
-                Tried::Failed(failure) if policy.max_attempts <= batch.attempt => {
+                BatchAttempt::Failed(failure) if policy.max_attempts <= batch.attempt => {
                     return self.dead_letter(&batch, &failure.error_message).await;
                 }
-                Tried::Failed(_) => {
+                BatchAttempt::Failed(_) => {
                     metrics::batch("failed");
                     batch.attempt += 1;
                     refusals = 0;
-                    let next = batch.attempt;
-                    self.settle(&End::Attempt(&ids, next)).await;
+                    self.settle(&BatchSettlement::Attempt(&ids, batch.attempt)).await;
                     policy.retry_delay
                 }
-                Tried::Refused(refusal) => {
+                BatchAttempt::Refused(refusal) => {
                     metrics::batch("refused");
                     refusals += 1;
-                    self.parts.policy.pause(&refusal, refusals, rand::random())
+                    self.context.policy.pause(&refusal, refusals, rand::random())
                 }
-                Tried::CutOff => {
+                BatchAttempt::CutOff => {
                     self.own = true;
                     return;
                 }
@@ -286,28 +288,32 @@ impl Reader {
         }
     }
 
-    fn function(&self) -> Option<std::sync::Arc<Revision>> {
-        let (namespace, name) = (&self.id.function.namespace, &self.id.function.name);
-        self.parts.catalog.resolve(namespace, name, Qualifier::Latest).ok()
+    fn event(&self, payload: Bytes) -> Event {
+        Event { origin: Origin::Redis(self.id.name.clone()), payload }
     }
 
-    async fn attempt(&mut self, invocation: Invocation, ids: &[String]) -> Tried {
-        let mut running = dispatcher::spawn(&self.parts, invocation);
+    fn function(&self) -> Option<std::sync::Arc<Revision>> {
+        let (namespace, name) = (&self.id.function.namespace, &self.id.function.name);
+        self.context.catalog.resolve(namespace, name, Qualifier::Latest).ok()
+    }
+
+    async fn attempt(&mut self, invocation: Invocation, ids: &[String]) -> BatchAttempt {
+        let mut running = self.context.spawn(&self.tasks, invocation);
         let work = self.stop.work.clone();
         loop {
             tokio::select! {
                 biased;
-                outcome = running.answer() => {
+                outcome = running.outcome() => {
                     return match outcome.verdict {
-                        Verdict::Returned(_) => Tried::Done,
-                        Verdict::Failed(failure) => Tried::Failed(failure),
-                        Verdict::Refused(refusal) => Tried::Refused(refusal),
+                        Verdict::Returned(_) => BatchAttempt::Done,
+                        Verdict::Failed(failure) => BatchAttempt::Failed(failure),
+                        Verdict::Refused(refusal) => BatchAttempt::Refused(refusal),
                     };
                 }
-                () = work.cancelled() => return Tried::CutOff,
+                () = work.cancelled() => return BatchAttempt::CutOff,
                 () = sleep(RENEW_EVERY) => {
                     if !self.renew(ids).await {
-                        return Tried::CutOff;
+                        return BatchAttempt::CutOff;
                     }
                 }
             }
@@ -333,7 +339,7 @@ impl Reader {
         }
     }
 
-    /// Whether the entries may still be ours. Redis being away does not mean that they are not.
+    /// Whether the entries may still be ours. An error of Redis does not mean that they are not.
     async fn renew(&mut self, ids: &[String]) -> bool {
         let Some(group) = &mut self.group else { return true };
         match group.renew(ids).await {
@@ -343,19 +349,19 @@ impl Reader {
                 false
             }
             Err(error) => {
-                let now = self.parts.clock.now();
-                self.states.note(&self.id, Some(group::reason(&error)), now);
+                let now = self.context.clock.now();
+                self.states.note(&self.id, Some(consumer_group::reason(&error)), now);
                 true
             }
         }
     }
 
-    async fn dead_letter(&mut self, batch: &Batch, reason: &str) {
+    async fn dead_letter(&mut self, batch: &StreamBatch, reason: &str) {
         metrics::batch("dead_lettered");
         let (number, first) = (batch.entries.len(), batch.entries.first().map(|e| &e.id));
         warn!(trigger = %self.id, number, first, "Entries of a stream were dead_lettered");
         let reason: String = reason.chars().take(1_000).collect();
-        self.settle(&End::Bury(&batch.entries, &reason)).await;
+        self.settle(&BatchSettlement::DeadLetter(&batch.entries, &reason)).await;
         if let Some(group) = &mut self.group
             && let Ok(dead_lettered) = group.dead_lettered().await
         {
@@ -363,20 +369,21 @@ impl Reader {
         }
     }
 
-    /// Says the end of a batch to Redis, however long it is away, until the server stops: a batch
-    /// whose end is not known there runs again.
-    async fn settle(&mut self, end: &End<'_>) {
+    /// Stores the end of a batch in Redis, however long that is unavailable, until the server stops:
+    /// a batch whose end is not stored runs again.
+    async fn settle(&mut self, end: &BatchSettlement<'_>) {
         loop {
             let settled = match &mut self.group {
-                Some(group) => end.say(group).await,
-                None => match Group::connect(self.url.expose(), self.options.clone()).await {
-                    Ok(group) => end.say(self.group.insert(group)).await,
+                Some(group) => end.send(group).await,
+                None => match ConsumerGroup::connect(self.url.expose(), self.options.clone()).await
+                {
+                    Ok(group) => end.send(self.group.insert(group)).await,
                     Err(error) => Err(error),
                 },
             };
             match settled {
-                Ok(()) => return self.present(),
-                Err(error) => self.away(&error).await,
+                Ok(()) => return self.set_available(),
+                Err(error) => self.set_unavailable(&error).await,
             }
             self.own = true;
             if self.stop.intake.is_cancelled() {
@@ -386,42 +393,42 @@ impl Reader {
         }
     }
 
-    fn present(&mut self) {
+    fn set_available(&mut self) {
         self.errors = 0;
-        if self.states.note(&self.id, None, self.parts.clock.now()) {
+        if self.states.note(&self.id, None, self.context.clock.now()) {
             info!(trigger = %self.id, "The stream is read");
         }
     }
 
     /// Redis failed: a new connection after a while.
-    async fn away(&mut self, error: &redis::RedisError) {
+    async fn set_unavailable(&mut self, error: &redis::RedisError) {
         self.group = None;
-        let reason = group::reason(error);
-        if self.states.note(&self.id, Some(reason.clone()), self.parts.clock.now()) {
+        let reason = consumer_group::reason(error);
+        if self.states.note(&self.id, Some(reason.clone()), self.context.clock.now()) {
             warn!(reason, trigger = %self.id, "The stream cannot be read");
         }
-        let factor = 1u32 << self.errors.min(16);
         self.errors = self.errors.saturating_add(1);
-        let pause = AWAY_PAUSE.0.saturating_mul(factor).min(AWAY_PAUSE.1);
+        let pause = RECONNECT_BACKOFF.delay(self.errors);
         self.stop.intake.run_until_cancelled(sleep(pause)).await;
     }
 }
 
-impl End<'_> {
-    async fn say(&self, group: &mut Group) -> RedisResult<()> {
+impl BatchSettlement<'_> {
+    async fn send(&self, group: &mut ConsumerGroup) -> RedisResult<()> {
         match self {
             Self::Acknowledge(ids) => group.acknowledge(ids).await,
             Self::Attempt(ids, attempt) => group.set_attempt(ids, *attempt).await,
-            Self::Bury(entries, reason) => group.dead_letter(entries, reason).await,
+            Self::DeadLetter(entries, reason) => group.dead_letter(entries, reason).await,
         }
     }
 }
 
-fn gone(id: &TriggerId) -> Tried {
+fn gone(id: &TriggerId) -> BatchAttempt {
     // The trigger itself is about to go, or the catalog is a moment behind.
-    Tried::Refused(Refusal::Unavailable { reason: format!("function `{}` is gone", id.function) })
+    BatchAttempt::Refused(Refusal::Unavailable {
+        reason: format!("function `{}` is gone", id.function),
+    })
 }
 
 #[cfg(test)]
-#[path = "redis_tests.rs"]
 mod tests;

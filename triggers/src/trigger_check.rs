@@ -1,54 +1,25 @@
-//! Checks what `hanshu.toml` says of a trigger, before it is kept.
+//! Checks a trigger's settings before they are stored.
 
-use hanshu_core::{ErrorKind, TIMER_ARGUMENT_BYTES_MAX, Timestamp, TriggerSpec};
+use hanshu_core::{TIMER_ARGUMENT_BYTES_MAX, Timestamp, TriggerSpec};
 
-use crate::http::pattern::Pattern;
-use crate::schedule::{CronError, Schedule};
+use crate::http::path_pattern::PathPattern;
+use crate::schedule::{CronError, CronSchedule};
 use crate::sources::is_url;
-
-/// A trigger that breaks a rule.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TriggerError {
-    /// The schedule.
-    #[error("{0}")]
-    Cron(#[from] CronError),
-    /// Another field.
-    #[error("`{field}` is `{value}`: expected {rule}")]
-    Field {
-        /// As in `hanshu.toml`.
-        field: &'static str,
-        /// Its start; never a password.
-        value: String,
-        /// What it may be.
-        rule: &'static str,
-    },
-}
+use crate::trigger_error::TriggerError;
 
 /// Entries of a stream per event, at most (as SCF's Kafka trigger).
 const BATCH_MAX: u32 = 10_000;
 const STREAM_BYTES_MAX: usize = 512;
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-impl TriggerError {
-    /// What kind of thing went wrong.
-    pub fn kind(&self) -> ErrorKind {
-        ErrorKind::Invalid
-    }
-
-    pub(crate) fn field(field: &'static str, value: &str, rule: &'static str) -> Self {
-        Self::Field { field, value: value.chars().take(80).collect(), rule }
-    }
-}
-
-/// Checks a trigger.
+/// Checks a trigger's settings.
 ///
 /// # Errors
 /// [`TriggerError`] names the field, its value and the rule that it breaks.
 pub fn check_trigger(spec: &TriggerSpec) -> Result<(), TriggerError> {
     match spec {
         TriggerSpec::Timer { cron, timezone, argument } => {
-            let schedule = Schedule::parse(cron, timezone.as_deref().unwrap_or("UTC"))?;
+            let schedule = CronSchedule::parse(cron, timezone.as_deref().unwrap_or("UTC"))?;
             if !schedule.ever_ticks() {
                 return Err(CronError::Never(cron.clone()).into());
             }
@@ -58,7 +29,7 @@ pub fn check_trigger(spec: &TriggerSpec) -> Result<(), TriggerError> {
             Ok(())
         }
         TriggerSpec::Http { path, methods, .. } => {
-            Pattern::parse(path)?;
+            PathPattern::parse(path)?;
             methods.iter().try_for_each(|method| check_method(method))
         }
         TriggerSpec::Redis { url, stream, batch } => check_redis(url.expose(), stream, *batch),
@@ -75,7 +46,7 @@ pub fn next_ticks(
     now: Timestamp,
     n: usize,
 ) -> Result<Vec<Timestamp>, TriggerError> {
-    let schedule = Schedule::parse(cron, zone)?;
+    let schedule = CronSchedule::parse(cron, zone)?;
     let mut ticks = Vec::with_capacity(n.min(100));
     let mut after = now;
     while ticks.len() < n
@@ -98,7 +69,7 @@ fn check_method(method: &str) -> Result<(), TriggerError> {
 fn check_redis(url: &str, stream: &str, batch: u32) -> Result<(), TriggerError> {
     if !is_url(url) {
         let rule = "`redis://[user:password@]host[:port][/database]` (TLS is not supported yet)";
-        // The value may hold a password, and is not shown.
+        // The value may contain a password and is left out of the message.
         return Err(TriggerError::field("url", "***", rule));
     }
     if stream.is_empty() || STREAM_BYTES_MAX < stream.len() || stream.contains('\0') {
@@ -151,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_triggers_are_told_field_value_and_rule() {
+    fn bad_triggers_are_refused_with_field_value_and_rule() {
         for (bad, words) in [
             (timer("61 * * * * * *", None, ""), "cron field `second` is `61`: expected"),
             (timer("0 0 30 2 *", None, ""), "`0 0 30 2 *` never ticks"),
@@ -165,8 +136,8 @@ mod tests {
             (redis("redis://localhost", "orders", 0), "`batch` is `0`: expected"),
             (redis("redis://localhost", "orders", 10_001), "`batch` is `10001`"),
         ] {
-            let said = check_trigger(&bad).unwrap_err().to_string();
-            assert!(said.contains(words), "{said}");
+            let message = check_trigger(&bad).unwrap_err().to_string();
+            assert!(message.contains(words), "{message}");
         }
     }
 

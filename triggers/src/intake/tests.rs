@@ -1,20 +1,20 @@
-//! What the one door lets in.
+//! Which events the intake takes.
 
 use hanshu_core::ErrorKind;
 use proptest::prelude::*;
 
 use super::*;
-use crate::doubles::{FakeCatalog, FakeQueue, TokioClock, intake, revision};
+use crate::test_support::{FakeCatalog, FakeQueue, TokioClock, intake, revision};
 
-fn door() -> (Arc<Intake>, Arc<FakeQueue>) {
+fn test_intake() -> (Arc<EventIntake>, Arc<FakeQueue>) {
     let clock = TokioClock::new();
     let queue = FakeQueue::new(clock.clone());
     let catalog = FakeCatalog::of([revision("hello", None)]);
     (intake(catalog, queue.clone(), clock), queue)
 }
 
-fn call(function: &str, payload: impl Into<Bytes>) -> Call {
-    Call {
+fn call(function: &str, payload: impl Into<Bytes>) -> FunctionCall {
+    FunctionCall {
         request_id: RequestId::new(),
         namespace: Namespace::default(),
         function: function.parse().unwrap(),
@@ -32,8 +32,8 @@ fn json_of(bytes: usize) -> Vec<u8> {
     json
 }
 
-async fn called(payload: impl Into<Bytes>) -> Result<Bytes, Error> {
-    let answered = door().0.call(call("hello", payload)).await?;
+async fn called(payload: impl Into<Bytes>) -> Result<Bytes, IntakeError> {
+    let answered = test_intake().0.call(call("hello", payload)).await?;
     match answered.outcome.verdict {
         hanshu_core::Verdict::Returned(json) => Ok(json),
         other => panic!("{other:?}"),
@@ -52,23 +52,23 @@ async fn an_event_is_passed_on_byte_for_byte() {
 async fn a_synchronous_event_may_have_six_megabytes_and_not_a_byte_more() {
     assert_eq!(called(json_of(6_291_456)).await.unwrap().len(), 6_291_456);
     let error = called(json_of(6_291_457)).await.unwrap_err();
-    let said =
+    let expected =
         "the event has 6291457 bytes, more than the 6291456 that a synchronous call may have";
-    assert_eq!((error.to_string().as_str(), error.code()), (said, "event_too_large"));
+    assert_eq!((error.to_string().as_str(), error.code()), (expected, "event_too_large"));
 }
 
 #[tokio::test]
 async fn a_queued_event_may_have_128_kilobytes_and_not_a_byte_more() {
-    let (intake, queue) = door();
+    let (intake, queue) = test_intake();
     intake.accept(call("hello", json_of(131_072)), None).await.unwrap();
     let error = intake.accept(call("hello", json_of(131_073)), None).await.unwrap_err();
-    assert!(matches!(error, Error::TooLarge { bytes_max: 131_072, .. }), "{error}");
+    assert!(matches!(error, IntakeError::TooLarge { bytes_max: 131_072, .. }), "{error}");
     assert_eq!(queue.kept.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn an_accepted_event_is_pinned_and_knows_when_it_expires() {
-    let (intake, queue) = door();
+    let (intake, queue) = test_intake();
     let mut event = call("hello", "1");
     event.event.origin = Origin::Timer("nightly".parse().unwrap());
     let accepted = intake.accept(event.clone(), None).await.unwrap();
@@ -89,14 +89,14 @@ async fn what_is_not_json_or_not_there_is_refused() {
     }
     let error = called(&b"\"\xff\""[..]).await.unwrap_err();
     assert!(error.to_string().contains("bytes from 1 on are not UTF-8"), "{error}");
-    let error = door().0.call(call("nobody", "1")).await.unwrap_err();
+    let error = test_intake().0.call(call("nobody", "1")).await.unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::NotFound, "function_not_found"));
 }
 
 #[tokio::test]
-async fn an_absent_queue_is_told_as_such() {
-    let (intake, queue) = door();
-    *queue.away.lock().unwrap() = true;
+async fn an_unavailable_queue_is_reported_as_such() {
+    let (intake, queue) = test_intake();
+    *queue.unavailable.lock().unwrap() = true;
     let error = intake.accept(call("hello", "1"), None).await.unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::Unavailable, "queue_unavailable"));
 }

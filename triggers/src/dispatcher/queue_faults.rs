@@ -1,5 +1,5 @@
 //! Faults at every call of the queue, from a seed, under virtual time: calls fail before or after
-//! they were done, are slow, are done long after their caller gave up, or are not answered.
+//! they are done, are slow, are done long after their caller gave up, or are not answered.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -17,30 +17,30 @@ use hanshu_core::{
     Verdict,
 };
 use proptest::prelude::*;
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::dispatcher::Parts;
-use crate::dispatchers::{DispatcherOptions, Dispatchers};
-use crate::doubles::{Echo, FakeCatalog, FakeQueue, START, TokioClock, revision, trigger_id};
-use crate::intake::{Call, Intake, IntakeOptions};
-use crate::retry::RetryPolicy;
-use crate::stop::Stop;
-use crate::timer::{TimerOptions, Timers};
-use crate::watched::TriggersFeed;
+use crate::dispatcher::{DispatcherOptions, QueueDispatcher};
+use crate::intake::FunctionCall;
+use crate::stop_signals::StopSignals;
+use crate::test_support::{
+    FakeCatalog, FakeQueue, START, TokioClock, context, intake, revision, trigger_id,
+};
+use crate::timer::{TimerOptions, TimerScheduler};
+use crate::trigger_watch::TriggersFeed;
 
 /// An adapter gives up a call that is not answered after this.
 const ADAPTER_DEADLINE: Duration = Duration::from_secs(12);
 
 /// What happens to a call.
 #[derive(Clone, Copy, Debug)]
-enum Fault {
+enum QueueFault {
     No,
-    /// It fails and nothing was done.
+    /// It fails and nothing is done.
     Before,
-    /// It was done, and is said to have failed.
+    /// It is done, and reported as failed.
     After,
     /// It takes so long.
     Slow(Duration),
@@ -50,18 +50,18 @@ enum Fault {
     Silent,
 }
 
-/// Where all chance comes from.
-struct Dice(Mutex<Chance>);
+/// The source of all random numbers of a test.
+struct FaultDice(Mutex<FaultChance>);
 
-struct Chance {
+struct FaultChance {
     state: u64,
-    /// Of a hundred calls, so many meet a fault.
+    /// How many of a hundred calls meet a fault.
     faults: u64,
 }
 
-impl Dice {
+impl FaultDice {
     fn new(seed: u64, faults: u64) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Chance { state: seed | 1, faults })))
+        Arc::new(Self(Mutex::new(FaultChance { state: seed | 1, faults })))
     }
 
     /// A number under `below`.
@@ -77,39 +77,39 @@ impl Dice {
         self.0.lock().unwrap().faults = 0;
     }
 
-    fn fault(&self) -> Fault {
+    fn fault(&self) -> QueueFault {
         let faults = self.0.lock().unwrap().faults;
         if faults <= self.number(100) {
-            return Fault::No;
+            return QueueFault::No;
         }
         let ms = |most| Duration::from_millis(self.number(most));
         match self.number(5) {
-            0 => Fault::Before,
-            1 => Fault::After,
-            2 => Fault::Slow(ms(15_000)),
-            3 => Fault::Late(ms(45_000)),
-            _ => Fault::Silent,
+            0 => QueueFault::Before,
+            1 => QueueFault::After,
+            2 => QueueFault::Slow(ms(15_000)),
+            3 => QueueFault::Late(ms(45_000)),
+            _ => QueueFault::Silent,
         }
     }
 
-    /// Does what the call does, as well as it goes.
+    /// Makes the call, unless a fault prevents it.
     async fn through<T: Send + 'static>(
         &self,
         call: impl Future<Output = Result<T, QueueError>> + Send + 'static,
     ) -> Result<T, QueueError> {
         let failed = || Err(QueueError::Unavailable("a fault on purpose".into()));
         match self.fault() {
-            Fault::No => call.await,
-            Fault::Before => failed(),
-            Fault::After => {
+            QueueFault::No => call.await,
+            QueueFault::Before => failed(),
+            QueueFault::After => {
                 let _ = call.await;
                 failed()
             }
-            Fault::Slow(time) => {
+            QueueFault::Slow(time) => {
                 sleep(time).await;
                 call.await
             }
-            Fault::Late(time) => {
+            QueueFault::Late(time) => {
                 let late = TaskTracker::new().spawn(async move {
                     sleep(time).await;
                     call.await
@@ -119,7 +119,7 @@ impl Dice {
                     Err(_) => failed(),
                 }
             }
-            Fault::Silent => {
+            QueueFault::Silent => {
                 sleep(ADAPTER_DEADLINE).await;
                 failed()
             }
@@ -130,7 +130,7 @@ impl Dice {
 /// The queue in memory, behind faults.
 struct FlakyQueue {
     inner: Arc<FakeQueue>,
-    dice: Arc<Dice>,
+    dice: Arc<FaultDice>,
 }
 
 #[async_trait]
@@ -176,7 +176,7 @@ impl EventQueue for FlakyQueue {
 
 struct FlakySource {
     inner: Arc<dyn EventSource>,
-    dice: Arc<Dice>,
+    dice: Arc<FaultDice>,
 }
 
 #[async_trait]
@@ -218,16 +218,16 @@ impl EventSource for FlakySource {
     }
 }
 
-/// Runs events for up to 40 seconds, longer than a hold, and watches that none runs that has ended.
-struct Watcher {
+/// Runs events for up to 40 seconds, longer than a hold, and records runs of ended events.
+struct EndedRunWatcher {
     queue: Arc<FakeQueue>,
-    dice: Arc<Dice>,
+    dice: Arc<FaultDice>,
     runs: Mutex<HashMap<RequestId, u32>>,
     late: Mutex<Vec<RequestId>>,
 }
 
 #[async_trait]
-impl Invoke for Watcher {
+impl Invoke for EndedRunWatcher {
     async fn invoke(&self, invocation: Invocation) -> Outcome {
         let id = invocation.request_id;
         let has_ended = {
@@ -262,8 +262,8 @@ impl Invoke for Watcher {
     }
 }
 
-fn call(function: &str) -> Call {
-    Call {
+fn call(function: &str) -> FunctionCall {
+    FunctionCall {
         request_id: RequestId::new(),
         namespace: Namespace::default(),
         function: function.parse().unwrap(),
@@ -273,44 +273,29 @@ fn call(function: &str) -> Call {
     }
 }
 
-/// Two nodes, thirty events of two functions, five minutes of faults, then peace.
+/// Two nodes, thirty events of two functions, five minutes of faults, then none.
 async fn events_under_faults(seed: u64, faults: u64) {
-    let (clock, dice) = (TokioClock::new(), Dice::new(seed, faults));
+    let (clock, dice) = (TokioClock::new(), FaultDice::new(seed, faults));
     let inner = FakeQueue::new(clock.clone());
     let queue = Arc::new(FlakyQueue { inner: inner.clone(), dice: dice.clone() });
     let catalog = FakeCatalog::of([revision("hello", None), revision("other", Some(1))]);
-    let watcher = Arc::new(Watcher {
+    let watcher = Arc::new(EndedRunWatcher {
         queue: inner.clone(),
         dice: dice.clone(),
         runs: Mutex::default(),
         late: Mutex::default(),
     });
-    let (stop, mut nodes) = (Stop::default(), JoinSet::new());
+    let (stop, mut nodes) = (StopSignals::default(), JoinSet::new());
     for _ in 0..2 {
-        let parts = Parts {
-            queue: queue.clone(),
-            catalog: catalog.clone(),
-            invoke: watcher.clone(),
-            clock: clock.clone(),
-            node: NodeId::new(),
-            data: Handle::current(),
-            policy: RetryPolicy::default(),
-        };
+        let context = context(queue.clone(), catalog.clone(), watcher.clone(), clock.clone());
         let options = DispatcherOptions {
             in_flight_max: 4,
             per_function_max: 3,
             ..DispatcherOptions::default()
         };
-        nodes.spawn(Dispatchers::new(parts, options).run(stop.clone()));
+        nodes.spawn(QueueDispatcher::new(context, options).run(stop.clone()));
     }
-    let intake = Intake {
-        catalog,
-        invoke: Arc::new(Echo::new()),
-        queue: queue.clone(),
-        clock: clock.clone(),
-        general: Handle::current(),
-        options: IntakeOptions::default(),
-    };
+    let intake = intake(catalog, queue.clone(), clock.clone());
     let mut accepted = Vec::new();
     for n in 0..30 {
         let call = call(if n % 3 == 0 { "other" } else { "hello" });
@@ -338,8 +323,8 @@ async fn events_under_faults(seed: u64, faults: u64) {
     assert_eq!(open(), 0, "of {} accepted events some never end", accepted.len());
     stop.intake.cancel();
     let all = async { while nodes.join_next().await.transpose().unwrap().is_some() {} };
-    timeout(Duration::from_secs(120), all).await.expect("a place was never given back");
-    assert_eq!(*watcher.late.lock().unwrap(), [], "ran after its state said ended");
+    timeout(Duration::from_secs(120), all).await.expect("a slot was never freed");
+    assert_eq!(*watcher.late.lock().unwrap(), [], "ran after it had ended");
     for id in &accepted {
         let ran = watcher.runs.lock().unwrap().get(id).copied().unwrap_or_default();
         assert!(
@@ -349,23 +334,18 @@ async fn events_under_faults(seed: u64, faults: u64) {
     }
 }
 
-/// Two nodes, two timers, two minutes of faults, then peace. Few enough faults that no tick gets
+/// Two nodes, two timers, two minutes of faults, then none. Few enough faults that no tick gets
 /// older than a minute.
 async fn ticks_under_faults(seed: u64, faults: u64) {
-    let (clock, dice) = (TokioClock::new(), Dice::new(seed, faults));
+    let (clock, dice) = (TokioClock::new(), FaultDice::new(seed, faults));
     let inner = FakeQueue::new(clock.clone());
-    let intake = Arc::new(Intake {
-        catalog: FakeCatalog::of([revision("hello", None)]),
-        invoke: Arc::new(Echo::new()),
-        queue: Arc::new(FlakyQueue { inner: inner.clone(), dice: dice.clone() }),
-        clock: clock.clone(),
-        general: Handle::current(),
-        options: IntakeOptions::default(),
-    });
+    let catalog = FakeCatalog::of([revision("hello", None)]);
+    let queue = Arc::new(FlakyQueue { inner: inner.clone(), dice: dice.clone() });
+    let intake = intake(catalog, queue, clock.clone());
     let (feed, view) = TriggersFeed::new();
-    let (stop, mut nodes) = (Stop::default(), JoinSet::new());
+    let (stop, mut nodes) = (StopSignals::default(), JoinSet::new());
     for _ in 0..2 {
-        let timers = Timers::new(intake.clone(), TimerOptions::default());
+        let timers = TimerScheduler::new(intake.clone(), TimerOptions::default());
         nodes.spawn(timers.run(view.clone(), stop.clone()));
     }
     let timer = |name, cron: &str| Trigger {
@@ -380,7 +360,7 @@ async fn ticks_under_faults(seed: u64, faults: u64) {
     stop.intake.cancel();
     stop.work.cancel();
     let all = async { while nodes.join_next().await.transpose().unwrap().is_some() {} };
-    timeout(Duration::from_secs(60), all).await.expect("the timers end when they are told to");
+    timeout(Duration::from_secs(60), all).await.expect("the timers end after a stop");
     let start: Timestamp = START.parse().unwrap();
     assert!(start < clock.now());
     for (name, every) in [("often", 10), ("seldom", 15)] {
@@ -401,7 +381,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     /// Whatever the queue does, an accepted event is neither lost nor run after its end, every
-    /// caller is answered, and every place is given back.
+    /// caller is answered, and every slot is freed.
     #[test]
     fn an_accepted_event_survives_every_fault_of_its_queue(seed: u64, faults in 0..60u64) {
         in_no_time(events_under_faults(seed, faults));

@@ -1,30 +1,34 @@
-//! The path of an HTTP trigger: literal segments and `{name}` ones.
+//! The path of an HTTP trigger: literal segments and `{name}` segments.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 
-use crate::check::TriggerError;
+use crate::trigger_error::TriggerError;
 
-/// A path such as `/hello/{name}`, checked.
+/// A checked path such as `/hello/{name}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pattern {
+pub(crate) struct PathPattern {
     pub(crate) text: Box<str>,
-    pub(crate) segments: Vec<Segment>,
+    pub(crate) segments: Vec<PathSegment>,
 }
 
-/// What stands between two slashes.
+/// The part of a path between two slashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Segment {
-    /// Itself, percent-decoded.
+pub(crate) enum PathSegment {
+    /// Matches this text, percent-decoded.
     Literal(Box<str>),
-    /// Any text but none.
+    /// Matches any text that is not empty.
     Name(Box<str>),
 }
 
 const PATH_BYTES_MAX: usize = 1_024;
 const SEGMENTS_MAX: usize = 32;
 
-impl Pattern {
-    /// Reads a path.
+/// Which of several patterns that fit a path wins, the smallest first: the most literal bytes,
+/// then literals before names, from the left.
+pub(crate) type PatternRank = (Reverse<usize>, Vec<bool>);
+
+impl PathPattern {
     pub(crate) fn parse(path: &str) -> Result<Self, TriggerError> {
         let error = |rule| TriggerError::field("path", path, rule);
         if PATH_BYTES_MAX < path.len() {
@@ -39,7 +43,7 @@ impl Pattern {
             let segment = segment(text).ok_or_else(|| {
                 error("segments of letters, digits and `-._~!$&'()*+,;=:@`, or `{name}`")
             })?;
-            if let Segment::Name(name) = &segment
+            if let PathSegment::Name(name) = &segment
                 && !names.insert(name.clone())
             {
                 return Err(error("a different name for each `{name}`"));
@@ -49,53 +53,51 @@ impl Pattern {
         if SEGMENTS_MAX < segments.len() {
             return Err(error("at most 32 segments"));
         }
-        let empty = |segment: &Segment| *segment == Segment::Literal("".into());
+        let empty = |segment: &PathSegment| *segment == PathSegment::Literal("".into());
         if segments.iter().rev().skip(1).any(empty) {
             return Err(error("no empty segments (`//`)"));
         }
         Ok(Self { text: path.into(), segments })
     }
 
-    /// Bytes of literal segments: the longest wins.
-    pub(crate) fn literal_bytes(&self) -> usize {
-        self.segments
-            .iter()
-            .map(|segment| match segment {
-                Segment::Literal(text) => text.len(),
-                Segment::Name(_) => 0,
-            })
-            .sum()
+    pub(crate) fn rank(&self) -> PatternRank {
+        let literal_bytes = self.segments.iter().map(|segment| match segment {
+            PathSegment::Literal(text) => text.len(),
+            PathSegment::Name(_) => 0,
+        });
+        let names = self.segments.iter().map(|segment| matches!(segment, PathSegment::Name(_)));
+        (Reverse(literal_bytes.sum()), names.collect())
     }
 
-    /// Whether decoded segments fit: what the tree of all routes must agree with.
+    /// Whether decoded segments fit. The reference for tests of the path tree.
     #[cfg(test)]
     pub(crate) fn fits(&self, path: &[String]) -> bool {
         self.segments.len() == path.len()
             && self.segments.iter().zip(path).all(|(segment, text)| match segment {
-                Segment::Literal(literal) => **literal == **text,
-                Segment::Name(_) => !text.is_empty(),
+                PathSegment::Literal(literal) => **literal == **text,
+                PathSegment::Name(_) => !text.is_empty(),
             })
     }
 
-    /// The values of the names in segments that fit.
+    /// The values of the names, in decoded segments that fit.
     pub(crate) fn values(&self, path: &[String]) -> Vec<(Box<str>, String)> {
         let pairs = self.segments.iter().zip(path);
         pairs
             .filter_map(|(segment, text)| match segment {
-                Segment::Literal(_) => None,
-                Segment::Name(name) => Some((name.clone(), text.clone())),
+                PathSegment::Literal(_) => None,
+                PathSegment::Name(name) => Some((name.clone(), text.clone())),
             })
             .collect()
     }
 }
 
-fn segment(text: &str) -> Option<Segment> {
+fn segment(text: &str) -> Option<PathSegment> {
     if let Some(name) = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
         let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let fits = name.chars().all(word) && name.starts_with(|c: char| !c.is_ascii_digit());
-        return fits.then(|| Segment::Name(name.into()));
+        return fits.then(|| PathSegment::Name(name.into()));
     }
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&b);
     let fits = text.bytes().all(plain) && text != "." && text != "..";
-    fits.then(|| Segment::Literal(text.into()))
+    fits.then(|| PathSegment::Literal(text.into()))
 }

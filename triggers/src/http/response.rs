@@ -1,5 +1,5 @@
-//! Outcome → answer of an HTTP trigger: pure. A client learns neither message nor stack of what
-//! went wrong: those are the function's owner's, in its log.
+//! The response of an HTTP trigger for an outcome: pure. A client learns neither the message nor
+//! the stack of an error: those are for the function's owner, in its log.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -12,38 +12,38 @@ use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETR
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::hop::by_hop;
-use super::route::Lookup;
-use crate::error::Error;
+use super::hop_by_hop::hop_by_hop_headers;
+use super::route::RouteLookup;
+use crate::intake_error::IntakeError;
 
-/// What the client is to be answered. `x-request-id` and `x-fault` are the gateway's to add.
+/// The response to the client. The gateway adds `x-request-id` and `x-fault`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpAnswer {
-    /// 200 to 599.
+pub struct HttpTriggerResponse {
+    /// From 200 to 599.
     pub status: u16,
     /// Without hop-by-hop headers and `content-length`.
     pub headers: HeaderMap,
-    /// Whole.
+    /// The whole body.
     pub body: Bytes,
-    /// For `x-fault`.
-    pub fault: Fault,
-    /// The problem document's stable code, where the body is one.
+    /// The value of `x-fault`.
+    pub fault: FaultOwner,
+    /// The stable code of the problem document, where the body is one.
     pub code: Option<&'static str>,
 }
 
-/// Whose fault an answer is.
+/// Who is responsible for an error response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// It is fine.
+pub enum FaultOwner {
+    /// Nobody: the response is no error of ours or the function's.
     None,
-    /// The function's.
+    /// The function failed or returned something invalid.
     Function,
-    /// The platform's.
+    /// The platform refused or failed.
     Platform,
 }
 
-impl Fault {
-    /// As in `x-fault`.
+impl FaultOwner {
+    /// The value of the header `x-fault`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -53,16 +53,16 @@ impl Fault {
     }
 }
 
-impl HttpAnswer {
-    /// Without headers and body.
-    pub fn empty(status: u16, fault: Fault) -> Self {
+impl HttpTriggerResponse {
+    /// A response without headers and body.
+    pub fn empty(status: u16, fault: FaultOwner) -> Self {
         Self { status, headers: HeaderMap::new(), body: Bytes::new(), fault, code: None }
     }
 
-    /// A problem document (RFC 9457). `title` is for the client: it says nothing of the inside.
+    /// A problem document (RFC 9457). `title` is for the client: it must reveal nothing internal.
     pub fn problem(
         status: u16,
-        fault: Fault,
+        fault: FaultOwner,
         code: &'static str,
         title: &str,
         request_id: RequestId,
@@ -88,10 +88,11 @@ impl HttpAnswer {
 /// How long a throttled client is asked to wait.
 const RETRY_LATER: Duration = Duration::from_secs(1);
 
-/// The answer for an outcome.
-pub fn answer(outcome: &Outcome, request_id: RequestId) -> HttpAnswer {
-    let function =
-        |status, code, title| HttpAnswer::problem(status, Fault::Function, code, title, request_id);
+/// The response for an outcome.
+pub fn response_to_outcome(outcome: &Outcome, request_id: RequestId) -> HttpTriggerResponse {
+    let function = |status, code, title| {
+        HttpTriggerResponse::problem(status, FaultOwner::Function, code, title, request_id)
+    };
     match &outcome.verdict {
         Verdict::Returned(json) => returned(json).unwrap_or_else(|| {
             function(502, "invalid_response", "the function's answer is not a valid HTTP answer")
@@ -104,30 +105,33 @@ pub fn answer(outcome: &Outcome, request_id: RequestId) -> HttpAnswer {
     }
 }
 
-/// The answer for a call that was not taken in.
-pub fn not_taken(error: &Error, request_id: RequestId) -> HttpAnswer {
+/// The response for a call that the intake refused.
+pub fn response_to_refused_call(error: &IntakeError, request_id: RequestId) -> HttpTriggerResponse {
     let (status, title) = match (error, error.kind()) {
-        (Error::TooLarge { .. }, _) => (413, "the request is too large for an event"),
+        (IntakeError::TooLarge { .. }, _) => (413, "the request is too large for an event"),
         (_, ErrorKind::NotFound) => (404, "there is no such function"),
         (_, ErrorKind::Throttled) => (429, "too many requests"),
         (_, ErrorKind::Unavailable) => (503, "the service is not available"),
         (_, ErrorKind::Invalid) => (400, "the request cannot be passed to a function"),
         _ => (500, "the service failed"),
     };
-    let fault = Fault::Platform;
-    with_retry_after(HttpAnswer::problem(status, fault, error.code(), title, request_id))
+    let fault = FaultOwner::Platform;
+    with_retry_after(HttpTriggerResponse::problem(status, fault, error.code(), title, request_id))
 }
 
-/// The answer where no trigger was found; `None` if one was.
-pub fn not_routed(lookup: &Lookup, request_id: RequestId) -> Option<HttpAnswer> {
+/// The response where no trigger was found; `None` if one was.
+pub fn response_to_unrouted(
+    lookup: &RouteLookup,
+    request_id: RequestId,
+) -> Option<HttpTriggerResponse> {
     let problem = |status, code, title| {
-        Some(HttpAnswer::problem(status, Fault::Platform, code, title, request_id))
+        Some(HttpTriggerResponse::problem(status, FaultOwner::Platform, code, title, request_id))
     };
     match lookup {
-        Lookup::Found(_) => None,
-        Lookup::NotFound => problem(404, "no_route", "there is no such path"),
-        Lookup::BadPath => problem(400, "bad_path", "the path is not percent-encoded UTF-8"),
-        Lookup::MethodNotAllowed(methods) => {
+        RouteLookup::Found(_) => None,
+        RouteLookup::NotFound => problem(404, "no_route", "there is no such path"),
+        RouteLookup::BadPath => problem(400, "bad_path", "the path is not percent-encoded UTF-8"),
+        RouteLookup::MethodNotAllowed(methods) => {
             let title = "the path does not take this method";
             let mut answer = problem(405, "method_not_allowed", title)?;
             if let Ok(methods) = HeaderValue::from_str(&methods.join(", ")) {
@@ -138,14 +142,14 @@ pub fn not_routed(lookup: &Lookup, request_id: RequestId) -> Option<HttpAnswer> 
     }
 }
 
-/// The answer to a caller without the trigger's key. There is no challenge: a browser must not
+/// The response to a caller without the trigger's key. It has no challenge: a browser must not
 /// ask its user for a password.
-pub fn unauthorized(request_id: RequestId) -> HttpAnswer {
+pub fn unauthorized(request_id: RequestId) -> HttpTriggerResponse {
     let title = "the header x-hanshu-key is missing or wrong";
-    HttpAnswer::problem(401, Fault::Platform, "key_required", title, request_id)
+    HttpTriggerResponse::problem(401, FaultOwner::Platform, "key_required", title, request_id)
 }
 
-fn refused(refusal: &Refusal, request_id: RequestId) -> HttpAnswer {
+fn refused(refusal: &Refusal, request_id: RequestId) -> HttpTriggerResponse {
     let (status, code, title) = match refusal {
         Refusal::Concurrency { .. } => (429, "concurrency_exceeded", "too many requests at once"),
         Refusal::Capacity { .. } => (429, "no_capacity", "too many requests at once"),
@@ -154,19 +158,25 @@ fn refused(refusal: &Refusal, request_id: RequestId) -> HttpAnswer {
         Refusal::Gone { .. } => (404, "function_not_found", "there is no such function"),
         Refusal::Unavailable { .. } => (503, "unavailable", "the service is not available"),
     };
-    with_retry_after(HttpAnswer::problem(status, Fault::Platform, code, title, request_id))
+    with_retry_after(HttpTriggerResponse::problem(
+        status,
+        FaultOwner::Platform,
+        code,
+        title,
+        request_id,
+    ))
 }
 
-fn with_retry_after(mut answer: HttpAnswer) -> HttpAnswer {
+fn with_retry_after(mut answer: HttpTriggerResponse) -> HttpTriggerResponse {
     if matches!(answer.status, 429 | 503) {
         answer.headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_LATER.as_secs()));
     }
     answer
 }
 
-/// What a function returns to speak HTTP itself. Its other keys are its own business.
+/// The shape in which a function returns a whole HTTP response. Other keys are ignored.
 #[derive(Deserialize)]
-struct Integrated<'a> {
+struct IntegrationResponse<'a> {
     #[serde(rename = "statusCode", borrow)]
     status: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -179,25 +189,26 @@ struct Integrated<'a> {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum OneOrMany {
+enum HeaderValues {
     One(String),
     Many(Vec<String>),
 }
 
-/// `None`: it has a `statusCode`, and is not valid.
-fn returned(json: &Bytes) -> Option<HttpAnswer> {
+/// The response that a returned value describes; `None` if it has a `statusCode` and is not valid.
+fn returned(json: &Bytes) -> Option<HttpTriggerResponse> {
     let object = json.trim_ascii_start().starts_with(b"{");
     // A value that cannot be read so (a lone surrogate in a key) has no `statusCode` for us.
     let integrated = if object { serde_json::from_slice(json).ok() } else { None };
-    let Some(Integrated { status: Some(status), headers, body, base64 }) = integrated else {
-        let mut answer = HttpAnswer::empty(200, Fault::None);
+    let Some(IntegrationResponse { status: Some(status), headers, body, base64 }) = integrated
+    else {
+        let mut answer = HttpTriggerResponse::empty(200, FaultOwner::None);
         answer.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         answer.body = json.clone();
         return Some(answer);
     };
     // Below 200 are interim answers, after which the client waits for another.
     let status = read::<u16>(status).filter(|status| (200..=599).contains(status))?;
-    let mut answer = HttpAnswer::empty(status, Fault::None);
+    let mut answer = HttpTriggerResponse::empty(status, FaultOwner::None);
     if let Some(headers) = headers {
         answer.headers = read_headers(headers)?;
     }
@@ -226,8 +237,8 @@ fn read_headers(json: &RawValue) -> Option<HeaderMap> {
     for (name, values) in map.unwrap_or_default() {
         let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
         let values = match serde_json::from_value(values).ok()? {
-            OneOrMany::One(value) => vec![value],
-            OneOrMany::Many(values) => values,
+            HeaderValues::One(value) => vec![value],
+            HeaderValues::Many(values) => values,
         };
         for value in values {
             headers.try_append(name.clone(), HeaderValue::try_from(value).ok()?).ok()?;
@@ -237,9 +248,9 @@ fn read_headers(json: &RawValue) -> Option<HeaderMap> {
     Some(headers)
 }
 
-/// Drops what belongs to the connection or to the platform.
+/// Drops the headers that belong to the connection or to the platform.
 fn drop_own(headers: &mut HeaderMap) {
-    for name in by_hop(headers) {
+    for name in hop_by_hop_headers(headers) {
         headers.remove(name);
     }
     for name in ["content-length", "x-fault", "x-request-id"] {
@@ -248,5 +259,4 @@ fn drop_own(headers: &mut HeaderMap) {
 }
 
 #[cfg(test)]
-#[path = "answer_tests.rs"]
 mod tests;

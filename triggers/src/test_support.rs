@@ -1,4 +1,4 @@
-//! Hand-written doubles of the ports, for the tests of this crate.
+//! Hand-written implementations of the ports, for the tests of this crate.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,7 +18,9 @@ use hanshu_core::{
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::intake::{Intake, IntakeOptions};
+use crate::dispatch_context::DispatchContext;
+use crate::intake::{EventIntake, IntakeOptions};
+use crate::retry::RetryPolicy;
 
 pub(crate) const START: &str = "2026-11-22T18:00:00Z";
 
@@ -107,20 +109,22 @@ impl RevisionCatalog for FakeCatalog {
     }
 }
 
-/// Answers as it is told; by default with the event itself, at once. Counts what runs.
-pub(crate) struct Echo {
+/// Returns the verdict that it was made with, by default the event itself at once. Counts runs.
+pub(crate) struct EchoInvoker {
     pub(crate) takes: Mutex<Duration>,
     pub(crate) verdict: Box<dyn Fn(&Invocation) -> Verdict + Send + Sync>,
     pub(crate) seen: Mutex<Vec<Invocation>>,
     pub(crate) running: Mutex<(usize, usize)>,
 }
 
-impl Echo {
+impl EchoInvoker {
     pub(crate) fn new() -> Self {
-        Self::saying(|invocation| Verdict::Returned(invocation.event.payload.clone()))
+        Self::returning(|invocation| Verdict::Returned(invocation.event.payload.clone()))
     }
 
-    pub(crate) fn saying(verdict: impl Fn(&Invocation) -> Verdict + Send + Sync + 'static) -> Self {
+    pub(crate) fn returning(
+        verdict: impl Fn(&Invocation) -> Verdict + Send + Sync + 'static,
+    ) -> Self {
         Self {
             takes: Mutex::new(Duration::ZERO),
             verdict: Box::new(verdict),
@@ -134,14 +138,14 @@ impl Echo {
         self
     }
 
-    /// The most that ever ran at once.
+    /// The largest number of invocations that ever ran at once.
     pub(crate) fn most(&self) -> usize {
         self.running.lock().unwrap().1
     }
 }
 
 #[async_trait]
-impl Invoke for Echo {
+impl Invoke for EchoInvoker {
     async fn invoke(&self, invocation: Invocation) -> Outcome {
         {
             let mut running = self.running.lock().unwrap();
@@ -166,9 +170,9 @@ impl Invoke for Echo {
     }
 }
 
-/// What the fake queue keeps of an event.
+/// An event in the fake queue.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct StoredEvent {
     pub(crate) event: NewEvent,
     pub(crate) due: Timestamp,
     pub(crate) held_until: Option<Timestamp>,
@@ -178,41 +182,41 @@ pub(crate) struct Kept {
 }
 
 /// A queue in memory with the contract of the real ones.
-pub(crate) struct FakeQueue(Arc<FakeState>);
+pub(crate) struct FakeQueue(Arc<FakeQueueState>);
 
-pub(crate) struct FakeState {
+pub(crate) struct FakeQueueState {
     clock: Arc<dyn Clock>,
-    pub(crate) kept: Mutex<Vec<Kept>>,
+    pub(crate) kept: Mutex<Vec<StoredEvent>>,
     ticks: Mutex<HashMap<TriggerId, Timestamp>>,
     /// While set, every call fails.
-    pub(crate) away: Mutex<bool>,
+    pub(crate) unavailable: Mutex<bool>,
     changed: Notify,
 }
 
 impl FakeQueue {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self(Arc::new(FakeState {
+        Arc::new(Self(Arc::new(FakeQueueState {
             clock,
             kept: Mutex::default(),
             ticks: Mutex::default(),
-            away: Mutex::default(),
+            unavailable: Mutex::default(),
             changed: Notify::new(),
         })))
     }
 }
 
 impl std::ops::Deref for FakeQueue {
-    type Target = FakeState;
+    type Target = FakeQueueState;
 
-    fn deref(&self) -> &FakeState {
+    fn deref(&self) -> &FakeQueueState {
         &self.0
     }
 }
 
-impl FakeState {
-    fn kept(&self) -> Result<MutexGuard<'_, Vec<Kept>>, QueueError> {
-        if *self.away.lock().unwrap() {
-            return Err(QueueError::Unavailable("it is away".into()));
+impl FakeQueueState {
+    fn kept(&self) -> Result<MutexGuard<'_, Vec<StoredEvent>>, QueueError> {
+        if *self.unavailable.lock().unwrap() {
+            return Err(QueueError::Unavailable("unavailable on purpose".into()));
         }
         Ok(self.kept.lock().unwrap())
     }
@@ -220,7 +224,7 @@ impl FakeState {
     fn claimed(
         &self,
         receipt: &Receipt,
-        settle: impl FnOnce(&mut Kept, Timestamp),
+        settle: impl FnOnce(&mut StoredEvent, Timestamp),
     ) -> Result<(), QueueError> {
         let mut kept = self.kept()?;
         let ours = kept.iter_mut().find(|kept| {
@@ -281,7 +285,14 @@ impl EventQueue for FakeQueue {
             ticks.insert(tick.trigger.clone(), tick.at);
         }
         let due = event.accepted_at;
-        kept.push(Kept { event, due, held_until: None, claims: 0, attempts: vec![], ended: None });
+        kept.push(StoredEvent {
+            event,
+            due,
+            held_until: None,
+            claims: 0,
+            attempts: vec![],
+            ended: None,
+        });
         drop(kept);
         self.changed.notify_one();
         Ok(PushOutcome::Accepted)
@@ -333,7 +344,7 @@ impl EventQueue for FakeQueue {
 
 struct FakeSource {
     queue: QueueName,
-    events: Arc<FakeState>,
+    events: Arc<FakeQueueState>,
 }
 
 #[async_trait]
@@ -404,15 +415,33 @@ impl EventSource for FakeSource {
     }
 }
 
-/// An intake on the doubles.
+/// A dispatch context of a node of its own, with everything on the test's runtime.
+pub(crate) fn context(
+    queue: Arc<dyn EventQueue>,
+    catalog: Arc<FakeCatalog>,
+    invoke: Arc<dyn Invoke>,
+    clock: Arc<dyn Clock>,
+) -> DispatchContext {
+    DispatchContext {
+        queue,
+        catalog,
+        invoke,
+        clock,
+        node: NodeId::new(),
+        data: tokio::runtime::Handle::current(),
+        policy: RetryPolicy::default(),
+    }
+}
+
+/// An intake with an [`EchoInvoker`].
 pub(crate) fn intake(
     catalog: Arc<FakeCatalog>,
-    queue: Arc<FakeQueue>,
+    queue: Arc<dyn EventQueue>,
     clock: Arc<dyn Clock>,
-) -> Arc<Intake> {
-    Arc::new(Intake {
+) -> Arc<EventIntake> {
+    Arc::new(EventIntake {
         catalog,
-        invoke: Arc::new(Echo::new()),
+        invoke: Arc::new(EchoInvoker::new()),
         queue,
         clock,
         general: tokio::runtime::Handle::current(),

@@ -1,73 +1,76 @@
-//! Which days of a month a line means: day field, weekday field, and how they combine.
+//! Which days of a month match: the day field, the weekday field, and how they combine.
 
 use jiff::civil::Date;
 
-use super::Bits;
+use super::number_set::NumberSet;
 
-/// Day and weekday fields. Where both are restricted, a day that fits either fits (SCF §5.1).
+/// Day and weekday fields. Where both are restricted, a day that matches either matches,
+/// as in SCF.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Days {
+pub(super) struct DayFields {
     /// `None`: `*` or `?`.
-    pub(super) days: Option<MonthDays>,
+    pub(super) days: Option<MonthDayField>,
     /// `None`: `*` or `?`.
-    pub(super) weekdays: Option<WeekDays>,
+    pub(super) weekdays: Option<WeekdayField>,
 }
 
-/// The day field.
+/// The day field, restricted.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct MonthDays {
+pub(super) struct MonthDayField {
     /// 1 to 31.
-    pub(super) numbers: Bits,
+    pub(super) numbers: NumberSet,
     /// `L`: the last day.
     pub(super) last: bool,
     /// `LW`: the last working day.
     pub(super) last_working: bool,
     /// `nW`: the working day nearest to the nth, within the month.
-    pub(super) nearest_working: Bits,
+    pub(super) nearest_working: NumberSet,
 }
 
-/// The weekday field; Sunday is 0.
+/// The weekday field, restricted; Sunday is 0.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct WeekDays {
+pub(super) struct WeekdayField {
     /// 0 to 6.
-    pub(super) numbers: Bits,
+    pub(super) numbers: NumberSet,
     /// `nL`: the month's last such day.
-    pub(super) last: Bits,
+    pub(super) last: NumberSet,
     /// `n#k`: the month's kth such day, as n + 7 (k − 1).
-    pub(super) nth: Bits,
+    pub(super) nth: NumberSet,
 }
 
-impl Days {
-    /// The days of a month that fit.
-    pub(super) fn of_month(&self, year: i16, month: i8) -> Bits {
-        let Ok(first) = Date::new(year, month, 1) else { return Bits::default() };
-        let month =
-            Month { length: first.days_in_month(), first: first.weekday().to_sunday_zero_offset() };
+impl DayFields {
+    /// The days of a month that match.
+    pub(super) fn of_month(&self, year: i16, month: i8) -> NumberSet {
+        let Ok(first) = Date::new(year, month, 1) else { return NumberSet::default() };
+        let month = MonthLayout {
+            length: first.days_in_month(),
+            first: first.weekday().to_sunday_zero_offset(),
+        };
         match (&self.days, &self.weekdays) {
             (None, None) => month.days_where(|_| true),
             (Some(days), None) => days.of(month),
             (None, Some(weekdays)) => weekdays.of(month),
-            (Some(days), Some(weekdays)) => Bits(days.of(month).0 | weekdays.of(month).0),
+            (Some(days), Some(weekdays)) => NumberSet(days.of(month).0 | weekdays.of(month).0),
         }
     }
 }
 
-/// All that matters of a month.
+/// The shape of one month of one year.
 #[derive(Clone, Copy, Debug)]
-struct Month {
-    /// Days in it.
+struct MonthLayout {
+    /// The number of its days.
     length: i8,
-    /// The first day's weekday.
+    /// The weekday of its first day.
     first: i8,
 }
 
-impl Month {
+impl MonthLayout {
     fn weekday(self, day: i8) -> i8 {
         (self.first + day - 1) % 7
     }
 
-    fn days_where(self, fits: impl Fn(i8) -> bool) -> Bits {
-        let mut days = Bits::default();
+    fn days_where(self, fits: impl Fn(i8) -> bool) -> NumberSet {
+        let mut days = NumberSet::default();
         (1..=self.length).filter(|day| fits(*day)).for_each(|day| days.add(day));
         days
     }
@@ -84,8 +87,8 @@ impl Month {
     }
 }
 
-impl MonthDays {
-    fn of(&self, month: Month) -> Bits {
+impl MonthDayField {
+    fn of(&self, month: MonthLayout) -> NumberSet {
         let mut days = month.days_where(|day| self.numbers.has(day));
         if self.last {
             days.add(month.length);
@@ -104,8 +107,8 @@ impl MonthDays {
     }
 }
 
-impl WeekDays {
-    fn of(&self, month: Month) -> Bits {
+impl WeekdayField {
+    fn of(&self, month: MonthLayout) -> NumberSet {
         month.days_where(|day| {
             let weekday = month.weekday(day);
             self.numbers.has(weekday)

@@ -1,4 +1,4 @@
-//! Entries of a stream → one event: pure.
+//! The event of a batch of stream entries: pure.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,14 +6,18 @@ use bytes::Bytes;
 
 /// One entry of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct StreamEntry {
     pub(crate) id: String,
     pub(crate) fields: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// The event for as many of the first entries as fit into `bytes_max`, and how many those are; 0
-/// if even the first one does not.
-pub(crate) fn event(stream: &str, entries: &[Entry], bytes_max: usize) -> (Bytes, usize) {
+/// The event of as many of the first entries as fit into `bytes_max`, and how many those are; 0 if
+/// not even the first one fits.
+pub(crate) fn batch_event(
+    stream: &str,
+    entries: &[StreamEntry],
+    bytes_max: usize,
+) -> (Bytes, usize) {
     const END: &[u8] = b"]}";
     let mut json = b"{\"Records\":[".to_vec();
     let mut taken = 0;
@@ -33,7 +37,7 @@ pub(crate) fn event(stream: &str, entries: &[Entry], bytes_max: usize) -> (Bytes
     (json.into(), taken)
 }
 
-fn record(json: &mut Vec<u8>, stream: &str, entry: &Entry) {
+fn record(json: &mut Vec<u8>, stream: &str, entry: &StreamEntry) {
     json.extend_from_slice(b"{\"Redis\":{\"stream\":");
     text(json, stream);
     json.extend_from_slice(b",\"id\":");
@@ -68,14 +72,14 @@ mod tests {
 
     use super::*;
 
-    fn entry(id: &str, value: &[u8]) -> Entry {
-        Entry { id: id.into(), fields: vec![(b"k".to_vec(), value.to_vec())] }
+    fn entry(id: &str, value: &[u8]) -> StreamEntry {
+        StreamEntry { id: id.into(), fields: vec![(b"k".to_vec(), value.to_vec())] }
     }
 
     #[test]
     fn entries_become_records_in_their_order() {
         let entries = [entry("1-0", "v\"你".as_bytes()), entry("2-0", b"\xff\x00")];
-        let (event, taken) = event("orders", &entries, 1_000);
+        let (event, taken) = batch_event("orders", &entries, 1_000);
         let expected = json!({"Records": [
             {"Redis": {"stream": "orders", "id": "1-0", "fields": {"k": "v\"你"}}},
             {"Redis": {"stream": "orders", "id": "2-0", "fields": {"k": {"base64": "/wA="}}}},
@@ -86,9 +90,9 @@ mod tests {
     #[test]
     fn only_as_many_entries_are_taken_as_fit() {
         let entries = [entry("1-0", b"abc"), entry("2-0", b"abc"), entry("3-0", b"abc")];
-        let whole = event("s", &entries, usize::MAX).0.len();
+        let whole = batch_event("s", &entries, usize::MAX).0.len();
         for (bytes_max, expected) in [(whole, 3), (whole - 1, 2), (80, 1), (10, 0)] {
-            let (event, taken) = event("s", &entries, bytes_max);
+            let (event, taken) = batch_event("s", &entries, bytes_max);
             assert_eq!(taken, expected, "{bytes_max}");
             assert!(taken == 0 || event.len() <= bytes_max);
             let event: Value = serde_json::from_slice(&event).unwrap();

@@ -1,24 +1,24 @@
-//! Why an event was not taken in.
+//! Why the intake refuses an event.
 
 use hanshu_core::ErrorKind;
 use hanshu_core::ports::{CatalogError, QueueError};
 
-/// An event was not taken in. (How one that was taken in ended is an outcome, never an error.)
+/// The intake refused an event. (How an event that it took ended is an outcome, never an error.)
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
-    /// The event is not JSON.
+pub enum IntakeError {
+    /// The payload is not JSON.
     #[error("the event is not valid JSON: {reason}")]
     InvalidJson {
-        /// What is wrong, with line and column.
+        /// The parser's message, with line and column.
         reason: String,
     },
-    /// The event is larger than its way in allows.
+    /// The payload is larger than this kind of call allows.
     #[error("the event has {bytes} bytes, more than the {bytes_max} that {way} call may have")]
     TooLarge {
-        /// Its size.
+        /// Size of the payload.
         bytes: usize,
-        /// The limit.
+        /// Limit for this kind of call.
         bytes_max: usize,
         /// `a synchronous` or `an asynchronous`.
         way: &'static str,
@@ -26,19 +26,19 @@ pub enum Error {
     /// No such function or version.
     #[error("{0}")]
     Function(#[from] CatalogError),
-    /// The queue is full, or away.
+    /// The queue is full or unavailable.
     #[error("{0}")]
     Queue(#[from] QueueError),
     /// Only timers can be fired.
     #[error("trigger `{0}` is not a timer: only timers can be fired")]
     NotATimer(String),
-    /// The check of a large event was cut off: the process stops.
+    /// The process stops and did not finish the check of a large payload.
     #[error("the server is stopping")]
     Stopping,
 }
 
-impl Error {
-    /// What kind of thing went wrong.
+impl IntakeError {
+    /// The kind that decides the status.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::InvalidJson { .. } | Self::TooLarge { .. } | Self::NotATimer(_) => {

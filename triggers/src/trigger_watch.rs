@@ -1,5 +1,5 @@
-//! The live triggers, as the server feeds them from the controller's catalog: a state that is
-//! watched, not a stream of changes. A missed wake-up costs nothing, since readers compare.
+//! The current triggers, published by the server from the controller's catalog. A watched state,
+//! not a stream of changes: a missed wake-up costs nothing, since readers compare states.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,27 +11,27 @@ use crate::http::route::RouteTable;
 
 /// The writing end: one per process.
 #[derive(Debug)]
-pub struct TriggersFeed(watch::Sender<Live>);
+pub struct TriggersFeed(watch::Sender<WatchedTriggers>);
 
-/// The reading end. Reading takes no wait and no allocation.
+/// The reading end. Reading neither waits nor allocates.
 #[derive(Clone, Debug)]
-pub struct TriggersView(watch::Receiver<Live>);
+pub struct TriggersView(watch::Receiver<WatchedTriggers>);
 
 #[derive(Clone, Debug, Default)]
-struct Live {
+struct WatchedTriggers {
     triggers: TriggerSet,
     routes: Arc<RouteTable>,
 }
 
 impl TriggersFeed {
-    /// No triggers yet.
+    /// Starts with no triggers.
     pub fn new() -> (Self, TriggersView) {
-        let (sender, receiver) = watch::channel(Live::default());
+        let (sender, receiver) = watch::channel(WatchedTriggers::default());
         (Self(sender), TriggersView(receiver))
     }
 
-    /// These are the triggers now: all of them, disabled ones too. Compiles the routes that
-    /// changed; wakes the readers only if something did.
+    /// Replaces all triggers, including disabled ones. Compiles the routes that changed; wakes
+    /// the readers only if something did.
     pub fn replace(&self, triggers: impl Into<TriggerSet>) {
         let (before, triggers) = (self.0.borrow().clone(), triggers.into());
         let changed = triggers.changed_since(&before.triggers);
@@ -39,12 +39,12 @@ impl TriggersFeed {
             return;
         }
         let routes = before.routes.with(&changed).map_or(before.routes, Arc::new);
-        self.0.send_replace(Live { triggers, routes });
+        self.0.send_replace(WatchedTriggers { triggers, routes });
     }
 }
 
 impl TriggersView {
-    /// All live triggers, disabled ones too.
+    /// All current triggers, including disabled ones.
     pub fn triggers(&self) -> TriggerSet {
         self.0.borrow().triggers.clone()
     }
@@ -54,7 +54,7 @@ impl TriggersView {
         self.0.borrow().routes.clone()
     }
 
-    /// All live triggers; [`Self::changed`] then waits for the next change after these.
+    /// All current triggers; [`Self::changed`] then waits for the next change after these.
     pub(crate) fn take(&mut self) -> TriggerSet {
         self.0.borrow_and_update().triggers.clone()
     }

@@ -1,15 +1,16 @@
-//! Cron text → sets. The `cron` crate reads each field by itself, so that an error can name the
-//! field; what it does not know (SCF's weekdays from 0, `L`, `W`, `#`) is taken out before.
+//! Parses cron text. The `cron` crate reads each field by itself, so that an error can name the
+//! field; what it does not know (SCF's weekdays from 0, `L`, `W`, `#`) is read here.
 
 use std::str::FromStr;
 
 use cron::TimeUnitSpec;
 use hanshu_core::ErrorKind;
 
-use super::days::{Days, MonthDays, WeekDays};
-use super::{Bits, Line, YEAR_MAX, YEAR_MIN};
+use super::cron_expression::{CronExpression, YEAR_MAX, YEAR_MIN};
+use super::day_fields::{DayFields, MonthDayField, WeekdayField};
+use super::number_set::NumberSet;
 
-/// A schedule that cannot be read.
+/// The cron text or the time zone is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CronError {
@@ -18,7 +19,7 @@ pub enum CronError {
     Field {
         /// Such as `minute`.
         field: &'static str,
-        /// Its text.
+        /// Its text in the line.
         value: String,
         /// What it may be.
         rule: &'static str,
@@ -29,15 +30,15 @@ pub enum CronError {
          (seconds first) or 7 (seconds first, year last)"
     )]
     Fields {
-        /// The line.
+        /// The text.
         line: String,
-        /// How many it has.
+        /// The number of its fields.
         fields: usize,
     },
-    /// The line is longer than any sensible one.
+    /// The text is longer than any sensible one.
     #[error("the cron line has {bytes} bytes: expected at most {bytes_max}")]
     TooLong {
-        /// Its length.
+        /// Its size.
         bytes: usize,
         /// The limit.
         bytes_max: usize,
@@ -45,13 +46,13 @@ pub enum CronError {
     /// No date fits, such as February 30.
     #[error("cron line `{0}` never ticks: no date from 1970 to 2099 fits it")]
     Never(String),
-    /// No such zone.
+    /// The time zone is unknown.
     #[error("timezone `{0}` is not known: expected an IANA name such as `Asia/Shanghai` or `UTC`")]
     Zone(String),
 }
 
 impl CronError {
-    /// What kind of thing went wrong.
+    /// The kind that decides the status.
     pub fn kind(&self) -> ErrorKind {
         ErrorKind::Invalid
     }
@@ -59,47 +60,48 @@ impl CronError {
 
 const LINE_BYTES_MAX: usize = 1_000;
 
-/// A field: its name, its rule, and the six others around it. All seven are always given: the
-/// `cron` crate needs no blanks between fields and would read `**` as two of them.
-struct Field {
+/// One of the seven fields: its name, its rule, and the text of the other six around it. All
+/// seven are always given to the `cron` crate: it needs no blanks between fields and would read
+/// `**` as two of them.
+struct CronField {
     name: &'static str,
     rule: &'static str,
     before: &'static str,
     after: &'static str,
 }
 
-const SECOND: Field = Field {
+const SECOND: CronField = CronField {
     name: "second",
     rule: "`*`, numbers 0 to 59, ranges `a-b`, steps `a/n`, lists with `,`",
     before: "",
     after: " * * * * * *",
 };
-const MINUTE: Field = Field {
+const MINUTE: CronField = CronField {
     name: "minute",
     rule: "`*`, numbers 0 to 59, ranges `a-b`, steps `a/n`, lists with `,`",
     before: "* ",
     after: " * * * * *",
 };
-const HOUR: Field = Field {
+const HOUR: CronField = CronField {
     name: "hour",
     rule: "`*`, numbers 0 to 23, ranges `a-b`, steps `a/n`, lists with `,`",
     before: "* * ",
     after: " * * * *",
 };
-const DAY: Field = Field {
+const DAY: CronField = CronField {
     name: "day",
     rule: "`*`, `?`, numbers 1 to 31, ranges `a-b`, steps `a/n`, `L` (last day), `LW` (last \
            working day), `nW` (working day nearest to n), lists with `,`",
     before: "* * * ",
     after: " * * *",
 };
-const MONTH: Field = Field {
+const MONTH: CronField = CronField {
     name: "month",
     rule: "`*`, numbers 1 to 12, names JAN to DEC, ranges `a-b`, steps `a/n`, lists with `,`",
     before: "* * * * ",
     after: " * *",
 };
-const WEEKDAY: Field = Field {
+const WEEKDAY: CronField = CronField {
     name: "weekday",
     rule: "`*`, `?`, numbers 0 (Sunday) to 6 (7 is Sunday too), names SUN to SAT, ranges `a-b`, \
            steps `a/n`, `nL` (the month's last n), `n#k` (the kth n, k from 1 to 5), lists \
@@ -107,15 +109,15 @@ const WEEKDAY: Field = Field {
     before: "* * * * * ",
     after: " *",
 };
-const YEAR: Field = Field {
+const YEAR: CronField = CronField {
     name: "year",
     rule: "`*`, numbers 1970 to 2099, ranges `a-b`, steps `a/n`, lists with `,`",
     before: "* * * * * * ",
     after: "",
 };
 
-/// Reads a line.
-pub(super) fn line(cron: &str) -> Result<Line, CronError> {
+/// Parses 5, 6 or 7 fields.
+pub(super) fn parse(cron: &str) -> Result<CronExpression, CronError> {
     if LINE_BYTES_MAX < cron.len() {
         return Err(CronError::TooLong { bytes: cron.len(), bytes_max: LINE_BYTES_MAX });
     }
@@ -128,18 +130,18 @@ pub(super) fn line(cron: &str) -> Result<Line, CronError> {
         [a, b, c, d, e, f, g] => [a, b, c, d, e, f, g],
         _ => return Err(CronError::Fields { line: cron.into(), fields: fields.len() }),
     };
-    Ok(Line {
+    Ok(CronExpression {
         seconds: SECOND.bits(second)?,
         minutes: MINUTE.bits(minute)?,
         hours: HOUR.bits(hour)?,
         elapsed: hour.contains(['*', '/']),
-        days: Days { days: month_days(day)?, weekdays: week_days(weekday)? },
+        days: DayFields { days: month_days(day)?, weekdays: week_days(weekday)? },
         months: MONTH.bits(month)?,
         years: years(year)?,
     })
 }
 
-impl Field {
+impl CronField {
     fn error(&self, value: &str) -> CronError {
         CronError::Field {
             field: self.name,
@@ -148,7 +150,7 @@ impl Field {
         }
     }
 
-    /// The numbers that a text means.
+    /// The numbers that the field's text stands for.
     fn numbers(&self, text: &str) -> Result<Vec<u32>, CronError> {
         let error = |_| self.error(text);
         let line = format!("{}{text}{}", self.before, self.after);
@@ -164,8 +166,8 @@ impl Field {
         })
     }
 
-    fn bits(&self, text: &str) -> Result<Bits, CronError> {
-        let mut bits = Bits::default();
+    fn bits(&self, text: &str) -> Result<NumberSet, CronError> {
+        let mut bits = NumberSet::default();
         for number in self.numbers(text)? {
             bits.add(i8::try_from(number).unwrap_or(i8::MAX));
         }
@@ -173,8 +175,8 @@ impl Field {
     }
 }
 
-fn years(text: &str) -> Result<[Bits; 3], CronError> {
-    let mut years = [Bits::default(); 3];
+fn years(text: &str) -> Result<[NumberSet; 3], CronError> {
+    let mut years = [NumberSet::default(); 3];
     let open = text.contains(['*', '/']);
     for year in YEAR.numbers(text)? {
         let year = i16::try_from(year).unwrap_or(i16::MAX);
@@ -193,11 +195,11 @@ fn years(text: &str) -> Result<[Bits; 3], CronError> {
     Ok(years)
 }
 
-fn month_days(text: &str) -> Result<Option<MonthDays>, CronError> {
+fn month_days(text: &str) -> Result<Option<MonthDayField>, CronError> {
     if matches!(text, "*" | "?") {
         return Ok(None);
     }
-    let mut days = MonthDays::default();
+    let mut days = MonthDayField::default();
     for item in text.split(',') {
         match item.to_ascii_uppercase().as_str() {
             "L" => days.last = true,
@@ -216,12 +218,12 @@ fn month_days(text: &str) -> Result<Option<MonthDays>, CronError> {
     Ok(Some(days))
 }
 
-fn week_days(text: &str) -> Result<Option<WeekDays>, CronError> {
+fn week_days(text: &str) -> Result<Option<WeekdayField>, CronError> {
     if matches!(text, "*" | "?") {
         return Ok(None);
     }
     let error = || WEEKDAY.error(text);
-    let mut days = WeekDays::default();
+    let mut days = WeekdayField::default();
     for item in text.split(',') {
         let item = item.to_ascii_uppercase();
         if let Some((day, nth)) = item.split_once('#') {
@@ -237,7 +239,7 @@ fn week_days(text: &str) -> Result<Option<WeekDays>, CronError> {
 }
 
 /// `*/2`, `MON`, `1`, `1-5`, `MON-FRI`, `5-7`, `1/2`, `1-5/2`, with Sunday = 0 and 7.
-fn week_range(item: &str) -> Option<Bits> {
+fn week_range(item: &str) -> Option<NumberSet> {
     let (range, step) = match item.split_once('/') {
         Some((range, step)) => (range, Some(step.parse::<usize>().ok().filter(|n| *n <= 7)?)),
         None => (item, None),
@@ -258,7 +260,7 @@ fn week_range(item: &str) -> Option<Bits> {
     if to < from || step == 0 {
         return None;
     }
-    let mut bits = Bits::default();
+    let mut bits = NumberSet::default();
     (from..=to).step_by(step).for_each(|day| bits.add(day % 7));
     Some(bits)
 }
@@ -277,7 +279,7 @@ fn week_day(text: &str) -> Option<i8> {
     }
 }
 
-/// One plain number of digits.
+/// A number that consists of digits only.
 fn one(text: &str, within: std::ops::RangeInclusive<i8>) -> Option<i8> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| text.parse().ok())?.filter(|number| within.contains(number))

@@ -8,11 +8,11 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, RedisResult, Value, cmd};
 
-use super::batch::Entry;
+use super::batch_event::StreamEntry;
 
 /// What is read and in whose name.
 #[derive(Clone, Debug)]
-pub(crate) struct GroupOptions {
+pub(crate) struct ConsumerGroupOptions {
     pub(crate) stream: String,
     pub(crate) group: String,
     pub(crate) consumer: String,
@@ -21,15 +21,15 @@ pub(crate) struct GroupOptions {
 }
 
 /// A connected consumer.
-pub(crate) struct Group {
+pub(crate) struct ConsumerGroup {
     connection: MultiplexedConnection,
-    options: GroupOptions,
+    options: ConsumerGroupOptions,
 }
 
 /// Entries that are ours until they are acknowledged, in the stream's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Batch {
-    pub(crate) entries: Vec<Entry>,
+pub(crate) struct StreamBatch {
+    pub(crate) entries: Vec<StreamEntry>,
     /// The attempt that is to run, from 1.
     pub(crate) attempt: u32,
 }
@@ -44,10 +44,10 @@ const RECLAIM_MAX: usize = 1_000;
 /// The dead stream is cut to about so many entries, the oldest first.
 const DEAD_MAX: usize = 100_000;
 
-impl Group {
+impl ConsumerGroup {
     /// Connects, and makes stream and group where they are missing. A new group starts at the
     /// stream's beginning, so that what was written before the trigger's deploy is not lost.
-    pub(crate) async fn connect(url: &str, options: GroupOptions) -> RedisResult<Self> {
+    pub(crate) async fn connect(url: &str, options: ConsumerGroupOptions) -> RedisResult<Self> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(ANSWER_TIMEOUT));
@@ -75,7 +75,7 @@ impl Group {
     }
 
     /// New entries; empty if none came within a second.
-    pub(crate) async fn read(&mut self) -> RedisResult<Batch> {
+    pub(crate) async fn read(&mut self) -> RedisResult<StreamBatch> {
         let options = &self.options;
         let reply: Value = cmd("XREADGROUP")
             .arg("GROUP")
@@ -92,12 +92,12 @@ impl Group {
             .await?;
         // [[stream, [entry …]]], or a map in RESP3; nil if none came.
         let of_stream = items(reply).into_iter().flat_map(items).nth(1);
-        Ok(Batch { entries: entries(of_stream.unwrap_or(Value::Nil)), attempt: 1 })
+        Ok(StreamBatch { entries: entries(of_stream.unwrap_or(Value::Nil)), attempt: 1 })
     }
 
     /// The first of what is ours already: of a run that was cut off, or taken over. Entries that
     /// are at different attempts come apart.
-    pub(crate) async fn own(&mut self) -> RedisResult<Option<Batch>> {
+    pub(crate) async fn own(&mut self) -> RedisResult<Option<StreamBatch>> {
         let pending: Value = self
             .command("XPENDING")
             .arg("-")
@@ -129,7 +129,7 @@ impl Group {
         if !gone.is_empty() {
             self.acknowledge(&gone).await?;
         }
-        Ok(Some(Batch { entries, attempt: attempt.max(1) }))
+        Ok(Some(StreamBatch { entries, attempt: attempt.max(1) }))
     }
 
     /// Takes over what other consumers have not touched for `idle_min`; returns how much.
@@ -147,9 +147,9 @@ impl Group {
                 .arg("JUSTID")
                 .query_async(&mut self.connection)
                 .await?;
-            let mut parts = items(reply).into_iter();
-            cursor = parts.next().as_ref().and_then(text).unwrap_or_else(|| "0-0".into());
-            taken += parts.next().map_or(0, |ids| items(ids).len());
+            let mut context = items(reply).into_iter();
+            cursor = context.next().as_ref().and_then(text).unwrap_or_else(|| "0-0".into());
+            taken += context.next().map_or(0, |ids| items(ids).len());
             if cursor == "0-0" {
                 break;
             }
@@ -189,7 +189,11 @@ impl Group {
     }
 
     /// Copies the entries to the dead stream and acknowledges them, in one transaction.
-    pub(crate) async fn dead_letter(&mut self, entries: &[Entry], reason: &str) -> RedisResult<()> {
+    pub(crate) async fn dead_letter(
+        &mut self,
+        entries: &[StreamEntry],
+        reason: &str,
+    ) -> RedisResult<()> {
         let mut pipe = redis::pipe();
         pipe.atomic();
         for entry in entries {
@@ -272,14 +276,14 @@ fn number(value: &Value) -> Option<u32> {
 }
 
 /// `[[id, [name, value, …]], …]`; entries that were deleted come without content.
-fn entries(value: Value) -> Vec<Entry> {
+fn entries(value: Value) -> Vec<StreamEntry> {
     let entry = |value: Value| match &items(value)[..] {
         [id, Value::Array(fields)] => {
             let pairs = fields.chunks_exact(2).filter_map(|pair| match pair {
                 [name, value] => Some((bytes(name)?, bytes(value)?)),
                 _ => None,
             });
-            Some(Entry { id: text(id)?, fields: pairs.collect() })
+            Some(StreamEntry { id: text(id)?, fields: pairs.collect() })
         }
         _ => None,
     };

@@ -1,4 +1,4 @@
-//! What outcomes become in HTTP.
+//! Which HTTP response an outcome becomes.
 
 use hanshu_core::{Failure, Report, Timestamp};
 use proptest::prelude::*;
@@ -18,8 +18,8 @@ fn outcome(verdict: Verdict) -> Outcome {
     Outcome { verdict, report }
 }
 
-fn answered(json: impl Into<Bytes>) -> HttpAnswer {
-    answer(&outcome(Verdict::Returned(json.into())), RequestId::new())
+fn answered(json: impl Into<Bytes>) -> HttpTriggerResponse {
+    response_to_outcome(&outcome(Verdict::Returned(json.into())), RequestId::new())
 }
 
 /// `status headers | body`.
@@ -29,7 +29,7 @@ fn check(json: &str, expected: &str) {
         answer.headers.iter().map(|(k, v)| format!("{k}={}", v.to_str().unwrap())).collect();
     let body = String::from_utf8_lossy(&answer.body);
     assert_eq!(format!("{} {} | {body}", answer.status, headers.join(" ")), expected, "{json}");
-    assert_eq!(answer.fault, Fault::None);
+    assert_eq!(answer.fault, FaultOwner::None);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn an_invalid_answer_is_a_bad_gateway() {
         r#"{"statusCode":200,"isBase64Encoded":"yes"}"#,
     ] {
         let answer = answered(json);
-        assert_eq!((answer.status, answer.fault), (502, Fault::Function), "{json}");
+        assert_eq!((answer.status, answer.fault), (502, FaultOwner::Function), "{json}");
         assert_eq!(answer.code, Some("invalid_response"));
     }
 }
@@ -97,7 +97,7 @@ fn hop_by_hop_and_platform_headers_are_dropped() {
 }
 
 #[test]
-fn a_failure_tells_neither_message_nor_stack() {
+fn a_failure_reveals_neither_message_nor_stack() {
     let failure = |status| {
         let mut failure = Failure::seen(status, "SECRET message");
         failure.stack_trace = Some("SECRET stack".into());
@@ -106,20 +106,20 @@ fn a_failure_tells_neither_message_nor_stack() {
     let sandbox = Refusal::Sandbox { reason: "SECRET path".into() };
     let gone = Refusal::Gone { what: "SECRET".into() };
     for (verdict, status, code, fault) in [
-        (failure(StatusCode::UserException), 502, "function_failed", Fault::Function),
-        (failure(StatusCode::MemoryLimitReached), 502, "function_failed", Fault::Function),
-        (failure(StatusCode::TimeLimitReached), 504, "function_timeout", Fault::Function),
-        (Verdict::Refused(sandbox), 503, "sandbox_failed", Fault::Platform),
-        (Verdict::Refused(gone), 404, "function_not_found", Fault::Platform),
+        (failure(StatusCode::UserException), 502, "function_failed", FaultOwner::Function),
+        (failure(StatusCode::MemoryLimitReached), 502, "function_failed", FaultOwner::Function),
+        (failure(StatusCode::TimeLimitReached), 504, "function_timeout", FaultOwner::Function),
+        (Verdict::Refused(sandbox), 503, "sandbox_failed", FaultOwner::Platform),
+        (Verdict::Refused(gone), 404, "function_not_found", FaultOwner::Platform),
         (
             Verdict::Refused(Refusal::Concurrency { limit: 3 }),
             429,
             "concurrency_exceeded",
-            Fault::Platform,
+            FaultOwner::Platform,
         ),
     ] {
         let id = RequestId::new();
-        let answer = answer(&outcome(verdict), id);
+        let answer = response_to_outcome(&outcome(verdict), id);
         assert_eq!((answer.status, answer.code, answer.fault), (status, Some(code), fault));
         let body = String::from_utf8(answer.body.to_vec()).unwrap();
         assert!(!body.contains("SECRET"), "{body}");
@@ -132,21 +132,21 @@ fn a_failure_tells_neither_message_nor_stack() {
 }
 
 #[test]
-fn a_call_that_was_not_taken_in_is_told_in_short() {
-    let large = Error::TooLarge { bytes: 7, bytes_max: 6, way: "a synchronous" };
-    let away = Error::Function(hanshu_core::ports::CatalogError::Unavailable);
-    for (error, status) in [(large, 413), (away, 503), (Error::Stopping, 503)] {
-        assert_eq!(not_taken(&error, RequestId::new()).status, status, "{error}");
+fn a_refused_call_is_answered_with_its_status() {
+    let large = IntakeError::TooLarge { bytes: 7, bytes_max: 6, way: "a synchronous" };
+    let unavailable = IntakeError::Function(hanshu_core::ports::CatalogError::Unavailable);
+    for (error, status) in [(large, 413), (unavailable, 503), (IntakeError::Stopping, 503)] {
+        assert_eq!(response_to_refused_call(&error, RequestId::new()).status, status, "{error}");
     }
 }
 
 #[test]
-fn a_request_without_a_trigger_or_key_is_told_why() {
+fn a_request_without_a_trigger_or_key_is_answered_with_the_reason() {
     let id = RequestId::new();
-    let not = |lookup| not_routed(&lookup, id).unwrap();
-    assert_eq!(not(Lookup::NotFound).status, 404);
-    assert_eq!(not(Lookup::BadPath).status, 400);
-    let answer = not(Lookup::MethodNotAllowed(vec!["GET".into(), "PUT".into()]));
+    let not = |lookup| response_to_unrouted(&lookup, id).unwrap();
+    assert_eq!(not(RouteLookup::NotFound).status, 404);
+    assert_eq!(not(RouteLookup::BadPath).status, 400);
+    let answer = not(RouteLookup::MethodNotAllowed(vec!["GET".into(), "PUT".into()]));
     assert_eq!((answer.status, &answer.headers[ALLOW]), (405, &"GET, PUT".parse().unwrap()));
     let answer = unauthorized(id);
     assert_eq!((answer.status, answer.code), (401, Some("key_required")));

@@ -1,0 +1,61 @@
+//! Whether the streams can be read, for `hanshu trigger list`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use hanshu_core::{Timestamp, TriggerId};
+
+/// The state of one stream on this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamStatus {
+    /// Why the stream cannot be read; `None` while it can be.
+    pub unavailable: Option<String>,
+    /// When it became available or unavailable.
+    pub since: Timestamp,
+    /// Entries in its dead-letter stream, when last counted.
+    pub dead_lettered: u64,
+}
+
+/// The states of all streams that this node reads: written by the readers.
+#[derive(Clone, Debug, Default)]
+pub struct StreamStatusMap(Arc<Mutex<BTreeMap<TriggerId, StreamStatus>>>);
+
+impl StreamStatusMap {
+    /// `None` if this node does not read the trigger's stream.
+    pub fn of(&self, trigger: &TriggerId) -> Option<StreamStatus> {
+        self.lock().get(trigger).cloned()
+    }
+
+    /// The state of every stream.
+    pub fn all(&self) -> Vec<(TriggerId, StreamStatus)> {
+        self.lock().iter().map(|(id, state)| (id.clone(), state.clone())).collect()
+    }
+
+    /// Records whether the stream can be read; returns whether that has changed.
+    pub(crate) fn note(&self, id: &TriggerId, unavailable: Option<String>, now: Timestamp) -> bool {
+        let mut states = self.lock();
+        let new = || StreamStatus { unavailable: None, since: now, dead_lettered: 0 };
+        let known = states.contains_key(id);
+        let state = states.entry(id.clone()).or_insert_with(new);
+        let changed = !known || state.unavailable.is_some() != unavailable.is_some();
+        if changed {
+            state.since = now;
+        }
+        state.unavailable = unavailable;
+        changed
+    }
+
+    pub(crate) fn dead_lettered(&self, id: &TriggerId, number: u64) {
+        if let Some(state) = self.lock().get_mut(id) {
+            state.dead_lettered = number;
+        }
+    }
+
+    pub(crate) fn forget(&self, id: &TriggerId) {
+        self.lock().remove(id);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TriggerId, StreamStatus>> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
