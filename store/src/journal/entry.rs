@@ -3,6 +3,8 @@
 use hanshu_core::ports::JournalError;
 use hanshu_core::{FunctionId, InvocationRecord, LogBatch, RequestId, Timestamp};
 
+use crate::stored::{StoredInvocationRecord, StoredLogBatch};
+
 /// One entry of the journal.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum JournalEntry {
@@ -96,16 +98,18 @@ impl JournalEntry {
     /// As JSON text, without its kind.
     pub(crate) fn encode(&self) -> Result<String, JournalError> {
         let text = match self {
-            Self::Log(batch) => serde_json::to_string(batch),
-            Self::Record(record) => serde_json::to_string(record),
+            Self::Log(batch) => serde_json::to_string(&StoredLogBatch::from(batch)),
+            Self::Record(record) => serde_json::to_string(&StoredInvocationRecord::from(record)),
         };
         text.map_err(|error| JournalError(error.to_string()))
     }
 
     pub(crate) fn decode(kind: JournalEntryKind, text: &[u8]) -> Result<Self, JournalError> {
         let entry = match kind {
-            JournalEntryKind::Log => serde_json::from_slice(text).map(Self::Log),
-            JournalEntryKind::Record => serde_json::from_slice(text).map(Self::Record),
+            JournalEntryKind::Log => serde_json::from_slice::<StoredLogBatch<'_>>(text)
+                .map(|batch| Self::Log(batch.into())),
+            JournalEntryKind::Record => serde_json::from_slice::<StoredInvocationRecord<'_>>(text)
+                .map(|record| Self::Record(record.into())),
         };
         entry.map_err(|error| JournalError(format!("an entry cannot be read: {error}")))
     }

@@ -17,7 +17,7 @@ use super::connection::RedisConnection;
 use super::keys::RedisKeys;
 use super::replies::PushReply;
 use crate::ready_signal::ReadySignal;
-use crate::stored;
+use crate::stored::StoredNewEvent;
 
 /// Events in one script, at most: Redis serves nobody else while it runs.
 const BATCH_MAX: usize = 64;
@@ -37,7 +37,6 @@ pub(super) struct PushSender {
 #[derive(Debug)]
 struct PendingPush {
     event: NewEvent,
-    origin: String,
     reply: oneshot::Sender<Result<PushOutcome, QueueError>>,
 }
 
@@ -68,10 +67,9 @@ impl PushSender {
 
     /// Pushes an event. A caller that stops waiting before its batch is sent pushes nothing.
     pub(super) async fn push(&self, event: NewEvent) -> Result<PushOutcome, QueueError> {
-        let origin = stored::origin_text(&event.event.origin)?;
         let (reply, answer) = oneshot::channel();
         let pushed = async {
-            self.pushes.send(PendingPush { event, origin, reply }).await.map_err(|_| ended())?;
+            self.pushes.send(PendingPush { event, reply }).await.map_err(|_| ended())?;
             answer.await.map_err(|_| ended())?
         };
         self.connection.in_time(pushed).await
@@ -137,17 +135,17 @@ impl PushTask {
         let keys = &self.keys;
         let mut push = self.script.prepare_invoke();
         push.key(keys.queues()).key(keys.seq()).key(keys.ticks()).key(keys.pins());
-        for PendingPush { event, origin, .. } in pushes {
+        for PendingPush { event, .. } in pushes {
+            let stored = StoredNewEvent::of(event)?;
             push.key(keys.waiting(&event.queue)).key(keys.event(event.request_id));
             let (tick, tick_at) = event.tick.as_ref().map_or((String::new(), 0), |tick| {
                 (tick.trigger.to_string(), tick.at.as_microsecond())
             });
-            let accepted = event.accepted_at.as_microsecond();
-            push.arg(event.queue.to_string()).arg(event.request_id.to_string()).arg(accepted);
-            push.arg(event.max_waiting).arg(tick).arg(tick_at).arg(event.revision.as_str());
-            push.arg(event.version.to_string()).arg(origin);
-            push.arg(accepted).arg(event.expires_at.as_microsecond());
-            push.arg(&event.event.payload[..]);
+            // An event is due when it is accepted.
+            push.arg(stored.queue).arg(stored.request_id).arg(stored.accepted_us);
+            push.arg(event.max_waiting).arg(tick).arg(tick_at).arg(stored.revision);
+            push.arg(stored.version).arg(stored.origin);
+            push.arg(stored.accepted_us).arg(stored.expires_us).arg(&stored.payload[..]);
         }
         self.connection.run(&push).await
     }

@@ -18,7 +18,7 @@ use super::push_batches::PushSender;
 use super::replies::{EventStateReply, QueueStatsReply, ReadyQueueReply};
 use super::source::RedisEventSource;
 use crate::ready_signal::ReadySignal;
-use crate::stored::{self, StoredState};
+use crate::stored::{self, StoredEventState};
 
 /// How Redis is used.
 #[derive(Clone, Debug)]
@@ -136,7 +136,7 @@ impl EventQueue for RedisQueue {
         else {
             return Ok(None);
         };
-        let state = StoredState {
+        let state = StoredEventState {
             request_id,
             queue,
             version,

@@ -3,6 +3,8 @@
 
 use redis::{FromRedisValue, ParsingError, Value};
 
+use crate::stored::StoredClaim;
+
 /// Declares a struct that is read from an array of its fields in their order; several in a row may
 /// be one flat array.
 macro_rules! reply {
@@ -88,6 +90,22 @@ reply! {
         code: u8,
         /// Events that wait in its queue now.
         waiting: u64,
+    }
+}
+
+impl ClaimedEventReply {
+    pub(super) fn into_stored(self) -> StoredClaim {
+        StoredClaim {
+            request_id: self.request_id,
+            version: self.version,
+            revision: self.revision,
+            origin: self.origin,
+            accepted_us: self.accepted_us,
+            expires_us: self.expires_us,
+            attempt: self.attempt,
+            tries: self.tries,
+            payload: self.payload,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use hanshu_core::{Attempt, NodeId, RequestId, Timestamp};
 
 use super::context::RedisContext;
 use super::replies::ClaimedEventReply;
-use crate::stored::{self, StoredEnd, unreadable};
+use crate::stored::{self, StoredEventEnd, unreadable};
 
 /// One queue in Redis.
 #[derive(Debug)]
@@ -24,23 +24,6 @@ impl RedisEventSource {
 
     pub(super) fn new(context: Arc<RedisContext>, queue: QueueName) -> Self {
         Self { context, queue }
-    }
-
-    fn to_claim(&self, event: ClaimedEventReply) -> Result<Claim, QueueError> {
-        let id = event.request_id.as_str();
-        Ok(Claim {
-            request_id: id.parse().map_err(|error| unreadable(id, error))?,
-            queue: self.queue.clone(),
-            version: event.version.parse().map_err(|error| unreadable(id, error))?,
-            revision: Some(event.revision.parse().map_err(|error| unreadable(id, error))?),
-            payload: event.payload.into(),
-            origin: serde_json::from_str(&event.origin).map_err(|error| unreadable(id, error))?,
-            attempt: event.attempt,
-            tries: event.tries,
-            accepted_at: stored::time(event.accepted_us)?,
-            expires_at: stored::time(event.expires_us)?,
-            receipt: Receipt { claim: u64::from(event.tries), key: event.request_id },
-        })
     }
 }
 
@@ -62,9 +45,9 @@ impl EventSource for RedisEventSource {
         claim.key(keys.held(&self.queue)).key(keys.retried(&self.queue));
         claim.arg(self.queue.to_string()).arg(keys.events()).arg(now.as_microsecond());
         claim.arg(stored::hold_end(now, hold)).arg(max.min(Self::CLAIM_MAX));
-        claim.arg(stored::begun(now, node)?);
+        claim.arg(stored::begun_line(now, node)?);
         let events: Vec<ClaimedEventReply> = connection.run(&claim).await?;
-        events.into_iter().map(|event| self.to_claim(event)).collect()
+        events.into_iter().map(|event| event.into_stored().into_claim(&self.queue)).collect()
     }
 
     async fn extend(&self, receipt: &Receipt, hold: Duration) -> Result<(), QueueError> {
@@ -84,7 +67,7 @@ impl EventSource for RedisEventSource {
         ended: EventEnd,
     ) -> Result<(), QueueError> {
         let RedisContext { connection, scripts, keys, clock, keep, .. } = &*self.context;
-        let end = StoredEnd::of(&ended)?;
+        let end = StoredEventEnd::of(&ended)?;
         let (field, text) = match (&end.result, &end.error) {
             (Some(result), _) => ("result", result.as_str()),
             (None, Some(error)) => ("error", error.as_str()),
@@ -95,7 +78,7 @@ impl EventSource for RedisEventSource {
         script.key(keys.event(request_id(&receipt)?)).key(keys.ended()).key(keys.dead_lettered());
         script.key(keys.pins());
         script.arg(self.queue.to_string()).arg(&receipt.key).arg(receipt.claim);
-        script.arg(stored::finished(attempt.as_ref())?).arg(end.state.as_str());
+        script.arg(stored::finished_line(attempt.as_ref())?).arg(end.state.as_str());
         script.arg(clock.now().as_microsecond()).arg(field).arg(text);
         script.arg(i64::try_from(keep.as_millis()).unwrap_or(i64::from(u32::MAX)));
         check_settled(connection.run(&script).await?, &receipt)
@@ -112,7 +95,7 @@ impl EventSource for RedisEventSource {
         retry.key(keys.queues()).key(keys.waiting(&self.queue)).key(keys.held(&self.queue));
         retry.key(keys.event(request_id(&receipt)?)).key(keys.retried(&self.queue));
         retry.arg(self.queue.to_string()).arg(receipt.claim).arg(due.as_microsecond());
-        retry.arg(stored::finished(attempt.as_ref())?);
+        retry.arg(stored::finished_line(attempt.as_ref())?);
         check_settled(connection.run(&retry).await?, &receipt)?;
         signal.notify();
         Ok(())

@@ -17,6 +17,7 @@ use crate::journal::{
     DroppedEntries, JournalBuffer, JournalEntry, JournalEntryKind, JournalSink, JournalWriter,
     buffer, render_page,
 };
+use crate::stored::StoredInvocationRecord;
 
 const TAKE_NUMBERS: &str = "
 UPDATE counters SET value = value + $1 WHERE name = 'journal' RETURNING value";
@@ -221,7 +222,11 @@ impl InvocationJournal for SqlJournal {
             let bodies: Vec<String> =
                 query_scalar(FIND).bind(&key).fetch_all(self.db.reader()).await?;
             let row = RowContext::new("journal", &key);
-            bodies.iter().map(|body| row.json(body)).collect::<Result<Vec<_>, DatabaseError>>()
+            let records = bodies.iter().map(|body| {
+                let record: StoredInvocationRecord<'_> = row.json(body)?;
+                Ok(record.into())
+            });
+            records.collect::<Result<Vec<_>, DatabaseError>>()
         };
         let mut found: Vec<InvocationRecord> = self.db.within(work).await?;
         found.sort_by_key(|record| (record.attempt, record.started_at));

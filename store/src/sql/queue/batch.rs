@@ -16,7 +16,7 @@ use super::batch_statements::{BatchStatements, batch_statements};
 use super::rows::AdmittedQueueRow;
 use crate::sql::dialect::Dialect;
 use crate::sql::error::DatabaseError;
-use crate::stored::{self, StoredEnd};
+use crate::stored::{StoredEventEnd, StoredNewEvent};
 
 /// What became of a batch.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(super) enum BulkOutcome<T> {
 pub(super) struct Completion<'a> {
     pub(super) key: &'a str,
     pub(super) claim: u64,
-    pub(super) end: &'a StoredEnd,
+    pub(super) end: &'a StoredEventEnd,
     pub(super) now: Timestamp,
     /// The finished attempt.
     pub(super) line: &'a str,
@@ -165,32 +165,25 @@ async fn release_room(
 /// An event to be inserted; as JSON an array in the order that the statement reads.
 #[derive(Debug)]
 struct NewEventRow<'a> {
-    request_id: String,
-    queue: String,
+    event: StoredNewEvent<'a>,
     seq: i64,
-    version: String,
-    revision: &'a str,
-    origin: String,
-    accepted_us: i64,
-    expires_us: i64,
     /// Where its payload is in the batch's payloads.
     payload_offset: usize,
-    payload_bytes: usize,
 }
 
 impl Serialize for NewEventRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let row = (
-            &self.request_id,
-            &self.queue,
+            &self.event.request_id,
+            &self.event.queue,
             self.seq,
-            &self.version,
-            self.revision,
-            &self.origin,
-            self.accepted_us,
-            self.expires_us,
+            &self.event.version,
+            self.event.revision,
+            &self.event.origin,
+            self.event.accepted_us,
+            self.event.expires_us,
             self.payload_offset,
-            self.payload_bytes,
+            self.event.payload.len(),
         );
         row.serialize(serializer)
     }
@@ -205,20 +198,10 @@ struct EventRows<'a> {
 
 impl<'a> EventRows<'a> {
     fn add(&mut self, event: &'a NewEvent, seq: i64) -> Result<(), QueueError> {
-        let payload = &event.event.payload;
-        self.rows.push(NewEventRow {
-            request_id: event.request_id.to_string(),
-            queue: event.queue.to_string(),
-            seq,
-            version: event.version.to_string(),
-            revision: event.revision.as_str(),
-            origin: stored::origin_text(&event.event.origin)?,
-            accepted_us: event.accepted_at.as_microsecond(),
-            expires_us: event.expires_at.as_microsecond(),
-            payload_offset: self.payloads.len(),
-            payload_bytes: payload.len(),
-        });
+        let event = StoredNewEvent::of(event)?;
+        let (payload, payload_offset) = (event.payload, self.payloads.len());
         self.payloads.extend_from_slice(payload);
+        self.rows.push(NewEventRow { event, seq, payload_offset });
         Ok(())
     }
 
@@ -249,7 +232,7 @@ pub(super) async fn end(
     let rows: Vec<_> = completions
         .iter()
         .map(|completion| {
-            let StoredEnd { state, result, error } = completion.end;
+            let StoredEventEnd { state, result, error } = completion.end;
             let claim = i64::try_from(completion.claim).unwrap_or(i64::MAX);
             let now = completion.now.as_microsecond();
             (completion.key, claim, state.as_str(), now, completion.line, result, error)

@@ -1,24 +1,25 @@
 //! The queue's rows, as its statements return them. Times are microseconds since 1970.
 
 use hanshu_core::RequestId;
+use hanshu_core::ports::QueueError;
 use sqlx::FromRow;
 
-use crate::stored::StoredState;
+use crate::stored::{StoredClaim, StoredEventState, unreadable};
 
 /// A claimed event.
 #[derive(Debug, FromRow)]
 pub(super) struct ClaimedEventRow {
-    pub(super) request_id: String,
-    pub(super) version: String,
-    pub(super) revision: String,
-    pub(super) origin: String,
-    pub(super) accepted_at: i64,
-    pub(super) expires_at: i64,
+    request_id: String,
+    version: String,
+    revision: String,
+    origin: String,
+    accepted_at: i64,
+    expires_at: i64,
     pub(super) due_at: i64,
     pub(super) seq: i64,
-    pub(super) claims: i64,
-    pub(super) ran: i64,
-    pub(super) payload: Vec<u8>,
+    claims: i64,
+    ran: i64,
+    payload: Vec<u8>,
 }
 
 /// An event's state, without its id, which was asked for.
@@ -65,9 +66,28 @@ pub(super) struct AdmittedQueueRow {
     pub(super) accepted: i64,
 }
 
+impl ClaimedEventRow {
+    pub(super) fn into_stored(self) -> Result<StoredClaim, QueueError> {
+        let number =
+            |count: i64| u32::try_from(count).map_err(|error| unreadable(&self.request_id, error));
+        let (attempt, tries) = (number(self.ran)?, number(self.claims)?);
+        Ok(StoredClaim {
+            request_id: self.request_id,
+            version: self.version,
+            revision: self.revision,
+            origin: self.origin,
+            accepted_us: self.accepted_at,
+            expires_us: self.expires_at,
+            attempt,
+            tries,
+            payload: self.payload,
+        })
+    }
+}
+
 impl EventStateRow {
-    pub(super) fn into_stored(self, request_id: RequestId) -> StoredState {
-        StoredState {
+    pub(super) fn into_stored(self, request_id: RequestId) -> StoredEventState {
+        StoredEventState {
             request_id,
             queue: self.queue,
             version: self.version,

@@ -11,7 +11,7 @@ use super::commands::QueueCommand;
 use super::group_commit::GROUP_MAX;
 use super::transactions::{ClaimCommand, SettleAction};
 use super::writers::QueueWriters;
-use crate::stored::{self, StoredEnd};
+use crate::stored::{self, StoredEventEnd};
 
 /// One queue in the database.
 #[derive(Debug)]
@@ -54,8 +54,8 @@ impl EventSource for SqlEventSource {
         attempt: Option<Attempt>,
         ended: EventEnd,
     ) -> Result<(), QueueError> {
-        let end = StoredEnd::of(&ended)?;
-        let line = stored::finished(attempt.as_ref())?;
+        let end = StoredEventEnd::of(&ended)?;
+        let line = stored::finished_line(attempt.as_ref())?;
         let now = self.writers.clock().now();
         self.writers.settle(&receipt, SettleAction::End { end, now, line }).await
     }
@@ -66,7 +66,7 @@ impl EventSource for SqlEventSource {
         due: Timestamp,
         attempt: Option<Attempt>,
     ) -> Result<(), QueueError> {
-        let line = stored::finished(attempt.as_ref())?;
+        let line = stored::finished_line(attempt.as_ref())?;
         let action = SettleAction::Retry { queue: self.queue.clone(), due, line };
         self.writers.settle(&receipt, action).await
     }

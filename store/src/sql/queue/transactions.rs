@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use hanshu_core::ports::{Claim, NewEvent, PushOutcome, QueueError, QueueName, Receipt, TimerTick};
+use hanshu_core::ports::{Claim, NewEvent, PushOutcome, QueueError, QueueName, TimerTick};
 use hanshu_core::{NodeId, Timestamp};
 use sqlx::{AnyConnection, query, query_as, query_scalar};
 
@@ -14,7 +14,7 @@ use super::rows::ClaimedEventRow;
 use super::statements as text;
 use crate::sql::dialect::Dialect;
 use crate::sql::error::DatabaseError;
-use crate::stored::{self, StoredEnd, unreadable};
+use crate::stored::{self, StoredEventEnd, StoredNewEvent};
 
 /// A claim of several events.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(super) struct SettleCommand {
 pub(super) enum SettleAction {
     Extend { until_us: i64 },
     Retry { queue: QueueName, due: Timestamp, line: String },
-    End { end: StoredEnd, now: Timestamp, line: String },
+    End { end: StoredEventEnd, now: Timestamp, line: String },
 }
 
 /// Inserts an event.
@@ -51,15 +51,15 @@ pub(super) async fn push(
     tx: &mut AnyConnection,
     event: &NewEvent,
 ) -> Result<PushOutcome, QueueError> {
-    let name = event.queue.to_string();
-    let Some(seq) = admit(tx, &name, event.max_waiting).await? else {
+    let stored = StoredNewEvent::of(event)?;
+    let Some(seq) = admit(tx, &stored.queue, event.max_waiting).await? else {
         if let Some(tick) = &event.tick
             && is_queued(tx, tick).await?
         {
             return Ok(PushOutcome::Duplicate);
         }
         let waiting: Option<i64> = query_scalar(text::WAITING)
-            .bind(&name)
+            .bind(&stored.queue)
             .fetch_optional(tx)
             .await
             .map_err(DatabaseError::from)?;
@@ -69,25 +69,25 @@ pub(super) async fn push(
     if let Some(tick) = &event.tick
         && !advance_tick_watermark(tx, tick).await?
     {
-        change_waiting(tx, &name, -1).await?;
+        change_waiting(tx, &stored.queue, -1).await?;
         return Ok(PushOutcome::Duplicate);
     }
     let kept = query(text::INSERT_EVENT)
-        .bind(event.request_id.to_string())
-        .bind(&name)
+        .bind(stored.request_id)
+        .bind(&stored.queue)
         .bind(seq)
-        .bind(event.version.to_string())
-        .bind(event.revision.as_str())
-        .bind(stored::origin_text(&event.event.origin)?)
-        .bind(event.accepted_at.as_microsecond())
-        .bind(event.expires_at.as_microsecond())
-        .bind(event.event.payload.to_vec())
+        .bind(stored.version)
+        .bind(stored.revision)
+        .bind(stored.origin)
+        .bind(stored.accepted_us)
+        .bind(stored.expires_us)
+        .bind(stored.payload.to_vec())
         .execute(&mut *tx)
         .await
         .map_err(DatabaseError::from)?;
     if kept.rows_affected() == 0 {
         // The same request id again: the first push succeeded, though its answer was lost.
-        change_waiting(tx, &name, -1).await?;
+        change_waiting(tx, &stored.queue, -1).await?;
     }
     Ok(PushOutcome::Accepted)
 }
@@ -156,10 +156,11 @@ async fn claim_by(
     claim: &ClaimCommand,
     max: usize,
 ) -> Result<Vec<Claim>, QueueError> {
+    let begun = stored::begun_line(claim.now, &claim.node)?;
     let mut rows: Vec<ClaimedEventRow> = query_as(statement)
         .bind(claim.queue.to_string())
         .bind(stored::hold_end(claim.now, claim.hold))
-        .bind(stored::begun(claim.now, &claim.node)?)
+        .bind(begun)
         .bind(claim.now.as_microsecond())
         .bind(i64::try_from(max).unwrap_or(i64::MAX))
         .fetch_all(tx)
@@ -167,24 +168,7 @@ async fn claim_by(
         .map_err(DatabaseError::from)?;
     // Neither database promises the order of the rows that an update returns.
     rows.sort_by_key(|row| (row.due_at, row.seq));
-    rows.into_iter().map(|row| to_claim(row, &claim.queue)).collect()
-}
-
-fn to_claim(row: ClaimedEventRow, queue: &QueueName) -> Result<Claim, QueueError> {
-    let id = row.request_id.as_str();
-    Ok(Claim {
-        request_id: id.parse().map_err(|error| unreadable(id, error))?,
-        queue: queue.clone(),
-        version: row.version.parse().map_err(|error| unreadable(id, error))?,
-        revision: Some(row.revision.parse().map_err(|error| unreadable(id, error))?),
-        payload: row.payload.into(),
-        origin: serde_json::from_str(&row.origin).map_err(|error| unreadable(id, error))?,
-        attempt: u32::try_from(row.ran).map_err(|error| unreadable(id, error))?,
-        tries: u32::try_from(row.claims).map_err(|error| unreadable(id, error))?,
-        accepted_at: stored::time(row.accepted_at)?,
-        expires_at: stored::time(row.expires_at)?,
-        receipt: Receipt { claim: u64::try_from(row.claims).unwrap_or(0), key: row.request_id },
-    })
+    rows.into_iter().map(|row| row.into_stored()?.into_claim(&claim.queue)).collect()
 }
 
 /// Extends, retries or ends.

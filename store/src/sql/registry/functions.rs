@@ -7,6 +7,7 @@ use sqlx::{AnyConnection, FromRow, query, query_as, query_scalar};
 use super::counter;
 use crate::sql::error::DatabaseError;
 use crate::sql::row::{RowContext, micros, to_json};
+use crate::stored::StoredFunctionConfig;
 
 const LATEST: &str = "
 SELECT latest FROM functions WHERE namespace = $1 AND name = $2";
@@ -154,7 +155,7 @@ async fn insert_revision(
         .bind(deployment.function.name.as_str())
         .bind(deployment.revision.as_str())
         .bind(deployment.code.as_str())
-        .bind(to_json("revisions", &deployment.config)?)
+        .bind(to_json("revisions", &StoredFunctionConfig::from(&deployment.config))?)
         .bind(micros(deployment.now))
         .execute(tx)
         .await?;
@@ -175,7 +176,9 @@ pub(super) async fn revision(
         .await?;
     let key = format!("{function} {}", digest.short());
     let row = RowContext::new("revisions", &key);
-    found.map(|found| Ok((row.json(&found.config)?, row.parse(&found.code)?))).transpose()
+    let Some(found) = found else { return Ok(None) };
+    let config: StoredFunctionConfig<'_> = row.json(&found.config)?;
+    Ok(Some((config.into(), row.parse(&found.code)?)))
 }
 
 /// Publishes `$LATEST`, unless the newest version is the same revision.

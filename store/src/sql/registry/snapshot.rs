@@ -10,6 +10,7 @@ use sqlx::{AnyConnection, FromRow, query_as};
 use super::triggers::{self, TriggerRow};
 use crate::sql::error::DatabaseError;
 use crate::sql::row::RowContext;
+use crate::stored::StoredFunctionConfig;
 
 const FUNCTIONS: &str = "
 SELECT f.namespace, f.name, f.latest, r.code, r.config, f.created_at, f.updated_at
@@ -155,7 +156,8 @@ fn revision(
 ) -> Result<Revision, DatabaseError> {
     let key = format!("{function} {version}");
     let row = RowContext::new("revisions", &key);
-    let (digest, code, config) = (row.parse(digest)?, row.parse(code)?, row.json(config)?);
+    let config: StoredFunctionConfig<'_> = row.json(config)?;
+    let (digest, code, config) = (row.parse(digest)?, row.parse(code)?, config.into());
     Ok(Revision { function: function.clone(), version, digest, code, config })
 }
 

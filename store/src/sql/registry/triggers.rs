@@ -8,6 +8,7 @@ use sqlx::{AnyConnection, FromRow, query, query_as};
 
 use crate::sql::error::DatabaseError;
 use crate::sql::row::{RowContext, to_json};
+use crate::stored::StoredTriggerSpec;
 
 const OF_FUNCTION: &str = "
 SELECT name, spec, enabled FROM triggers WHERE namespace = $1 AND function = $2";
@@ -136,7 +137,8 @@ impl TriggerRow {
         let key = format!("{function}/{}", self.name);
         let row = RowContext::new("triggers", &key);
         let id = TriggerId { function: function.clone(), name: row.parse(&self.name)? };
-        Ok(Trigger { id, spec: row.json(&self.spec)?, enabled: self.enabled != 0 })
+        let spec: StoredTriggerSpec<'_> = row.json(&self.spec)?;
+        Ok(Trigger { id, spec: spec.into(), enabled: self.enabled != 0 })
     }
 }
 
@@ -178,7 +180,7 @@ async fn upsert(tx: &mut AnyConnection, trigger: &Trigger) -> Result<(), Databas
         .bind(trigger.id.function.namespace.as_str())
         .bind(trigger.id.function.name.as_str())
         .bind(trigger.id.name.as_str())
-        .bind(to_json("triggers", &trigger.spec)?)
+        .bind(to_json("triggers", &StoredTriggerSpec::from(&trigger.spec))?)
         .bind(i64::from(trigger.enabled))
         .execute(tx)
         .await?;

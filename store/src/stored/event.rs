@@ -1,0 +1,78 @@
+//! A queued event: columns of the table `queue_events`, or fields of its hash in Redis.
+//!
+//! Neither has a version of its own: columns change by migrations only, and the version of the
+//! fields is a part of every key in Redis.
+
+use bytes::Bytes;
+use hanshu_core::ports::{Claim, NewEvent, QueueError, QueueName, Receipt};
+
+use super::origin::StoredOrigin;
+use super::times::time;
+use super::unreadable::unreadable;
+
+/// An event to be stored.
+#[derive(Debug)]
+pub(crate) struct StoredNewEvent<'a> {
+    pub(crate) request_id: String,
+    pub(crate) queue: String,
+    pub(crate) version: String,
+    pub(crate) revision: &'a str,
+    /// A [`StoredOrigin`] as JSON.
+    pub(crate) origin: String,
+    pub(crate) accepted_us: i64,
+    pub(crate) expires_us: i64,
+    pub(crate) payload: &'a Bytes,
+}
+
+/// A claimed event, as it was stored.
+#[derive(Debug)]
+pub(crate) struct StoredClaim {
+    pub(crate) request_id: String,
+    pub(crate) version: String,
+    pub(crate) revision: String,
+    pub(crate) origin: String,
+    pub(crate) accepted_us: i64,
+    pub(crate) expires_us: i64,
+    /// Attempts that count, this one included.
+    pub(crate) attempt: u32,
+    /// Claims, this one included.
+    pub(crate) tries: u32,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl<'a> StoredNewEvent<'a> {
+    pub(crate) fn of(event: &'a NewEvent) -> Result<Self, QueueError> {
+        let origin = serde_json::to_string(&StoredOrigin::from(&event.event.origin));
+        Ok(Self {
+            request_id: event.request_id.to_string(),
+            queue: event.queue.to_string(),
+            version: event.version.to_string(),
+            revision: event.revision.as_str(),
+            origin: origin.map_err(|error| QueueError::Internal(error.to_string()))?,
+            accepted_us: event.accepted_at.as_microsecond(),
+            expires_us: event.expires_at.as_microsecond(),
+            payload: &event.event.payload,
+        })
+    }
+}
+
+impl StoredClaim {
+    pub(crate) fn into_claim(self, queue: &QueueName) -> Result<Claim, QueueError> {
+        let id = self.request_id.as_str();
+        let origin: StoredOrigin<'_> =
+            serde_json::from_str(&self.origin).map_err(|error| unreadable(id, error))?;
+        Ok(Claim {
+            request_id: id.parse().map_err(|error| unreadable(id, error))?,
+            queue: queue.clone(),
+            version: self.version.parse().map_err(|error| unreadable(id, error))?,
+            revision: Some(self.revision.parse().map_err(|error| unreadable(id, error))?),
+            payload: self.payload.into(),
+            origin: origin.try_into().map_err(|error| unreadable(id, error))?,
+            attempt: self.attempt,
+            tries: self.tries,
+            accepted_at: time(self.accepted_us)?,
+            expires_at: time(self.expires_us)?,
+            receipt: Receipt { claim: u64::from(self.tries), key: self.request_id },
+        })
+    }
+}
