@@ -11,7 +11,6 @@ use hanshu_core::{
     Clock, Digest, FunctionConfig, FunctionId, HttpAuth, Qualifier, Revision, Secret, TRIGGERS_MAX,
     Timestamp, Trigger, TriggerId, TriggerName, TriggerSpec,
 };
-use sha2::{Digest as _, Sha256};
 
 use crate::access::Access;
 use crate::catalog::CachedCatalog;
@@ -19,6 +18,7 @@ use crate::check::check_config;
 use crate::error::Error;
 use crate::handler::check_handler_file;
 use crate::random::alphanumerics;
+use crate::revision_digest::revision_digest;
 
 /// Characters of an HTTP trigger's key.
 const TRIGGER_KEY_LENGTH: usize = 40;
@@ -124,7 +124,11 @@ impl Controller {
         self.check_code(&request.code, &request.config).await?;
         self.images.ensure(family, progress).await?;
 
-        let digest = revision_digest(&request.function, &request.config, &request.code)?;
+        let digest = revision_digest(&request.function, &request.config, &request.code);
+        let digest = digest.map_err(|error| {
+            let text = format!("the configuration cannot be written: {error}");
+            Error::Store(StoreError::Internal(text))
+        })?;
         let deployment = ports::NewDeployment {
             function: request.function.clone(),
             config: request.config.clone(),
@@ -213,19 +217,6 @@ impl std::fmt::Debug for Controller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Controller").field("catalog", &self.catalog).finish_non_exhaustive()
     }
-}
-
-/// Names a revision. The function is part of it: equal code of two functions never shares a
-/// sandbox.
-fn revision_digest(
-    function: &FunctionId,
-    config: &FunctionConfig,
-    code: &Digest,
-) -> Result<Digest, Error> {
-    let text = serde_json::to_vec(&(1, function, config, code)).map_err(|error| {
-        Error::Store(StoreError::Internal(format!("the configuration cannot be written: {error}")))
-    })?;
-    Ok(Digest::from_bytes(Sha256::digest(text).into()))
 }
 
 /// Gives every trigger its name, and every HTTP trigger that wants one a key.

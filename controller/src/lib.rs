@@ -11,6 +11,7 @@ mod controller;
 mod error;
 mod handler;
 mod random;
+mod revision_digest;
 mod snapshot;
 
 pub use access::{Access, MasterKey, Principal, SecretKey};
