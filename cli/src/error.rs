@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use hanshu_gateway::wire::ProblemBody;
+use hanshu_api::wire::ProblemBody;
 
 /// The exit codes that scripts rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

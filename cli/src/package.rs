@@ -5,6 +5,7 @@ use std::io::{Cursor, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use hanshu_core::Digest;
 use sha2::{Digest as _, Sha256};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
@@ -21,7 +22,7 @@ pub(crate) struct Package {
     /// What is uploaded.
     pub(crate) zip: Vec<u8>,
     /// Names it.
-    pub(crate) digest: String,
+    pub(crate) digest: Digest,
 }
 
 /// One file of a package.
@@ -61,8 +62,7 @@ impl Package {
     }
 
     fn of(zip: Vec<u8>) -> Self {
-        let digest =
-            Sha256::digest(&zip).iter().fold(String::new(), |text, b| text + &format!("{b:02x}"));
+        let digest = Digest::from_bytes(Sha256::digest(&zip).into());
         Self { zip, digest }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hanshu_api::wire::{AsyncSettings, DeployFunction, TriggerSettings};
 use hanshu_controller::{DeployRequest, TriggerRequest};
 use hanshu_core::{
     AsyncPolicy, Digest, FunctionConfig, FunctionId, INIT_TIMEOUT_DEFAULT, MEMORY_DEFAULT_MB,
@@ -10,7 +11,6 @@ use hanshu_core::{
 use hanshu_triggers::check_trigger;
 
 use crate::problem::Problem;
-use crate::wire::{AsyncSettings, DeployFunction, TriggerSettings};
 
 /// Entries per event of a Redis trigger that says nothing.
 const BATCH_DEFAULT: u32 = 10;

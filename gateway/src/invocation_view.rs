@@ -1,12 +1,11 @@
 //! Invocations as the API shows them. Pure.
 
+use hanshu_api::wire::{AttemptView, InvocationError, InvocationTrigger, InvocationView};
 use hanshu_core::{
     AsyncState, Attempt, Failure, FunctionId, InvocationRecord, InvocationState, RequestId,
     StatusCode, Timestamp, TriggerKind, TriggerName,
 };
 use serde_json::value::RawValue;
-
-use crate::wire::{AttemptView, InvocationError, InvocationTrigger, InvocationView};
 
 /// From the state beside the queue. `kind` knows the kinds of triggers that are still there.
 pub(crate) fn of_state(

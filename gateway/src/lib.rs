@@ -1,8 +1,8 @@
-//! Speaking HTTP: the native API, HTTP triggers, the internal API between roles, metrics.
+//! Speaking HTTP: the native API, HTTP triggers, metrics.
 //!
-//! A listener is [`serve`]d on the data plane with what answers it: [`Api`], [`HttpTriggers`] or
-//! [`internal::Internal`]. Each answers invocations there and then, and hands everything else to
-//! the general runtime.
+//! A listener is [`serve`]d on the data plane with what answers it: [`Api`], [`HttpTriggers`], or
+//! another implementation of [`Answer`]. Each answers invocations there and then, and hands
+//! everything else to the general runtime.
 
 mod api;
 mod auth;
@@ -12,22 +12,17 @@ mod forward;
 mod front;
 mod headers;
 mod http_trigger;
-pub mod internal;
 mod invocation_view;
 mod metrics;
 mod ndjson;
-mod openapi;
 mod outcome;
 mod problem;
 mod routes;
 mod state;
 mod view;
-pub mod wire;
 
 pub use api::Api;
-pub use front::{Answer, Body, FrontOptions, serve};
+pub use front::{Answer, Body, FrontOptions, RequestBody, serve};
 pub use http_trigger::HttpTriggers;
 pub use problem::Problem;
-pub use state::{
-    CheckReadiness, Gateway, GatewayParts, HealthProblems, ListHealthProblems, Options,
-};
+pub use state::{CheckReadiness, Gateway, GatewayParts, Options};

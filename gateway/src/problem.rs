@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use hanshu_api::wire::ProblemBody;
 use hanshu_core::ports::{CatalogError, JournalError, QueueError};
 use hanshu_core::{ErrorKind, NameError, Refusal, RequestId};
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
@@ -12,7 +13,6 @@ use tracing::error;
 
 use crate::front::{Body, PayloadError};
 use crate::headers::{FAULT, REQUEST_ID, id_value};
-use crate::wire::ProblemBody;
 
 /// When to try again after a refusal for want of a free place.
 const THROTTLE_RETRY_S: u32 = 1;

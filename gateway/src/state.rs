@@ -4,17 +4,17 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use hanshu_api::wire::NotReady;
 use hanshu_controller::Controller;
-use hanshu_core::ports::{EventQueue, InvocationJournal};
-use hanshu_core::{Clock, TriggerId};
-use hanshu_triggers::{EventIntake, StreamStatus, StreamStatusMap, TriggersView};
+use hanshu_core::Clock;
+use hanshu_core::ports::{EventQueue, InvocationJournal, TriggerHealth};
+use hanshu_triggers::{EventIntake, TriggersView};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::metrics::Metrics;
-use crate::wire::NotReady;
 
 /// Packages that are held in memory at once, 256 MiB each at most.
 const UPLOADS_MAX: usize = 2;
@@ -44,7 +44,7 @@ pub struct GatewayParts {
     /// What `/readyz` asks.
     pub readiness: Arc<dyn CheckReadiness>,
     /// What triggers cannot do now.
-    pub health_problems: Arc<dyn HealthProblems>,
+    pub trigger_health: Arc<dyn TriggerHealth>,
     /// What `/metrics` shows.
     pub prometheus: Option<PrometheusHandle>,
     /// For what is shown.
@@ -62,36 +62,6 @@ pub struct GatewayParts {
 pub trait CheckReadiness: Send + Sync {
     /// Why not; empty if it can. Answers within seconds.
     async fn reasons(&self) -> Vec<NotReady>;
-}
-
-/// What keeps triggers from working now.
-pub trait HealthProblems: Send + Sync {
-    /// In one sentence, fit for the trigger's owner. From memory.
-    fn of(&self, trigger: &TriggerId) -> Option<String>;
-}
-
-/// All that keeps this process' triggers from working now.
-pub trait ListHealthProblems: Send + Sync {
-    /// Each with its trigger. From memory.
-    fn all(&self) -> Vec<(TriggerId, String)>;
-}
-
-/// Where the streams are read in this process.
-impl HealthProblems for StreamStatusMap {
-    fn of(&self, trigger: &TriggerId) -> Option<String> {
-        health_problem(StreamStatusMap::of(self, trigger)?)
-    }
-}
-
-impl ListHealthProblems for StreamStatusMap {
-    fn all(&self) -> Vec<(TriggerId, String)> {
-        let all = StreamStatusMap::all(self).into_iter();
-        all.filter_map(|(id, state)| Some((id, health_problem(state)?))).collect()
-    }
-}
-
-fn health_problem(state: StreamStatus) -> Option<String> {
-    Some(format!("{} (since {:.0})", state.unavailable?, state.since))
 }
 
 /// The gateway's parts, cheap to clone.

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use hanshu_api::wire::{
+    AsyncSettings, DeployedFunction, FunctionDetail, FunctionSummary, QueueView, TriggerDetail,
+    TriggerTick, VersionView,
+};
 use hanshu_controller::Deployment;
 use hanshu_core::ports::{FunctionEntry, QueueStats};
 use hanshu_core::{AsyncPolicy, HttpAuth, Qualifier, Timestamp, Trigger, TriggerSpec};
 use hanshu_triggers::next_ticks;
 
 use crate::state::Gateway;
-use crate::wire::{
-    AsyncSettings, DeployedFunction, FunctionDetail, FunctionSummary, QueueView, TriggerDetail,
-    TriggerTick, VersionView,
-};
 
 /// Coming ticks that are shown.
 const TICKS_SHOWN: usize = 3;
@@ -114,7 +114,7 @@ pub(crate) fn trigger(gateway: &Gateway, trigger: &Trigger) -> TriggerDetail {
         url: None,
         stream: None,
         batch: None,
-        health_problem: gateway.health_problems.of(&trigger.id),
+        health_problem: gateway.trigger_health.problem(&trigger.id),
     };
     match &trigger.spec {
         TriggerSpec::Timer { cron, timezone, argument } => {

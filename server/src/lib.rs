@@ -3,6 +3,7 @@
 
 mod adapters;
 mod catalog_feed;
+mod cluster_listener;
 mod config;
 mod data_dir;
 mod data_plane;

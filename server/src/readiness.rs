@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use hanshu_api::wire::NotReady;
+use hanshu_cluster::Balancer;
 use hanshu_controller::Controller;
 use hanshu_core::ports::EventQueue;
 use hanshu_gateway::CheckReadiness;
-use hanshu_gateway::internal::Balancer;
-use hanshu_gateway::wire::NotReady;
 use tokio::time::timeout;
 
 use crate::data_dir;

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hanshu_cluster::{
+    Balancer, ClusterServer, ClusterServerParts, PeerClient, RemoteTriggerHealth,
+};
 use hanshu_controller::Controller;
 use hanshu_core::ports::{
     EventQueue, ImageBuilder, InvocationJournal, Invoke, InvokerNode, NodeRegistry, PackageStore,
+    TriggerHealth,
 };
 use hanshu_core::{Clock, NodeId};
-use hanshu_gateway::internal::{Balancer, Internal, InternalParts, Peers, RemoteHealthProblems};
 use hanshu_gateway::{
-    Answer, Api, FrontOptions, Gateway, GatewayParts, HealthProblems, HttpTriggers,
-    ListHealthProblems, Options, serve,
+    Answer, Api, FrontOptions, Gateway, GatewayParts, HttpTriggers, Options, serve,
 };
 use hanshu_triggers::{
     DispatcherOptions, EventIntake, IntakeOptions, QueueDispatcher, RetryPolicy, StopSignals,
@@ -24,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::adapters::SandboxAdapters;
+use crate::cluster_listener::ClusterListener;
 use crate::config::{Config, Roles};
 use crate::error::Error;
 use crate::lifecycle::ServerLifecycle;
@@ -123,7 +126,7 @@ impl RoleStartup {
                 data_dir: self.config.data.clone(),
                 balancer: self.balancer.clone(),
             }),
-            health_problems: self.health_problems(states)?,
+            trigger_health: self.trigger_health(states)?,
             prometheus: crate::metrics::recorder(),
             clock: self.clock.clone(),
             general: Handle::current(),
@@ -142,21 +145,21 @@ impl RoleStartup {
     }
 
     /// Health problems of triggers, from this process' streams or those of the triggers processes.
-    fn health_problems(
+    fn trigger_health(
         &self,
         states: Option<StreamStatusMap>,
-    ) -> Result<Arc<dyn HealthProblems>, Error> {
+    ) -> Result<Arc<dyn TriggerHealth>, Error> {
         if let Some(states) = states {
             return Ok(Arc::new(states));
         }
         let token = self.config.cluster.token.clone();
         let token = token.ok_or_else(|| Error::Config("`cluster.token` is needed".into()))?;
-        let peers = Peers::new(token).map_err(|error| Error::Broken(error.to_string()))?;
+        let peers = PeerClient::new(token).map_err(|error| Error::Broken(error.to_string()))?;
         let targets = self.config.cluster.triggers.clone();
-        let health_problems = Arc::new(RemoteHealthProblems::new(peers, move || targets.clone()));
-        let (poller, stop) = (health_problems.clone(), self.lifecycle.stop_intake.clone());
-        self.lifecycle.spawn("health problems", async move { poller.run(stop).await });
-        Ok(health_problems)
+        let health = Arc::new(RemoteTriggerHealth::new(peers, move || targets.clone()));
+        let (poller, stop) = (health.clone(), self.lifecycle.stop_intake.clone());
+        self.lifecycle.spawn("trigger health", async move { poller.run(stop).await });
+        Ok(health)
     }
 
     /// Starts the internal API, which the other processes of the cluster call.
@@ -174,16 +177,16 @@ impl RoleStartup {
                 "`cluster.listen` without `cluster.token`: the other processes must send it".into(),
             )
         })?;
-        let internal = Internal::new(InternalParts {
+        let server = ClusterServer::new(ClusterServerParts {
             token,
             invoke: roles.invoker.then(|| self.invoke.clone()),
             packages: roles.controller.then(|| self.packages.clone()),
             images: sandboxes.map(|_| self.images.clone()),
-            health_problems: states.map(|states| Arc::new(states) as Arc<dyn ListHealthProblems>),
+            trigger_health: states.map(|states| Arc::new(states) as Arc<dyn TriggerHealth>),
             general: Handle::current(),
             tasks: TaskTracker::new(),
         });
-        self.listen("internal", listener, Arc::new(internal))?;
+        self.listen("internal", listener, Arc::new(ClusterListener(server)))?;
         if roles.invoker {
             let url = cluster.advertise.clone().unwrap_or_else(|| format!("http://{address}"));
             let memory_mb = self.config.pool.memory_mb();

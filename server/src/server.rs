@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hanshu_cluster::{Balancer, PeerClient, RemoteImages, RemotePackages};
 use hanshu_controller::{Access, Controller, MasterKey, SecretKey};
 use hanshu_core::ports::{ImageBuilder, Invoke, PackageStore};
 use hanshu_core::{Clock, SystemClock};
-use hanshu_gateway::internal::{Balancer, Peers, RemoteImages, RemotePackages};
 use hanshu_invoker::{Invoker, InvokerPorts};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
@@ -224,7 +224,7 @@ impl Server {
     }
 
     /// The client for the other processes of a cluster; `None` if this one has all roles.
-    fn peers(&self, roles: Roles) -> Result<Option<Peers>, Error> {
+    fn peers(&self, roles: Roles) -> Result<Option<PeerClient>, Error> {
         if roles == Roles::ALL {
             return Ok(None);
         }
@@ -244,7 +244,7 @@ impl Server {
                     .into(),
             ));
         }
-        let peers = Peers::new(token).map_err(|error| Error::Broken(error.to_string()))?;
+        let peers = PeerClient::new(token).map_err(|error| Error::Broken(error.to_string()))?;
         Ok(Some(peers))
     }
 

@@ -1,22 +1,18 @@
 //! `hanshu deploy`.
 
-use futures_util::StreamExt as _;
+use hanshu_api::FunctionPath;
+use hanshu_api::wire::{DeployedFunction, TriggerDetail};
 use hanshu_core::TriggerKind;
-use hanshu_gateway::wire::{DeployLine, DeployedFunction, TriggerDetail};
-use reqwest::{Method, Response, StatusCode};
 
 use super::trigger::what;
 use crate::args::Deploy;
-use crate::client::{Client, part};
+use crate::client::Server;
 use crate::error::{Error, Exit};
 use crate::manifest::{Function, Manifest};
-use crate::output::{Printer, Progress, bold};
+use crate::output::{Printer, bold};
 use crate::package::Package;
 
-/// Longest line of a deploy's answer.
-const LINE_BYTES_MAX: usize = 1 << 20;
-
-pub(super) async fn run(client: Client, args: &Deploy, printer: Printer) -> Result<Exit, Error> {
+pub(super) async fn run(server: Server, args: &Deploy, printer: Printer) -> Result<Exit, Error> {
     let environment = |name: &str| std::env::var(name).ok();
     let mut manifest = Manifest::read(&args.dir, &environment)?;
     if let Some(wanted) = &args.function {
@@ -29,13 +25,13 @@ pub(super) async fn run(client: Client, args: &Deploy, printer: Printer) -> Resu
             )));
         }
     }
-    let settings = client.settings();
+    let settings = &server.settings;
     let namespace = settings.namespace_said.clone().or_else(|| manifest.namespace.clone());
     let namespace = namespace.unwrap_or_else(|| settings.namespace_default.clone());
     let mut done = Vec::new();
     for function in std::mem::take(&mut manifest.functions) {
         let name = function.name.clone();
-        let deployed = deploy(&client, &namespace, function, printer).await;
+        let deployed = deploy(&server, &namespace, function, printer).await;
         let deployed = deployed.map_err(|error| match error {
             Error::Refused(problem) => Error::Refused(Box::new(manifest.locate(&name, *problem))),
             Error::Usage(_) | Error::Answer(_) | Error::Unreachable(_) => error,
@@ -52,7 +48,7 @@ pub(super) async fn run(client: Client, args: &Deploy, printer: Printer) -> Resu
 }
 
 async fn deploy(
-    client: &Client,
+    server: &Server,
     namespace: &str,
     function: Function,
     printer: Printer,
@@ -60,61 +56,15 @@ async fn deploy(
     let Function { name, code, mut settings } = function;
     let progress = printer.progress(format!("{name}: packing"));
     let package = Package::make(&code, &settings.runtime, &settings.handler)?;
-    let path = format!("/v1/packages/{}", package.digest);
-    let known = client.send(client.plain(Method::HEAD, &path)).await?;
-    match known.status() {
-        status if status.is_success() => {}
-        StatusCode::NOT_FOUND => {
-            progress.say(&format!("{name}: uploading {} KB", package.zip.len().div_ceil(1024)));
-            client.accepted(client.plain(Method::PUT, &path).body(package.zip)).await?;
-        }
-        // A HEAD has no body: asked again, the server says why.
-        _ => drop(client.accepted(client.request(Method::GET, "/v1/functions")).await?),
+    if !server.client.has_package(&package.digest).await? {
+        progress.say(&format!("{name}: uploading {} KB", package.zip.len().div_ceil(1024)));
+        server.client.put_package(&package.digest, package.zip.into()).await?;
     }
-    settings.code = package.digest;
+    settings.code = package.digest.to_string();
     progress.say(&format!("{name}: deploying"));
-    let request = client
-        .request_in(Method::PUT, &format!("/v1/functions/{}", part(&name)), namespace)
-        .header("accept", "application/x-ndjson")
-        .json(&settings);
-    let response = client.accepted(request).await?;
-    follow(client, response, &name, &progress).await
-}
-
-/// Shows progress until the last line.
-async fn follow(
-    client: &Client,
-    response: Response,
-    name: &str,
-    progress: &Progress,
-) -> Result<DeployedFunction, Error> {
-    let mut stream = response.bytes_stream();
-    let mut buffer = Vec::new();
-    loop {
-        let end = buffer.iter().position(|byte| *byte == b'\n');
-        let Some(end) = end else {
-            match stream.next().await {
-                Some(Ok(bytes)) if buffer.len() + bytes.len() <= LINE_BYTES_MAX => buffer.extend_from_slice(&bytes),
-                Some(Ok(_)) => return Err(Error::Answer("the server's answer has no end".into())),
-                Some(Err(error)) => return Err(client.unreachable(&error)),
-                None if !buffer.is_empty() => buffer.push(b'\n'),
-                None => return Err(Error::Unreachable("the server hung up in the middle of the deploy; it may be done or not: deploy again".into())),
-            }
-            continue;
-        };
-        let line: Vec<_> = buffer.drain(..=end).collect();
-        // Without progress to tell, the answer is the deployed function itself.
-        let parsed = serde_json::from_slice::<DeployLine>(&line)
-            .or_else(|_| serde_json::from_slice(&line).map(DeployLine::DeployResult));
-        match parsed {
-            Ok(DeployLine::Progress(what)) => progress.say(&format!("{name}: {what}")),
-            Ok(DeployLine::DeployResult(deployed)) => return Ok(deployed),
-            Ok(DeployLine::Problem(problem)) => return Err(Error::Refused(Box::new(problem))),
-            Err(error) => {
-                return Err(Error::Answer(format!("the server's answer cannot be read: {error}")));
-            }
-        }
-    }
+    let function = FunctionPath { namespace, name: &name };
+    let on_progress = |text: &str| progress.say(&format!("{name}: {text}"));
+    Ok(server.client.deploy(function, &settings, on_progress).await?)
 }
 
 fn text(deployed: &DeployedFunction) -> String {

@@ -2,55 +2,38 @@
 
 use std::io::Read as _;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use reqwest::Method;
+use hanshu_api::InvokeRequest;
 
 use crate::args::Invoke;
-use crate::client::{Client, is_function_failure, part};
+use crate::client::Server;
 use crate::error::{Error, Exit};
 use crate::output::Printer;
 
-pub(super) async fn run(client: Client, args: &Invoke, printer: Printer) -> Result<Exit, Error> {
-    let path = format!("/v1/functions/{}/invocations", part(&args.name));
-    let mut request = client.request(Method::POST, &path).body(event(args.data.as_deref())?);
-    request = request.header("content-type", "application/json");
-    if let Some(qualifier) = &args.qualifier {
-        request = request.query(&[("qualifier", qualifier)]);
-    }
-    if args.log {
-        request = request.header("x-hanshu-log", "tail");
-    }
+pub(super) async fn run(server: Server, args: &Invoke, printer: Printer) -> Result<Exit, Error> {
+    let invocation = InvokeRequest {
+        function: server.function(&args.name),
+        qualifier: args.qualifier.as_deref(),
+        payload: event(args.data.as_deref())?.into(),
+    };
     if args.asynchronous {
-        let response = client.accepted(request.header("prefer", "respond-async")).await?;
-        let id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok());
-        let id =
-            id.ok_or_else(|| Error::Answer("the server gave no request id".into()))?.to_owned();
-        let accepted = serde_json::json!({"requestId": id});
-        return printer.show(&accepted, |_| id).map(|()| Exit::Done);
+        let accepted = server.client.invoke_async(invocation).await?;
+        printer.show(&accepted, |accepted| accepted.request_id.to_string())?;
+        return Ok(Exit::Done);
     }
 
     let progress = printer.progress(format!("{} runs", args.name));
-    let response = client.send(request).await;
+    let answer = server.client.invoke(invocation, args.log).await;
     drop(progress);
-    let response = response?;
-    let exit = match (response.status().is_success(), is_function_failure(&response)) {
-        (true, _) => Exit::Done,
-        (false, true) => Exit::Failed,
-        (false, false) => return Err(client.refused(response).await),
-    };
-    if args.log
-        && let Some(tail) = response.headers().get("x-hanshu-log-result")
-        && let Ok(tail) = BASE64.decode(tail.as_bytes())
-    {
-        printer.note(String::from_utf8_lossy(&tail).trim_end());
+    let answer = answer?;
+    if let Some(tail) = &answer.log_tail {
+        printer.note(String::from_utf8_lossy(tail).trim_end());
     }
-    let mut answer = client.body(response).await?;
-    if !answer.ends_with(b"\n") {
-        answer.push(b'\n');
+    let mut text = answer.body.to_vec();
+    if !text.ends_with(b"\n") {
+        text.push(b'\n');
     }
-    printer.bytes(&answer)?;
-    Ok(exit)
+    printer.bytes(&text)?;
+    Ok(if answer.failed { Exit::Failed } else { Exit::Done })
 }
 
 /// `JSON`, `@FILE` or `-`; nothing is `{}`.

@@ -2,39 +2,34 @@
 
 use std::time::Duration;
 
-use hanshu_gateway::wire::{LogLineView, LogPageView};
-use reqwest::Method;
+use hanshu_api::LogFilter;
+use hanshu_api::wire::LogLineView;
 
 use crate::args::Logs;
-use crate::client::{Client, part};
+use crate::client::Server;
 use crate::error::{Error, Exit};
 use crate::output::Printer;
 
 /// How long the server is asked to wait for new lines.
-const FOLLOW_WAIT_S: &str = "20";
-/// Lines (journal entries) a page.
-const PAGE: &str = "1000";
+const FOLLOW_WAIT_S: u64 = 20;
+/// Journal entries a page.
+const PAGE_ENTRIES: usize = 1_000;
 /// Between attempts to reach a server that went away while following.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(client: Client, args: &Logs, printer: Printer) -> Result<Exit, Error> {
-    let path = format!("/v1/functions/{}/logs", part(&args.name));
+pub(super) async fn run(server: Server, args: &Logs, printer: Printer) -> Result<Exit, Error> {
     let since = args.since.as_deref().map(moment).transpose()?;
     let mut after: Option<String> = None;
     loop {
-        let mut request = client.request(Method::GET, &path).query(&[("limit", PAGE)]);
-        if let Some(id) = &args.request_id {
-            request = request.query(&[("requestId", id)]);
-        }
-        match (&after, &since) {
-            (Some(after), _) => request = request.query(&[("after", after)]),
-            (None, Some(since)) => request = request.query(&[("since", since)]),
-            (None, None) => {}
-        }
-        if args.follow && after.is_some() {
-            request = request.query(&[("wait", FOLLOW_WAIT_S)]);
-        }
-        let page: LogPageView = match client.json(request).await {
+        let filter = LogFilter {
+            since: since.clone().filter(|_| after.is_none()),
+            request_id: args.request_id.clone(),
+            after: after.clone(),
+            limit: Some(PAGE_ENTRIES),
+            wait: (args.follow && after.is_some()).then_some(FOLLOW_WAIT_S),
+        };
+        let page = server.client.read_logs(server.function(&args.name), &filter).await;
+        let page = match page.map_err(Error::from) {
             Ok(page) => page,
             Err(Error::Unreachable(why)) if args.follow && after.is_some() => {
                 printer.note(format!("{why}\ntrying again …"));

@@ -16,14 +16,14 @@ use std::future::Future;
 use clap::CommandFactory as _;
 
 use crate::args::{Cli, Command};
-use crate::client::Client;
+use crate::client::Server;
 use crate::error::{Error, Exit};
 use crate::output::Printer;
 use crate::settings::Settings;
 
 /// Runs what was typed.
 pub(crate) fn run(cli: Cli, printer: Printer) -> Result<Exit, Error> {
-    let client = || Client::new(Settings::find(&cli.global)?);
+    let server = || Server::new(Settings::find(&cli.global)?);
     match &cli.command {
         Command::Serve(flags) => serve::run(flags, printer),
         Command::Init(args) => init::run(args, printer),
@@ -32,17 +32,17 @@ pub(crate) fn run(cli: Cli, printer: Printer) -> Result<Exit, Error> {
             clap_complete::generate(*shell, &mut Cli::command(), "hanshu", &mut script);
             printer.bytes(&script).map(|()| Exit::Done)
         }
-        Command::Version => wait(version::run(client().ok(), printer)),
-        Command::Deploy(args) => wait(deploy::run(client()?, args, printer)),
-        Command::Publish(args) => wait(show::publish(client()?, args, printer)),
-        Command::Invoke(args) => wait(invoke::run(client()?, args, printer)),
-        Command::Status(args) => wait(status::run(client()?, args, printer)),
-        Command::Logs(args) => wait(logs::run(client()?, args, printer)),
-        Command::List => wait(show::list(client()?, printer)),
-        Command::Show(args) => wait(show::show(client()?, args, printer)),
-        Command::Delete(args) => wait(show::delete(client()?, args, printer)),
-        Command::Trigger { action } => wait(trigger::run(client()?, action, printer)),
-        Command::Queues => wait(queues::run(client()?, printer)),
+        Command::Version => wait(version::run(server().ok(), printer)),
+        Command::Deploy(args) => wait(deploy::run(server()?, args, printer)),
+        Command::Publish(args) => wait(show::publish(server()?, args, printer)),
+        Command::Invoke(args) => wait(invoke::run(server()?, args, printer)),
+        Command::Status(args) => wait(status::run(server()?, args, printer)),
+        Command::Logs(args) => wait(logs::run(server()?, args, printer)),
+        Command::List => wait(show::list(server()?, printer)),
+        Command::Show(args) => wait(show::show(server()?, args, printer)),
+        Command::Delete(args) => wait(show::delete(server()?, args, printer)),
+        Command::Trigger { action } => wait(trigger::run(server()?, action, printer)),
+        Command::Queues => wait(queues::run(server()?, printer)),
     }
 }
 

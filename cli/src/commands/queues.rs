@@ -1,14 +1,11 @@
 //! `hanshu queues`.
 
-use hanshu_gateway::wire::QueueList;
-use reqwest::Method;
-
-use crate::client::Client;
+use crate::client::Server;
 use crate::error::{Error, Exit};
 use crate::output::{Printer, age, table};
 
-pub(super) async fn run(client: Client, printer: Printer) -> Result<Exit, Error> {
-    let list: QueueList = client.json(client.plain(Method::GET, "/v1/queues")).await?;
+pub(super) async fn run(server: Server, printer: Printer) -> Result<Exit, Error> {
+    let list = server.client.list_queues().await?;
     printer.show(&list, |list| {
         if list.queues.is_empty() {
             return "no queue holds anything".into();

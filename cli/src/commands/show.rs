@@ -1,24 +1,19 @@
 //! `hanshu list`, `show`, `delete`, `publish`.
 
-use hanshu_gateway::wire::{FunctionDetail, FunctionList, VersionView};
-use reqwest::Method;
+use hanshu_api::wire::FunctionDetail;
 use serde_json::json;
 
 use super::trigger::what;
 use crate::args::Name;
-use crate::client::{Client, part};
+use crate::client::Server;
 use crate::error::{Error, Exit};
 use crate::output::{Printer, bold, table};
 
-fn path(args: &Name) -> String {
-    format!("/v1/functions/{}", part(&args.name))
-}
-
-pub(super) async fn list(client: Client, printer: Printer) -> Result<Exit, Error> {
-    let list: FunctionList = client.json(client.request(Method::GET, "/v1/functions")).await?;
+pub(super) async fn list(server: Server, printer: Printer) -> Result<Exit, Error> {
+    let list = server.client.list_functions(server.settings.namespace()).await?;
     printer.show(&list, |list| {
         if list.functions.is_empty() {
-            return format!("no functions in namespace `{}`", client.settings().namespace());
+            return format!("no functions in namespace `{}`", server.settings.namespace());
         }
         let rows: Vec<_> = list
             .functions
@@ -44,8 +39,8 @@ pub(super) async fn list(client: Client, printer: Printer) -> Result<Exit, Error
     Ok(Exit::Done)
 }
 
-pub(super) async fn show(client: Client, args: &Name, printer: Printer) -> Result<Exit, Error> {
-    let detail: FunctionDetail = client.json(client.request(Method::GET, &path(args))).await?;
+pub(super) async fn show(server: Server, args: &Name, printer: Printer) -> Result<Exit, Error> {
+    let detail = server.client.show_function(server.function(&args.name)).await?;
     printer.show(&detail, text)?;
     Ok(Exit::Done)
 }
@@ -85,16 +80,15 @@ fn text(detail: &FunctionDetail) -> String {
     text
 }
 
-pub(super) async fn delete(client: Client, args: &Name, printer: Printer) -> Result<Exit, Error> {
-    client.accepted(client.request(Method::DELETE, &path(args))).await?;
-    let gone = json!({"deleted": args.name, "namespace": client.settings().namespace()});
-    printer.show(&gone, |_| format!("deleted {}/{}", client.settings().namespace(), args.name))?;
+pub(super) async fn delete(server: Server, args: &Name, printer: Printer) -> Result<Exit, Error> {
+    server.client.delete_function(server.function(&args.name)).await?;
+    let gone = json!({"deleted": args.name, "namespace": server.settings.namespace()});
+    printer.show(&gone, |_| format!("deleted {}/{}", server.settings.namespace(), args.name))?;
     Ok(Exit::Done)
 }
 
-pub(super) async fn publish(client: Client, args: &Name, printer: Printer) -> Result<Exit, Error> {
-    let request = client.request(Method::POST, &format!("{}/versions", path(args)));
-    let version: VersionView = client.json(request).await?;
+pub(super) async fn publish(server: Server, args: &Name, printer: Printer) -> Result<Exit, Error> {
+    let version = server.client.publish(server.function(&args.name)).await?;
     printer.show(&version, |version| {
         format!("{} version {} ({})", args.name, version.version, version.digest.short())
     })?;

@@ -3,27 +3,23 @@
 use std::time::Duration;
 
 use hanshu_core::InvocationState;
-use hanshu_gateway::wire::InvocationView;
-use reqwest::Method;
 use tokio::time::Instant;
 
 use crate::args::Status;
-use crate::client::{Client, part};
+use crate::client::Server;
 use crate::error::{Error, Exit};
 use crate::output::Printer;
 
 /// The server is asked to wait at most so long at a time.
 const WAIT_STEP: Duration = Duration::from_secs(20);
 
-pub(super) async fn run(client: Client, args: &Status, printer: Printer) -> Result<Exit, Error> {
+pub(super) async fn run(server: Server, args: &Status, printer: Printer) -> Result<Exit, Error> {
     let until = Instant::now() + Duration::from_secs(args.wait.unwrap_or(0));
-    let path = format!("/v1/invocations/{}", part(&args.request_id));
     let progress = printer.progress("not ended yet");
     let view = loop {
         let left = until.saturating_duration_since(Instant::now());
-        let step = left.min(WAIT_STEP).as_secs().to_string();
-        let view: InvocationView =
-            client.json(client.plain(Method::GET, &path).query(&[("wait", step)])).await?;
+        let step_s = left.min(WAIT_STEP).as_secs();
+        let view = server.client.show_invocation(&args.request_id, step_s).await?;
         if view.state.has_ended() || left.is_zero() {
             break view;
         }

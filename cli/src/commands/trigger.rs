@@ -1,22 +1,21 @@
 //! `hanshu trigger list|enable|disable|fire`.
 
+use hanshu_api::wire::{TriggerChange, TriggerDetail};
 use hanshu_core::TriggerKind;
-use hanshu_gateway::wire::{TriggerChange, TriggerDetail, TriggerFired, TriggerList};
-use reqwest::Method;
 
 use crate::args::TriggerAction;
-use crate::client::{Client, part};
+use crate::client::Server;
 use crate::error::{Error, Exit};
 use crate::output::{Printer, table};
 
 pub(super) async fn run(
-    client: Client,
+    server: Server,
     action: &TriggerAction,
     printer: Printer,
 ) -> Result<Exit, Error> {
     match action {
         TriggerAction::List(args) => {
-            let list = list(&client, &args.name).await?;
+            let list = server.client.list_triggers(server.function(&args.name)).await?;
             printer.show(&list, |list| {
                 if list.triggers.is_empty() {
                     return format!("{}/{} has no triggers", list.namespace, list.function);
@@ -26,46 +25,38 @@ pub(super) async fn run(
             })?;
         }
         TriggerAction::Enable(args) => {
-            switch(&client, &args.name, args.trigger.as_deref(), true, printer).await?;
+            switch(&server, &args.name, args.trigger.as_deref(), true, printer).await?;
         }
         TriggerAction::Disable(args) => {
-            switch(&client, &args.name, args.trigger.as_deref(), false, printer).await?;
+            switch(&server, &args.name, args.trigger.as_deref(), false, printer).await?;
         }
         TriggerAction::Fire(args) => {
             let timers = Some(TriggerKind::Timer);
-            let trigger = pick(&client, &args.name, args.trigger.as_deref(), timers).await?;
-            let path =
-                format!("/v1/functions/{}/triggers/{}/fire", part(&args.name), part(&trigger));
-            let fired: TriggerFired = client.json(client.request(Method::POST, &path)).await?;
+            let trigger = pick(&server, &args.name, args.trigger.as_deref(), timers).await?;
+            let function = server.function(&args.name);
+            let fired = server.client.fire_trigger(function, &trigger).await?;
             printer.show(&fired, |fired| fired.request_id.to_string())?;
         }
     }
     Ok(Exit::Done)
 }
 
-async fn list(client: &Client, name: &str) -> Result<TriggerList, Error> {
-    client
-        .json(client.request(Method::GET, &format!("/v1/functions/{}/triggers", part(name))))
-        .await
-}
-
 async fn switch(
-    client: &Client,
+    server: &Server,
     name: &str,
     trigger: Option<&str>,
     enabled: bool,
     printer: Printer,
 ) -> Result<(), Error> {
-    let trigger = pick(client, name, trigger, None).await?;
-    let path = format!("/v1/functions/{}/triggers/{}", part(name), part(&trigger));
-    let request = client.request(Method::PATCH, &path).json(&TriggerChange { enabled });
-    let now: TriggerDetail = client.json(request).await?;
+    let trigger = pick(server, name, trigger, None).await?;
+    let change = TriggerChange { enabled };
+    let now = server.client.change_trigger(server.function(name), &trigger, &change).await?;
     printer.show(&now, |now| format!("{name}/{} is {}", now.name, state(now)))
 }
 
 /// The trigger that was named, or the only one of a kind (or of all).
 async fn pick(
-    client: &Client,
+    server: &Server,
     name: &str,
     trigger: Option<&str>,
     kind: Option<TriggerKind>,
@@ -73,7 +64,7 @@ async fn pick(
     if let Some(trigger) = trigger {
         return Ok(trigger.into());
     }
-    let list = list(client, name).await?;
+    let list = server.client.list_triggers(server.function(name)).await?;
     let fits = |each: &&TriggerDetail| kind.is_none_or(|kind| each.kind == kind);
     let names: Vec<_> = list.triggers.iter().filter(fits).map(|each| each.name.as_str()).collect();
     let what = if kind.is_some() { "timer" } else { "trigger" };

@@ -1,10 +1,8 @@
 //! `hanshu version`.
 
-use hanshu_gateway::wire::Health;
-use reqwest::Method;
 use serde::Serialize;
 
-use crate::client::Client;
+use crate::client::Server;
 use crate::error::{Error, Exit};
 use crate::output::Printer;
 
@@ -14,9 +12,9 @@ struct Versions {
     server: Option<String>,
 }
 
-pub(super) async fn run(client: Option<Client>, printer: Printer) -> Result<Exit, Error> {
-    let server = match client {
-        Some(client) => client.json::<Health>(client.plain(Method::GET, "/healthz")).await.ok(),
+pub(super) async fn run(server: Option<Server>, printer: Printer) -> Result<Exit, Error> {
+    let server = match server {
+        Some(server) => server.client.health().await.ok(),
         None => None,
     };
     let versions = Versions {

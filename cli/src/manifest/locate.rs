@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use hanshu_gateway::wire::ProblemBody;
+use hanshu_api::wire::ProblemBody;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::Error;

@@ -9,7 +9,7 @@ pub(crate) mod properties;
 
 use std::path::{Path, PathBuf};
 
-use hanshu_gateway::wire::{AsyncSettings, DeployFunction, ProblemBody, TriggerSettings};
+use hanshu_api::wire::{AsyncSettings, DeployFunction, ProblemBody, TriggerSettings};
 
 pub(crate) use expand::Variables;
 

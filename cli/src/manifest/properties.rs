@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use hanshu_gateway::wire::{DeployFunction, ProblemBody};
+use hanshu_api::wire::{DeployFunction, ProblemBody};
 
 use super::expand::expand;
 use super::{Error, FILE_NAME, Manifest, Source};

@@ -2,6 +2,7 @@
 //! its user when only one does, and does not exist when it has one implementation and no double.
 
 mod catalog;
+mod health;
 mod invoke;
 mod journal;
 mod nodes;
@@ -10,6 +11,7 @@ mod queue;
 mod registry;
 
 pub use catalog::{CatalogError, RevisionCatalog};
+pub use health::TriggerHealth;
 pub use invoke::{BuildProgress, ImageBuilder, ImageError, Invoke};
 pub use journal::{InvocationJournal, JournalError, LogCursor, LogPage, LogQuery};
 pub use nodes::{InvokerNode, NodeRegistry};

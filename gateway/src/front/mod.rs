@@ -26,6 +26,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 pub use body::Body;
+/// The body of a request, as it comes from the connection.
+pub use hyper::body::Incoming as RequestBody;
 pub(crate) use payload::{PayloadError, read_payload};
 
 use client_io::ClientIo;

@@ -6,15 +6,17 @@ use axum::Json;
 use axum::body::Body as StreamBody;
 use axum::extract::{FromRequestParts, State};
 use axum::response::{IntoResponse, Response};
+use hanshu_api::wire::{
+    DeployFunction, DeployLine, DeployedFunction, FunctionDetail, FunctionList, FunctionListParams,
+    NamespaceParams,
+};
 use hanshu_controller::DeployRequest;
-use hanshu_core::{ErrorKind, FunctionId, FunctionName, Namespace, RequestId};
+use hanshu_core::{ErrorKind, FunctionId, FunctionName, RequestId};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, info};
-use utoipa::IntoParams;
 
 use crate::convert::deploy_request;
 use crate::extract::{JsonBody, One, Query};
@@ -22,29 +24,6 @@ use crate::ndjson;
 use crate::problem::Problem;
 use crate::state::Gateway;
 use crate::view;
-use crate::wire::{DeployFunction, DeployLine, DeployedFunction, FunctionDetail, FunctionList};
-
-/// Where a function lives.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct InNamespace {
-    /// `default` if absent.
-    #[serde(default)]
-    #[param(value_type = Option<String>)]
-    pub(crate) namespace: Namespace,
-}
-
-/// Which functions.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct ListParams {
-    /// All namespaces if absent.
-    #[serde(default)]
-    #[param(value_type = Option<String>)]
-    namespace: Option<Namespace>,
-}
 
 /// Whether the client reads progress line by line.
 #[derive(Debug)]
@@ -66,23 +45,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Lines {
 
 /// Makes code and configuration the function's `$LATEST`, and its triggers those given. With
 /// `Accept: application/x-ndjson`, progress is streamed line by line.
-#[utoipa::path(
-    put, path = "/v1/functions/{name}", tag = "functions", operation_id = "deploy",
-    params(("name" = String, Path, description = "The function's name"), InNamespace),
-    request_body = DeployFunction,
-    responses(
-        (status = 200, description = "DeployResult, or unchanged", content(
-            (DeployedFunction = "application/json"), (DeployLine = "application/x-ndjson"))),
-        (status = 400, description = "A value breaks a rule", body = crate::wire::ProblemBody),
-        (status = 409, description = "The package is not there, or a path is another function's",
-            body = crate::wire::ProblemBody),
-    )
-)]
 pub(crate) async fn deploy(
     State(gateway): State<Gateway>,
     lines: Lines,
     One(name): One<FunctionName>,
-    Query(place): Query<InNamespace>,
+    Query(place): Query<NamespaceParams>,
     JsonBody(wanted): JsonBody<DeployFunction>,
 ) -> Result<Response, Problem> {
     let function = FunctionId { namespace: place.namespace, name };
@@ -99,7 +66,7 @@ async fn run(
     progress: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<DeployedFunction, Problem> {
     let done = gateway.controller.deploy(request, progress).await?;
-    info!(function = %done.revision.function, changed = done.changed, "DeployResult a function");
+    info!(function = %done.revision.function, changed = done.changed, "Deployed a function");
     Ok(view::deployed(gateway, done))
 }
 
@@ -114,7 +81,7 @@ fn stream(gateway: Gateway, request: DeployRequest, request_id: RequestId) -> Re
             let _ = progress.try_send(ndjson::line(&DeployLine::Progress(text.into())));
         };
         let last = match run(&gateway, request, &tell).await {
-            Ok(deployed) => DeployLine::DeployResult(deployed),
+            Ok(deployed) => DeployLine::Deployed(deployed),
             Err(problem) => DeployLine::Problem(problem.of(request_id).body()),
         };
         let _ = lines.send(ndjson::line(&last)).await;
@@ -133,14 +100,9 @@ fn accepts_lines(headers: &HeaderMap) -> bool {
 }
 
 /// The functions, by name.
-#[utoipa::path(
-    get, path = "/v1/functions", tag = "functions", operation_id = "listFunctions",
-    params(ListParams),
-    responses((status = 200, description = "All of them", body = FunctionList))
-)]
 pub(crate) async fn list(
     State(gateway): State<Gateway>,
-    Query(which): Query<ListParams>,
+    Query(which): Query<FunctionListParams>,
 ) -> Json<FunctionList> {
     let snapshot = gateway.controller.catalog().snapshot();
     let entries = snapshot.list(which.namespace.as_ref());
@@ -148,18 +110,10 @@ pub(crate) async fn list(
 }
 
 /// A function with all that belongs to it.
-#[utoipa::path(
-    get, path = "/v1/functions/{name}", tag = "functions", operation_id = "showFunction",
-    params(("name" = String, Path, description = "The function's name"), InNamespace),
-    responses(
-        (status = 200, description = "As it is now", body = FunctionDetail),
-        (status = 404, description = "No such function", body = crate::wire::ProblemBody),
-    )
-)]
 pub(crate) async fn show(
     State(gateway): State<Gateway>,
     One(name): One<FunctionName>,
-    Query(place): Query<InNamespace>,
+    Query(place): Query<NamespaceParams>,
 ) -> Result<Json<FunctionDetail>, Problem> {
     let id = FunctionId { namespace: place.namespace, name };
     let snapshot = gateway.controller.catalog().snapshot();
@@ -168,18 +122,10 @@ pub(crate) async fn show(
 }
 
 /// Removes a function with its versions and triggers.
-#[utoipa::path(
-    delete, path = "/v1/functions/{name}", tag = "functions", operation_id = "deleteFunction",
-    params(("name" = String, Path, description = "The function's name"), InNamespace),
-    responses(
-        (status = 204, description = "Removed; its queued events end as failed"),
-        (status = 404, description = "No such function", body = crate::wire::ProblemBody),
-    )
-)]
 pub(crate) async fn delete(
     State(gateway): State<Gateway>,
     One(name): One<FunctionName>,
-    Query(place): Query<InNamespace>,
+    Query(place): Query<NamespaceParams>,
 ) -> Result<StatusCode, Problem> {
     let id = FunctionId { namespace: place.namespace, name };
     gateway.controller.delete(&id).await?;

@@ -4,44 +4,24 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
+use hanshu_api::wire::{InvocationParams, InvocationView};
 use hanshu_core::{ErrorKind, FunctionId, RequestId, TriggerKind, TriggerName};
-use serde::Deserialize;
-use utoipa::IntoParams;
 
 use super::logs::WAIT_MAX_S;
 use crate::extract::{One, Query};
 use crate::invocation_view;
 use crate::problem::Problem;
 use crate::state::Gateway;
-use crate::wire::InvocationView;
 
 /// Between two looks at a state that somebody waits for: the first, doubled up to the last.
 const LOOK_FIRST: Duration = Duration::from_millis(20);
 const LOOK_LAST: Duration = Duration::from_millis(500);
 
-/// How long to wait.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct ShowParams {
-    /// If it has not ended: wait so many seconds for its end, at most 60.
-    wait: Option<u64>,
-}
-
 /// An invocation and how it stands.
-#[utoipa::path(
-    get, path = "/v1/invocations/{id}", tag = "invocations", operation_id = "showInvocation",
-    params(("id" = String, Path, description = "The request id"), ShowParams),
-    responses(
-        (status = 200, description = "As it is now", body = InvocationView),
-        (status = 404, description = "Never accepted, or its keep time is over",
-            body = crate::wire::ProblemBody),
-    )
-)]
 pub(crate) async fn show(
     State(gateway): State<Gateway>,
     One(id): One<RequestId>,
-    Query(params): Query<ShowParams>,
+    Query(params): Query<InvocationParams>,
 ) -> Result<Json<InvocationView>, Problem> {
     let wait = Duration::from_secs(params.wait.unwrap_or(0).min(WAIT_MAX_S));
     let began = Instant::now();

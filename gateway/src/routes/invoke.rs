@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Instant;
 
 use bytes::Bytes;
+use hanshu_api::wire::InvocationAccepted;
 use hanshu_core::{
     ASYNC_PAYLOAD_BYTES_MAX, Event, FunctionName, Namespace, Origin, PAYLOAD_BYTES_MAX, Qualifier,
     RequestId,
@@ -21,7 +22,6 @@ use crate::metrics::Way;
 use crate::outcome::render;
 use crate::problem::{Problem, internal};
 use crate::state::Gateway;
-use crate::wire::InvocationAccepted;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -34,33 +34,6 @@ pub(crate) fn function_of(path: &str) -> Option<&str> {
 }
 
 /// Runs or queues the event in the body.
-#[utoipa::path(
-    post,
-    path = "/v1/functions/{name}/invocations",
-    tag = "invocations",
-    operation_id = "invoke",
-    params(
-        ("name" = String, Path, description = "The function's name"),
-        ("namespace" = Option<String>, Query, description = "`default` if absent"),
-        ("qualifier" = Option<String>, Query, description = "`$LATEST`, or a version's number"),
-        ("Prefer" = Option<String>, Header, description = "`respond-async`: queue the event"),
-        ("x-hanshu-log" = Option<String>, Header, description = "`tail`: the end of the log, \
-            base64, in `x-hanshu-log-result`"),
-    ),
-    request_body(content = serde_json::Value, description = "The event: any JSON; none is `{}`. \
-        At most 6,291,456 bytes, 131,072 if it is queued"),
-    responses(
-        (status = 200, description = "What the function returned", body = serde_json::Value),
-        (status = 202, description = "Queued: it survives a crash", body = InvocationAccepted),
-        (status = 400, description = "Not JSON", body = crate::wire::ProblemBody),
-        (status = 404, description = "No such function", body = crate::wire::ProblemBody),
-        (status = 413, description = "Too large", body = crate::wire::ProblemBody),
-        (status = 429, description = "No free place", body = crate::wire::ProblemBody),
-        (status = 500, description = "The function failed", body = crate::wire::FunctionFailure),
-        (status = 503, description = "Away", body = crate::wire::ProblemBody),
-        (status = 504, description = "Out of time", body = crate::wire::FunctionFailure),
-    )
-)]
 pub(crate) async fn invoke<B>(
     gateway: &Gateway,
     request: Request<B>,

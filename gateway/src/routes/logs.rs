@@ -4,16 +4,14 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use hanshu_api::wire::{LogLineView, LogPageView, LogParams};
 use hanshu_core::ports::{LogCursor, LogQuery};
-use hanshu_core::{FunctionId, FunctionName, Namespace, RequestId, Timestamp};
-use serde::Deserialize;
-use utoipa::IntoParams;
+use hanshu_core::{FunctionId, FunctionName, Timestamp};
 
 use crate::extract::{One, Query};
 use crate::problem::Problem;
 use crate::routes::functions::no_function;
 use crate::state::Gateway;
-use crate::wire::{LogLineView, LogPageView};
 
 /// Entries of a page if nothing is said.
 const LIMIT_DEFAULT: usize = 1_000;
@@ -22,37 +20,7 @@ const LIMIT_MAX: usize = 10_000;
 /// Seconds that a request may wait for lines.
 pub(crate) const WAIT_MAX_S: u64 = 60;
 
-/// Which lines.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct LogParams {
-    /// `default` if absent.
-    #[serde(default)]
-    #[param(value_type = Option<String>)]
-    namespace: Namespace,
-    /// Written at or after this: RFC 3339, or an age such as `90s`, `10m`, `2h`, `1d`.
-    since: Option<String>,
-    /// Of one invocation only.
-    #[param(value_type = Option<String>)]
-    request_id: Option<RequestId>,
-    /// The `next` of the page before.
-    after: Option<String>,
-    /// Journal entries of the page, at most 10,000; 1,000 if absent.
-    limit: Option<usize>,
-    /// If there are none yet: wait so many seconds for some, at most 60.
-    wait: Option<u64>,
-}
-
 /// A page of a function's log. Without `since` and `after` it is the newest.
-#[utoipa::path(
-    get, path = "/v1/functions/{name}/logs", tag = "logs", operation_id = "readLogs",
-    params(("name" = String, Path, description = "The function's name"), LogParams),
-    responses(
-        (status = 200, description = "Lines in order of writing", body = LogPageView),
-        (status = 404, description = "No such function", body = crate::wire::ProblemBody),
-    )
-)]
 pub(crate) async fn read(
     State(gateway): State<Gateway>,
     One(name): One<FunctionName>,

@@ -15,7 +15,6 @@ use axum::handler::Handler;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::Uri;
 
-use crate::openapi;
 use crate::problem::Problem;
 use crate::state::Gateway;
 
@@ -49,7 +48,7 @@ pub(crate) fn table() -> Vec<Route> {
         get("/metrics", status::metrics),
         get("/healthz", status::healthz),
         get("/readyz", status::readyz),
-        get("/openapi.json", openapi::serve),
+        get("/openapi.json", status::openapi),
     ]
 }
 
@@ -90,3 +89,26 @@ method!(put, PUT);
 method!(post, POST);
 method!(patch, PATCH);
 method!(delete, DELETE);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::table;
+
+    #[test]
+    fn every_route_is_described_and_nothing_else() {
+        let described = serde_json::to_value(hanshu_api::openapi()).unwrap();
+        assert!(described["openapi"].as_str().unwrap().starts_with("3.1"));
+        let mut operations = BTreeSet::new();
+        for (path, methods) in described["paths"].as_object().unwrap() {
+            for method in methods.as_object().unwrap().keys() {
+                operations.insert(format!("{method} {path}"));
+            }
+        }
+        let routes = table().into_iter().map(|route| format!("{} {}", route.method, route.path));
+        let mut answered: BTreeSet<_> = routes.collect();
+        answered.insert("post /v1/functions/{name}/invocations".into());
+        assert_eq!(operations, answered);
+    }
+}

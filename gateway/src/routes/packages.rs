@@ -16,11 +16,6 @@ use crate::state::Gateway;
 const TURN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Whether a package is here, so that unchanged code is not sent again.
-#[utoipa::path(
-    head, path = "/v1/packages/{digest}", tag = "packages", operation_id = "hasPackage",
-    params(("digest" = String, Path, description = "SHA-256 of the zip's bytes")),
-    responses((status = 200, description = "It is here"), (status = 404, description = "It is not"))
-)]
 pub(crate) async fn has(
     State(gateway): State<Gateway>,
     One(digest): One<Digest>,
@@ -33,16 +28,6 @@ pub(crate) async fn has(
 }
 
 /// Takes a package: a zip of at most 256 MiB whose SHA-256 is the digest.
-#[utoipa::path(
-    put, path = "/v1/packages/{digest}", tag = "packages", operation_id = "putPackage",
-    params(("digest" = String, Path, description = "SHA-256 of the zip's bytes")),
-    request_body(content = Vec<u8>, content_type = "application/zip"),
-    responses(
-        (status = 204, description = "It is here"),
-        (status = 400, description = "A bad zip, or other bytes", body = crate::wire::ProblemBody),
-        (status = 413, description = "Too large", body = crate::wire::ProblemBody),
-    )
-)]
 pub(crate) async fn put(
     State(gateway): State<Gateway>,
     One(digest): One<Digest>,

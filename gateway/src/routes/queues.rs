@@ -6,16 +6,9 @@ use axum::extract::State;
 use crate::problem::Problem;
 use crate::state::Gateway;
 use crate::view;
-use crate::wire::QueueList;
+use hanshu_api::wire::QueueList;
 
 /// All queues that hold anything, by name.
-#[utoipa::path(
-    get, path = "/v1/queues", tag = "queues", operation_id = "listQueues",
-    responses(
-        (status = 200, description = "All of them", body = QueueList),
-        (status = 503, description = "The queue is away", body = crate::wire::ProblemBody),
-    )
-)]
 pub(crate) async fn list(State(gateway): State<Gateway>) -> Result<Json<QueueList>, Problem> {
     let mut stats = gateway.queue.stats().await?;
     stats.sort_by(|a, b| a.queue.cmp(&b.queue));

@@ -2,20 +2,17 @@
 
 use axum::Json;
 use axum::extract::State;
+use hanshu_api::wire::{Health, Readiness};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderName};
+use serde::Serialize;
 
 use crate::state::Gateway;
-use crate::wire::{Health, Readiness};
 
 /// Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The process is alive.
-#[utoipa::path(
-    get, path = "/healthz", tag = "status", operation_id = "health", security(()),
-    responses((status = 200, description = "Alive", body = Health))
-)]
 pub(crate) async fn healthz() -> Json<Health> {
     Json(health())
 }
@@ -25,13 +22,6 @@ pub(crate) fn health() -> Health {
 }
 
 /// Whether it can serve.
-#[utoipa::path(
-    get, path = "/readyz", tag = "status", operation_id = "readiness", security(()),
-    responses(
-        (status = 200, description = "It can", body = Readiness),
-        (status = 503, description = "It cannot: see the reasons", body = Readiness),
-    )
-)]
 pub(crate) async fn readyz(State(gateway): State<Gateway>) -> (StatusCode, Json<Readiness>) {
     let reasons = gateway.readiness.reasons().await;
     let ready = reasons.is_empty();
@@ -40,14 +30,14 @@ pub(crate) async fn readyz(State(gateway): State<Gateway>) -> (StatusCode, Json<
 }
 
 /// The metrics, as Prometheus reads them.
-#[utoipa::path(
-    get, path = "/metrics", tag = "status", operation_id = "metrics",
-    responses((status = 200, description = "Prometheus text", body = String,
-        content_type = "text/plain"))
-)]
 pub(crate) async fn metrics(
     State(gateway): State<Gateway>,
 ) -> ([(HeaderName, &'static str); 1], String) {
     let text = gateway.prometheus.as_ref().map(|recorder| recorder.render()).unwrap_or_default();
     ([(CONTENT_TYPE, METRICS_TYPE)], text)
+}
+
+/// The API's OpenAPI description.
+pub(crate) async fn openapi() -> Json<impl Serialize> {
+    Json(hanshu_api::openapi())
 }

@@ -3,30 +3,22 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use hanshu_api::wire::{NamespaceParams, TriggerChange, TriggerDetail, TriggerFired, TriggerList};
 use hanshu_core::{ErrorKind, FunctionId, FunctionName, TriggerId, TriggerName};
 use http::{HeaderValue, StatusCode};
 
-use super::functions::{InNamespace, no_function};
+use super::functions::no_function;
 use crate::extract::{JsonBody, One, Query, Two};
 use crate::headers::{FAULT, REQUEST_ID, id_value};
 use crate::problem::Problem;
 use crate::state::Gateway;
 use crate::view;
-use crate::wire::{TriggerChange, TriggerDetail, TriggerFired, TriggerList};
 
 /// A function's triggers, by name.
-#[utoipa::path(
-    get, path = "/v1/functions/{name}/triggers", tag = "triggers", operation_id = "listTriggers",
-    params(("name" = String, Path, description = "The function's name"), InNamespace),
-    responses(
-        (status = 200, description = "All of them", body = TriggerList),
-        (status = 404, description = "No such function", body = crate::wire::ProblemBody),
-    )
-)]
 pub(crate) async fn list(
     State(gateway): State<Gateway>,
     One(name): One<FunctionName>,
-    Query(place): Query<InNamespace>,
+    Query(place): Query<NamespaceParams>,
 ) -> Result<Json<TriggerList>, Problem> {
     let id = FunctionId { namespace: place.namespace, name };
     let snapshot = gateway.controller.catalog().snapshot();
@@ -36,24 +28,10 @@ pub(crate) async fn list(
 }
 
 /// Switches a trigger on or off, until the next deploy says otherwise.
-#[utoipa::path(
-    patch, path = "/v1/functions/{name}/triggers/{trigger}", tag = "triggers",
-    operation_id = "changeTrigger",
-    params(
-        ("name" = String, Path, description = "The function's name"),
-        ("trigger" = String, Path, description = "The trigger's name"),
-        InNamespace,
-    ),
-    request_body = TriggerChange,
-    responses(
-        (status = 200, description = "As it is now", body = TriggerDetail),
-        (status = 404, description = "No such trigger", body = crate::wire::ProblemBody),
-    )
-)]
 pub(crate) async fn change(
     State(gateway): State<Gateway>,
     Two(name, trigger): Two<FunctionName, TriggerName>,
-    Query(place): Query<InNamespace>,
+    Query(place): Query<NamespaceParams>,
     JsonBody(change): JsonBody<TriggerChange>,
 ) -> Result<Json<TriggerDetail>, Problem> {
     let function = FunctionId { namespace: place.namespace, name };
@@ -72,24 +50,10 @@ fn find(gateway: &Gateway, id: &TriggerId) -> Result<TriggerDetail, Problem> {
 }
 
 /// Queues a timer's event now, through the same path as its ticks.
-#[utoipa::path(
-    post, path = "/v1/functions/{name}/triggers/{trigger}/fire", tag = "triggers",
-    operation_id = "fireTrigger",
-    params(
-        ("name" = String, Path, description = "The function's name"),
-        ("trigger" = String, Path, description = "The trigger's name"),
-        InNamespace,
-    ),
-    responses(
-        (status = 202, description = "Queued", body = TriggerFired),
-        (status = 400, description = "Not a timer", body = crate::wire::ProblemBody),
-        (status = 404, description = "No such trigger", body = crate::wire::ProblemBody),
-    )
-)]
 pub(crate) async fn fire(
     State(gateway): State<Gateway>,
     Two(name, trigger): Two<FunctionName, TriggerName>,
-    Query(place): Query<InNamespace>,
+    Query(place): Query<NamespaceParams>,
 ) -> Result<Response, Problem> {
     let function = FunctionId { namespace: place.namespace, name };
     let id = TriggerId { function, name: trigger };

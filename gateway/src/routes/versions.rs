@@ -2,29 +2,21 @@
 
 use axum::Json;
 use axum::extract::State;
+use hanshu_api::wire::{NamespaceParams, VersionList, VersionView};
 use hanshu_core::{ErrorKind, FunctionId, FunctionName};
 use http::StatusCode;
 
-use super::functions::{InNamespace, no_function};
+use super::functions::no_function;
 use crate::extract::{One, Query};
 use crate::problem::Problem;
 use crate::state::Gateway;
 use crate::view;
-use crate::wire::{VersionList, VersionView};
 
 /// A function's versions, from the lowest.
-#[utoipa::path(
-    get, path = "/v1/functions/{name}/versions", tag = "versions", operation_id = "listVersions",
-    params(("name" = String, Path, description = "The function's name"), InNamespace),
-    responses(
-        (status = 200, description = "All of them", body = VersionList),
-        (status = 404, description = "No such function", body = crate::wire::ProblemBody),
-    )
-)]
 pub(crate) async fn list(
     State(gateway): State<Gateway>,
     One(name): One<FunctionName>,
-    Query(place): Query<InNamespace>,
+    Query(place): Query<NamespaceParams>,
 ) -> Result<Json<VersionList>, Problem> {
     let id = FunctionId { namespace: place.namespace, name };
     let versions = all(&gateway, &id).ok_or_else(|| no_function(&id))?;
@@ -32,18 +24,10 @@ pub(crate) async fn list(
 }
 
 /// Publishes `$LATEST` as the next version; the newest one again if nothing has changed since.
-#[utoipa::path(
-    post, path = "/v1/functions/{name}/versions", tag = "versions", operation_id = "publish",
-    params(("name" = String, Path, description = "The function's name"), InNamespace),
-    responses(
-        (status = 201, description = "The version", body = VersionView),
-        (status = 404, description = "No such function", body = crate::wire::ProblemBody),
-    )
-)]
 pub(crate) async fn publish(
     State(gateway): State<Gateway>,
     One(name): One<FunctionName>,
-    Query(place): Query<InNamespace>,
+    Query(place): Query<NamespaceParams>,
 ) -> Result<(StatusCode, Json<VersionView>), Problem> {
     let id = FunctionId { namespace: place.namespace, name };
     let published = gateway.controller.publish(&id).await?;

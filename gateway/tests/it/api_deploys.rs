@@ -80,9 +80,9 @@ async fn a_deploy_tells_urls_keys_and_the_next_ticks() {
         {
           "batch": 10,
           "enabled": true,
+          "healthProblem": "the stream cannot be read",
           "name": "redis",
           "stream": "orders",
-          "healthProblem": "the stream cannot be read",
           "type": "redis",
           "url": "redis://:***@127.0.0.1"
         }

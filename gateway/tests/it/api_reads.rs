@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use hanshu_api::wire::NotReady;
 use hanshu_core::ports::InvocationJournal as _;
 use hanshu_core::ports::{LogCursor, LogPage};
 use hanshu_core::{
     Failure, FunctionId, InvocationRecord, LogLine, LogSource, Qualifier, RequestId, StatusCode,
 };
-use hanshu_gateway::wire::NotReady;
 use insta::assert_snapshot;
 use serde_json::json;
 
@@ -67,7 +67,7 @@ async fn a_timer_is_fired_through_its_queue() {
     assert_eq!((web.status, &web.json()["code"]), (400, &json!("not_a_timer")));
 
     let queues = world.get("/v1/queues").await.text();
-    assert_snapshot!(queues, @r#"{"queues":[{"namespace":"default","function":"hello","trigger":"timer","waiting":1,"running":0,"oldestAt":"2026-01-31T11:58:30Z","oldestAgeS":90,"dead_lettered":0}]}"#);
+    assert_snapshot!(queues, @r#"{"queues":[{"namespace":"default","function":"hello","trigger":"timer","waiting":1,"running":0,"oldestAt":"2026-01-31T11:58:30Z","oldestAgeS":90,"deadLettered":0}]}"#);
 }
 
 #[tokio::test]

@@ -7,7 +7,6 @@ mod api_deploys;
 mod api_reads;
 mod doubles;
 mod http_triggers;
-mod internal;
 mod invoker;
 mod sockets;
 mod world;

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use hanshu_api::wire::NotReady;
 use hanshu_controller::{Access, Controller, MasterKey};
+use hanshu_core::ports::TriggerHealth;
 use hanshu_core::{FunctionId, ManualClock, Namespace, TriggerId};
-use hanshu_gateway::wire::NotReady;
 use hanshu_gateway::{
-    Answer, Api, Body, CheckReadiness, FrontOptions, Gateway, GatewayParts, HealthProblems,
-    HttpTriggers, ListHealthProblems, Options, serve,
+    Answer, Api, Body, CheckReadiness, FrontOptions, Gateway, GatewayParts, HttpTriggers, Options,
+    serve,
 };
 use hanshu_triggers::{EventIntake, IntakeOptions, TriggersFeed};
 use http::{Request, Response};
@@ -54,18 +55,16 @@ impl CheckReadiness for Reasons {
 /// The stream of `default/hello/redis` is away.
 pub(crate) struct Away;
 
-impl HealthProblems for Away {
-    fn of(&self, trigger: &TriggerId) -> Option<String> {
+impl TriggerHealth for Away {
+    fn problem(&self, trigger: &TriggerId) -> Option<String> {
         (trigger.name.as_str() == "redis").then(|| "the stream cannot be read".into())
     }
-}
 
-impl ListHealthProblems for Away {
-    fn all(&self) -> Vec<(TriggerId, String)> {
+    fn problems(&self) -> Vec<(TriggerId, String)> {
         let name = "hello".parse().unwrap();
         let function = FunctionId { namespace: Namespace::default(), name };
         let id = TriggerId { function, name: "redis".parse().unwrap() };
-        let health_problem = self.of(&id).unwrap();
+        let health_problem = self.problem(&id).unwrap();
         vec![(id, health_problem)]
     }
 }
@@ -112,7 +111,7 @@ impl World {
             journal: journal.clone(),
             triggers,
             readiness: not_ready.clone(),
-            health_problems: Arc::new(Away),
+            trigger_health: Arc::new(Away),
             prometheus: None,
             clock,
             general: Handle::current(),

@@ -8,25 +8,29 @@ use serde_json::Value;
 /// Which of our crates each of our crates may import.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("hanshu-core", &[]),
+    ("hanshu-api", &["hanshu-core"]),
     ("hanshu-store", &["hanshu-core"]),
     ("hanshu-controller", &["hanshu-core"]),
     ("hanshu-runtimes", &[]),
     ("hanshu-invoker", &["hanshu-core", "hanshu-runtimes"]),
     ("hanshu-triggers", &["hanshu-core"]),
-    ("hanshu-gateway", &["hanshu-core", "hanshu-controller", "hanshu-triggers"]),
+    ("hanshu-cluster", &["hanshu-core"]),
+    ("hanshu-gateway", &["hanshu-core", "hanshu-api", "hanshu-controller", "hanshu-triggers"]),
     (
         "hanshu-server",
         &[
             "hanshu-core",
+            "hanshu-api",
             "hanshu-store",
             "hanshu-controller",
             "hanshu-invoker",
             "hanshu-runtimes",
             "hanshu-triggers",
+            "hanshu-cluster",
             "hanshu-gateway",
         ],
     ),
-    ("hanshu-cli", &["hanshu-core", "hanshu-server", "hanshu-gateway", "hanshu-runtimes"]),
+    ("hanshu-cli", &["hanshu-core", "hanshu-api", "hanshu-server", "hanshu-runtimes"]),
     ("hanshu-bench", &[]),
     (
         "hanshu-instructions",
@@ -46,12 +50,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const BENCH: &str = "hanshu-bench";
 
 /// Outside technologies, and the crates that may know them. `redis` is known to the triggers too,
-/// for users' streams; `zip` to the command line too, which packs; `hyper` is the gateway's.
+/// for users' streams; `zip` to the command line too, which packs. HTTP is served by the gateway and
+/// between processes, and asked for by the API's client and between processes.
 const KNOWN_BY: &[(&str, &[&str])] = &[
-    ("axum", &["hanshu-gateway"]),
+    ("axum", &["hanshu-gateway", "hanshu-cluster"]),
     ("hyper", &["hanshu-gateway"]),
-    ("tower", &["hanshu-gateway"]),
-    ("utoipa", &["hanshu-gateway"]),
+    ("tower", &["hanshu-gateway", "hanshu-cluster"]),
+    ("reqwest", &["hanshu-api", "hanshu-cluster"]),
+    ("utoipa", &["hanshu-api"]),
     ("sqlx", &["hanshu-store"]),
     ("redis", &["hanshu-store", "hanshu-triggers"]),
     ("zip", &["hanshu-store", "hanshu-cli"]),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use hanshu_core::ports::TriggerHealth;
 use hanshu_core::{Timestamp, TriggerId};
 
 /// The state of one stream on this node.
@@ -58,4 +59,19 @@ impl StreamStatusMap {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<TriggerId, StreamStatus>> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+impl TriggerHealth for StreamStatusMap {
+    fn problem(&self, trigger: &TriggerId) -> Option<String> {
+        describe_problem(self.of(trigger)?)
+    }
+
+    fn problems(&self) -> Vec<(TriggerId, String)> {
+        let all = self.all().into_iter();
+        all.filter_map(|(id, status)| Some((id, describe_problem(status)?))).collect()
+    }
+}
+
+fn describe_problem(status: StreamStatus) -> Option<String> {
+    Some(format!("{} (since {:.0})", status.unavailable?, status.since))
 }

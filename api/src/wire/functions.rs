@@ -95,7 +95,7 @@ pub enum DeployLine {
     /// What is being done, for people.
     Progress(String),
     /// Done.
-    DeployResult(DeployedFunction),
+    Deployed(DeployedFunction),
     /// Refused or failed.
     Problem(ProblemBody),
 }

@@ -1,37 +1,40 @@
-//! The serving end of the internal API.
+//! The serving end of the calls between processes.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body as StreamBody;
+use axum::body::{Body as StreamBody, HttpBody};
 use axum::extract::{Path, Request as AxumRequest, State};
 use axum::response::{IntoResponse, Response as AxumResponse};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use hanshu_core::ports::{ImageBuilder, Invoke, PackageError, PackageStore};
+use hanshu_core::ports::{ImageBuilder, Invoke, PackageError, PackageStore, TriggerHealth};
 use hanshu_core::{Digest, PACKAGE_BYTES_MAX, PAYLOAD_BYTES_MAX, RuntimeFamily, Secret};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper::body::{Body as HttpBody, Incoming};
+use http_body_util::{BodyExt as _, Collected, Limited};
 use subtle::ConstantTimeEq as _;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument as _, error_span, warn};
+use tower::ServiceExt as _;
+use tracing::{Instrument as _, Span, error, error_span, warn};
 
-use super::health_problems::{HEALTH_PROBLEMS_PATH, TriggerHealthProblem};
-use super::wire::{
-    HEAD_BYTES_MAX, INVOCATIONS_PATH, ImageLine, PackageFault, decode_call, encode_outcome,
+use crate::messages::{
+    HEAD_BYTES_MAX, INVOCATIONS_PATH, ImageBuildLine, PackageFault, decode_call, encode_outcome,
 };
-use crate::forward::forward;
-use crate::front::{Answer, Body, read_payload};
-use crate::ndjson;
-use crate::state::ListHealthProblems;
+use crate::ndjson::{LINES_MAX, encode_line, stream_lines};
+use crate::remote_packages::TRANSFER_TIMEOUT;
+use crate::trigger_health::{HEALTH_PROBLEMS_PATH, TriggerHealthProblem};
 
-/// What the internal API speaks for. What a role does not have is left out: its paths answer 404.
+/// How long the body of an invocation may take.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the server answers for. What a role does not have is left out: its paths answer 404.
 #[derive(Clone)]
-pub struct InternalParts {
+pub struct ClusterServerParts {
     /// The cluster's shared token.
     pub token: Secret,
     /// Invoker role: runs invocations.
@@ -40,23 +43,23 @@ pub struct InternalParts {
     pub packages: Option<Arc<dyn PackageStore>>,
     /// Controller or invoker role: makes images.
     pub images: Option<Arc<dyn ImageBuilder>>,
-    /// Triggers role: lists what triggers cannot do now.
-    pub health_problems: Option<Arc<dyn ListHealthProblems>>,
+    /// Triggers role: the health of the triggers that run here.
+    pub trigger_health: Option<Arc<dyn TriggerHealth>>,
     /// The general runtime: everything but invocations runs there.
     pub general: Handle,
     /// Image builds are tasks of it.
     pub tasks: TaskTracker,
 }
 
-/// The serving end of the internal API.
-pub struct Internal {
-    parts: InternalParts,
+/// Answers the calls of other processes.
+pub struct ClusterServer {
+    parts: ClusterServerParts,
     router: Router,
 }
 
-impl Internal {
+impl ClusterServer {
     /// Puts it together.
-    pub fn new(parts: InternalParts) -> Self {
+    pub fn new(parts: ClusterServerParts) -> Self {
         let mut router = Router::new();
         if let Some(packages) = parts.packages.clone() {
             let path = "/internal/v1/packages/{digest}";
@@ -68,20 +71,21 @@ impl Internal {
             let path = "/internal/v1/images/{family}";
             router = router.merge(Router::new().route(path, post(make_image)).with_state(state));
         }
-        if let Some(health_problems) = parts.health_problems.clone() {
+        if let Some(health) = parts.trigger_health.clone() {
             let route = get(send_health_problems);
-            router = router.merge(
-                Router::new().route(HEALTH_PROBLEMS_PATH, route).with_state(health_problems),
-            );
+            let health = Router::new().route(HEALTH_PROBLEMS_PATH, route).with_state(health);
+            router = router.merge(health);
         }
         Self { parts, router }
     }
 
-    /// Answers one request.
-    pub async fn respond<B>(&self, request: Request<B>) -> Response<Body>
+    /// Answers one request: an invocation on the caller's task, anything else on the general
+    /// runtime.
+    pub async fn respond<B, R>(&self, request: Request<B>) -> Response<R>
     where
         B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<axum::BoxError>,
+        R: From<Bytes> + From<StreamBody>,
     {
         if request.uri().path() == "/healthz" {
             return plain(StatusCode::OK, "ok");
@@ -95,7 +99,26 @@ impl Internal {
             {
                 run(invoke.as_ref(), request.into_body()).await
             }
-            _ => forward(&self.parts.general, self.router.clone(), request).await,
+            _ => self.forward(request).await,
+        }
+    }
+
+    /// Answers on the general runtime, in the current span. What was begun goes on if the caller
+    /// leaves.
+    async fn forward<B, R>(&self, request: Request<B>) -> Response<R>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+        R: From<Bytes> + From<StreamBody>,
+    {
+        let answer = self.router.clone().oneshot(request.map(StreamBody::new));
+        match self.parts.general.spawn(answer.instrument(Span::current())).await {
+            Ok(Ok(response)) => response.map(R::from),
+            Ok(Err(never)) => match never {},
+            Err(error) => {
+                error!(%error, "A request of another process failed");
+                plain(StatusCode::INTERNAL_SERVER_ERROR, "the request failed here")
+            }
         }
     }
 
@@ -108,30 +131,26 @@ impl Internal {
     }
 }
 
-impl Answer for Internal {
-    async fn answer(&self, request: Request<Incoming>, _peer: SocketAddr) -> Response<Body> {
-        self.respond(request).await
-    }
-}
-
-impl std::fmt::Debug for InternalParts {
+impl std::fmt::Debug for ClusterServerParts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("InternalParts").finish_non_exhaustive()
+        f.debug_struct("ClusterServerParts").finish_non_exhaustive()
     }
 }
 
-impl std::fmt::Debug for Internal {
+impl std::fmt::Debug for ClusterServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Internal").finish_non_exhaustive()
+        f.debug_struct("ClusterServer").finish_non_exhaustive()
     }
 }
 
-async fn run<B>(invoke: &dyn Invoke, body: B) -> Response<Body>
+async fn run<B, R>(invoke: &dyn Invoke, body: B) -> Response<R>
 where
-    B: HttpBody<Data = Bytes> + Unpin,
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<axum::BoxError>,
+    R: From<Bytes>,
 {
     let limit = 4 + HEAD_BYTES_MAX + PAYLOAD_BYTES_MAX;
-    let Ok(message) = read_payload(body, limit).await else {
+    let Some(message) = read_body(body, limit, MESSAGE_TIMEOUT).await else {
         return plain(StatusCode::BAD_REQUEST, "the call did not arrive whole");
     };
     let invocation = match decode_call(message) {
@@ -140,7 +159,7 @@ where
     };
     let span = error_span!("invoke", request_id = %invocation.request_id);
     match encode_outcome(invoke.invoke(invocation).instrument(span).await) {
-        Ok(message) => Response::new(Body::from(message)),
+        Ok(message) => Response::new(R::from(message)),
         Err(error) => {
             warn!(%error, "Could not send an outcome to another node");
             plain(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
@@ -148,8 +167,19 @@ where
     }
 }
 
-fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Body::from(text.into()));
+/// The whole body; `None` if it is longer than `limit` bytes, breaks off or takes too long. One
+/// that comes in a single piece is not copied.
+async fn read_body<B>(body: B, limit: usize, at_most: Duration) -> Option<Bytes>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<axum::BoxError>,
+{
+    let whole = timeout(at_most, Limited::new(body, limit).collect()).await.ok()?;
+    whole.ok().map(Collected::to_bytes)
+}
+
+fn plain<R: From<Bytes>>(status: StatusCode, text: impl Into<Bytes>) -> Response<R> {
+    let mut response = Response::new(R::from(text.into()));
     *response.status_mut() = status;
     response
 }
@@ -177,7 +207,7 @@ async fn take_package(
     request: AxumRequest,
 ) -> AxumResponse {
     let limit = usize::try_from(PACKAGE_BYTES_MAX).unwrap_or(usize::MAX);
-    let Ok(zip) = read_payload(request.into_body(), limit).await else {
+    let Some(zip) = read_body(request.into_body(), limit, TRANSFER_TIMEOUT).await else {
         let reason = "the package did not arrive whole".to_owned();
         return package_fault(PackageError::Io(reason));
     };
@@ -196,10 +226,8 @@ fn package_fault(error: PackageError) -> AxumResponse {
     (status, axum::Json(PackageFault::from(error))).into_response()
 }
 
-async fn send_health_problems(
-    State(health_problems): State<Arc<dyn ListHealthProblems>>,
-) -> AxumResponse {
-    let all = health_problems.all().into_iter();
+async fn send_health_problems(State(health): State<Arc<dyn TriggerHealth>>) -> AxumResponse {
+    let all = health.problems().into_iter();
     let all = all.map(|(trigger, health_problem)| TriggerHealthProblem { trigger, health_problem });
     axum::Json(all.collect::<Vec<_>>()).into_response()
 }
@@ -210,18 +238,18 @@ async fn make_image(
     State((images, tasks)): State<Images>,
     Path(family): Path<RuntimeFamily>,
 ) -> AxumResponse {
-    let (lines, receiver) = mpsc::channel(ndjson::LINES_MAX);
+    let (lines, receiver) = mpsc::channel(LINES_MAX);
     tasks.spawn(async move {
         let progress = lines.clone();
         let tell = move |text: &str| {
             // A full channel means a reader that is slow: it misses a line of progress, no more.
-            let _ = progress.try_send(ndjson::line(&ImageLine::Progress(text.into())));
+            let _ = progress.try_send(encode_line(&ImageBuildLine::Progress(text.into())));
         };
         let last = match images.ensure(family, &tell).await {
-            Ok(()) => ImageLine::Done,
-            Err(error) => ImageLine::Failed(error.0),
+            Ok(()) => ImageBuildLine::Done,
+            Err(error) => ImageBuildLine::Failed(error.0),
         };
-        let _ = lines.send(ndjson::line(&last)).await;
+        let _ = lines.send(encode_line(&last)).await;
     });
-    StreamBody::from_stream(ndjson::stream(receiver)).into_response()
+    StreamBody::from_stream(stream_lines(receiver)).into_response()
 }

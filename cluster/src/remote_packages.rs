@@ -11,17 +11,17 @@ use hanshu_core::Digest;
 use hanshu_core::ports::{PackageError, PackageStore};
 use http::{Method, StatusCode};
 
-use super::Peers;
-use super::wire::PackageFault;
+use crate::messages::PackageFault;
+use crate::peer_client::PeerClient;
 
 /// For 256 MB each way, and unpacking them.
-const TRANSFER_TIMEOUT: Duration = Duration::from_secs(300);
+pub(crate) const TRANSFER_TIMEOUT: Duration = Duration::from_secs(300);
 /// For a question.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Packages that the controller keeps.
 pub struct RemotePackages {
-    peers: Peers,
+    peers: PeerClient,
     controller: String,
     local: Arc<dyn PackageStore>,
     /// One fetch of a package at a time.
@@ -30,7 +30,7 @@ pub struct RemotePackages {
 
 impl RemotePackages {
     /// The packages at `controller` (`http://host:port`), kept in `local` once fetched.
-    pub fn new(peers: Peers, controller: &str, local: Arc<dyn PackageStore>) -> Self {
+    pub fn new(peers: PeerClient, controller: &str, local: Arc<dyn PackageStore>) -> Self {
         let controller = controller.trim_end_matches('/').to_owned();
         Self { peers, controller, local, fetching: Mutex::default() }
     }

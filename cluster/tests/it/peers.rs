@@ -1,4 +1,4 @@
-//! One node speaks to another.
+//! Invocations, packages, images and health problems, from one node to another.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -6,16 +6,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hanshu_core::ports::{ImageBuilder as _, Invoke, InvokerNode, PackageError, PackageStore as _};
+use hanshu_cluster::{
+    Balancer, ClusterServer, ClusterServerParts, PeerClient, RemoteImages, RemoteInvoker,
+    RemotePackages, RemoteTriggerHealth,
+};
+use hanshu_core::ports::{
+    ImageBuilder as _, Invoke as _, InvokerNode, PackageError, PackageStore as _,
+    TriggerHealth as _,
+};
 use hanshu_core::{
     AsyncPolicy, Digest, Event, FunctionConfig, FunctionId, Invocation, InvocationMode, Origin,
     Qualifier, Refusal, RequestId, Revision, RuntimeFamily, Secret, StatusCode, SystemClock,
     TriggerId, Verdict,
-};
-use hanshu_gateway::HealthProblems as _;
-use hanshu_gateway::internal::{
-    Balancer, Internal, InternalParts, Peers, RemoteHealthProblems, RemoteImages, RemoteInvoker,
-    RemotePackages,
 };
 use http::Request;
 use http_body_util::Full;
@@ -23,42 +25,40 @@ use tokio::runtime::Handle;
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
 
-use crate::doubles::{Images, MemoryPackages};
-use crate::invoker::Echo;
-use crate::world::{Answered, Away, listen};
+use crate::test_support::{EchoInvoker, PackageMap, TwoStepImages, UnreadableStream, listen};
 
-struct Node {
+struct RunningNode {
     node: InvokerNode,
-    echo: Arc<Echo>,
-    packages: Arc<MemoryPackages>,
+    echo: Arc<EchoInvoker>,
+    packages: Arc<PackageMap>,
     _stop: DropGuard,
 }
 
-fn peers() -> Peers {
-    Peers::new(Secret::new("token")).unwrap()
+fn peers() -> PeerClient {
+    PeerClient::new(Secret::new("token")).unwrap()
 }
 
-fn parts(echo: Arc<Echo>, packages: Arc<MemoryPackages>) -> InternalParts {
-    InternalParts {
+fn parts(echo: Arc<EchoInvoker>, packages: Arc<PackageMap>) -> ClusterServerParts {
+    ClusterServerParts {
         token: Secret::new("token"),
         invoke: Some(echo),
         packages: Some(packages),
-        images: Some(Arc::new(Images)),
-        health_problems: Some(Arc::new(Away)),
+        images: Some(Arc::new(TwoStepImages)),
+        trigger_health: Some(Arc::new(UnreadableStream)),
         general: Handle::current(),
         tasks: TaskTracker::new(),
     }
 }
 
-async fn node(name: &str) -> Node {
+async fn node(name: &str) -> RunningNode {
     let id = Some(name.parse().unwrap());
-    let echo = Arc::new(Echo { node: id, ..Echo::default() });
-    let packages = Arc::new(MemoryPackages::new());
-    let internal = Internal::new(parts(echo.clone(), packages.clone()));
-    let (address, stop) = listen(Arc::new(internal)).await;
+    let echo = Arc::new(EchoInvoker { node: id, ..EchoInvoker::default() });
+    let packages = Arc::new(PackageMap::new());
+    let server = ClusterServer::new(parts(echo.clone(), packages.clone()));
+    let (address, stop) = listen(server).await;
     let url = format!("http://{address}");
     let node = InvokerNode { id: name.parse().unwrap(), url, memory_mb: 1024 };
-    Node { node, echo, packages, _stop: stop }
+    RunningNode { node, echo, packages, _stop: stop }
 }
 
 /// Nobody listens there.
@@ -94,25 +94,11 @@ fn invocation(function: &str, concurrency: Option<u32>, payload: Bytes) -> Invoc
     }
 }
 
-/// Keeps what arrives.
-#[derive(Default)]
-struct Seen(Mutex<Option<Invocation>>, Echo);
-
-#[async_trait::async_trait]
-impl Invoke for Seen {
-    async fn invoke(&self, invocation: Invocation) -> hanshu_core::Outcome {
-        *self.0.lock().unwrap() = Some(invocation.clone());
-        self.1.invoke(invocation).await
-    }
-}
-
 #[tokio::test]
 async fn an_invocation_arrives_whole_and_so_does_its_outcome() {
-    let seen = Arc::new(Seen::default());
-    let echo = Arc::new(Echo::default());
-    let packages = Arc::new(MemoryPackages::new());
-    let parts = InternalParts { invoke: Some(seen.clone()), ..parts(echo, packages) };
-    let (address, _stop) = listen(Arc::new(Internal::new(parts))).await;
+    let echo = Arc::new(EchoInvoker::default());
+    let parts = parts(echo.clone(), Arc::new(PackageMap::new()));
+    let (address, _stop) = listen(ClusterServer::new(parts)).await;
     let mut target = gone("n1");
     target.url = format!("http://{address}/");
     let remote = RemoteInvoker::new(peers(), &target, Arc::new(SystemClock));
@@ -122,7 +108,7 @@ async fn an_invocation_arrives_whole_and_so_does_its_outcome() {
     let outcome = remote.invoke(sent.clone()).await;
     assert_eq!(outcome.verdict, Verdict::Returned(payload));
     assert_eq!(outcome.report.log_tail.as_deref(), Some("the log's end"));
-    let arrived = seen.0.lock().unwrap().take().unwrap();
+    let arrived = echo.last.lock().unwrap().take().unwrap();
     assert_eq!(arrived.request_id, sent.request_id);
     assert_eq!(arrived.function, sent.function);
     assert_eq!(arrived.event, sent.event);
@@ -136,14 +122,14 @@ async fn an_invocation_arrives_whole_and_so_does_its_outcome() {
 
 #[tokio::test]
 async fn only_the_clusters_token_gets_in() {
-    let internal = Internal::new(parts(Arc::default(), Arc::new(MemoryPackages::new())));
+    let server = ClusterServer::new(parts(Arc::default(), Arc::new(PackageMap::new())));
     let ask = async |token: Option<&str>, path: &str| {
         let mut request = Request::builder().uri(path);
         if let Some(token) = token {
             request = request.header("authorization", token);
         }
         let request = request.body(Full::new(Bytes::new())).unwrap();
-        Answered::read(internal.respond(request).await).await.status
+        server.respond::<_, axum::body::Body>(request).await.status()
     };
     let path = format!("/internal/v1/packages/{}", Digest::from_bytes([1; 32]));
     assert_eq!(ask(None, &path).await, 401);
@@ -208,7 +194,7 @@ async fn a_connection_lost_in_the_middle_is_not_tried_elsewhere() {
 #[tokio::test]
 async fn a_package_is_fetched_once_and_kept() {
     let controller = node("n1").await;
-    let local = Arc::new(MemoryPackages::new());
+    let local = Arc::new(PackageMap::new());
     let remote = Arc::new(RemotePackages::new(peers(), &controller.node.url, local.clone()));
     let digest = Digest::from_bytes([3; 32]);
     assert!(!remote.has(&digest).await);
@@ -230,7 +216,7 @@ async fn a_package_is_fetched_once_and_kept() {
 
 #[tokio::test]
 async fn a_controller_that_is_away_is_told_apart_from_a_missing_package() {
-    let local = Arc::new(MemoryPackages::new());
+    let local = Arc::new(PackageMap::new());
     let remote = RemotePackages::new(peers(), "http://127.0.0.1:1", local);
     let digest = Digest::from_bytes([3; 32]);
     let error = remote.folder(&digest).await.unwrap_err();
@@ -238,10 +224,10 @@ async fn a_controller_that_is_away_is_told_apart_from_a_missing_package() {
 }
 
 #[tokio::test]
-async fn troubles_of_triggers_are_known_to_other_nodes() {
+async fn health_problems_of_triggers_are_known_to_other_nodes() {
     let node = node("n1").await;
     let urls = vec!["http://127.0.0.1:1".to_owned(), node.node.url.clone()];
-    let health_problems = RemoteHealthProblems::new(peers(), move || urls.clone());
+    let health = RemoteTriggerHealth::new(peers(), move || urls.clone());
     let trigger = |name: &str| TriggerId {
         function: FunctionId {
             namespace: "default".parse().unwrap(),
@@ -249,10 +235,10 @@ async fn troubles_of_triggers_are_known_to_other_nodes() {
         },
         name: name.parse().unwrap(),
     };
-    assert_eq!(health_problems.of(&trigger("redis")), None);
-    health_problems.ask().await;
-    assert_eq!(health_problems.of(&trigger("redis")).unwrap(), "the stream cannot be read");
-    assert_eq!(health_problems.of(&trigger("timer")), None);
+    assert_eq!(health.problem(&trigger("redis")), None);
+    health.ask().await;
+    assert_eq!(health.problem(&trigger("redis")).unwrap(), "the stream cannot be read");
+    assert_eq!(health.problem(&trigger("timer")), None);
 }
 
 #[tokio::test]

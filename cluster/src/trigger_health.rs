@@ -1,19 +1,19 @@
-//! What triggers cannot do now, asked of the nodes that run them.
+//! The health of triggers that other nodes run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hanshu_core::TriggerId;
+use hanshu_core::ports::TriggerHealth;
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::Peers;
-use crate::state::HealthProblems;
+use crate::peer_client::{NodeUrls, PeerClient};
 
 /// Where they are asked for.
-pub(super) const HEALTH_PROBLEMS_PATH: &str = "/internal/v1/health-problems";
+pub(crate) const HEALTH_PROBLEMS_PATH: &str = "/internal/v1/health-problems";
 /// How old an answer may be.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// For a question.
@@ -21,24 +21,24 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One trigger that does not work.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct TriggerHealthProblem {
-    pub(super) trigger: TriggerId,
-    pub(super) health_problem: String,
+pub(crate) struct TriggerHealthProblem {
+    pub(crate) trigger: TriggerId,
+    pub(crate) health_problem: String,
 }
 
-/// The base URLs of the nodes that run triggers, as they are now.
-type Targets = dyn Fn() -> Vec<String> + Send + Sync;
-
-/// What triggers cannot do now, on other nodes.
-pub struct RemoteHealthProblems {
-    peers: Peers,
-    targets: Box<Targets>,
+/// The health of triggers that other nodes run, as of the last poll.
+pub struct RemoteTriggerHealth {
+    peers: PeerClient,
+    targets: Box<NodeUrls>,
     known: ArcSwap<BTreeMap<TriggerId, String>>,
 }
 
-impl RemoteHealthProblems {
-    /// Knows nothing yet: [`RemoteHealthProblems::run`] asks each of `targets` (`http://host:port`).
-    pub fn new(peers: Peers, targets: impl Fn() -> Vec<String> + Send + Sync + 'static) -> Self {
+impl RemoteTriggerHealth {
+    /// Knows nothing yet: [`RemoteTriggerHealth::run`] asks each of `targets` (`http://host:port`).
+    pub fn new(
+        peers: PeerClient,
+        targets: impl Fn() -> Vec<String> + Send + Sync + 'static,
+    ) -> Self {
         Self { peers, targets: Box::new(targets), known: ArcSwap::default() }
     }
 
@@ -75,15 +75,20 @@ impl RemoteHealthProblems {
     }
 }
 
-impl HealthProblems for RemoteHealthProblems {
-    fn of(&self, trigger: &TriggerId) -> Option<String> {
+impl TriggerHealth for RemoteTriggerHealth {
+    fn problem(&self, trigger: &TriggerId) -> Option<String> {
         self.known.load().get(trigger).cloned()
+    }
+
+    fn problems(&self) -> Vec<(TriggerId, String)> {
+        let known = self.known.load();
+        known.iter().map(|(id, problem)| (id.clone(), problem.clone())).collect()
     }
 }
 
-impl std::fmt::Debug for RemoteHealthProblems {
+impl std::fmt::Debug for RemoteTriggerHealth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RemoteHealthProblems")
+        f.debug_struct("RemoteTriggerHealth")
             .field("known", &self.known.load())
             .finish_non_exhaustive()
     }

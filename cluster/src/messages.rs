@@ -15,13 +15,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Largest head: a configuration with 4 KB of variables, names and texts is far below.
-pub(super) const HEAD_BYTES_MAX: usize = 256 * 1024;
+pub(crate) const HEAD_BYTES_MAX: usize = 256 * 1024;
 
 /// Where invocations go.
-pub(super) const INVOCATIONS_PATH: &str = "/internal/v1/invocations";
+pub(crate) const INVOCATIONS_PATH: &str = "/internal/v1/invocations";
 
 #[derive(Serialize, Deserialize)]
-struct CallHead {
+struct InvocationHead {
     request_id: RequestId,
     function: FunctionId,
     version: Qualifier,
@@ -40,7 +40,7 @@ enum ModeHead {
 }
 
 #[derive(Serialize, Deserialize)]
-struct AnswerHead {
+struct OutcomeHead {
     verdict: VerdictHead,
     report: Report,
 }
@@ -56,7 +56,7 @@ enum VerdictHead {
 /// A line of an image build's answer; the last is `Done` or `Failed`.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum ImageLine {
+pub(crate) enum ImageBuildLine {
     Progress(String),
     Done,
     Failed(String),
@@ -65,7 +65,7 @@ pub(super) enum ImageLine {
 /// Why a package was not taken or given.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum PackageFault {
+pub(crate) enum PackageFault {
     Refused(String),
     Digest { expected: Digest, actual: Digest },
     Missing(Digest),
@@ -75,11 +75,11 @@ pub(super) enum PackageFault {
 /// A message that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("a message between nodes cannot be read: {0}; do all nodes run the same version?")]
-pub(super) struct WireError(String);
+pub(crate) struct MessageError(String);
 
-pub(super) fn encode_call(invocation: &Invocation) -> Result<Bytes, WireError> {
+pub(crate) fn encode_call(invocation: &Invocation) -> Result<Bytes, MessageError> {
     let Invocation { request_id, function, event, mode } = invocation;
-    let head = CallHead {
+    let head = InvocationHead {
         request_id: *request_id,
         function: function.function.clone(),
         version: function.version,
@@ -95,9 +95,9 @@ pub(super) fn encode_call(invocation: &Invocation) -> Result<Bytes, WireError> {
     join(&head, &event.payload)
 }
 
-pub(super) fn decode_call(message: Bytes) -> Result<Invocation, WireError> {
-    let (head, payload) = split::<CallHead>(message)?;
-    let CallHead { request_id, function, version, digest, code, config, origin, mode } = head;
+pub(crate) fn decode_call(message: Bytes) -> Result<Invocation, MessageError> {
+    let (head, payload) = split::<InvocationHead>(message)?;
+    let InvocationHead { request_id, function, version, digest, code, config, origin, mode } = head;
     Ok(Invocation {
         request_id,
         function: Arc::new(Revision { function, version, digest, code, config }),
@@ -109,17 +109,17 @@ pub(super) fn decode_call(message: Bytes) -> Result<Invocation, WireError> {
     })
 }
 
-pub(super) fn encode_outcome(outcome: Outcome) -> Result<Bytes, WireError> {
+pub(crate) fn encode_outcome(outcome: Outcome) -> Result<Bytes, MessageError> {
     let (verdict, payload) = match outcome.verdict {
         Verdict::Returned(payload) => (VerdictHead::Returned, payload),
         Verdict::Failed(failure) => (VerdictHead::Failed(failure), Bytes::new()),
         Verdict::Refused(refusal) => (VerdictHead::Refused(refusal), Bytes::new()),
     };
-    join(&AnswerHead { verdict, report: outcome.report }, &payload)
+    join(&OutcomeHead { verdict, report: outcome.report }, &payload)
 }
 
-pub(super) fn decode_outcome(message: Bytes) -> Result<Outcome, WireError> {
-    let (head, payload) = split::<AnswerHead>(message)?;
+pub(crate) fn decode_outcome(message: Bytes) -> Result<Outcome, MessageError> {
+    let (head, payload) = split::<OutcomeHead>(message)?;
     let verdict = match head.verdict {
         VerdictHead::Returned => Verdict::Returned(payload),
         VerdictHead::Failed(failure) => Verdict::Failed(failure),
@@ -128,9 +128,9 @@ pub(super) fn decode_outcome(message: Bytes) -> Result<Outcome, WireError> {
     Ok(Outcome { verdict, report: head.report })
 }
 
-fn join(head: &impl Serialize, payload: &[u8]) -> Result<Bytes, WireError> {
-    let head = serde_json::to_vec(head).map_err(|error| WireError(error.to_string()))?;
-    let length = u32::try_from(head.len()).map_err(|error| WireError(error.to_string()))?;
+fn join(head: &impl Serialize, payload: &[u8]) -> Result<Bytes, MessageError> {
+    let head = serde_json::to_vec(head).map_err(|error| MessageError(error.to_string()))?;
+    let length = u32::try_from(head.len()).map_err(|error| MessageError(error.to_string()))?;
     let mut message = BytesMut::with_capacity(4 + head.len() + payload.len());
     message.put_u32(length);
     message.put_slice(&head);
@@ -138,20 +138,20 @@ fn join(head: &impl Serialize, payload: &[u8]) -> Result<Bytes, WireError> {
     Ok(message.freeze())
 }
 
-fn split<H: DeserializeOwned>(mut message: Bytes) -> Result<(H, Bytes), WireError> {
-    let short = || WireError("it is cut off".into());
+fn split<H: DeserializeOwned>(mut message: Bytes) -> Result<(H, Bytes), MessageError> {
+    let short = || MessageError("it is cut off".into());
     if message.len() < 4 {
         return Err(short());
     }
     let length = message.get_u32() as usize;
     if HEAD_BYTES_MAX < length {
-        return Err(WireError(format!("its head has {length} bytes")));
+        return Err(MessageError(format!("its head has {length} bytes")));
     }
     if message.len() < length {
         return Err(short());
     }
     let head = message.split_to(length);
-    let head = serde_json::from_slice(&head).map_err(|error| WireError(error.to_string()))?;
+    let head = serde_json::from_slice(&head).map_err(|error| MessageError(error.to_string()))?;
     Ok((head, message))
 }
 

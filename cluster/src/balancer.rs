@@ -11,9 +11,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::Peers;
-use super::invoker::{Lost, RemoteInvoker, refused};
-use super::placement::Placement;
+use crate::peer_client::PeerClient;
+use crate::placement::Placement;
+use crate::remote_invoker::{RemoteCallError, RemoteInvoker, refused};
 
 /// How often the live nodes are asked for.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
@@ -26,14 +26,14 @@ const NODES_TRIED_MAX: usize = 3;
 
 /// Runs invocations on other nodes.
 pub struct Balancer {
-    peers: Peers,
+    peers: PeerClient,
     clock: Arc<dyn Clock>,
     live: ArcSwap<Vec<InvokerNode>>,
     placement: Mutex<Placement>,
 }
 
 /// A call on its way: counted until dropped.
-struct Flight<'a> {
+struct CallInFlight<'a> {
     balancer: &'a Balancer,
     node: &'a NodeId,
     revision: &'a Digest,
@@ -41,7 +41,7 @@ struct Flight<'a> {
 
 impl Balancer {
     /// No nodes yet: [`Balancer::set_nodes`] or [`Balancer::run`] tells of them.
-    pub fn new(peers: Peers, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(peers: PeerClient, clock: Arc<dyn Clock>) -> Self {
         Self { peers, clock, live: ArcSwap::default(), placement: Mutex::default() }
     }
 
@@ -95,9 +95,9 @@ impl Balancer {
         self.placement.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin<'a>(&'a self, node: &'a NodeId, revision: &'a Digest) -> Flight<'a> {
+    fn begin<'a>(&'a self, node: &'a NodeId, revision: &'a Digest) -> CallInFlight<'a> {
         self.placement().begin(Instant::now(), node, revision);
-        Flight { balancer: self, node, revision }
+        CallInFlight { balancer: self, node, revision }
     }
 }
 
@@ -116,8 +116,8 @@ impl Invoke for Balancer {
             match ended {
                 Ok(outcome) if !is_stopping(&outcome) => return outcome,
                 Ok(outcome) => last = outcome,
-                Err(lost @ Lost::NotBegun(_)) => last = lost.outcome(&*self.clock),
-                Err(lost @ Lost::Unknown(_)) => {
+                Err(lost @ RemoteCallError::NotBegun(_)) => last = lost.outcome(&*self.clock),
+                Err(lost @ RemoteCallError::Unknown(_)) => {
                     self.placement().leave_out(Instant::now(), &node.id);
                     return lost.outcome(&*self.clock);
                 }
@@ -134,7 +134,7 @@ fn is_stopping(outcome: &Outcome) -> bool {
         && matches!(outcome.verdict, Verdict::Refused(Refusal::Unavailable { .. }))
 }
 
-impl Drop for Flight<'_> {
+impl Drop for CallInFlight<'_> {
     fn drop(&mut self) {
         self.balancer.placement().end(Instant::now(), self.node, self.revision);
     }

@@ -9,26 +9,25 @@ use hanshu_core::ports::{BuildProgress, ImageBuilder, ImageError};
 use http::{Method, StatusCode};
 use tokio::time::timeout;
 
-use super::Peers;
-use super::wire::ImageLine;
+use crate::messages::ImageBuildLine;
+use crate::ndjson::read_lines;
+use crate::peer_client::{NodeUrls, PeerClient};
 
 /// How long a build may say nothing.
 const SILENCE_MAX: Duration = Duration::from_secs(600);
-/// Longest line of progress.
-const LINE_BYTES_MAX: usize = 64 * 1024;
-
-/// The base URLs of the nodes that need an image, as they are now.
-type Targets = dyn Fn() -> Vec<String> + Send + Sync;
 
 /// Images on every node that needs them.
 pub struct RemoteImages {
-    peers: Peers,
-    targets: Box<Targets>,
+    peers: PeerClient,
+    targets: Box<NodeUrls>,
 }
 
 impl RemoteImages {
     /// Makes images at each of `targets` (`http://host:port`): the controller, or all invokers.
-    pub fn new(peers: Peers, targets: impl Fn() -> Vec<String> + Send + Sync + 'static) -> Self {
+    pub fn new(
+        peers: PeerClient,
+        targets: impl Fn() -> Vec<String> + Send + Sync + 'static,
+    ) -> Self {
         Self { peers, targets: Box::new(targets) }
     }
 
@@ -38,7 +37,6 @@ impl RemoteImages {
         family: RuntimeFamily,
         progress: BuildProgress<'_>,
     ) -> Result<(), ImageError> {
-        let away = || ImageError(format!("the node at {url} was lost while it made the image"));
         let path = format!("{}/internal/v1/images/{}", url.trim_end_matches('/'), family.as_str());
         let request = self.peers.request(Method::POST, &path).send();
         let response = match timeout(SILENCE_MAX, request).await {
@@ -48,23 +46,15 @@ impl RemoteImages {
         if response.status() != StatusCode::OK {
             return Err(ImageError(format!("{url} answered {}", response.status())));
         }
-        let mut pieces = response.bytes_stream();
-        let mut text = Vec::new();
-        while let Ok(Some(Ok(piece))) = timeout(SILENCE_MAX, pieces.next()).await {
-            text.extend_from_slice(&piece);
-            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = text.drain(..=end).collect();
-                match serde_json::from_slice(&line).map_err(|_| away())? {
-                    ImageLine::Progress(line) => progress(&line),
-                    ImageLine::Done => return Ok(()),
-                    ImageLine::Failed(reason) => return Err(ImageError(reason)),
-                }
-            }
-            if LINE_BYTES_MAX < text.len() {
-                break;
+        let mut lines = read_lines(response);
+        while let Ok(Some(Ok(line))) = timeout(SILENCE_MAX, lines.next()).await {
+            match line {
+                ImageBuildLine::Progress(text) => progress(&text),
+                ImageBuildLine::Done => return Ok(()),
+                ImageBuildLine::Failed(reason) => return Err(ImageError(reason)),
             }
         }
-        Err(away())
+        Err(ImageError(format!("the node at {url} was lost while it made the image")))
     }
 }
 

@@ -1,8 +1,10 @@
-//! The API's description, generated from the code that answers it.
+//! The API's OpenAPI description: generated from the wire types and the list of operations.
+
+mod operations;
 
 use std::collections::BTreeMap;
 
-use axum::Json;
+use serde::Serialize;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::SchemaType;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
@@ -11,44 +13,42 @@ use utoipa::openapi::{
 };
 use utoipa::{Modify, OpenApi};
 
-use crate::routes::{
-    functions, invocations, invoke, logs, packages, queues, status, triggers, versions,
-};
-use crate::wire;
+use crate::wire::{DeployLine, FunctionFailure};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "hanshu", description = "Self-hosted cloud functions: the native API"),
     paths(
-        invoke::invoke,
-        invocations::show,
-        functions::list,
-        functions::show,
-        functions::deploy,
-        functions::delete,
-        versions::list,
-        versions::publish,
-        triggers::list,
-        triggers::change,
-        triggers::fire,
-        logs::read,
-        packages::has,
-        packages::put,
-        queues::list,
-        status::metrics,
-        status::healthz,
-        status::readyz,
-        serve,
+        operations::invoke,
+        operations::show_invocation,
+        operations::list_functions,
+        operations::show_function,
+        operations::deploy,
+        operations::delete_function,
+        operations::list_versions,
+        operations::publish,
+        operations::list_triggers,
+        operations::change_trigger,
+        operations::fire_trigger,
+        operations::read_logs,
+        operations::has_package,
+        operations::put_package,
+        operations::list_queues,
+        operations::metrics,
+        operations::health,
+        operations::readiness,
+        operations::openapi_document,
     ),
-    components(schemas(wire::FunctionFailure, wire::DeployLine)),
+    components(schemas(FunctionFailure, DeployLine)),
     security(("key" = [])),
-    modifiers(&Keys, &Problems, &Names, &Bodies),
+    modifiers(&AccessKeyScheme, &CommonProblems, &NamePatterns, &BodySchemas),
 )]
 struct Description;
 
-struct Keys;
+/// How requests are authenticated.
+struct AccessKeyScheme;
 
-impl Modify for Keys {
+impl Modify for AccessKeyScheme {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         let components = openapi.components.get_or_insert_default();
         let basic = SecurityScheme::Http(Http::new(HttpAuthScheme::Basic));
@@ -57,14 +57,14 @@ impl Modify for Keys {
 }
 
 /// What every route can answer besides its own, and what type a refusal has everywhere.
-struct Problems;
+struct CommonProblems;
 
 /// The type of a refusal's body (RFC 9457).
 const PROBLEM_TYPE: &str = "application/problem+json";
 
-impl Modify for Problems {
+impl Modify for CommonProblems {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        for operation in operations(openapi) {
+        for operation in operations_of(openapi) {
             let open = operation.security.is_some();
             let responses = &mut operation.responses.responses;
             if !open {
@@ -85,18 +85,29 @@ impl Modify for Problems {
     }
 }
 
-/// Parameters that are names: which ones are valid.
-struct Names;
+/// Which values of the path's and the query's names are valid.
+struct NamePatterns;
 
-impl Modify for Names {
+/// A namespace: 1 to 60 characters.
+const NAMESPACE_PATTERN: &str = "^[A-Za-z]([A-Za-z0-9_-]{0,58}[A-Za-z0-9])?$";
+/// A function's name: 2 to 60 characters.
+const FUNCTION_PATTERN: &str = "^[A-Za-z][A-Za-z0-9_-]{0,58}[A-Za-z0-9]$";
+/// A trigger's name: 1 to 100 characters.
+const TRIGGER_PATTERN: &str = "^[A-Za-z]([A-Za-z0-9_-]{0,98}[A-Za-z0-9])?$";
+const QUALIFIER_PATTERN: &str = "^([$]LATEST|[1-9][0-9]{0,8})$";
+const DIGEST_PATTERN: &str = "^[0-9a-f]{64}$";
+const UUID_PATTERN: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+
+impl Modify for NamePatterns {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        for operation in operations(openapi) {
+        for operation in operations_of(openapi) {
             for parameter in operation.parameters.iter_mut().flatten() {
                 let pattern = match parameter.name.as_str() {
-                    "name" => "^[A-Za-z]([A-Za-z0-9_-]{0,58})[A-Za-z0-9]$",
-                    "namespace" | "trigger" => "^[A-Za-z]([A-Za-z0-9_-]{0,58}[A-Za-z0-9])?$",
-                    "qualifier" => "^([$]LATEST|[1-9][0-9]{0,8})$",
-                    "digest" => "^[0-9a-f]{64}$",
+                    "name" => FUNCTION_PATTERN,
+                    "namespace" => NAMESPACE_PATTERN,
+                    "trigger" => TRIGGER_PATTERN,
+                    "qualifier" => QUALIFIER_PATTERN,
+                    "digest" => DIGEST_PATTERN,
                     "id" | "requestId" => UUID_PATTERN,
                     _ => continue,
                 };
@@ -109,11 +120,11 @@ impl Modify for Names {
 }
 
 /// What the derived schemas cannot say.
-struct Bodies;
+struct BodySchemas;
 
-impl Modify for Bodies {
+impl Modify for BodySchemas {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        for operation in operations(openapi) {
+        for operation in operations_of(openapi) {
             let Some(body) = &mut operation.request_body else { continue };
             if let Some(zip) = body.content.get_mut("application/zip") {
                 // Bytes have no schema.
@@ -134,9 +145,7 @@ impl Modify for Bodies {
     }
 }
 
-const UUID_PATTERN: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
-
-fn operations(openapi: &mut utoipa::openapi::OpenApi) -> impl Iterator<Item = &mut Operation> {
+fn operations_of(openapi: &mut utoipa::openapi::OpenApi) -> impl Iterator<Item = &mut Operation> {
     openapi.paths.paths.values_mut().flat_map(|path| {
         let PathItem { get, put, post, delete, head, patch, .. } = path;
         [get, put, post, delete, head, patch].into_iter().filter_map(Option::as_mut)
@@ -159,46 +168,24 @@ fn is_problem(content: &Content) -> bool {
     matches!(&content.schema, Some(RefOr::Ref(to)) if to.ref_location.ends_with("/ProblemBody"))
 }
 
-/// The description as a value.
-pub(crate) fn description() -> utoipa::openapi::OpenApi {
+/// The description, as JSON is made of it.
+pub fn openapi() -> impl Serialize {
     Description::openapi()
-}
-
-/// This description.
-#[utoipa::path(
-    get, path = "/openapi.json", tag = "status", operation_id = "openapi", security(()),
-    responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value))
-)]
-pub(crate) async fn serve() -> Json<utoipa::openapi::OpenApi> {
-    Json(description())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use hanshu_core::{FunctionName, Namespace, TriggerName};
 
     use super::*;
-    use crate::routes::table;
 
-    #[test]
-    fn every_route_is_described_and_nothing_else() {
-        let described = serde_json::to_value(description()).unwrap();
-        assert!(described["openapi"].as_str().unwrap().starts_with("3.1"));
-        let mut told = BTreeSet::new();
-        for (path, methods) in described["paths"].as_object().unwrap() {
-            for method in methods.as_object().unwrap().keys() {
-                told.insert(format!("{method} {path}"));
-            }
-        }
-        let routes = table().into_iter().map(|route| format!("{} {}", route.method, route.path));
-        let mut answered: BTreeSet<_> = routes.collect();
-        answered.insert("post /v1/functions/{name}/invocations".into());
-        assert_eq!(told, answered);
+    fn described() -> serde_json::Value {
+        serde_json::to_value(openapi()).unwrap()
     }
 
     #[test]
     fn every_refusal_is_a_problem_document_and_described() {
-        let described = serde_json::to_value(description()).unwrap();
+        let described = described();
         for (path, methods) in described["paths"].as_object().unwrap() {
             for (method, operation) in methods.as_object().unwrap() {
                 let responses = operation["responses"].as_object().unwrap();
@@ -220,17 +207,17 @@ mod tests {
 
     #[test]
     fn every_wire_type_is_described() {
-        let described = serde_json::to_value(description()).unwrap();
+        let described = described();
         let schemas = described["components"]["schemas"].as_object().unwrap();
         let sources = [
-            include_str!("wire/functions.rs"),
-            include_str!("wire/invocations.rs"),
-            include_str!("wire/logs.rs"),
-            include_str!("wire/problem.rs"),
-            include_str!("wire/queues.rs"),
-            include_str!("wire/status.rs"),
-            include_str!("wire/triggers.rs"),
-            include_str!("wire/versions.rs"),
+            include_str!("../wire/functions.rs"),
+            include_str!("../wire/invocations.rs"),
+            include_str!("../wire/logs.rs"),
+            include_str!("../wire/problem.rs"),
+            include_str!("../wire/queues.rs"),
+            include_str!("../wire/status.rs"),
+            include_str!("../wire/triggers.rs"),
+            include_str!("../wire/versions.rs"),
         ];
         let mut types = 0;
         for line in sources.iter().flat_map(|source| source.lines()) {
@@ -240,5 +227,25 @@ mod tests {
             types += 1;
         }
         assert_eq!(types, schemas.len(), "{:?}", schemas.keys());
+    }
+
+    /// How many characters a pattern of a name allows: `{0,N}` and the letters around it.
+    fn longest(pattern: &str) -> usize {
+        let (_, rest) = pattern.split_once("{0,").unwrap();
+        rest.split_once('}').unwrap().0.parse::<usize>().unwrap() + 2
+    }
+
+    #[test]
+    fn the_patterns_of_names_allow_what_the_names_do() {
+        let name = |length: usize| "a".repeat(length);
+        let longest_function = longest(FUNCTION_PATTERN);
+        assert!(name(longest_function).parse::<FunctionName>().is_ok());
+        assert!(name(longest_function + 1).parse::<FunctionName>().is_err());
+        let longest_namespace = longest(NAMESPACE_PATTERN);
+        assert!(name(longest_namespace).parse::<Namespace>().is_ok());
+        assert!(name(longest_namespace + 1).parse::<Namespace>().is_err());
+        let longest_trigger = longest(TRIGGER_PATTERN);
+        assert!(name(longest_trigger).parse::<TriggerName>().is_ok());
+        assert!(name(longest_trigger + 1).parse::<TriggerName>().is_err());
     }
 }

@@ -9,8 +9,8 @@ use hanshu_core::{Clock, Invocation, InvocationMode, NodeId, Outcome, Refusal, R
 use http::{Method, StatusCode};
 use tracing::warn;
 
-use super::Peers;
-use super::wire::{INVOCATIONS_PATH, decode_outcome, encode_call};
+use crate::messages::{INVOCATIONS_PATH, decode_outcome, encode_call};
+use crate::peer_client::PeerClient;
 
 /// What a node may take beyond the function's own times: fetching code, starting a sandbox.
 const START_MARGIN: Duration = Duration::from_secs(60);
@@ -20,15 +20,15 @@ const WAY_MARGIN: Duration = Duration::from_secs(5);
 /// An invoker on another node.
 #[derive(Clone, Debug)]
 pub struct RemoteInvoker {
-    peers: Peers,
+    peers: PeerClient,
     node: NodeId,
     url: String,
     clock: Arc<dyn Clock>,
 }
 
-/// No outcome came back.
+/// Why no outcome came back.
 #[derive(Debug)]
-pub(super) enum Lost {
+pub(crate) enum RemoteCallError {
     /// The node surely did not begin the invocation: another may try.
     NotBegun(String),
     /// It may have begun, or ended.
@@ -37,14 +37,15 @@ pub(super) enum Lost {
 
 impl RemoteInvoker {
     /// The invoker of `node`.
-    pub fn new(peers: Peers, node: &InvokerNode, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(peers: PeerClient, node: &InvokerNode, clock: Arc<dyn Clock>) -> Self {
         let url = format!("{}{INVOCATIONS_PATH}", node.url.trim_end_matches('/'));
         Self { peers, node: node.id.clone(), url, clock }
     }
 
     /// The invocation's outcome there, if one comes back.
-    pub(super) async fn run(&self, invocation: &Invocation) -> Result<Outcome, Lost> {
-        let message = encode_call(invocation).map_err(|error| Lost::NotBegun(error.to_string()))?;
+    pub(crate) async fn run(&self, invocation: &Invocation) -> Result<Outcome, RemoteCallError> {
+        let message = encode_call(invocation)
+            .map_err(|error| RemoteCallError::NotBegun(error.to_string()))?;
         let request = self
             .peers
             .request(Method::POST, &self.url)
@@ -55,8 +56,10 @@ impl RemoteInvoker {
             let (node, connect) = (&self.node, error.is_connect());
             warn!(%error, %node, request_id = %invocation.request_id, "Lost a call to a node");
             match connect {
-                true => Lost::NotBegun(format!("node {node} cannot be reached")),
-                false => Lost::Unknown(format!("node {node} was lost while the event ran")),
+                true => RemoteCallError::NotBegun(format!("node {node} cannot be reached")),
+                false => {
+                    RemoteCallError::Unknown(format!("node {node} was lost while the event ran"))
+                }
             }
         })?;
         let status = response.status();
@@ -65,13 +68,14 @@ impl RemoteInvoker {
             warn!(%status, %node, request_id = %invocation.request_id, "A node refused a call");
             let reason = format!("node {node} answered {status}");
             return Err(match status {
-                StatusCode::INTERNAL_SERVER_ERROR => Lost::Unknown(reason),
-                _ => Lost::NotBegun(reason),
+                StatusCode::INTERNAL_SERVER_ERROR => RemoteCallError::Unknown(reason),
+                _ => RemoteCallError::NotBegun(reason),
             });
         }
-        let lost = || Lost::Unknown(format!("node {} was lost with the answer", self.node));
+        let lost =
+            || RemoteCallError::Unknown(format!("node {} was lost with the answer", self.node));
         let message = response.bytes().await.map_err(|_| lost())?;
-        decode_outcome(message).map_err(|error| Lost::Unknown(error.to_string()))
+        decode_outcome(message).map_err(|error| RemoteCallError::Unknown(error.to_string()))
     }
 }
 
@@ -85,9 +89,9 @@ impl Invoke for RemoteInvoker {
     }
 }
 
-impl Lost {
+impl RemoteCallError {
     /// What the caller is told.
-    pub(super) fn outcome(self, clock: &dyn Clock) -> Outcome {
+    pub(crate) fn outcome(self, clock: &dyn Clock) -> Outcome {
         let refusal = match self {
             Self::NotBegun(reason) => Refusal::Unavailable { reason },
             Self::Unknown(reason) => Refusal::Sandbox { reason },
@@ -97,7 +101,7 @@ impl Lost {
 }
 
 /// A refusal that no node made.
-pub(super) fn refused(refusal: Refusal, clock: &dyn Clock) -> Outcome {
+pub(crate) fn refused(refusal: Refusal, clock: &dyn Clock) -> Outcome {
     let report = Report {
         started_at: clock.now(),
         duration: Duration::ZERO,

@@ -14,20 +14,20 @@ const WARM_KEPT: Duration = Duration::from_secs(300);
 
 /// What we know of the nodes from our own calls.
 #[derive(Debug, Default)]
-pub(super) struct Placement {
-    nodes: HashMap<NodeId, Load>,
-    warm: HashMap<Digest, HashMap<NodeId, Warm>>,
+pub(crate) struct Placement {
+    nodes: HashMap<NodeId, NodeLoad>,
+    warm: HashMap<Digest, HashMap<NodeId, WarmRevision>>,
 }
 
 #[derive(Debug, Default)]
-struct Load {
+struct NodeLoad {
     in_flight: usize,
     left_out_until: Option<Instant>,
 }
 
 /// One revision on one node.
 #[derive(Debug)]
-struct Warm {
+struct WarmRevision {
     in_flight: usize,
     /// So many ran at once: about so many sandboxes are there.
     peak: usize,
@@ -40,7 +40,7 @@ impl Placement {
     /// A function with a limit always goes to the same node, so that the node's own count is the
     /// cluster's. Any other goes where a sandbox of it is likely to be idle, else where the fewest
     /// of our calls are.
-    pub(super) fn order<'a>(
+    pub(crate) fn order<'a>(
         &self,
         now: Instant,
         live: &'a [InvokerNode],
@@ -63,10 +63,10 @@ impl Placement {
     }
 
     /// A call goes out.
-    pub(super) fn begin(&mut self, now: Instant, node: &NodeId, revision: &Digest) {
+    pub(crate) fn begin(&mut self, now: Instant, node: &NodeId, revision: &Digest) {
         self.nodes.entry(node.clone()).or_default().in_flight += 1;
         let nodes = self.warm.entry(revision.clone()).or_default();
-        let new = Warm { in_flight: 0, peak: 0, seen: now };
+        let new = WarmRevision { in_flight: 0, peak: 0, seen: now };
         let warm = nodes.entry(node.clone()).or_insert(new);
         warm.in_flight += 1;
         warm.peak = warm.peak.max(warm.in_flight);
@@ -74,7 +74,7 @@ impl Placement {
     }
 
     /// A call came back, or was given up.
-    pub(super) fn end(&mut self, now: Instant, node: &NodeId, revision: &Digest) {
+    pub(crate) fn end(&mut self, now: Instant, node: &NodeId, revision: &Digest) {
         if let Some(load) = self.nodes.get_mut(node) {
             load.in_flight = load.in_flight.saturating_sub(1);
         }
@@ -86,7 +86,7 @@ impl Placement {
     }
 
     /// The node could not be reached, or takes no work.
-    pub(super) fn leave_out(&mut self, now: Instant, node: &NodeId) {
+    pub(crate) fn leave_out(&mut self, now: Instant, node: &NodeId) {
         self.nodes.entry(node.clone()).or_default().left_out_until = Some(now + LEFT_OUT);
         for nodes in self.warm.values_mut() {
             if let Some(warm) = nodes.get_mut(node) {
@@ -96,7 +96,7 @@ impl Placement {
     }
 
     /// Forgets nodes that are gone, and sandboxes that will have been given up.
-    pub(super) fn forget(&mut self, now: Instant, live: &[InvokerNode]) {
+    pub(crate) fn forget(&mut self, now: Instant, live: &[InvokerNode]) {
         let is_live = |id: &NodeId| live.iter().any(|node| node.id == *id);
         self.nodes.retain(|id, load| 0 < load.in_flight || is_live(id));
         for nodes in self.warm.values_mut() {

@@ -1,4 +1,4 @@
-//! The native API's JSON, in and out. The command line uses these types too.
+//! The native API's JSON, in and out.
 //!
 //! Field names are camelCase, durations are whole seconds with `S` at the end, times are RFC 3339
 //! in UTC. What we read refuses unknown fields; what we write may grow, so clients ignore what
@@ -7,6 +7,7 @@
 mod functions;
 mod invocations;
 mod logs;
+mod params;
 mod problem;
 mod queues;
 mod status;
@@ -22,6 +23,7 @@ pub use invocations::{
     InvocationView,
 };
 pub use logs::{LogLineView, LogPageView};
+pub use params::{FunctionListParams, InvocationParams, LogParams, NamespaceParams};
 pub use problem::ProblemBody;
 pub use queues::{QueueList, QueueView};
 pub use status::{Health, NotReady, Readiness};

@@ -1,25 +1,4 @@
-//! The internal API between roles in different processes: invocations, packages by digest, images,
-//! health problems of triggers.
-//!
-//! Plain HTTP/1.1 with keep-alive on a listener of its own, every request but `/healthz` with the
-//! cluster's shared token. Both ends are of the same version of the program: the shapes here are
-//! no contract for anybody else.
-
-mod balancer;
-mod health_problems;
-mod images;
-mod invoker;
-mod packages;
-mod placement;
-mod server;
-mod wire;
-
-pub use balancer::Balancer;
-pub use health_problems::RemoteHealthProblems;
-pub use images::RemoteImages;
-pub use invoker::RemoteInvoker;
-pub use packages::RemotePackages;
-pub use server::{Internal, InternalParts};
+//! The HTTP client for calls to other processes.
 
 use std::time::Duration;
 
@@ -30,15 +9,18 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Idle connections are kept so long; less than the listener keeps them.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 
-/// The connections from this node to others: cheap to clone, shared by all clients of a process.
+/// The base URLs (`http://host:port`) of the nodes to ask, as they are now.
+pub(crate) type NodeUrls = dyn Fn() -> Vec<String> + Send + Sync;
+
+/// The connections from this process to others: cheap to clone, shared by all that make calls.
 #[derive(Clone, Debug)]
-pub struct Peers {
+pub struct PeerClient {
     http: reqwest::Client,
     token: Secret,
 }
 
-impl Peers {
-    /// A pool of connections that says `token`.
+impl PeerClient {
+    /// A pool of connections that sends `token` with every request.
     ///
     /// # Errors
     /// The HTTP client cannot be made (out of descriptors, mostly).
@@ -55,7 +37,7 @@ impl Peers {
         Ok(Self { http, token })
     }
 
-    fn request(&self, method: http::Method, url: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, method: http::Method, url: &str) -> reqwest::RequestBuilder {
         self.http.request(method, url).bearer_auth(self.token.expose())
     }
 }

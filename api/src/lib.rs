@@ -1,0 +1,14 @@
+//! The native API for whoever serves or calls it: its wire types, a typed client, its OpenAPI
+//! description.
+//!
+//! The gateway serves these shapes; the command line calls them through [`Client`]. Neither needs
+//! the other.
+
+mod client;
+mod openapi;
+pub mod wire;
+
+pub use client::{
+    Client, ClientAuth, ClientError, FunctionPath, InvokeAnswer, InvokeRequest, LogFilter,
+};
+pub use openapi::openapi;

@@ -1,0 +1,26 @@
+//! Calls between the processes of one installation: invocations and their placement, packages by
+//! digest, images, health problems of triggers.
+//!
+//! Plain HTTP/1.1 with keep-alive on a listener of its own, every request but `/healthz` with the
+//! cluster's shared token. Both ends are of the same version of the program: the shapes here are
+//! no contract for anybody else. [`ClusterServer`] is the serving end, and does not listen itself:
+//! whoever has a listener gives it the requests.
+
+mod balancer;
+mod messages;
+mod ndjson;
+mod peer_client;
+mod placement;
+mod remote_images;
+mod remote_invoker;
+mod remote_packages;
+mod server;
+mod trigger_health;
+
+pub use balancer::Balancer;
+pub use peer_client::PeerClient;
+pub use remote_images::RemoteImages;
+pub use remote_invoker::RemoteInvoker;
+pub use remote_packages::RemotePackages;
+pub use server::{ClusterServer, ClusterServerParts};
+pub use trigger_health::RemoteTriggerHealth;
