@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line of the benchmark program.
 
 use std::path::PathBuf;
 
@@ -16,27 +16,27 @@ Examples:
 Exit status: 0 when everything was measured, reached or not; 1 when a figure could not be had;
 2 for a command line that is wrong.";
 
-/// Measures hanshu against the ceilings of the machine, in one run, in turns.
+/// Measures hanshu and the ceilings of the machine alternately in one run.
 #[derive(Debug, Parser)]
 #[command(name = "hanshu-bench", version, after_help = EXAMPLES)]
-pub(crate) struct Args {
+pub(crate) struct BenchArgs {
     #[command(subcommand)]
-    pub(crate) part: Option<Part>,
+    pub(crate) part: Option<BenchHelper>,
     /// Rows whose names have these words, such as `sync_1`; all rows where none are given
     pub(crate) rows: Vec<String>,
-    /// Say which rows there are, and end
+    /// List the rows and exit
     #[arg(long)]
     pub(crate) list: bool,
-    /// Turns of ours and the ceiling
+    /// Repetitions of each measurement, of hanshu and the ceiling alternately
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) repeats: u32,
-    /// Seconds of each timed piece of load
+    /// Seconds of each timed load
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(crate) seconds: u64,
-    /// One turn of one second, and fewer samples: to see that everything works
+    /// One repetition of one second, and fewer samples: to see that everything works
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Put the figures into docs/promises.md
+    /// Write the figures into docs/promises.md
     #[arg(long)]
     pub(crate) write_promises: bool,
     /// The program under test
@@ -47,9 +47,9 @@ pub(crate) struct Args {
     pub(crate) out: PathBuf,
 }
 
-/// What this program starts itself as; nothing for people.
+/// Helper processes that this program starts itself as; internal.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Part {
+pub(crate) enum BenchHelper {
     #[command(hide = true)]
     Front {
         #[arg(long)]

@@ -1,5 +1,5 @@
-//! Load at a set rate by `oha`, its latencies corrected for coordinated omission: each counts from
-//! when it was due.
+//! Load at a fixed rate by `oha`. Latencies are corrected for coordinated omission: each counts from
+//! when the request was due.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -9,28 +9,37 @@ use anyhow::{Context as _, ensure};
 use rusqlite::Connection;
 use tokio::process::Command;
 
-use crate::wrk::Request;
+use crate::wrk::LoadRequest;
 
 const GRACE: Duration = Duration::from_secs(30);
 
-/// One answer.
+/// One request's result.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Answered {
+pub(crate) struct OhaSample {
     pub(crate) status: u16,
-    /// Seconds from when it was due.
+    /// Seconds from when the request was due.
     pub(crate) took_s: f64,
 }
 
-/// Offers `rate` requests a second for so many seconds, on so many connections.
+/// How many requests are sent, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OfferedLoad {
+    /// Requests per second.
+    pub(crate) rate: u32,
+    pub(crate) connections: u32,
+    pub(crate) seconds: u64,
+}
+
+/// Sends requests at a fixed rate.
 ///
 /// # Errors
-/// Where oha is missing or fails, or its record cannot be read.
+/// If oha is missing or fails, or its record cannot be read.
 pub(crate) async fn run(
     dir: &Path,
-    request: &Request,
-    (rate, connections): (u32, u32),
-    seconds: u64,
-) -> anyhow::Result<Vec<Answered>> {
+    request: &LoadRequest,
+    load: OfferedLoad,
+) -> anyhow::Result<Vec<OhaSample>> {
+    let OfferedLoad { rate, connections, seconds } = load;
     let files = tempfile::tempdir_in(dir)?;
     let (body, record) = (files.path().join("body"), files.path().join("record.db"));
     std::fs::write(&body, &request.body)?;
@@ -50,15 +59,15 @@ pub(crate) async fn run(
         .await
         .context("oha does not end")?
         .context("cannot run `oha` (cargo install oha)")?;
-    let words = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "oha failed: {words}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "oha failed: {stderr}");
     read(&record)
 }
 
-fn read(record: &Path) -> anyhow::Result<Vec<Answered>> {
+fn read(record: &Path) -> anyhow::Result<Vec<OhaSample>> {
     let record = Connection::open(record)?;
     let mut rows = record.prepare("SELECT status, duration FROM oha")?;
     let rows =
-        rows.query_map((), |row| Ok(Answered { status: row.get(0)?, took_s: row.get(1)? }))?;
+        rows.query_map((), |row| Ok(OhaSample { status: row.get(0)?, took_s: row.get(1)? }))?;
     rows.map(|row| row.map_err(anyhow::Error::from)).collect()
 }

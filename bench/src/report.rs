@@ -1,41 +1,37 @@
-//! What a row says, and the table and the file it is said in.
+//! Measured figures, and their rendering as a table.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-/// What a figure must reach.
+/// What a figure must reach; `Ratio…` means ours ÷ ceiling, the others ours in its unit.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Target {
-    /// Of ours ÷ ceiling.
+pub(crate) enum PromiseTarget {
     RatioAtLeast(f64),
-    /// Of ours ÷ ceiling.
     RatioAtMost(f64),
-    /// Of ours, in its unit.
     AtLeast(f64),
-    /// Of ours, in its unit.
     AtMost(f64),
-    /// Told, not judged.
-    Told,
+    /// Reported without a target.
+    Informational,
 }
 
-/// One figure: what was measured, once per repetition.
+/// One figure of a row, measured once per repetition.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Line {
+pub(crate) struct MeasuredFigure {
     pub(crate) row: &'static str,
     pub(crate) figure: String,
     pub(crate) unit: &'static str,
     pub(crate) ours: Vec<f64>,
-    /// Of the same run, repetition by repetition; empty where the target needs none.
+    /// Measured alternately with `ours`; empty if the target needs no ceiling.
     pub(crate) ceiling: Vec<f64>,
-    pub(crate) target: Target,
-    /// Terms of a formula, counts, what else is worth a word.
+    pub(crate) target: PromiseTarget,
+    /// Terms of a formula, counts, and other remarks.
     pub(crate) note: String,
     pub(crate) error: Option<String>,
 }
 
-impl Line {
+impl MeasuredFigure {
     pub(crate) fn new(row: &'static str, figure: impl Into<String>, unit: &'static str) -> Self {
         Self {
             row,
@@ -43,7 +39,7 @@ impl Line {
             unit,
             ours: Vec::new(),
             ceiling: Vec::new(),
-            target: Target::Told,
+            target: PromiseTarget::Informational,
             note: String::new(),
             error: None,
         }
@@ -63,7 +59,7 @@ impl Line {
         self
     }
 
-    pub(crate) fn target(mut self, target: Target) -> Self {
+    pub(crate) fn target(mut self, target: PromiseTarget) -> Self {
         self.target = target;
         self
     }
@@ -77,16 +73,16 @@ impl Line {
         self.ours.iter().zip(&self.ceiling).map(|(ours, ceiling)| ours / ceiling).collect()
     }
 
-    /// Whether the median reaches the target; none where there is nothing to reach.
+    /// Whether the median reaches the target; `None` if there is no target.
     pub(crate) fn reached(&self) -> Option<bool> {
         let ratio = median(&self.ratios());
         let ours = median(&self.ours);
         match self.target {
-            Target::RatioAtLeast(least) => Some(ratio.is_some_and(|ratio| least <= ratio)),
-            Target::RatioAtMost(most) => Some(ratio.is_some_and(|ratio| ratio <= most)),
-            Target::AtLeast(least) => Some(ours.is_some_and(|ours| least <= ours)),
-            Target::AtMost(most) => Some(ours.is_some_and(|ours| ours <= most)),
-            Target::Told => None,
+            PromiseTarget::RatioAtLeast(least) => Some(ratio.is_some_and(|ratio| least <= ratio)),
+            PromiseTarget::RatioAtMost(most) => Some(ratio.is_some_and(|ratio| ratio <= most)),
+            PromiseTarget::AtLeast(least) => Some(ours.is_some_and(|ours| least <= ours)),
+            PromiseTarget::AtMost(most) => Some(ours.is_some_and(|ours| ours <= most)),
+            PromiseTarget::Informational => None,
         }
     }
 
@@ -100,12 +96,12 @@ impl Line {
     }
 }
 
-/// Of finite figures; the upper of two in the middle. None of none, or where one is not a number.
+/// The upper median; `None` if there are no values or one is not finite.
 pub(crate) fn median(values: &[f64]) -> Option<f64> {
     percentile(values, 0.5)
 }
 
-/// The nearest value at or above that part of the sorted values.
+/// The smallest value that at least `part` of the values do not exceed.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -122,7 +118,7 @@ pub(crate) fn percentile(values: &[f64], part: f64) -> Option<f64> {
     sorted.get(index).copied()
 }
 
-/// Three digits that matter, and no more.
+/// Three significant digits.
 fn short(value: Option<f64>) -> String {
     match value {
         None => "-".into(),
@@ -133,7 +129,7 @@ fn short(value: Option<f64>) -> String {
     }
 }
 
-fn spread(line: &Line) -> String {
+fn spread(line: &MeasuredFigure) -> String {
     let ratios = line.ratios();
     let values = if ratios.is_empty() { &line.ours } else { &ratios };
     if values.len() < 2 {
@@ -144,21 +140,21 @@ fn spread(line: &Line) -> String {
     format!("{}..{}", short(least), short(most))
 }
 
-fn target(line: &Line) -> String {
+fn target(line: &MeasuredFigure) -> String {
     match line.target {
-        Target::RatioAtLeast(least) => format!("ratio >= {least}"),
-        Target::RatioAtMost(most) => format!("ratio <= {most}"),
-        Target::AtLeast(least) => format!(">= {least} {}", line.unit),
-        Target::AtMost(most) => format!("<= {most} {}", line.unit),
-        Target::Told => "-".into(),
+        PromiseTarget::RatioAtLeast(least) => format!("ratio >= {least}"),
+        PromiseTarget::RatioAtMost(most) => format!("ratio <= {most}"),
+        PromiseTarget::AtLeast(least) => format!(">= {least} {}", line.unit),
+        PromiseTarget::AtMost(most) => format!("<= {most} {}", line.unit),
+        PromiseTarget::Informational => "-".into(),
     }
 }
 
 const HEADS: [&str; 8] =
     ["row", "figure", "ours", "ceiling", "ratio", "spread", "target", "reached"];
 
-/// The table, and below it the notes and errors.
-pub(crate) fn table(lines: &[Line]) -> String {
+/// The table, followed by notes and errors.
+pub(crate) fn table(lines: &[MeasuredFigure]) -> String {
     let mut rows = vec![HEADS.map(str::to_owned)];
     rows.extend(lines.iter().map(cells));
     let widths: [usize; 8] = std::array::from_fn(|column| {
@@ -192,14 +188,14 @@ pub(crate) fn table(lines: &[Line]) -> String {
     text
 }
 
-/// The line by itself, as it is said while the run goes on.
-pub(crate) fn brief(line: &Line) -> String {
+/// One line of progress.
+pub(crate) fn brief(line: &MeasuredFigure) -> String {
     let [_, figure, ours, ceiling, ratio, spread, target, verdict] = cells(line);
     format!("{figure}: {ours}, ceiling {ceiling}, ratio {ratio} ({spread}), {target}: {verdict}")
 }
 
-/// The columns of the table.
-pub(crate) fn cells(line: &Line) -> [String; 8] {
+/// The cells of the figure's row in the table.
+pub(crate) fn cells(line: &MeasuredFigure) -> [String; 8] {
     let unit = |value: String| {
         if value == "-" || line.unit.is_empty() { value } else { format!("{value} {}", line.unit) }
     };
@@ -221,23 +217,27 @@ mod tests {
 
     #[test]
     fn a_ratio_is_the_median_of_those_of_each_repetition() {
-        let line = Line::new("a", "b", "")
+        let line = MeasuredFigure::new("a", "b", "")
             .ours([10.0, 20.0, 60.0])
             .ceiling([20.0, 100.0, 60.0])
-            .target(Target::RatioAtLeast(0.5));
+            .target(PromiseTarget::RatioAtLeast(0.5));
         assert_eq!(median(&line.ratios()), Some(0.5));
         assert_eq!(line.reached(), Some(true));
     }
 
     #[test]
     fn what_was_not_measured_is_never_reached() {
-        for target in [Target::RatioAtLeast(0.1), Target::RatioAtMost(9.0), Target::AtMost(9.0)] {
-            let line = Line::new("a", "b", "").target(target);
+        for target in [
+            PromiseTarget::RatioAtLeast(0.1),
+            PromiseTarget::RatioAtMost(9.0),
+            PromiseTarget::AtMost(9.0),
+        ] {
+            let line = MeasuredFigure::new("a", "b", "").target(target);
             assert_eq!(line.reached(), Some(false), "{target:?}");
             let line = line.ours([f64::NAN]).ceiling([1.0]);
             assert_eq!(line.reached(), Some(false), "{target:?}");
         }
-        let failed = Line::failed("a", &anyhow::anyhow!("gone"));
+        let failed = MeasuredFigure::failed("a", &anyhow::anyhow!("gone"));
         assert_eq!(failed.verdict(), "ERROR");
     }
 

@@ -1,4 +1,4 @@
-//! One run of the suite: its settings, its folder, and what rows learn for each other.
+//! One run of the benchmark: its settings, its working folder, and results that rows share.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -6,30 +6,30 @@ use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 
-/// How long, how often.
+/// How long and how often is measured.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Measure {
+pub(crate) struct MeasureSettings {
     pub(crate) repeats: u32,
-    /// Seconds of each timed piece of load.
+    /// Seconds of each timed load.
     pub(crate) seconds: u64,
-    /// Fewer samples where a row counts its own.
+    /// Rows that choose their number of samples take fewer.
     pub(crate) quick: bool,
 }
 
 #[derive(Debug)]
-pub(crate) struct Run {
-    /// The program under test.
+pub(crate) struct BenchRun {
+    /// The program to test.
     pub(crate) program: PathBuf,
-    pub(crate) measure: Measure,
+    pub(crate) measure: MeasureSettings,
     folder: TempDir,
-    /// How many workers of a ceiling served best, by what was asked of them.
+    /// The number of ceiling workers that served best, by language, connections and event size.
     best: Mutex<HashMap<String, u32>>,
 }
 
-impl Run {
+impl BenchRun {
     /// # Errors
-    /// Where no temporary folder can be made.
-    pub(crate) fn new(program: PathBuf, measure: Measure) -> anyhow::Result<Self> {
+    /// If no temporary folder can be made.
+    pub(crate) fn new(program: PathBuf, measure: MeasureSettings) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("hb-").tempdir()?;
         Ok(Self { program, measure, folder, best: Mutex::default() })
     }
@@ -38,7 +38,7 @@ impl Run {
         self.folder.path()
     }
 
-    /// Samples of a row that counts its own.
+    /// The number of samples for a row that chooses its own.
     pub(crate) fn samples(&self, many: usize, quick: usize) -> usize {
         if self.measure.quick { quick } else { many }
     }
@@ -47,17 +47,17 @@ impl Run {
         self.best.lock().unwrap_or_else(PoisonError::into_inner).get(of).copied()
     }
 
-    pub(crate) fn keep_best(&self, of: String, workers: u32) {
+    pub(crate) fn keep_worker_count(&self, of: String, workers: u32) {
         self.best.lock().unwrap_or_else(PoisonError::into_inner).insert(of, workers);
     }
 }
 
-/// Where the sources of this crate are: functions and workers.
-pub(crate) fn sources() -> PathBuf {
+/// The folder of this crate, with the functions and workers.
+pub(crate) fn crate_dir() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The time of day, for what a timer is due at and for the report's date.
+/// The time of day, for timers and the report's date.
 #[expect(clippy::disallowed_methods, reason = "no test reads it")]
 pub(crate) fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()

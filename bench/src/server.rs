@@ -1,4 +1,4 @@
-//! A server under test: the program itself, on a data folder of its own, as its own process.
+//! A server under test: the program as a process of its own, with a data folder of its own.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -12,42 +12,42 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::client::Client;
-use crate::cpu::Side;
-use crate::docker;
-use crate::metrics::Metrics;
-use crate::run::Run;
-use crate::wrk::Request;
+use crate::client::BenchClient;
+use crate::docker_cli;
+use crate::process_stats::MeasuredProcesses;
+use crate::run::BenchRun;
+use crate::server_metrics::ServerMetrics;
+use crate::wrk::LoadRequest;
 
-/// Until a server must be ready. The first start on a machine looks at images.
+/// Longest start; the first on a machine checks images.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// Until a server that was asked to must have stopped.
+/// Longest stop after SIGTERM.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
-/// Between looks at whether it is ready.
+/// Pause between two checks whether it is ready.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Where functions run.
+/// The kind of sandbox that the server uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sandbox {
+pub(crate) enum BenchSandbox {
     Docker,
     Process,
 }
 
-/// How a server is set beside its defaults.
+/// How a server differs from the defaults.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) sandbox: Sandbox,
-    /// Variables `HANSHU_…`.
+pub(crate) struct BenchServerSettings {
+    pub(crate) sandbox: BenchSandbox,
+    /// Environment variables `HANSHU_…`.
     pub(crate) variables: Vec<(&'static str, String)>,
 }
 
-impl Settings {
+impl BenchServerSettings {
     pub(crate) fn docker() -> Self {
-        Self { sandbox: Sandbox::Docker, variables: Vec::new() }
+        Self { sandbox: BenchSandbox::Docker, variables: Vec::new() }
     }
 
     pub(crate) fn process() -> Self {
-        Self { sandbox: Sandbox::Process, variables: Vec::new() }
+        Self { sandbox: BenchSandbox::Process, variables: Vec::new() }
     }
 
     pub(crate) fn with(mut self, name: &'static str, value: impl ToString) -> Self {
@@ -56,22 +56,25 @@ impl Settings {
     }
 }
 
-/// Runs until it is dropped; then it is stopped, and what it left is removed.
+/// Stopped when it is dropped; what it left is removed.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub(crate) struct BenchServer {
     program: PathBuf,
-    settings: Settings,
+    settings: BenchServerSettings,
     folder: TempDir,
     child: Child,
     credentials: HashMap<String, String>,
-    /// From the start of the process until `/readyz` said yes.
+    /// From the start of the process until `/readyz` answered 200.
     pub(crate) ready_after: Duration,
 }
 
-impl Server {
+impl BenchServer {
     /// # Errors
-    /// Where it does not become ready; the error holds its log.
-    pub(crate) async fn start(run: &Run, settings: Settings) -> anyhow::Result<Self> {
+    /// If it does not become ready; the error holds its log.
+    pub(crate) async fn start(
+        run: &BenchRun,
+        settings: BenchServerSettings,
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("server-").tempdir_in(run.dir())?;
         fs::create_dir(folder.path().join("data"))?;
         let child = spawn(&run.program, &settings, folder.path())?;
@@ -150,18 +153,18 @@ impl Server {
     }
 
     /// # Errors
-    /// Where it does not listen.
-    pub(crate) async fn client(&self) -> anyhow::Result<Client> {
-        Client::connect(self.address("HANSHU_ENDPOINT")?, &self.authorization()?).await
+    /// If it does not accept connections.
+    pub(crate) async fn client(&self) -> anyhow::Result<BenchClient> {
+        BenchClient::connect(self.address("HANSHU_ENDPOINT")?, &self.authorization()?).await
     }
 
-    /// What wrk sends to call a function by the native API.
+    /// The request that invokes a function through the native API.
     ///
     /// # Errors
-    /// Where the server said no address.
-    pub(crate) fn call(&self, name: &str, event: &[u8]) -> anyhow::Result<Request> {
+    /// If the server wrote no credentials.
+    pub(crate) fn call(&self, name: &str, event: &[u8]) -> anyhow::Result<LoadRequest> {
         let endpoint = self.credential("HANSHU_ENDPOINT")?;
-        Ok(Request {
+        Ok(LoadRequest {
             url: format!("{endpoint}/v1/functions/{name}/invocations"),
             headers: vec![
                 ("authorization", self.authorization()?),
@@ -174,21 +177,21 @@ impl Server {
     /// The address of HTTP triggers.
     ///
     /// # Errors
-    /// Where the server said none.
+    /// If the server wrote no credentials.
     pub(crate) fn http_url(&self) -> anyhow::Result<&str> {
         self.credential("HANSHU_HTTP_ENDPOINT")
     }
 
-    /// Runs the program's own command line against it and gives what it printed.
+    /// Runs a command of the program's command line against it; returns its output.
     ///
     /// # Errors
-    /// With its words, where it fails.
+    /// If it fails; the error holds its output.
     pub(crate) async fn command(&self, args: &[&str]) -> anyhow::Result<String> {
         let mut command = tokio::process::Command::new(&self.program);
         command.args(args).envs(&self.credentials).stdin(Stdio::null()).kill_on_drop(true);
         let output = command.output().await?;
-        let words = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "hanshu {}: {words}\n{}", args.join(" "), self.log());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "hanshu {}: {stderr}\n{}", args.join(" "), self.log());
         Ok(String::from_utf8(output.stdout)?)
     }
 
@@ -202,31 +205,31 @@ impl Server {
     }
 
     /// # Errors
-    /// Where it does not answer.
-    pub(crate) async fn metrics(&self) -> anyhow::Result<Metrics> {
+    /// If it does not answer.
+    pub(crate) async fn metrics(&self) -> anyhow::Result<ServerMetrics> {
         let body = self.client().await?.get("/metrics").await?;
-        Ok(Metrics::read(&String::from_utf8_lossy(&body)))
+        Ok(ServerMetrics::read(&String::from_utf8_lossy(&body)))
     }
 
-    /// Label of its containers.
+    /// The label of its containers.
     ///
     /// # Errors
-    /// Where the data folder names no node.
+    /// If there is no node file in the data folder.
     pub(crate) fn label(&self) -> anyhow::Result<String> {
         let node = fs::read_to_string(self.data().join("node")).context("the node's identity")?;
         Ok(format!("hanshu={}", node.trim()))
     }
 
-    /// The server and its containers of now.
+    /// The server's process and its containers of this moment.
     ///
     /// # Errors
-    /// Where Docker does not say.
-    pub(crate) fn side(&self) -> anyhow::Result<Side> {
+    /// If `docker` fails.
+    pub(crate) fn side(&self) -> anyhow::Result<MeasuredProcesses> {
         let containers = match self.settings.sandbox {
-            Sandbox::Docker => docker::labelled(&self.label()?)?,
-            Sandbox::Process => Vec::new(),
+            BenchSandbox::Docker => docker_cli::labelled(&self.label()?)?,
+            BenchSandbox::Process => Vec::new(),
         };
-        Ok(Side { processes: vec![self.pid()], containers })
+        Ok(MeasuredProcesses { processes: vec![self.pid()], containers })
     }
 
     fn stop(&mut self) {
@@ -244,23 +247,23 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for BenchServer {
     fn drop(&mut self) {
         self.stop();
-        if self.settings.sandbox == Sandbox::Docker
+        if self.settings.sandbox == BenchSandbox::Docker
             && let Ok(label) = self.label()
         {
-            docker::remove_labelled(&label);
+            docker_cli::remove_labelled(&label);
         }
     }
 }
 
-fn spawn(program: &Path, settings: &Settings, folder: &Path) -> anyhow::Result<Child> {
+fn spawn(program: &Path, settings: &BenchServerSettings, folder: &Path) -> anyhow::Result<Child> {
     drop(fs::remove_file(folder.join("data/credentials.env")));
     let log = File::options().create(true).append(true).open(folder.join("log"))?;
     let sandbox = match settings.sandbox {
-        Sandbox::Docker => "docker",
-        Sandbox::Process => "process",
+        BenchSandbox::Docker => "docker",
+        BenchSandbox::Process => "process",
     };
     let mut command = Command::new(program);
     command

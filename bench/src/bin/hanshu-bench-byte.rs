@@ -1,5 +1,5 @@
-//! Says one byte on the socket that it is given, and waits for the end: a container's first sign of
-//! life. Needs nothing but the C library, so that it runs in every image.
+//! Sends one byte to the given socket and waits for its end, to time a container's start. It needs
+//! only the C library, so that it runs in every image.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;

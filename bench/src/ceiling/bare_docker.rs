@@ -1,4 +1,4 @@
-//! A container's cold start by Docker's API alone: create, start, first byte.
+//! A container's cold start through Docker's API alone: create, start, first byte.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,50 +15,54 @@ use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixListener;
 
-use super::{LABEL, Language};
-use crate::docker;
-use crate::run::{Run, sources};
+use super::{LABEL, WorkerLanguage};
+use crate::docker_cli;
+use crate::run::{BenchRun, crate_dir};
 
-/// Until the first byte must be there.
+/// Longest wait for the first byte.
 const PATIENCE: Duration = Duration::from_secs(60);
 const MEMORY_BYTES: i64 = 128 << 20;
 
-/// What says the first byte.
+/// The program in the container, which sends the first byte.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Program {
-    /// `hanshu-bench-byte`: Docker's own time.
+pub(crate) enum ContainerProgram {
+    /// `hanshu-bench-byte`: times Docker alone.
     Byte,
-    /// The ceiling's worker: Docker's time and the interpreter's start.
-    Worker(Language),
+    /// The ceiling's worker: times Docker and the interpreter's start.
+    Worker(WorkerLanguage),
 }
 
-/// The engine, and what containers need of the host.
+/// The engine, the image and the program.
 #[derive(Debug)]
 pub(crate) struct BareDocker {
     engine: Docker,
     image: String,
-    /// `hanshu-bench-byte`, which lies beside this program.
+    /// The path of `hanshu-bench-byte`, beside this program.
     byte: PathBuf,
 }
 
 impl BareDocker {
-    /// For containers of the image that functions of this language run in.
+    /// For containers of the image that functions of this language use.
     ///
     /// # Errors
-    /// Where no engine answers, or the image is not there yet.
-    pub(crate) fn new(language: Language) -> anyhow::Result<Self> {
+    /// If the engine does not answer, or there is no such image.
+    pub(crate) fn new(language: WorkerLanguage) -> anyhow::Result<Self> {
         Ok(Self {
             engine: Docker::connect_with_unix_defaults()?,
-            image: docker::image(language.family())?,
+            image: docker_cli::image(language.family())?,
             byte: std::env::current_exe()?.with_file_name("hanshu-bench-byte"),
         })
     }
 
-    /// Starts a container and gives the time until its first byte, and what removes it.
+    /// Starts a container and waits for its first byte.
     ///
     /// # Errors
-    /// Where the engine refuses, or no byte comes.
-    pub(crate) async fn start(&self, run: &Run, program: Program) -> anyhow::Result<Started<'_>> {
+    /// If the engine refuses, or no byte comes.
+    pub(crate) async fn start(
+        &self,
+        run: &BenchRun,
+        program: ContainerProgram,
+    ) -> anyhow::Result<StartedContainer<'_>> {
         let folder = tempfile::Builder::new().prefix("d-").tempdir_in(run.dir())?;
         let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
         open(folder.path(), 0o755)?;
@@ -70,7 +74,8 @@ impl BareDocker {
         let begun = Instant::now();
         let options = None::<CreateContainerOptions>;
         let id = self.engine.create_container(options, body).await?.id;
-        let mut started = Started { docker: self, id, took: Duration::ZERO, _folder: folder };
+        let mut started =
+            StartedContainer { docker: self, id, took: Duration::ZERO, _folder: folder };
         self.engine.start_container(&started.id, None::<StartContainerOptions>).await?;
         let first = async {
             let (mut line, _) = listener.accept().await?;
@@ -81,18 +86,22 @@ impl BareDocker {
         Ok(started)
     }
 
-    fn container(&self, folder: &Path, program: Program) -> anyhow::Result<ContainerCreateBody> {
-        let workers = sources().join("workers");
+    fn container(
+        &self,
+        folder: &Path,
+        program: ContainerProgram,
+    ) -> anyhow::Result<ContainerCreateBody> {
+        let workers = crate_dir().join("workers");
         let mut binds = vec![
             format!("{}:/run/bench:ro", folder.display()),
             format!("{}:/bench:ro", workers.display()),
         ];
         let mut command: Vec<String> = match program {
-            Program::Byte => {
+            ContainerProgram::Byte => {
                 binds.push(format!("{}:/byte:ro", self.byte.display()));
                 vec!["/byte".into()]
             }
-            Program::Worker(language) => {
+            ContainerProgram::Worker(language) => {
                 language.command().iter().map(|&word| word.to_owned()).collect()
             }
         };
@@ -123,18 +132,18 @@ impl BareDocker {
     }
 }
 
-/// A container that runs. What fails before `remove` is removed after the row, by its label.
+/// A running container. If `remove` is never reached, it is removed after the row by its label.
 #[derive(Debug)]
-pub(crate) struct Started<'a> {
+pub(crate) struct StartedContainer<'a> {
     docker: &'a BareDocker,
     id: String,
     pub(crate) took: Duration,
     _folder: TempDir,
 }
 
-impl Started<'_> {
+impl StartedContainer<'_> {
     /// # Errors
-    /// Where the engine refuses.
+    /// If the engine refuses.
     pub(crate) async fn remove(self) -> anyhow::Result<()> {
         let options = RemoveContainerOptionsBuilder::default().force(true).build();
         Ok(self.docker.engine.remove_container(&self.id, Some(options)).await?)

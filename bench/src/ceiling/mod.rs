@@ -1,13 +1,13 @@
-//! What hanshu is measured against, in the same run.
+//! The ceilings: what the machine can do without hanshu, measured in the same run.
 
+pub(crate) mod axum_hello;
 mod bare_docker;
-pub(crate) mod front;
-pub(crate) mod hello;
-mod redis;
-mod sqlite;
-mod workers;
+mod bare_redis;
+mod bare_sqlite;
+mod container_workers;
+pub(crate) mod worker_proxy;
 
-pub(crate) use bare_docker::{BareDocker, Program};
-pub(crate) use redis::Redis;
-pub(crate) use sqlite::inserted_per_second;
-pub(crate) use workers::{LABEL, Language, Workers, subcommand};
+pub(crate) use bare_docker::{BareDocker, ContainerProgram};
+pub(crate) use bare_redis::BareRedis;
+pub(crate) use bare_sqlite::inserted_per_second;
+pub(crate) use container_workers::{ContainerWorkers, LABEL, WorkerLanguage, subcommand};

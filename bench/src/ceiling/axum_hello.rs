@@ -1,4 +1,4 @@
-//! The smallest axum server there is: what HTTP alone costs on this machine.
+//! A minimal axum server: the cost of HTTP alone on this machine.
 
 use std::io::Write as _;
 
@@ -7,10 +7,10 @@ use axum::Router;
 use axum::routing::post;
 use tokio::net::TcpListener;
 
-/// Serves until it is killed; the port is printed when it listens.
+/// Serves until it is killed; prints its port once it listens.
 ///
 /// # Errors
-/// Where it cannot listen.
+/// If it cannot listen.
 pub(crate) async fn serve() -> anyhow::Result<()> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     writeln!(std::io::stdout(), "{}", listener.local_addr()?.port())?;

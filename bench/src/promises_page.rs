@@ -1,4 +1,4 @@
-//! `docs/promises.md`: the table of what was measured last, renewed line by line.
+//! Updates the table of the latest figures in `docs/promises.md`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -6,21 +6,21 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
-use crate::report::{self, Line};
+use crate::report::{self, MeasuredFigure};
 
 const BEGIN: &str = "<!-- begin: written by `make bench ARGS=--write-promises` -->\n";
 const END: &str = "<!-- end -->";
 const HEAD: &str = "| row | figure | promised | ours | ceiling | ratio (spread) | reached | measured |\n\
                     |---|---|---|---|---|---|---|---|\n";
-/// Columns that name a line: row and figure.
+/// Columns that identify a line: row and figure.
 const NAMED_BY: usize = 2;
 
-/// Puts the figures of this run in the place of older ones of the same row and figure. What was
-/// not measured now stays; what has no target is not a promise.
+/// Replaces older figures of the measured rows by those of this run. Rows that were not measured
+/// stay; figures without a target are not written.
 ///
 /// # Errors
-/// Where the file is not there or has no place for the table.
-pub(crate) fn write(file: &Path, lines: &[Line], date: &str) -> anyhow::Result<()> {
+/// If the file is missing or has no marked table.
+pub(crate) fn write(file: &Path, lines: &[MeasuredFigure], date: &str) -> anyhow::Result<()> {
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
     let new: Vec<String> = lines
         .iter()
@@ -31,7 +31,7 @@ pub(crate) fn write(file: &Path, lines: &[Line], date: &str) -> anyhow::Result<(
     Ok(())
 }
 
-fn row(line: &Line, date: &str) -> String {
+fn row(line: &MeasuredFigure, date: &str) -> String {
     if let Some(error) = &line.error {
         let error = error.replace(['\n', '|'], " ");
         return format!("| `{}` | {} | | | | | ERROR: {error} | {date} |", line.row, line.figure);
@@ -55,7 +55,7 @@ fn renewed(text: &str, new: &[String]) -> anyhow::Result<String> {
     let mut out = format!("{before}{BEGIN}{HEAD}");
     let mut written = Vec::new();
     for line in old {
-        // A row that was measured is replaced whole, at its first line's place.
+        // A measured row is replaced as a whole, at the place of its first line.
         let lines: Vec<&str> = if measured(line) {
             let same = |other: &&String| name(other).next() == name(line).next();
             new.iter().filter(same).map(String::as_str).collect()
@@ -90,7 +90,7 @@ fn name(line: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Target;
+    use crate::report::PromiseTarget;
 
     #[test]
     fn a_row_that_was_measured_again_is_replaced_and_others_stay() {
@@ -98,9 +98,10 @@ mod tests {
             "# Promises\n{BEGIN}{HEAD}| `a` | p50 | x | 1 |\n| `a` | not measured | y |\n\
              | `b` | p50 | x | 1 |\n{END}\nmore\n"
         );
-        let line = Line::new("a", "p50", "ms").ours([7.0]).target(Target::AtMost(9.0));
-        let told = Line::new("c", "p50", "ms").ours([7.0]);
-        let new: Vec<String> = [line, told]
+        let line =
+            MeasuredFigure::new("a", "p50", "ms").ours([7.0]).target(PromiseTarget::AtMost(9.0));
+        let without_target = MeasuredFigure::new("c", "p50", "ms").ours([7.0]);
+        let new: Vec<String> = [line, without_target]
             .iter()
             .filter(|line| line.reached().is_some())
             .map(|line| row(line, "2026-01-31"))

@@ -1,4 +1,4 @@
-//! A bare group-committed insert: producers, one writer, one transaction for whatever waits.
+//! A bare group-committed insert: producers, and a writer that commits all waiting rows together.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use rusqlite::{Connection, params};
 
-/// Rows in one transaction, at most: as the platform's own bound.
+/// Most rows in one transaction, as in hanshu's queue.
 const GROUP_MAX: usize = 256;
 
-/// One row, and who waits for it to be on disk. Bounded by the number of producers.
-type Job = (u64, Sender<()>);
+/// One row, and the producer that waits until it is on disk. Bounded by the number of producers.
+type InsertJob = (u64, Sender<()>);
 
-/// Rows a second that so many producers get to disk in the time, with WAL and `synchronous = FULL`.
+/// Rows per second that this many producers get to disk, with WAL and `synchronous = FULL`.
 ///
 /// # Errors
-/// Where the database fails.
+/// If the database fails.
 pub(crate) fn inserted_per_second(
     dir: &Path,
     payload: &[u8],
@@ -29,7 +29,7 @@ pub(crate) fn inserted_per_second(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
          CREATE TABLE event (id INTEGER PRIMARY KEY, payload BLOB NOT NULL);",
     )?;
-    let (jobs, waiting) = channel::<Job>();
+    let (jobs, waiting) = channel::<InsertJob>();
     let begun = Instant::now();
     std::thread::scope(|scope| {
         let writer = scope.spawn(move || write(&mut database, &waiting, payload));
@@ -43,8 +43,8 @@ pub(crate) fn inserted_per_second(
     })
 }
 
-/// One row at a time, each waited for.
-fn produce(jobs: &Sender<Job>, first: u64, until: Instant) {
+/// Inserts one row at a time, waiting for each.
+fn produce(jobs: &Sender<InsertJob>, first: u64, until: Instant) {
     let (done, answer) = channel();
     for id in first.. {
         if until <= Instant::now()
@@ -56,10 +56,14 @@ fn produce(jobs: &Sender<Job>, first: u64, until: Instant) {
     }
 }
 
-fn write(database: &mut Connection, jobs: &Receiver<Job>, payload: &[u8]) -> anyhow::Result<u64> {
+fn write(
+    database: &mut Connection,
+    jobs: &Receiver<InsertJob>,
+    payload: &[u8],
+) -> anyhow::Result<u64> {
     let mut rows = 0;
     while let Ok(first) = jobs.recv() {
-        let group: Vec<Job> =
+        let group: Vec<InsertJob> =
             std::iter::once(first).chain(jobs.try_iter()).take(GROUP_MAX).collect();
         let transaction = database.transaction()?;
         {
@@ -71,7 +75,7 @@ fn write(database: &mut Connection, jobs: &Receiver<Job>, payload: &[u8]) -> any
         }
         transaction.commit()?;
         for (_, done) in &group {
-            // A producer whose time is over has gone.
+            // A producer whose time is over no longer listens.
             let _ = done.send(());
             rows += 1;
         }

@@ -1,4 +1,4 @@
-//! 10,000 functions and as many timers, all due in the same second.
+//! 10,000 functions with a timer each, all due in the same second.
 
 use std::time::{Duration, Instant};
 
@@ -9,60 +9,60 @@ use http::Method;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::sync::EVENT;
-use crate::client::Client;
-use crate::report::{Line, Target, percentile};
-use crate::run::{Run, now, sources};
-use crate::server::{Server, Settings};
+use super::warm_sync::EVENT;
+use crate::client::BenchClient;
+use crate::report::{MeasuredFigure, PromiseTarget, percentile};
+use crate::run::{BenchRun, crate_dir, now};
+use crate::server::{BenchServer, BenchServerSettings};
 use crate::wrk;
 
 const NAME: &str = "echo-python";
-/// Deploys at once.
+/// Simultaneous deploys.
 const CLIENTS: usize = 8;
-/// Functions that are deployed to learn how long all take.
+/// Functions that are deployed first, to estimate how long all take.
 const TRIED: usize = 400;
-/// What is measured between the last deploy and the second of the ticks, and some rest.
+/// Time for the measurements between the last deploy and the ticks' second.
 const MARGIN: Duration = Duration::from_secs(12);
-/// How much longer all deploys may take than the first ones promised.
+/// Factors by which all deploys may take longer than estimated.
 const SLOWER: [f64; 3] = [1.3, 2.0, 4.0];
-/// How late the last tick may be and still be seen.
+/// How late the last tick may be before the row fails.
 const LOOKED_AT: Duration = Duration::from_secs(30);
 const QUEUED: &str = "hanshu_timer_ticks_total{how=\"queued\"}";
 
-pub(super) async fn run(row: &'static str, run: &Run) -> anyhow::Result<Vec<Line>> {
+pub(super) async fn run(row: &'static str, run: &BenchRun) -> anyhow::Result<Vec<MeasuredFigure>> {
     let all = run.samples(10_000, 1_000);
-    let settings = Settings::docker().with("HANSHU_GRACE_S", 0);
-    let mut crowded = Server::start(run, settings.clone()).await?;
-    let alone = Server::start(run, settings).await?;
+    let settings = BenchServerSettings::docker().with("HANSHU_GRACE_S", 0);
+    let mut crowded = BenchServer::start(run, settings.clone()).await?;
+    let alone = BenchServer::start(run, settings).await?;
     for server in [&crowded, &alone] {
-        server.deploy(&sources().join("functions/echo-python")).await?;
-        Client::once(&server.call(NAME, EVENT)?).await?;
+        server.deploy(&crate_dir().join("functions/echo-python")).await?;
+        BenchClient::once(&server.call(NAME, EVENT)?).await?;
     }
     let begun = Instant::now();
     deploy(&crowded, 0..TRIED, "0 0 0 1 1 * 2099").await?;
     let each = begun.elapsed() / u32::try_from(TRIED)?;
-    // Twice the load's time: its pieces have a second of their own to warm up, and wrk starts.
+    // Twice the load's time, for warm-ups and wrk's start.
     let load = Duration::from_secs(run.measure.seconds + 2) * run.measure.repeats * 2;
     let rest = load + MARGIN;
     let due = deploy_all(&crowded, all, each * u32::try_from(all)?, rest).await?;
     let deployed = begun.elapsed();
     crowded.restart().await?;
     let start = crowded.ready_after.as_secs_f64();
-    let mut lines = vec![
-        Line::new(row, "start", "s")
+    let mut figures = vec![
+        MeasuredFigure::new(row, "start", "s")
             .ours([start])
-            .target(Target::AtMost(1.0))
+            .target(PromiseTarget::AtMost(1.0))
             .note(format!("{all} functions and timers, deployed in {deployed:.0?}")),
         warm(row, run, &crowded, &alone).await?,
     ];
-    lines.extend(ticks(row, &crowded, due, all).await?);
-    Ok(lines)
+    figures.extend(ticks(row, &crowded, due, all).await?);
+    Ok(figures)
 }
 
-/// Deploys all with a timer that is due once, `rest` after that if it takes no longer than it
-/// seemed it would; if it does, with more time and a later second.
+/// Deploys all functions with a timer that is due once, `rest` after the estimated end; again with
+/// a later second if the deploys take longer.
 async fn deploy_all(
-    server: &Server,
+    server: &BenchServer,
     all: usize,
     seemed: Duration,
     rest: Duration,
@@ -79,32 +79,36 @@ async fn deploy_all(
     anyhow::bail!("deploys take ever longer: {seemed:?} would have been expected")
 }
 
-/// The middle of calls of one function, among many and alone.
+/// The p50 of warm calls of one function, beside all the others and alone.
 async fn warm(
     row: &'static str,
-    run: &Run,
-    crowded: &Server,
-    alone: &Server,
-) -> anyhow::Result<Line> {
+    run: &BenchRun,
+    crowded: &BenchServer,
+    alone: &BenchServer,
+) -> anyhow::Result<MeasuredFigure> {
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for server in [crowded, alone] {
-        Client::once(&server.call(NAME, EVENT)?).await?;
+        BenchClient::once(&server.call(NAME, EVENT)?).await?;
     }
     for _ in 0..run.measure.repeats {
         for (server, times) in [(crowded, &mut ours), (alone, &mut bare)] {
             let request = server.call(NAME, EVENT)?;
-            wrk::run(run.dir(), &request, 1, 1).await?.unbroken()?;
-            let seen = wrk::run(run.dir(), &request, 1, run.measure.seconds).await?;
-            times.push(seen.faultless()?.p50);
+            wrk::run(run.dir(), &request, 1, 1).await?.expect_no_errors()?;
+            let result = wrk::run(run.dir(), &request, 1, run.measure.seconds).await?;
+            times.push(result.expect_complete()?.p50);
         }
     }
-    Ok(Line::new(row, "warm p50 among many / alone", "us")
+    Ok(MeasuredFigure::new(row, "warm p50 among many / alone", "us")
         .ours(ours)
         .ceiling(bare)
-        .target(Target::RatioAtMost(1.05)))
+        .target(PromiseTarget::RatioAtMost(1.05)))
 }
 
-async fn deploy(server: &Server, which: std::ops::Range<usize>, cron: &str) -> anyhow::Result<()> {
+async fn deploy(
+    server: &BenchServer,
+    which: std::ops::Range<usize>,
+    cron: &str,
+) -> anyhow::Result<()> {
     let view = server.client().await?.get(&format!("/v1/functions/{NAME}")).await?;
     let view: Value = serde_json::from_slice(&view)?;
     let code = view.get("code").and_then(Value::as_str).context("the function's code")?;
@@ -119,7 +123,7 @@ async fn deploy(server: &Server, which: std::ops::Range<usize>, cron: &str) -> a
             let mut client = server.client().await?;
             for index in which.filter(|index| index % CLIENTS == worker) {
                 let path = format!("/v1/functions/many-{index}");
-                client.send(Method::PUT, &path, &[], body.clone()).await?.fine()?;
+                client.send(Method::PUT, &path, &[], body.clone()).await?.expect_success()?;
             }
             anyhow::Ok(())
         }
@@ -127,13 +131,13 @@ async fn deploy(server: &Server, which: std::ops::Range<usize>, cron: &str) -> a
     try_join_all(workers).await.map(drop)
 }
 
-/// Waits for the second in which all are due, and sees when each was queued.
+/// Waits for the second in which all timers are due, and records when each tick was queued.
 async fn ticks(
     row: &'static str,
-    server: &Server,
+    server: &BenchServer,
     due: Timestamp,
     all: usize,
-) -> anyhow::Result<Vec<Line>> {
+) -> anyhow::Result<Vec<MeasuredFigure>> {
     let left = due.duration_since(now());
     ensure!(!left.is_negative(), "deploys took too long: the ticks' second is over");
     tokio::time::sleep(left.unsigned_abs()).await;
@@ -142,7 +146,7 @@ async fn ticks(
     let mut late = Vec::new();
     while wrk::as_f64(u64::try_from(late.len())?) < all {
         let text = client.get("/metrics").await?;
-        let metrics = crate::metrics::Metrics::read(&String::from_utf8_lossy(&text));
+        let metrics = crate::server_metrics::ServerMetrics::read(&String::from_utf8_lossy(&text));
         let after = now().duration_since(due).as_secs_f64();
         while wrk::as_f64(u64::try_from(late.len())?) < metrics.one(QUEUED).min(all) {
             late.push(after);
@@ -156,13 +160,13 @@ async fn ticks(
     let last = late.last().copied().unwrap_or(f64::NAN);
     let p99 = percentile(&late, 0.99).unwrap_or(f64::NAN);
     Ok(vec![
-        Line::new(row, "ticks queued late (p99)", "s")
+        MeasuredFigure::new(row, "ticks queued late (p99)", "s")
             .ours([p99])
-            .target(Target::AtMost(1.0))
+            .target(PromiseTarget::AtMost(1.0))
             .note(format!("the last one after {last:.2} s")),
-        Line::new(row, "ticks not queued just once", "")
+        MeasuredFigure::new(row, "ticks not queued just once", "")
             .ours([(queued - all).abs() + (ticks - queued)])
-            .target(Target::AtMost(0.0))
+            .target(PromiseTarget::AtMost(0.0))
             .note(format!(
                 "{queued} of {all} queued, {} duplicate, late or refused",
                 ticks - queued

@@ -1,4 +1,4 @@
-//! The front of the ceiling with its workers in containers, from the driver's side.
+//! Starts the worker proxy and its workers in containers, and chooses how many serve best.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -12,29 +12,29 @@ use bytes::Bytes;
 use http::Method;
 use tempfile::TempDir;
 
-use crate::ceiling::front::WORKERS_PATH;
-use crate::client::Client;
-use crate::cpu::Side;
-use crate::docker;
-use crate::run::{Run, sources};
-use crate::wrk::{self, Request};
+use crate::ceiling::worker_proxy::WORKERS_PATH;
+use crate::client::BenchClient;
+use crate::docker_cli;
+use crate::process_stats::MeasuredProcesses;
+use crate::run::{BenchRun, crate_dir};
+use crate::wrk::{self, LoadRequest};
 
-/// Numbers of workers that are tried where several connections are open.
+/// Numbers of workers that are tried if there are several connections.
 const TRIED: [u32; 5] = [1, 2, 3, 4, 8];
-/// Until all workers must have connected.
+/// Longest wait until all workers have connected.
 const CONNECT_WITHIN: Duration = Duration::from_secs(60);
 /// Label of the ceiling's containers, with the process id of the run.
 pub(crate) const LABEL: &str = "hanshu-bench";
 
-/// What a worker is written in.
+/// The language of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Language {
+pub(crate) enum WorkerLanguage {
     Python,
     Node,
     Go,
 }
 
-impl Language {
+impl WorkerLanguage {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Python => "python",
@@ -43,7 +43,7 @@ impl Language {
         }
     }
 
-    /// As in the image's name.
+    /// The runtime family, as in the image's name.
     pub(crate) fn family(self) -> &'static str {
         match self {
             Self::Python => "python",
@@ -52,7 +52,7 @@ impl Language {
         }
     }
 
-    /// What runs in the container, before the socket's path.
+    /// The worker's command line, without the socket's path.
     pub(crate) fn command(self) -> &'static [&'static str] {
         match self {
             Self::Python => &["/usr/bin/python3", "-S", "-E", "/bench/worker.py"],
@@ -62,24 +62,24 @@ impl Language {
     }
 }
 
-/// Serves until it is dropped; then its processes and containers are removed.
+/// When it is dropped, the proxy and the containers are removed.
 #[derive(Debug)]
-pub(crate) struct Workers {
+pub(crate) struct ContainerWorkers {
     front: Child,
     containers: Vec<String>,
     pub(crate) port: u16,
-    language: Language,
+    language: WorkerLanguage,
     _folder: TempDir,
 }
 
-impl Workers {
-    /// The front, and `count` workers in containers like those of a sandbox of `memory_mb`.
+impl ContainerWorkers {
+    /// Starts the proxy, and `count` workers in containers with the limits of a sandbox.
     ///
     /// # Errors
-    /// Where the runtime's image is missing, or a worker does not connect.
+    /// If the runtime's image is missing, or a worker does not connect.
     pub(crate) async fn start(
-        run: &Run,
-        language: Language,
+        run: &BenchRun,
+        language: WorkerLanguage,
         count: u32,
         memory_mb: u32,
     ) -> anyhow::Result<Self> {
@@ -88,36 +88,36 @@ impl Workers {
         fs::set_permissions(run.dir(), fs::Permissions::from_mode(0o755))?;
         let (front, port) = subcommand(&["front", "--socket", &text(&folder.path().join("s"))?])?;
         let mut workers = Self { front, containers: Vec::new(), port, language, _folder: folder };
-        let image = docker::image(language.family())?;
+        let image = docker_cli::image(language.family())?;
         let code = worker_folder(run, language)?;
         for _ in 0..count {
-            let folder = workers._folder.path();
-            let id = container(language, &image, (folder, &code), memory_mb)?;
+            let mounts = ContainerMounts { socket_dir: workers._folder.path(), code_dir: &code };
+            let id = container(language, &image, mounts, memory_mb)?;
             workers.containers.push(id);
         }
         workers.wait_for(count).await?;
         Ok(workers)
     }
 
-    pub(crate) fn side(&self) -> Side {
-        Side { processes: vec![self.front.id()], containers: self.containers.clone() }
+    pub(crate) fn side(&self) -> MeasuredProcesses {
+        MeasuredProcesses { processes: vec![self.front.id()], containers: self.containers.clone() }
     }
 
-    pub(crate) fn request(&self, event: &[u8]) -> Request {
-        Request {
+    pub(crate) fn request(&self, event: &[u8]) -> LoadRequest {
+        LoadRequest {
             url: format!("http://127.0.0.1:{}/", self.port),
             headers: vec![("content-type", "application/json".into())],
             body: event.to_vec(),
         }
     }
 
-    /// Finds how many workers serve best, and leaves it at that.
+    /// Finds the number of workers that serves best, and sets it.
     ///
     /// # Errors
-    /// Where wrk fails, or an answer does.
-    pub(crate) async fn use_best(
+    /// If wrk or an answer fails.
+    pub(crate) async fn choose_worker_count(
         &self,
-        run: &Run,
+        run: &BenchRun,
         event: &[u8],
         connections: u32,
     ) -> anyhow::Result<u32> {
@@ -129,28 +129,29 @@ impl Workers {
             for count in TRIED.into_iter().filter(|count| *count <= connections).filter(quick) {
                 self.limit(count).await?;
                 let request = self.request(event);
-                let seen = wrk::run(run.dir(), &request, connections, 1).await?.unbroken()?;
-                if best.1 < seen.per_second() {
-                    best = (count, seen.per_second());
+                let result =
+                    wrk::run(run.dir(), &request, connections, 1).await?.expect_no_errors()?;
+                if best.1 < result.per_second() {
+                    best = (count, result.per_second());
                 }
             }
         }
-        run.keep_best(key, best.0);
+        run.keep_worker_count(key, best.0);
         self.limit(best.0).await?;
         Ok(best.0)
     }
 
-    /// Most workers that [`Self::use_best`] looks at.
-    pub(crate) fn tried_most(run: &Run, connections: u32) -> u32 {
+    /// The largest number of workers that [`Self::choose_worker_count`] tries.
+    pub(crate) fn worker_count_max(run: &BenchRun, connections: u32) -> u32 {
         let most = if run.measure.quick { 4 } else { u32::MAX };
         let connections = connections.min(most);
         TRIED.into_iter().filter(|count| *count <= connections).max().unwrap_or(1)
     }
 
     async fn limit(&self, count: u32) -> anyhow::Result<u32> {
-        let mut client = Client::connect(&format!("127.0.0.1:{}", self.port), "none").await?;
+        let mut client = BenchClient::connect(&format!("127.0.0.1:{}", self.port), "none").await?;
         let path = format!("{WORKERS_PATH}{count}");
-        let answer = client.send(Method::POST, &path, &[], Bytes::new()).await?.fine()?;
+        let answer = client.send(Method::POST, &path, &[], Bytes::new()).await?.expect_success()?;
         Ok(std::str::from_utf8(&answer.body)?.parse()?)
     }
 
@@ -166,15 +167,15 @@ impl Workers {
     }
 }
 
-impl Drop for Workers {
+impl Drop for ContainerWorkers {
     fn drop(&mut self) {
         drop(self.front.kill());
         drop(self.front.wait());
-        docker::remove(&self.containers.iter().map(String::as_str).collect::<Vec<_>>());
+        docker_cli::remove(&self.containers.iter().map(String::as_str).collect::<Vec<_>>());
     }
 }
 
-/// Starts this program again as something that prints the port it listens at.
+/// Starts this program again as a helper that prints the port it listens on.
 pub(crate) fn subcommand(args: &[&str]) -> anyhow::Result<(Child, u16)> {
     let program = std::env::current_exe()?;
     let mut child = Command::new(program)
@@ -186,15 +187,15 @@ pub(crate) fn subcommand(args: &[&str]) -> anyhow::Result<(Child, u16)> {
     let mut line = String::new();
     let output = child.stdout.take().context("no output")?;
     BufReader::new(output).read_line(&mut line)?;
-    let port = line.trim().parse().with_context(|| format!("{args:?} said no port"))?;
+    let port = line.trim().parse().with_context(|| format!("{args:?} printed no port"))?;
     Ok((child, port))
 }
 
-/// Where the worker's program is: the Go one is built once per run.
-fn worker_folder(run: &Run, language: Language) -> anyhow::Result<std::path::PathBuf> {
-    let sources = sources().join("workers");
-    if language != Language::Go {
-        return Ok(sources);
+/// The folder of the worker's program. The Go program is built once per run.
+fn worker_folder(run: &BenchRun, language: WorkerLanguage) -> anyhow::Result<std::path::PathBuf> {
+    let code_dir = crate_dir().join("workers");
+    if language != WorkerLanguage::Go {
+        return Ok(code_dir);
     }
     let built = run.dir().join("go-worker");
     if !built.join("worker-go").exists() {
@@ -204,7 +205,7 @@ fn worker_folder(run: &Run, language: Language) -> anyhow::Result<std::path::Pat
             .args(["build", "-trimpath", "-o"])
             .arg(built.join("worker-go"))
             .arg(".")
-            .current_dir(sources.join("go"))
+            .current_dir(code_dir.join("go"))
             .env("CGO_ENABLED", "0")
             .status()
             .context("cannot run `go`")?;
@@ -213,16 +214,26 @@ fn worker_folder(run: &Run, language: Language) -> anyhow::Result<std::path::Pat
     Ok(built)
 }
 
-/// A container with the limits and walls of a sandbox.
+/// Host folders that a worker's container sees.
+#[derive(Clone, Copy, Debug)]
+struct ContainerMounts<'a> {
+    socket_dir: &'a Path,
+    code_dir: &'a Path,
+}
+
+/// Starts a container with the limits and the isolation of a sandbox.
 fn container(
-    language: Language,
+    language: WorkerLanguage,
     image: &str,
-    (socket, code): (&Path, &Path),
+    mounts: ContainerMounts<'_>,
     memory_mb: u32,
 ) -> anyhow::Result<String> {
     let memory = format!("{memory_mb}m");
     let label = format!("{LABEL}={}", std::process::id());
-    let mounts = [format!("{}:/run/bench:ro", text(socket)?), format!("{}:/bench:ro", text(code)?)];
+    let volumes = [
+        format!("{}:/run/bench:ro", text(mounts.socket_dir)?),
+        format!("{}:/bench:ro", text(mounts.code_dir)?),
+    ];
     let fixed = [
         "run",
         "--detach",
@@ -240,10 +251,10 @@ fn container(
     ];
     let mut args = fixed.to_vec();
     args.extend(["--memory", &memory, "--memory-swap", &memory, "--label", &label]);
-    args.extend(["--volume", &mounts[0], "--volume", &mounts[1], image]);
+    args.extend(["--volume", &volumes[0], "--volume", &volumes[1], image]);
     args.extend(language.command());
     args.push("/run/bench/s");
-    Ok(docker::docker(&args)?.trim().to_owned())
+    Ok(docker_cli::docker(&args)?.trim().to_owned())
 }
 
 fn text(path: &Path) -> anyhow::Result<String> {

@@ -1,4 +1,4 @@
-//! 200 calls at once to one cold function that sleeps 100 ms and may run 20 at a time.
+//! 200 simultaneous calls of a cold function that sleeps 100 ms and has a concurrency of 20.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,27 +7,32 @@ use anyhow::Context as _;
 use futures_util::future::{join_all, try_join_all};
 use tokio::sync::Semaphore;
 
-use super::functions;
-use crate::ceiling::{BareDocker, Language, Program};
-use crate::client::Client;
-use crate::report::{Line, Target};
-use crate::run::Run;
-use crate::server::{Server, Settings};
+use super::generated_functions::GeneratedFunctions;
+use crate::ceiling::{BareDocker, ContainerProgram, WorkerLanguage};
+use crate::client::BenchClient;
+use crate::report::{MeasuredFigure, PromiseTarget};
+use crate::run::BenchRun;
+use crate::server::{BenchServer, BenchServerSettings};
 
 const CALLS: usize = 200;
 const CONCURRENCY: usize = 20;
 const SLEEP_S: f64 = 0.1;
-/// Bare starts at once, of which the faster is taken.
+/// How many bare containers are started at once; the faster of both is the ceiling.
 const STARTS_AT_ONCE: [usize; 2] = [2, 4];
 
-pub(super) async fn run(row: &'static str, run: &Run) -> anyhow::Result<Vec<Line>> {
-    let server = Server::start(run, Settings::docker()).await?;
+pub(super) async fn run(row: &'static str, run: &BenchRun) -> anyhow::Result<Vec<MeasuredFigure>> {
+    let server = BenchServer::start(run, BenchServerSettings::docker()).await?;
     let repeats = usize::try_from(run.measure.repeats.min(3))?;
-    let settings = "concurrency = 20\ntimeout_s = 10";
-    let code = ("sleep-python", Language::Python);
-    functions::deploy(run, &server, code, ("burst", repeats + 1), settings).await?;
-    server.client().await?.invoke(&format!("burst-{repeats}"), "{}").await?.fine()?;
-    let bare = BareDocker::new(Language::Python)?;
+    let functions = GeneratedFunctions {
+        folder: "sleep-python",
+        language: WorkerLanguage::Python,
+        prefix: "burst",
+        count: repeats + 1,
+        settings: "concurrency = 20\ntimeout_s = 10",
+    };
+    functions.deploy(run, &server).await?;
+    server.client().await?.invoke(&format!("burst-{repeats}"), "{}").await?.expect_success()?;
+    let bare = BareDocker::new(WorkerLanguage::Python)?;
     let (mut last, mut formula, mut answered) = (Vec::new(), Vec::new(), Vec::new());
     let (mut sandboxes, mut notes) = (Vec::new(), Vec::new());
     for index in 0..repeats {
@@ -45,15 +50,17 @@ pub(super) async fn run(row: &'static str, run: &Run) -> anyhow::Result<Vec<Line
         ));
     }
     Ok(vec![
-        Line::new(row, "last answer", "s")
+        MeasuredFigure::new(row, "last answer", "s")
             .ours(last)
             .ceiling(formula)
-            .target(Target::RatioAtMost(1.3))
+            .target(PromiseTarget::RatioAtMost(1.3))
             .note(notes.join("; ")),
-        Line::new(row, "answered of 200", "").ours(answered).target(Target::AtLeast(as_f64(CALLS))),
-        Line::new(row, "sandboxes started", "")
+        MeasuredFigure::new(row, "answered of 200", "")
+            .ours(answered)
+            .target(PromiseTarget::AtLeast(as_f64(CALLS))),
+        MeasuredFigure::new(row, "sandboxes started", "")
             .ours(sandboxes)
-            .target(Target::AtMost(as_f64(CONCURRENCY))),
+            .target(PromiseTarget::AtMost(as_f64(CONCURRENCY))),
     ])
 }
 
@@ -61,8 +68,8 @@ fn as_f64(count: usize) -> f64 {
     u32::try_from(count).map_or(f64::NAN, f64::from)
 }
 
-/// Seconds until the last answer, and how many were successes.
-async fn burst(server: &Server, name: &str) -> anyhow::Result<(f64, usize)> {
+/// Sends all calls at once.
+async fn burst(server: &BenchServer, name: &str) -> anyhow::Result<(f64, usize)> {
     let clients = try_join_all((0..CALLS).map(|_| server.client())).await?;
     let event = format!("{{\"sleep\":{SLEEP_S}}}");
     let begun = Instant::now();
@@ -72,19 +79,19 @@ async fn burst(server: &Server, name: &str) -> anyhow::Result<(f64, usize)> {
     Ok((took, answers.into_iter().filter(Result::is_ok).count()))
 }
 
-async fn one(mut client: Client, name: &str, event: &str) -> anyhow::Result<()> {
-    client.invoke(name, event).await?.fine().map(drop)
+async fn one(mut client: BenchClient, name: &str, event: &str) -> anyhow::Result<()> {
+    client.invoke(name, event).await?.expect_success().map(drop)
 }
 
-/// Seconds that as many bare containers need until all of them said a byte.
-async fn bare_starts(run: &Run, bare: &BareDocker) -> anyhow::Result<f64> {
+/// Seconds until 20 bare containers have sent their first byte.
+async fn bare_starts(run: &BenchRun, bare: &BareDocker) -> anyhow::Result<f64> {
     let mut best = f64::INFINITY;
     for at_once in STARTS_AT_ONCE {
         let turns = Arc::new(Semaphore::new(at_once));
         let begun = Instant::now();
         let starts = (0..CONCURRENCY).map(|_| async {
             let turn = turns.acquire().await.context("no turn")?;
-            let started = bare.start(run, Program::Worker(Language::Python)).await?;
+            let started = bare.start(run, ContainerProgram::Worker(WorkerLanguage::Python)).await?;
             drop(turn);
             anyhow::Ok((started, begun.elapsed()))
         });

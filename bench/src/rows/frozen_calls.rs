@@ -1,24 +1,24 @@
-//! Calls that find their sandbox frozen, against calls at the same pace that find it warm.
+//! Calls to frozen sandboxes, against calls at the same pace to warm ones.
 
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
-use crate::client::Client;
-use crate::cpu;
-use crate::report::{Line, Target, median, percentile};
-use crate::run::{Run, sources};
-use crate::server::{Server, Settings};
+use crate::client::BenchClient;
+use crate::process_stats;
+use crate::report::{MeasuredFigure, PromiseTarget, median, percentile};
+use crate::run::{BenchRun, crate_dir};
+use crate::server::{BenchServer, BenchServerSettings};
 
-/// Idle time after which the first server freezes.
+/// Idle time after which the first server freezes a sandbox.
 const FREEZE_AFTER_MS: u64 = 10;
-/// Between calls to the second server: about what the first needs to freeze.
+/// Pause between calls to the second server: about as long as the first needs to freeze.
 const PACE: Duration = Duration::from_millis(30);
-/// Until a sandbox must be seen frozen.
+/// Longest wait until a sandbox is frozen.
 const FROZEN_WITHIN: Duration = Duration::from_secs(5);
 const NAME: &str = "echo-python";
 
-pub(super) async fn run(row: &'static str, run: &Run) -> anyhow::Result<Vec<Line>> {
+pub(super) async fn run(row: &'static str, run: &BenchRun) -> anyhow::Result<Vec<MeasuredFigure>> {
     let cold = started(run, FREEZE_AFTER_MS).await?;
     let warm = started(run, 0).await?;
     let (mut to_cold, mut to_warm) = (cold.client().await?, warm.client().await?);
@@ -36,39 +36,40 @@ pub(super) async fn run(row: &'static str, run: &Run) -> anyhow::Result<Vec<Line
     }
     let p99 = |values: &[f64]| percentile(values, 0.99).unwrap_or(f64::NAN);
     Ok(vec![
-        Line::new(row, "p99 above the warm one", "ms")
+        MeasuredFigure::new(row, "p99 above the warm one", "ms")
             .ours([p99(&frozen) - p99(&beside)])
-            .target(Target::AtMost(1.0))
+            .target(PromiseTarget::AtMost(1.0))
             .note(format!(
-                "{} calls that were seen frozen: p99 {:.3} ms against {:.3} ms",
+                "{} calls to frozen sandboxes: p99 {:.3} ms against {:.3} ms",
                 frozen.len(),
                 p99(&frozen),
                 p99(&beside)
             )),
-        Line::new(row, "p50", "ms")
+        MeasuredFigure::new(row, "p50", "ms")
             .ours(median(&frozen).into_iter().collect::<Vec<_>>())
             .ceiling(median(&beside).into_iter().collect::<Vec<_>>()),
     ])
 }
 
-async fn started(run: &Run, freeze_after_ms: u64) -> anyhow::Result<Server> {
-    let settings = Settings::docker().with("HANSHU_POOL__FREEZE_AFTER_MS", freeze_after_ms);
-    let server = Server::start(run, settings).await?;
-    server.deploy(&sources().join("functions").join(NAME)).await?;
-    server.client().await?.invoke(NAME, "{}").await?.fine()?;
+async fn started(run: &BenchRun, freeze_after_ms: u64) -> anyhow::Result<BenchServer> {
+    let settings =
+        BenchServerSettings::docker().with("HANSHU_POOL__FREEZE_AFTER_MS", freeze_after_ms);
+    let server = BenchServer::start(run, settings).await?;
+    server.deploy(&crate_dir().join("functions").join(NAME)).await?;
+    server.client().await?.invoke(NAME, "{}").await?.expect_success()?;
     Ok(server)
 }
 
-async fn timed(client: &mut Client) -> anyhow::Result<f64> {
-    Ok(client.invoke(NAME, "{}").await?.fine()?.took_ms())
+async fn timed(client: &mut BenchClient) -> anyhow::Result<f64> {
+    Ok(client.invoke(NAME, "{}").await?.expect_success()?.took_ms())
 }
 
-/// Until all of the server's containers are frozen, by their control groups.
-async fn until_frozen(server: &Server) -> anyhow::Result<()> {
+/// Waits until the control groups of all the server's containers are frozen.
+async fn until_frozen(server: &BenchServer) -> anyhow::Result<()> {
     let containers = server.side()?.containers;
     ensure!(!containers.is_empty(), "the server has no containers");
     let begun = Instant::now();
-    while !containers.iter().all(|id| cpu::frozen(id)) {
+    while !containers.iter().all(|id| process_stats::is_frozen(id)) {
         ensure!(begun.elapsed() < FROZEN_WITHIN, "no sandbox was frozen within {FROZEN_WITHIN:?}");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

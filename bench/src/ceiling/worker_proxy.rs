@@ -1,8 +1,9 @@
-//! The ceiling of a warm call: an HTTP front, a framed Unix socket, workers, and nothing else.
+//! The ceiling of a warm call: an HTTP server that forwards bodies to workers over a framed Unix
+//! socket, and nothing else.
 //!
-//! No keys, names, deadlines, logs or records, and a client that hangs up loses a worker: this is
-//! what the machine can do, not what anybody should run. The frame is `length: u32, id: u64` in
-//! little endian, then the body; a worker says an empty frame when it is there.
+//! It has no keys, names, deadlines, logs or records, and a client that disconnects loses a worker:
+//! it shows what the machine can do and is of no other use. A frame is `length: u32, id: u64` in
+//! little endian, then the body; a worker sends an empty frame when it is ready.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write as _};
@@ -16,20 +17,20 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-/// Bytes before a body.
+/// Bytes before a frame's body.
 const FRAME_HEAD: usize = 12;
-/// Most headers of a request.
+/// Largest number of headers of a request.
 const HEADERS_MAX: usize = 32;
-/// Longest event or answer: twice the platform's own bound.
+/// Largest event or answer: twice hanshu's own limit.
 const BODY_BYTES_MAX: usize = 12 << 20;
-/// Requests to this path set how many workers are used at once, for choosing the best number.
+/// Requests to this path set how many workers are used at once.
 pub(crate) const WORKERS_PATH: &str = "/-/workers/";
-/// What a worker is given up with that says nothing for so long at its start.
+/// Length of the empty frame that a worker sends when it is ready.
 const HELLO_BYTES: usize = FRAME_HEAD;
 
-/// Idle workers, last used first, and callers in line.
+/// Idle workers, the last used first, and waiting callers.
 #[derive(Default)]
-struct State {
+struct WorkerPoolState {
     idle: Vec<UnixStream>,
     line: VecDeque<oneshot::Sender<UnixStream>>,
     busy: usize,
@@ -37,10 +38,10 @@ struct State {
 }
 
 #[derive(Default)]
-struct Pool(Mutex<State>);
+struct WorkerPool(Mutex<WorkerPoolState>);
 
-impl Pool {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl WorkerPool {
+    fn state(&self) -> MutexGuard<'_, WorkerPoolState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -60,7 +61,7 @@ impl Pool {
         turn.await.map_err(io::Error::other)
     }
 
-    /// Gives a busy worker to the next caller, or back.
+    /// Passes a worker to the next waiting caller, or makes it idle.
     fn put(&self, mut worker: UnixStream) {
         let mut state = self.state();
         if state.busy <= state.busy_max {
@@ -85,12 +86,12 @@ impl Pool {
     }
 }
 
-/// Serves until it is killed. Workers connect to `socket`; the port is printed when it listens.
+/// Serves until it is killed. Workers connect to `socket`; the port is printed once it listens.
 ///
 /// # Errors
-/// Where it cannot listen.
+/// If it cannot listen.
 pub(crate) async fn serve(socket: &Path) -> anyhow::Result<()> {
-    let pool = Arc::new(Pool::default());
+    let pool = Arc::new(WorkerPool::default());
     pool.limit(usize::MAX);
     let workers = UnixListener::bind(socket).context("the workers' socket")?;
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o777))?;
@@ -120,16 +121,16 @@ pub(crate) async fn serve(socket: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Buffers of a connection, used again for each of its requests.
+/// Buffers of a connection, reused for all its requests.
 #[derive(Default)]
-struct Buffers {
+struct ConnectionBuffers {
     request: Vec<u8>,
     reply: Vec<u8>,
     head: Vec<u8>,
 }
 
-async fn connection(mut client: TcpStream, pool: &Pool) -> io::Result<()> {
-    let mut buffers = Buffers::default();
+async fn connection(mut client: TcpStream, pool: &WorkerPool) -> io::Result<()> {
+    let mut buffers = ConnectionBuffers::default();
     loop {
         let Some((head, length)) = read_request(&mut client, &mut buffers.request).await? else {
             return Ok(());
@@ -159,7 +160,7 @@ async fn connection(mut client: TcpStream, pool: &Pool) -> io::Result<()> {
     }
 }
 
-/// Where the head ends and how long the body is, once all of it was read; none at the end.
+/// The lengths of the head and the body once both are read; `None` at the end of the connection.
 async fn read_request(
     client: &mut TcpStream,
     request: &mut Vec<u8>,
@@ -228,7 +229,7 @@ async fn exchange(worker: &mut UnixStream, body: &[u8], reply: &mut Vec<u8>) -> 
     }
 }
 
-/// One system call where the socket takes it all.
+/// One system call, unless the socket's buffer is full.
 async fn write_both<W>(socket: &mut W, head: &[u8], body: &[u8]) -> io::Result<()>
 where
     W: tokio::io::AsyncWrite + Unpin,

@@ -1,4 +1,4 @@
-//! A Redis of one's own, and bare `XADD`s to it.
+//! A separate Redis, and bare `XADD`s to it.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -8,26 +8,26 @@ use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 
-use crate::run::Run;
+use crate::run::BenchRun;
 
 const READY_WITHIN: Duration = Duration::from_secs(10);
-/// Entries kept: more than are added in one measurement.
+/// The stream, deleted after each measurement.
 const STREAM: &str = "bench";
 
-/// Ends when it is dropped.
+/// Stopped when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Redis {
+pub(crate) struct BareRedis {
     child: Child,
     port: u16,
     _folder: TempDir,
 }
 
-impl Redis {
-    /// One that syncs its file before each answer.
+impl BareRedis {
+    /// Starts one that syncs its file before each answer.
     ///
     /// # Errors
-    /// Where it does not come up.
-    pub(crate) async fn start(run: &Run) -> anyhow::Result<Self> {
+    /// If it does not answer.
+    pub(crate) async fn start(run: &BenchRun) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("r-").tempdir_in(run.dir())?;
         let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let child = Command::new("redis-server")
@@ -56,10 +56,10 @@ impl Redis {
         Ok(client.get_multiplexed_async_connection().await?)
     }
 
-    /// Entries a second that so many producers add over one connection, each waiting for its own.
+    /// Entries per second that this many producers add over one connection, each waiting for its own.
     ///
     /// # Errors
-    /// Where Redis refuses one.
+    /// If Redis refuses an entry.
     pub(crate) async fn added_per_second(
         &self,
         payload: &[u8],
@@ -89,7 +89,7 @@ impl Redis {
     }
 }
 
-impl Drop for Redis {
+impl Drop for BareRedis {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());

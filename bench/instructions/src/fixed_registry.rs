@@ -1,4 +1,4 @@
-//! A registry in memory: it tells what it was given, and keeps access keys.
+//! A registry in memory with fixed functions, which stores only access keys.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,14 +13,13 @@ use hanshu_core::{
     Timestamp, TriggerId,
 };
 
-/// What there is.
 #[derive(Debug, Default)]
-pub(crate) struct Registered {
+pub(crate) struct FixedRegistry {
     functions: Vec<FunctionEntry>,
     keys: Mutex<Vec<AccessKey>>,
 }
 
-impl Registered {
+impl FixedRegistry {
     /// Functions with these names.
     pub(crate) fn functions(names: &[FunctionName]) -> anyhow::Result<Self> {
         let functions = names.iter().map(entry).collect::<anyhow::Result<_>>()?;
@@ -59,7 +58,7 @@ fn not_kept<T>() -> Result<T, StoreError> {
 }
 
 #[async_trait]
-impl FunctionRegistry for Registered {
+impl FunctionRegistry for FixedRegistry {
     async fn deploy(&self, _: NewDeployment) -> Result<DeployResult, StoreError> {
         not_kept()
     }

@@ -1,33 +1,33 @@
-//! The Docker command line, for what is not timed: which containers there are, and their removal.
+//! The Docker command line, for what is not timed: listing and removing containers.
 
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
 
 /// # Errors
-/// With docker's words, where it fails.
+/// If `docker` fails; the error holds its output.
 pub(crate) fn docker(args: &[&str]) -> anyhow::Result<String> {
     let output = Command::new("docker")
         .args(args)
         .stdin(Stdio::null())
         .output()
         .context("cannot run `docker` (Debian package docker.io)")?;
-    let words = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "docker {}: {}", args.join(" "), words.trim());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "docker {}: {}", args.join(" "), stderr.trim());
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Full ids of containers with this label.
+/// Full ids of the running containers with this label.
 ///
 /// # Errors
-/// Where docker does not say.
+/// If `docker` fails.
 pub(crate) fn labelled(label: &str) -> anyhow::Result<Vec<String>> {
     let filter = format!("label={label}");
     let ids = docker(&["ps", "--no-trunc", "--quiet", "--filter", &filter])?;
     Ok(ids.lines().map(str::to_owned).collect())
 }
 
-/// Of those that cannot be removed docker's engine has said why in its log.
+/// Failures are ignored: the engine logs them.
 pub(crate) fn remove_labelled(label: &str) {
     let filter = format!("label={label}");
     if let Ok(ids) = docker(&["ps", "--all", "--quiet", "--filter", &filter]) {
@@ -41,10 +41,10 @@ pub(crate) fn remove(ids: &[&str]) {
     }
 }
 
-/// The image that functions of this family run in: the newest that the platform made.
+/// The newest image of this runtime family that hanshu has built.
 ///
 /// # Errors
-/// Where there is none yet.
+/// If there is none yet.
 pub(crate) fn image(family: &str) -> anyhow::Result<String> {
     let images =
         docker(&["images", "--format", "{{.Repository}}:{{.Tag}}", &format!("hanshu/{family}")])?;

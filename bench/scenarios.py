@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures the walking line: see README.md beside this file."""
+"""Single scenarios against a server: see README.md in this folder."""
 
 import argparse
 import base64
@@ -29,7 +29,7 @@ def main_handler(event, context):
 
 
 class Server:
-    """A server of one's own."""
+    """A server process with a data folder of its own."""
 
     def __init__(self, program, flags, environment=None, settings=""):
         self.program, self.flags = program, flags

@@ -1,4 +1,4 @@
-//! How fast queued events are run, against synchronous calls of the same function.
+//! The rate at which queued events run, against synchronous calls of the same function.
 
 use std::time::{Duration, Instant};
 
@@ -6,47 +6,47 @@ use anyhow::ensure;
 use bytes::Bytes;
 use http::Method;
 
-use crate::client::Client;
-use crate::report::{Line, Target};
-use crate::run::{Run, sources};
-use crate::server::{Server, Settings};
+use crate::client::BenchClient;
+use crate::report::{MeasuredFigure, PromiseTarget};
+use crate::run::{BenchRun, crate_dir};
+use crate::server::{BenchServer, BenchServerSettings};
 use crate::wrk;
 
 const NAME: &str = "four";
 const SANDBOXES: usize = 4;
 const CONNECTIONS: u32 = 16;
-/// Fewer events say nothing about a rate.
+/// Fewest events for a rate.
 const EVENTS_MIN: f64 = 1000.0;
-/// Until the queue must be empty.
+/// Longest wait until the queue is empty.
 const DRAINED_WITHIN: Duration = Duration::from_secs(120);
 const DONE: &str = "hanshu_async_events_total{how=\"succeeded\"}";
 
-pub(super) async fn run(row: &'static str, run: &Run) -> anyhow::Result<Vec<Line>> {
-    let server = Server::start(run, Settings::docker()).await?;
-    server.deploy(&sources().join("functions/sleep-python")).await?;
+pub(super) async fn run(row: &'static str, run: &BenchRun) -> anyhow::Result<Vec<MeasuredFigure>> {
+    let server = BenchServer::start(run, BenchServerSettings::docker()).await?;
+    server.deploy(&crate_dir().join("functions/sleep-python")).await?;
     let sync = server.call(NAME, b"{}")?;
-    Client::once(&sync).await?;
-    wrk::run(run.dir(), &sync, CONNECTIONS, 1).await?.unbroken()?;
+    BenchClient::once(&sync).await?;
+    wrk::run(run.dir(), &sync, CONNECTIONS, 1).await?.expect_no_errors()?;
     let (mut drained, mut called) = (Vec::new(), Vec::new());
     for _ in 0..run.measure.repeats {
         drained.push(drain(run, &server).await?);
-        wrk::run(run.dir(), &sync, CONNECTIONS, 1).await?.unbroken()?;
-        let seen = wrk::run(run.dir(), &sync, CONNECTIONS, run.measure.seconds).await?;
-        called.push(seen.faultless()?.per_second());
+        wrk::run(run.dir(), &sync, CONNECTIONS, 1).await?.expect_no_errors()?;
+        let result = wrk::run(run.dir(), &sync, CONNECTIONS, run.measure.seconds).await?;
+        called.push(result.expect_complete()?.per_second());
     }
-    let mut lines = vec![
-        Line::new(row, "drained", "/s")
+    let mut figures = vec![
+        MeasuredFigure::new(row, "drained", "/s")
             .ours(drained)
             .ceiling(called)
-            .target(Target::RatioAtLeast(0.5))
+            .target(PromiseTarget::RatioAtLeast(0.5))
             .note("the ceiling is ours, synchronous, at 16 connections"),
     ];
-    lines.extend(crate::warm::whole(row, &server).await?);
-    Ok(lines)
+    figures.extend(crate::warm_calls::server_figures(row, &server).await?);
+    Ok(figures)
 }
 
-/// Fills the queue while all sandboxes sleep, then sees how fast the middle eight tenths go.
-async fn drain(run: &Run, server: &Server) -> anyhow::Result<f64> {
+/// Fills the queue while all sandboxes sleep, then measures the rate of the middle eight tenths.
+async fn drain(run: &BenchRun, server: &BenchServer) -> anyhow::Result<f64> {
     let seconds = run.measure.seconds.min(3);
     let before = server.metrics().await?.one(DONE);
     let mut client = server.client().await?;
@@ -54,11 +54,11 @@ async fn drain(run: &Run, server: &Server) -> anyhow::Result<f64> {
     let hold = Bytes::from(format!("{{\"sleep\":{}}}", seconds + 1));
     let later = [("prefer", "respond-async")];
     for _ in 0..SANDBOXES {
-        client.send(Method::POST, &path, &later, hold.clone()).await?.fine()?;
+        client.send(Method::POST, &path, &later, hold.clone()).await?.expect_success()?;
     }
     let mut request = server.call(NAME, b"{}")?;
     request.headers.push(("prefer", "respond-async".into()));
-    let sent = wrk::run(run.dir(), &request, CONNECTIONS, seconds).await?.faultless()?;
+    let sent = wrk::run(run.dir(), &request, CONNECTIONS, seconds).await?.expect_complete()?;
     let all = wrk::as_f64(sent.requests);
     ensure!(EVENTS_MIN <= all, "only {all} events were queued");
     let (from, to) = (before + 0.1 * all, before + 0.9 * all);
@@ -83,7 +83,7 @@ async fn drain(run: &Run, server: &Server) -> anyhow::Result<f64> {
     Ok(rate)
 }
 
-async fn until_empty(server: &Server, all: f64) -> anyhow::Result<()> {
+async fn until_empty(server: &BenchServer, all: f64) -> anyhow::Result<()> {
     let begun = Instant::now();
     while server.metrics().await?.one(DONE) < all {
         ensure!(begun.elapsed() < DRAINED_WITHIN, "the last events do not end");

@@ -1,4 +1,4 @@
-//! What a set of processes and containers cost: processor time and memory, as the kernel counts.
+//! Processor time, memory and freezer state of processes and containers, from the kernel.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,23 +6,23 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-/// Where control groups of version 1 are, by controller.
+/// The control group hierarchies of version 1, by controller.
 const V1: &str = "/sys/fs/cgroup";
 
-/// Who is paid for: a process of the host, and the containers that work for it.
+/// What is measured: processes of the host, and the containers that work for them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Side {
+pub(crate) struct MeasuredProcesses {
     pub(crate) processes: Vec<u32>,
-    /// Full ids.
+    /// Full container ids.
     pub(crate) containers: Vec<String>,
 }
 
-impl Side {
-    /// Processor time of all of it until now.
+impl MeasuredProcesses {
+    /// Processor time of all of them so far.
     ///
     /// # Errors
-    /// Where one of them is gone, or its control group cannot be found.
-    pub(crate) fn spent(&self) -> anyhow::Result<Duration> {
+    /// If one of them has ended, or its control group is not found.
+    pub(crate) fn cpu_time(&self) -> anyhow::Result<Duration> {
         let mut sum = Duration::ZERO;
         for pid in &self.processes {
             sum += process(*pid)?;
@@ -34,13 +34,13 @@ impl Side {
     }
 }
 
-/// Of all threads, those that ended too.
+/// Of all threads, including those that have ended.
 fn process(pid: u32) -> anyhow::Result<Duration> {
     let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.unwrap_or(100);
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, fields) = stat.rsplit_once(')').context("an unknown form of stat")?;
     let fields: Vec<&str> = fields.split_whitespace().collect();
-    // Fields 14 and 15 of proc(5), of which two are cut off here and counting is from one.
+    // Fields 14 and 15 of proc(5), counted from one; the first two are cut off here.
     let at = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());
     let used = at(11).zip(at(12)).context("an unknown form of stat")?;
     Ok(Duration::from_secs_f64(crate::wrk::as_f64(used.0 + used.1) / ticks as f64))
@@ -60,8 +60,8 @@ fn container(id: &str) -> anyhow::Result<Duration> {
     anyhow::bail!("the control group of container {id} is not found (looked at {})", v1.display())
 }
 
-/// Whether the container is frozen, by its control group.
-pub(crate) fn frozen(id: &str) -> bool {
+/// Whether the container's control group is frozen.
+pub(crate) fn is_frozen(id: &str) -> bool {
     let v1 = fs::read_to_string(group(id, "freezer").join("freezer.state"));
     if let Ok(state) = v1 {
         return state.trim() == "FROZEN";
@@ -78,16 +78,23 @@ fn group(id: &str, controller: &str) -> PathBuf {
     [V1, controller, "docker", id].iter().collect()
 }
 
-/// Resident memory in MB: now, and the most since its start.
+/// Resident memory of a process, now and at its peak.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ResidentMemory {
+    pub(crate) now_mb: f64,
+    pub(crate) peak_mb: f64,
+}
+
+/// Reads the resident memory of a process.
 ///
 /// # Errors
-/// Where the process is gone.
-pub(crate) fn memory_mb(pid: u32) -> anyhow::Result<(f64, f64)> {
+/// If the process has ended.
+pub(crate) fn resident_memory(pid: u32) -> anyhow::Result<ResidentMemory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let field = |name: &str| -> anyhow::Result<f64> {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kb = line.with_context(|| format!("no {name} of process {pid}"))?;
         Ok(kb.trim().trim_end_matches("kB").trim().parse::<f64>()? / 1024.0)
     };
-    Ok((field("VmRSS:")?, field("VmHWM:")?))
+    Ok(ResidentMemory { now_mb: field("VmRSS:")?, peak_mb: field("VmHWM:")? })
 }

@@ -1,4 +1,4 @@
-//! The parts: each is set up as it would be on a node with some life, then run.
+//! The measured parts of the warm path, each set up as on a node in use.
 
 use std::hint::black_box;
 use std::pin::Pin;
@@ -18,14 +18,14 @@ use hanshu_runtimes::wire::{
 };
 use hanshu_triggers::{RouteLookup, RouteTable, check_json};
 
-use crate::registry::Registered;
+use crate::fixed_registry::FixedRegistry;
 
-type Running = Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
-/// A part's name, and what runs it so many rounds.
-pub(crate) type Part = (&'static str, fn(u32) -> Running);
+type PartFuture = Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
+/// A part's name, and the function that runs it for a number of rounds.
+pub(crate) type MeasuredPart = (&'static str, fn(u32) -> PartFuture);
 
-/// All of them, as `bench/instructions.toml` names them.
-pub(crate) const ALL: &[Part] = &[
+/// All parts, by their names in `bench/instructions.toml`.
+pub(crate) const ALL: &[MeasuredPart] = &[
     ("catalog_lookup", |rounds| Box::pin(catalog_lookup(rounds))),
     ("exchange", |rounds| Box::pin(exchange(rounds))),
     ("frame_decode", |rounds| Box::pin(frame_decode(rounds))),
@@ -36,20 +36,20 @@ pub(crate) const ALL: &[Part] = &[
     ("route_match", |rounds| Box::pin(route_match(rounds))),
 ];
 
-/// Functions of the catalog.
+/// Functions in the catalog.
 const FUNCTIONS: usize = 1_000;
-/// HTTP triggers of the route table.
+/// HTTP triggers in the route table.
 const TRIGGERS: usize = 100;
-/// Idle sandboxes of the pool.
+/// Idle sandboxes in the pool.
 const SANDBOXES: u32 = 4;
-/// 100 bytes, as of a usual event.
+/// A typical event of 100 bytes.
 const EVENT: &[u8] = br#"{"order": 12345, "who": "somebody", "items": [1, 2.5, null, true], "note": "a \"quoted\" text \u00e9"}"#;
 
-/// Which revision a name means.
+/// Resolves a name to a revision.
 async fn catalog_lookup(rounds: u32) -> anyhow::Result<()> {
     let names: Vec<FunctionName> =
         (0..FUNCTIONS).map(|n| format!("function-{n}").parse()).collect::<Result<_, _>>()?;
-    let catalog = CachedCatalog::new(Arc::new(Registered::functions(&names)?));
+    let catalog = CachedCatalog::new(Arc::new(FixedRegistry::functions(&names)?));
     catalog.refresh().await?;
     let namespace = Namespace::default();
     for name in names.iter().cycle().take(usize::try_from(rounds)?) {
@@ -59,7 +59,7 @@ async fn catalog_lookup(rounds: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An event to a sandbox and its answer back, both sides' work, over a socket.
+/// Sends an event and receives its answer over a socket, including the sandbox's side.
 async fn exchange(rounds: u32) -> anyhow::Result<()> {
     let mut exchanges = ExchangeBench::connect()?;
     let event = Bytes::from_static(EVENT);
@@ -69,7 +69,7 @@ async fn exchange(rounds: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The header and the head of an event, read.
+/// Decodes a frame header and an event's head.
 async fn frame_decode(rounds: u32) -> anyhow::Result<()> {
     let (header, head) = frame(1)?;
     for _ in 0..rounds {
@@ -79,7 +79,7 @@ async fn frame_decode(rounds: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The header and the head of an event, written.
+/// Encodes a frame header and an event's head.
 async fn frame_encode(rounds: u32) -> anyhow::Result<()> {
     for event in 0..u64::from(rounds) {
         black_box(frame(black_box(event))?);
@@ -94,7 +94,7 @@ fn frame(event: u64) -> anyhow::Result<([u8; HEADER_LEN], [u8; INVOKE_HEAD_LEN])
     Ok((header, head))
 }
 
-/// The syntax of an event.
+/// Checks the syntax of an event.
 async fn json_check(rounds: u32) -> anyhow::Result<()> {
     for _ in 0..rounds {
         check_json(black_box(EVENT))?;
@@ -102,9 +102,9 @@ async fn json_check(rounds: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a caller's secret is the right one, with a few keys in memory.
+/// Authenticates a caller, with a few keys in memory.
 async fn key_check(rounds: u32) -> anyhow::Result<()> {
-    let registry = Registered::default();
+    let registry = FixedRegistry::default();
     let access = Access::new(MasterKey::generate());
     let mut keys = Vec::new();
     for _ in 0..4 {
@@ -117,7 +117,7 @@ async fn key_check(rounds: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A sandbox is granted and given back.
+/// Grants a sandbox and takes it back.
 async fn pool_decision(rounds: u32) -> anyhow::Result<()> {
     let mut decisions = PoolDecisionBench::of_pool(SANDBOXES);
     for _ in 0..rounds {
@@ -126,7 +126,7 @@ async fn pool_decision(rounds: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Which HTTP trigger a request is for.
+/// Finds the HTTP trigger for a request.
 async fn route_match(rounds: u32) -> anyhow::Result<()> {
     let triggers: Vec<_> = (0..TRIGGERS).map(trigger).collect::<Result<_, _>>()?;
     let table = RouteTable::compile(&triggers);
