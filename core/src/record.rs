@@ -68,6 +68,8 @@ pub struct AsyncState {
     pub result: Option<String>,
     /// Why it failed, if it did.
     pub error: Option<Failure>,
+    /// The invocation that it runs again.
+    pub rerun_of: Option<RequestId>,
 }
 
 /// The record of one invocation's attempt that ran (or was refused), sync or async, for the
@@ -181,6 +183,10 @@ pub enum LogSource {
 }
 
 impl InvocationState {
+    /// All states.
+    pub const ALL: [Self; 6] =
+        [Self::Queued, Self::Running, Self::Retrying, Self::Succeeded, Self::Failed, Self::Expired];
+
     /// As in JSON.
     pub fn as_str(self) -> &'static str {
         match self {

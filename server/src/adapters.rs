@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hanshu_core::ports::{
-    EventQueue, FunctionRegistry, ImageBuilder, InvocationJournal, NodeRegistry, QueueError,
+    EndedEvents, EventQueue, FunctionRegistry, ImageBuilder, InvocationHistory, InvocationJournal,
+    NodeRegistry, QueueError,
 };
 use hanshu_core::{Clock, ErrorKind, NodeId};
 use hanshu_invoker::{
@@ -14,8 +15,8 @@ use hanshu_invoker::{
 };
 use hanshu_store::{
     Dialect, FolderPackages, JournalWriter, RedisOptions, RedisQueue, SegmentJournal,
-    SegmentOptions, SqlDatabase, SqlDatabaseOptions, SqlJournal, SqlJournalOptions, SqlNodes,
-    SqlQueue, SqlRegistry, UnpackLimits,
+    SegmentOptions, SqlDatabase, SqlDatabaseOptions, SqlEndedEvents, SqlHistory, SqlJournal,
+    SqlJournalOptions, SqlNodes, SqlQueue, SqlRegistry, UnpackLimits,
 };
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +38,8 @@ const MIB: u64 = 1024 * 1024;
 pub(crate) struct StorageAdapters {
     pub(crate) registry: Arc<dyn FunctionRegistry>,
     pub(crate) queue: Arc<dyn EventQueue>,
+    pub(crate) ended: Arc<dyn EndedEvents>,
+    pub(crate) history: Arc<dyn InvocationHistory>,
     pub(crate) journal: Arc<dyn InvocationJournal>,
     pub(crate) nodes: Arc<dyn NodeRegistry>,
     pub(crate) packages: Arc<FolderPackages>,
@@ -51,6 +54,12 @@ pub(crate) struct SandboxAdapters {
     pub(crate) images: Arc<dyn ImageBuilder>,
 }
 
+/// The queue, and the stream of what ends in it.
+struct OpenQueue {
+    queue: Arc<dyn EventQueue>,
+    ended: SqlEndedEvents,
+}
+
 impl StorageAdapters {
     /// Opens the stores that the configuration names.
     pub(crate) async fn open(
@@ -60,7 +69,7 @@ impl StorageAdapters {
     ) -> Result<Self, Error> {
         let tasks = TaskTracker::new();
         let db = open_database(config, folder).await?;
-        let queue = open_queue(config, &db, clock, &tasks).await?;
+        let OpenQueue { queue, ended } = open_queue(config, &db, clock, &tasks).await?;
         let (journal, writer) = open_journal(config, folder, &db)?;
         let writing = CancellationToken::new();
         tasks.spawn(writer.run(writing.clone()));
@@ -70,6 +79,8 @@ impl StorageAdapters {
         Ok(Self {
             registry: Arc::new(SqlRegistry::new(db.clone())),
             queue,
+            ended: Arc::new(ended),
+            history: Arc::new(SqlHistory::new(db.clone())),
             journal,
             nodes: Arc::new(SqlNodes::new(db.clone())),
             packages: Arc::new(packages),
@@ -118,7 +129,7 @@ async fn open_queue(
     db: &SqlDatabase,
     clock: &Arc<dyn Clock>,
     tasks: &TaskTracker,
-) -> Result<Arc<dyn EventQueue>, Error> {
+) -> Result<OpenQueue, Error> {
     let Some(url) = &config.queue else {
         let queue = SqlQueue::start(db.clone(), clock.clone(), tasks);
         // A SQLite file has one process: whatever is claimed was claimed by an earlier one.
@@ -129,7 +140,8 @@ async fn open_queue(
                 info!(held, "Events that an earlier process was running are due again");
             }
         }
-        return Ok(Arc::new(queue));
+        let ended = SqlEndedEvents::new(db.clone());
+        return Ok(OpenQueue { queue: Arc::new(queue), ended });
     };
     if !["redis://", "redis+unix://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
         let url = redact_url(url.expose());
@@ -143,7 +155,10 @@ async fn open_queue(
     let options = RedisOptions { keep: kept, ..RedisOptions::default() };
     loop {
         match RedisQueue::connect(url.expose(), clock.clone(), tasks, &options).await {
-            Ok(queue) => return Ok(Arc::new(queue)),
+            Ok(queue) => {
+                let ended = SqlEndedEvents::fed_from(db.clone(), queue.ended_stream());
+                return Ok(OpenQueue { queue: Arc::new(queue), ended });
+            }
             Err(error @ QueueError::Unavailable(_)) if Instant::now() < until => {
                 warn!(%error, "The queue does not answer yet");
                 sleep(RETRY_PAUSE).await;

@@ -14,6 +14,7 @@ use hanshu_core::Secret;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::retention_config::{HistoryConfig, JournalConfig};
 
 /// Variables that belong to the command line, not to the server.
 const NOT_OURS: [&str; 7] =
@@ -68,18 +69,10 @@ pub struct Config {
     pub pool: hanshu_invoker::InvokerOptions,
     /// Records and logs of calls.
     pub journal: JournalConfig,
+    /// Ended asynchronous events.
+    pub history: HistoryConfig,
     /// Several processes.
     pub cluster: ClusterConfig,
-}
-
-/// Records and logs of calls.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct JournalConfig {
-    /// Days they are kept.
-    pub keep_days: u32,
-    /// MiB they may use.
-    pub keep_mb: u64,
 }
 
 /// Several processes on one PostgreSQL and one Redis.
@@ -166,14 +159,9 @@ impl Default for Config {
             async_running_max: 64,
             pool: hanshu_invoker::InvokerOptions { run_dir: PathBuf::new(), ..Default::default() },
             journal: JournalConfig::default(),
+            history: HistoryConfig::default(),
             cluster: ClusterConfig::default(),
         }
-    }
-}
-
-impl Default for JournalConfig {
-    fn default() -> Self {
-        Self { keep_days: 7, keep_mb: 1_024 }
     }
 }
 

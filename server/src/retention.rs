@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hanshu_controller::Controller;
-use hanshu_core::ports::{EventQueue, ImageBuilder, InvocationJournal, PackageStore};
+use hanshu_core::ports::{
+    EventQueue, HistoryBounds, ImageBuilder, InvocationHistory, InvocationJournal, PackageStore,
+};
 use hanshu_core::{ASYNC_AGE_MAX, Clock, Timestamp};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -21,6 +23,8 @@ pub(crate) struct RetentionJob {
     pub(crate) controller: Controller,
     pub(crate) queue: Arc<dyn EventQueue>,
     pub(crate) journal: Arc<dyn InvocationJournal>,
+    pub(crate) history: Arc<dyn InvocationHistory>,
+    pub(crate) history_bounds: HistoryBounds,
     pub(crate) clock: Arc<dyn Clock>,
     /// How long an ended event keeps its state and result.
     pub(crate) keep_results: Duration,
@@ -42,6 +46,11 @@ impl RetentionJob {
         }
         if let Err(error) = self.journal.collect(now).await {
             warn!(%error, "Could not drop old records and logs");
+        }
+        match self.history.collect(&self.history_bounds, now).await {
+            Ok(0) => {}
+            Ok(events) => info!(events, "Events were dropped from the history"),
+            Err(error) => warn!(%error, "Could not drop events from the history"),
         }
         match self.controller.collect(now - (ASYNC_AGE_MAX + REVISION_MARGIN)).await {
             Ok(0) => {}

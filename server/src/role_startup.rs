@@ -8,8 +8,8 @@ use hanshu_cluster::{
 };
 use hanshu_controller::Controller;
 use hanshu_core::ports::{
-    EventQueue, ImageBuilder, InvocationJournal, Invoke, InvokerNode, NodeRegistry, PackageStore,
-    TriggerHealth,
+    EndedEvents, EventQueue, ImageBuilder, InvocationHistory, InvocationJournal, Invoke,
+    InvokerNode, NodeRegistry, PackageStore, TriggerHealth,
 };
 use hanshu_core::{Clock, NodeId};
 use hanshu_gateway::{
@@ -29,6 +29,7 @@ use crate::adapters::SandboxAdapters;
 use crate::cluster_listener::ClusterListener;
 use crate::config::{Config, Roles};
 use crate::error::Error;
+use crate::history_writer::HistoryWriter;
 use crate::lifecycle::ServerLifecycle;
 use crate::metrics::record_queue_depths;
 use crate::missing_images::MissingImageBuilder;
@@ -46,6 +47,8 @@ pub(crate) struct RoleStartup {
     pub(crate) data_plane: Handle,
     pub(crate) controller: Controller,
     pub(crate) queue: Arc<dyn EventQueue>,
+    pub(crate) ended: Arc<dyn EndedEvents>,
+    pub(crate) history: Arc<dyn InvocationHistory>,
     pub(crate) journal: Arc<dyn InvocationJournal>,
     pub(crate) nodes: Arc<dyn NodeRegistry>,
     pub(crate) invoke: Arc<dyn Invoke>,
@@ -267,12 +270,20 @@ impl RoleStartup {
         }
     }
 
+    /// Starts what fills the history of ended events.
+    pub(crate) fn start_history(&self) {
+        let writer = HistoryWriter { ended: self.ended.clone(), history: self.history.clone() };
+        self.lifecycle.spawn("history", writer.run(self.lifecycle.stop_intake.clone()));
+    }
+
     /// Starts the removal of what is old in the whole installation.
     pub(crate) fn start_retention(&self) {
         let retention = RetentionJob {
             controller: self.controller.clone(),
             queue: self.queue.clone(),
             journal: self.journal.clone(),
+            history: self.history.clone(),
+            history_bounds: self.config.history.bounds(),
             clock: self.clock.clone(),
             keep_results: Duration::from_secs(u64::from(self.config.keep_results_days) * 86_400),
         };

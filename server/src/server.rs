@@ -117,6 +117,8 @@ impl Server {
             data_plane: self.data_plane.handle().clone(),
             controller,
             queue: self.stores.queue.clone(),
+            ended: self.stores.ended.clone(),
+            history: self.stores.history.clone(),
             journal: self.stores.journal.clone(),
             nodes: self.stores.nodes.clone(),
             invoke,
@@ -135,6 +137,7 @@ impl Server {
             startup.start_internal_api(listener, roles, self.sandboxes.as_ref(), states)?;
         }
         if roles.controller {
+            startup.start_history();
             startup.start_retention();
         }
         startup.start_maintenance(roles, self.stores.packages.clone());

@@ -79,6 +79,7 @@ fn event(name: &str, now: Timestamp) -> anyhow::Result<NewEvent> {
         expires_at: now + HOLD,
         max_waiting: u32::MAX,
         tick: None,
+        rerun_of: None,
     })
 }
 

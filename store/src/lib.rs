@@ -16,9 +16,9 @@ pub use journal::{DroppedEntries, JournalWriter};
 #[cfg(any(test, fuzzing))]
 pub use packages::package;
 pub use packages::{FolderPackages, UnpackLimits, unpack};
-pub use redis::{RedisOptions, RedisQueue};
+pub use redis::{EndedStream, RedisOptions, RedisQueue};
 pub use segments::{SegmentJournal, SegmentOptions};
 pub use sql::{
-    DatabaseError, Dialect, Durability, SqlDatabase, SqlDatabaseOptions, SqlJournal,
-    SqlJournalOptions, SqlNodes, SqlQueue, SqlRegistry, statements,
+    DatabaseError, Dialect, Durability, SqlDatabase, SqlDatabaseOptions, SqlEndedEvents,
+    SqlHistory, SqlJournal, SqlJournalOptions, SqlNodes, SqlQueue, SqlRegistry, statements,
 };

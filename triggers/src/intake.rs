@@ -134,6 +134,7 @@ impl EventIntake {
             expires_at: accepted_at + policy.max_age,
             max_waiting: policy.max_waiting,
             tick,
+            rerun_of: None,
         };
         let pushed = self.queue.push(kept).await?;
         Ok(AcceptedEvent { request_id: call.request_id, pushed })

@@ -267,6 +267,7 @@ impl FakeQueue {
             expires_at: accepted_at + Duration::from_secs(21_600),
             max_waiting: 100_000,
             tick: None,
+            rerun_of: None,
         };
         self.push(event).await.unwrap();
         request_id

@@ -2,7 +2,9 @@
 //! its user when only one does, and does not exist when it has one implementation and no double.
 
 mod catalog;
+mod ended_events;
 mod health;
+mod history;
 mod invoke;
 mod journal;
 mod nodes;
@@ -11,7 +13,11 @@ mod queue;
 mod registry;
 
 pub use catalog::{CatalogError, RevisionCatalog};
+pub use ended_events::{
+    EndedEvent, EndedEventBatch, EndedEventPosition, EndedEventReader, EndedEvents,
+};
 pub use health::TriggerHealth;
+pub use history::{HistoryBounds, HistoryCursor, HistoryPage, HistoryQuery, InvocationHistory};
 pub use invoke::{BuildProgress, ImageBuilder, ImageError, Invoke};
 pub use journal::{InvocationJournal, JournalError, LogCursor, LogPage, LogQuery};
 pub use nodes::{InvokerNode, NodeRegistry};

@@ -49,6 +49,8 @@ pub struct NewEvent {
     pub max_waiting: u32,
     /// For a timer's event: which tick it is.
     pub tick: Option<TimerTick>,
+    /// The invocation that this one runs again.
+    pub rerun_of: Option<RequestId>,
 }
 
 /// One tick of one timer. A push with a tick is refused as a duplicate unless the tick is later

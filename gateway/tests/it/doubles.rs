@@ -218,6 +218,7 @@ impl EventQueue for MemoryQueue {
             ended_at: None,
             result: None,
             error: None,
+            rerun_of: None,
         };
         states.insert(event.request_id, state);
         Ok(PushOutcome::Accepted)

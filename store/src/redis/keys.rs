@@ -72,6 +72,11 @@ impl RedisKeys {
         format!("{}:ended", self.tag)
     }
 
+    /// Stream: ends of events, until they are moved into the database.
+    pub(super) fn ended_stream(&self) -> String {
+        format!("{}:ended-stream", self.tag)
+    }
+
     /// Hash: queue → how many of its events ended in failure or expiry and are kept.
     pub(super) fn dead_lettered(&self) -> String {
         format!("{}:buried", self.tag)

@@ -9,10 +9,12 @@
 mod connection;
 mod context;
 mod durability;
+mod ended_stream;
 mod keys;
 mod push_batches;
 mod queue;
 mod replies;
 mod source;
 
+pub use ended_stream::EndedStream;
 pub use queue::{RedisOptions, RedisQueue};

@@ -2,15 +2,15 @@
 -- was there already), 1 for a tick that was queued before, 2 where the queue is full.
 -- KEYS queues, seq, ticks, pins; for each event: waiting, event
 -- ARGV for each event: queue, id, due, limit, tick's trigger or '', tick's time, revision, version,
---   origin, accepted, expires, payload
-local PER_EVENT = 12
+--   origin, accepted, expires, payload, rerun of or ''
+local PER_EVENT = 13
 local answers, pins = {}, {}
 -- By the key of those who wait: how many, whom to add, and the earliest time of the queue.
 local queues, order = {}, {}
 for i = 1, #ARGV / PER_EVENT do
   local waiting, event = KEYS[3 + 2 * i], KEYS[4 + 2 * i]
-  local queue, id, due, limit, tick, at, revision, version, origin, accepted, expires, payload =
-    unpack(ARGV, PER_EVENT * (i - 1) + 1, PER_EVENT * i)
+  local queue, id, due, limit, tick, at, revision, version, origin, accepted, expires, payload,
+    rerun_of = unpack(ARGV, PER_EVENT * (i - 1) + 1, PER_EVENT * i)
   local q = queues[waiting]
   if not q then
     q = {name = queue, count = redis.call('ZCARD', waiting), added = {}}
@@ -31,6 +31,7 @@ for i = 1, #ARGV / PER_EVENT do
       redis.call('HSET', event, 'queue', queue, 'member', member, 'revision', revision,
         'state', 'queued', 'attempts', '', 'begun', '', 'version', version, 'origin', origin,
         'accepted', accepted, 'expires', expires, 'payload', payload)
+      if rerun_of ~= '' then redis.call('HSET', event, 'rerun_of', rerun_of) end
       local added = q.added
       added[#added + 1] = due
       added[#added + 1] = member

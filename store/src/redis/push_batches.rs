@@ -146,6 +146,7 @@ impl PushTask {
             push.arg(event.max_waiting).arg(tick).arg(tick_at).arg(stored.revision);
             push.arg(stored.version).arg(stored.origin);
             push.arg(stored.accepted_us).arg(stored.expires_us).arg(&stored.payload[..]);
+            push.arg(stored.rerun_of.unwrap_or_default());
         }
         self.connection.run(&push).await
     }

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::connection::{QueueScripts, RedisConnection};
 use super::context::RedisContext;
 use super::durability;
+use super::ended_stream::EndedStream;
 use super::keys::RedisKeys;
 use super::push_batches::PushSender;
 use super::replies::{EventStateReply, QueueStatsReply, ReadyQueueReply};
@@ -72,6 +73,11 @@ impl RedisQueue {
             PushSender::start(connection.clone(), keys.clone(), Arc::clone(&signal), tasks);
         let (scripts, keep) = (QueueScripts::default(), options.keep);
         Ok(Self(Arc::new(RedisContext { connection, scripts, keys, clock, keep, signal, pushes })))
+    }
+
+    /// Where ends are written, to be moved into a database.
+    pub fn ended_stream(&self) -> EndedStream {
+        EndedStream { context: Arc::clone(&self.0) }
     }
 
     async fn stats_of(
@@ -148,6 +154,7 @@ impl EventQueue for RedisQueue {
             ended_us: reply.ended_us,
             result: reply.result,
             error: reply.error,
+            rerun_of: reply.rerun_of,
         };
         state.try_into().map(Some)
     }

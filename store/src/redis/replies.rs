@@ -62,6 +62,7 @@ reply! {
         ended_us: Option<i64>,
         result: Option<String>,
         error: Option<String>,
+        rerun_of: Option<String>,
     }
 }
 
@@ -111,8 +112,8 @@ impl ClaimedEventReply {
 
 impl EventStateReply {
     /// The hash's fields that make it.
-    pub(super) const FIELDS: [&str; 10] = [
+    pub(super) const FIELDS: [&str; 11] = [
         "queue", "version", "origin", "state", "attempts", "begun", "accepted", "ended", "result",
-        "error",
+        "error", "rerun_of",
     ];
 }

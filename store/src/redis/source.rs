@@ -8,6 +8,7 @@ use hanshu_core::ports::{Claim, EventEnd, EventSource, QueueError, QueueName, Re
 use hanshu_core::{Attempt, NodeId, RequestId, Timestamp};
 
 use super::context::RedisContext;
+use super::ended_stream::EndedStream;
 use super::replies::ClaimedEventReply;
 use crate::stored::{self, StoredEventEnd, unreadable};
 
@@ -76,11 +77,12 @@ impl EventSource for RedisEventSource {
         let mut script = scripts.end.prepare_invoke();
         script.key(keys.queues()).key(keys.waiting(&self.queue)).key(keys.held(&self.queue));
         script.key(keys.event(request_id(&receipt)?)).key(keys.ended()).key(keys.dead_lettered());
-        script.key(keys.pins());
+        script.key(keys.pins()).key(keys.ended_stream());
         script.arg(self.queue.to_string()).arg(&receipt.key).arg(receipt.claim);
         script.arg(stored::finished_line(attempt.as_ref())?).arg(end.state.as_str());
         script.arg(clock.now().as_microsecond()).arg(field).arg(text);
         script.arg(i64::try_from(keep.as_millis()).unwrap_or(i64::from(u32::MAX)));
+        script.arg(EndedStream::UNREAD_MAX);
         check_settled(connection.run(&script).await?, &receipt)
     }
 

@@ -3,7 +3,7 @@
 use super::database::SqlDatabase;
 use super::dialect::Dialect;
 use super::error::DatabaseError;
-use super::{journal, nodes, queue, registry};
+use super::{ended_events, history, journal, nodes, queue, registry};
 
 /// Every statement that this crate runs on that database.
 pub fn statements(dialect: Dialect) -> Vec<&'static str> {
@@ -11,6 +11,8 @@ pub fn statements(dialect: Dialect) -> Vec<&'static str> {
     all.extend(nodes::STATEMENTS);
     all.extend(journal::statements(dialect));
     all.extend(queue::statements(dialect));
+    all.extend(ended_events::statements(dialect));
+    all.extend(history::statements(dialect));
     all.push(dialect.now());
     all
 }

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use hanshu_core::ports::{Claim, NewEvent, QueueError, QueueName, Receipt};
 
-use super::origin::StoredOrigin;
+use super::origin::{origin_json, read_origin};
 use super::times::time;
 use super::unreadable::unreadable;
 
@@ -17,11 +17,13 @@ pub(crate) struct StoredNewEvent<'a> {
     pub(crate) queue: String,
     pub(crate) version: String,
     pub(crate) revision: &'a str,
-    /// A [`StoredOrigin`] as JSON.
+    /// JSON of [`super::origin`].
     pub(crate) origin: String,
     pub(crate) accepted_us: i64,
     pub(crate) expires_us: i64,
     pub(crate) payload: &'a Bytes,
+    /// A request id.
+    pub(crate) rerun_of: Option<String>,
 }
 
 /// A claimed event, as it was stored.
@@ -42,7 +44,7 @@ pub(crate) struct StoredClaim {
 
 impl<'a> StoredNewEvent<'a> {
     pub(crate) fn of(event: &'a NewEvent) -> Result<Self, QueueError> {
-        let origin = serde_json::to_string(&StoredOrigin::from(&event.event.origin));
+        let origin = origin_json(&event.event.origin);
         Ok(Self {
             request_id: event.request_id.to_string(),
             queue: event.queue.to_string(),
@@ -52,6 +54,7 @@ impl<'a> StoredNewEvent<'a> {
             accepted_us: event.accepted_at.as_microsecond(),
             expires_us: event.expires_at.as_microsecond(),
             payload: &event.event.payload,
+            rerun_of: event.rerun_of.map(|id| id.to_string()),
         })
     }
 }
@@ -59,15 +62,13 @@ impl<'a> StoredNewEvent<'a> {
 impl StoredClaim {
     pub(crate) fn into_claim(self, queue: &QueueName) -> Result<Claim, QueueError> {
         let id = self.request_id.as_str();
-        let origin: StoredOrigin<'_> =
-            serde_json::from_str(&self.origin).map_err(|error| unreadable(id, error))?;
         Ok(Claim {
             request_id: id.parse().map_err(|error| unreadable(id, error))?,
             queue: queue.clone(),
             version: self.version.parse().map_err(|error| unreadable(id, error))?,
             revision: Some(self.revision.parse().map_err(|error| unreadable(id, error))?),
             payload: self.payload.into(),
-            origin: origin.try_into().map_err(|error| unreadable(id, error))?,
+            origin: read_origin(id, &self.origin)?,
             attempt: self.attempt,
             tries: self.tries,
             accepted_at: time(self.accepted_us)?,

@@ -40,6 +40,8 @@ pub(crate) struct StoredEventState {
     pub(crate) result: Option<String>,
     /// A [`StoredFailure`] as JSON.
     pub(crate) error: Option<String>,
+    /// A request id.
+    pub(crate) rerun_of: Option<String>,
 }
 
 impl StoredEventEnd {
@@ -85,6 +87,7 @@ impl TryFrom<StoredEventState> for AsyncState {
         let origin = Origin::try_from(origin).map_err(|error| unreadable(id, error))?;
         let error = stored.error.map(|text| serde_json::from_str::<StoredFailure<'_>>(&text));
         let error = error.transpose().map_err(|error| unreadable(id, error))?;
+        let rerun_of = stored.rerun_of.map(|text| text.parse());
         Ok(Self {
             request_id: id,
             function: queue.function,
@@ -97,21 +100,13 @@ impl TryFrom<StoredEventState> for AsyncState {
             ended_at: stored.ended_us.map(time).transpose()?,
             result: stored.result,
             error: error.map(Into::into),
+            rerun_of: rerun_of.transpose().map_err(|error| unreadable(id, error))?,
         })
     }
 }
 
 fn state(text: &str) -> Option<InvocationState> {
-    [
-        InvocationState::Queued,
-        InvocationState::Running,
-        InvocationState::Retrying,
-        InvocationState::Succeeded,
-        InvocationState::Failed,
-        InvocationState::Expired,
-    ]
-    .into_iter()
-    .find(|state| state.as_str() == text)
+    InvocationState::ALL.into_iter().find(|state| state.as_str() == text)
 }
 
 #[cfg(test)]

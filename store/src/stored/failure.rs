@@ -22,6 +22,11 @@ pub(crate) struct StoredFailure<'a> {
     stack_trace: Option<Cow<'a, str>>,
 }
 
+/// A failure as JSON.
+pub(crate) fn failure_json(failure: &Failure) -> serde_json::Result<String> {
+    serde_json::to_string(&StoredFailure::from(failure))
+}
+
 impl<'a> From<&'a Failure> for StoredFailure<'a> {
     fn from(failure: &'a Failure) -> Self {
         let Failure { status_code, error_code, error_message, error_type, stack_trace } = failure;

@@ -3,9 +3,11 @@
 
 use std::borrow::Cow;
 
+use hanshu_core::ports::QueueError;
 use hanshu_core::{Origin, TriggerName};
 use serde::{Deserialize, Serialize};
 
+use super::unreadable::unreadable;
 use super::version::FormatVersion;
 
 /// An [`Origin`] as it is stored.
@@ -26,6 +28,18 @@ enum StoredOriginKind {
     Timer,
     Http,
     Redis,
+}
+
+/// An origin as JSON.
+pub(crate) fn origin_json(origin: &Origin) -> serde_json::Result<String> {
+    serde_json::to_string(&StoredOrigin::from(origin))
+}
+
+/// The origin that JSON text says, for the event `id`.
+pub(crate) fn read_origin(id: &str, text: &str) -> Result<Origin, QueueError> {
+    let stored: StoredOrigin<'_> =
+        serde_json::from_str(text).map_err(|error| unreadable(id, error))?;
+    stored.try_into().map_err(|error| unreadable(id, error))
 }
 
 /// An origin without the name of its trigger.

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
 
 mod databases;
+mod ended_events;
 mod journal;
 mod journal_files;
 mod nodes;

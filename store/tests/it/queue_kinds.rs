@@ -177,6 +177,7 @@ pub(crate) fn event(queue: &str, now: Timestamp) -> NewEvent {
         expires_at: now + 6 * Duration::from_secs(3600),
         max_waiting: 100_000,
         tick: None,
+        rerun_of: None,
     }
 }
 

@@ -25,6 +25,7 @@ async fn a_new_process_claims_at_once_what_the_dead_one_held() {
         expires_at: now + Duration::from_secs(60),
         max_waiting: 10,
         tick: None,
+        rerun_of: None,
     };
     queue.push(event).await.unwrap();
     let claim = async || {

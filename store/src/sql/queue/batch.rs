@@ -15,6 +15,7 @@ use sqlx::{AnyConnection, query, query_as, query_scalar};
 use super::batch_statements::{BatchStatements, batch_statements};
 use super::rows::AdmittedQueueRow;
 use crate::sql::dialect::Dialect;
+use crate::sql::ended_events::{self, EndToRecord};
 use crate::sql::error::DatabaseError;
 use crate::stored::{StoredEventEnd, StoredNewEvent};
 
@@ -36,6 +37,20 @@ pub(super) struct Completion<'a> {
     pub(super) now: Timestamp,
     /// The finished attempt.
     pub(super) line: &'a str,
+}
+
+impl Completion<'_> {
+    /// As the stream of ended events takes it.
+    pub(super) fn to_record(&self) -> EndToRecord<'_> {
+        EndToRecord {
+            request_id: self.key,
+            claim: self.claim,
+            state: self.end.state.as_str(),
+            now_us: self.now.as_microsecond(),
+            line: self.line,
+            error: self.end.error.as_deref(),
+        }
+    }
 }
 
 /// The pushes of a batch that go to one queue.
@@ -184,6 +199,7 @@ impl Serialize for NewEventRow<'_> {
             self.event.expires_us,
             self.payload_offset,
             self.event.payload.len(),
+            &self.event.rerun_of,
         );
         row.serialize(serializer)
     }
@@ -229,6 +245,10 @@ pub(super) async fn end(
     dialect: Dialect,
     completions: &[Completion<'_>],
 ) -> Result<BulkOutcome<()>, QueueError> {
+    let ends: Vec<_> = completions.iter().map(Completion::to_record).collect();
+    if ended_events::record(tx, dialect, &ends).await? != ends.len() as u64 {
+        return Ok(BulkOutcome::Fallback);
+    }
     let rows: Vec<_> = completions
         .iter()
         .map(|completion| {

@@ -16,7 +16,7 @@ pub(super) struct BatchStatements {
     /// tick is later than the watermark was.
     pub(super) advance_tick_watermarks: &'static str,
     /// Rows `[request id, queue, seq, version, revision, origin, accepted, expires, offset,
-    /// bytes]`, and all payloads one after the other: inserts events.
+    /// bytes, rerun of]`, and all payloads one after the other: inserts events.
     pub(super) insert_events: &'static str,
     /// Rows `[request id, claim, state, now, attempt's line, result, error]`: ends events.
     pub(super) end_events: &'static str,
@@ -62,18 +62,18 @@ RETURNING trigger_id";
 
 const INSERT_EVENTS_SQLITE: &str = "
 INSERT INTO queue_events (request_id, queue, seq, version, revision, origin, accepted_at,
-  expires_at, state, due_at, held_until, claims, ran, attempts, begun, payload)
+  expires_at, state, due_at, held_until, claims, ran, attempts, begun, payload, rerun_of)
 SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7,
-  'queued', value->>6, 0, 0, 0, '', '', substr($2, (value->>8) + 1, value->>9)
+  'queued', value->>6, 0, 0, 0, '', '', substr($2, (value->>8) + 1, value->>9), value->>10
 FROM json_each($1) WHERE true
 ON CONFLICT (request_id) DO NOTHING";
 
 const INSERT_EVENTS_POSTGRES: &str = "
 INSERT INTO queue_events (request_id, queue, seq, version, revision, origin, accepted_at,
-  expires_at, state, due_at, held_until, claims, ran, attempts, begun, payload)
+  expires_at, state, due_at, held_until, claims, ran, attempts, begun, payload, rerun_of)
 SELECT value->>0, value->>1, (value->>2)::bigint, value->>3, value->>4, value->>5,
   (value->>6)::bigint, (value->>7)::bigint, 'queued', (value->>6)::bigint, 0, 0, 0, '', '',
-  substring($2::bytea FROM (value->>8)::int + 1 FOR (value->>9)::int)
+  substring($2::bytea FROM (value->>8)::int + 1 FOR (value->>9)::int), value->>10
 FROM json_array_elements($1::text::json)
 ON CONFLICT (request_id) DO NOTHING";
 

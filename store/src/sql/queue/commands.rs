@@ -73,7 +73,7 @@ impl QueueCommand {
                 claim.outcome = Some(separate_refusal(claimed)?);
             }
             Self::Settle(settle) => {
-                let settled = transactions::settle(tx, &settle.work).await;
+                let settled = transactions::settle(tx, dialect, &settle.work).await;
                 settle.outcome = Some(separate_refusal(settled)?);
             }
         }
@@ -138,13 +138,17 @@ impl QueueCommand {
 
     /// The end that it brings to its event, if that is what it does.
     pub(super) fn completion(&self) -> Option<Completion<'_>> {
-        let Self::Settle(settle) = self else { return None };
-        let SettleCommand { key, claim, action } = &settle.work;
-        match action {
-            SettleAction::End { end, now, line } => {
-                Some(Completion { key, claim: *claim, end, now: *now, line })
-            }
-            SettleAction::Extend { .. } | SettleAction::Retry { .. } => None,
+        match self {
+            Self::Settle(settle) => settle.work.completion(),
+            Self::Push(_) | Self::Claim(_) => None,
+        }
+    }
+
+    /// Whether it is an end that is yet to be written.
+    pub(super) fn is_pending_end(&self) -> bool {
+        match self {
+            Self::Settle(settle) => settle.outcome.is_none() && settle.work.completion().is_some(),
+            Self::Push(_) | Self::Claim(_) => false,
         }
     }
 

@@ -26,6 +26,7 @@ use super::commands::{QueueCommand, separate_refusal};
 use super::transactions::{self, SettleAction, SettleCommand};
 use crate::ready_signal::ReadySignal;
 use crate::sql::database::SqlDatabase;
+use crate::sql::ended_events;
 use crate::sql::error::DatabaseError;
 
 /// Commands in one transaction, at most.
@@ -203,6 +204,10 @@ impl GroupCommitter {
         mut tx: Transaction<'static, Any>,
         group: &mut [QueueCommand],
     ) -> Result<(), QueueError> {
+        if 1 < group.len() && group.iter().any(QueueCommand::is_pending_end) {
+            // Other processes take this lock before those of events too.
+            ended_events::lock(&mut tx).await?;
+        }
         for command in group {
             command.carry_out(&mut tx, self.db.dialect()).await?;
         }
@@ -238,7 +243,8 @@ impl GroupCommitter {
             for Claim { receipt, queue, .. } in claims {
                 let action = SettleAction::Retry { queue, due, line: String::new() };
                 let back = SettleCommand { key: receipt.key, claim: receipt.claim, action };
-                separate_refusal(transactions::settle(&mut tx, &back).await)?.ok();
+                separate_refusal(transactions::settle(&mut tx, self.db.dialect(), &back).await)?
+                    .ok();
             }
             tx.commit().await.map_err(DatabaseError::from)?;
             Ok::<_, QueueError>(())

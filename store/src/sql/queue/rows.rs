@@ -35,6 +35,7 @@ pub(super) struct EventStateRow {
     ended_at: Option<i64>,
     result: Option<String>,
     error: Option<String>,
+    rerun_of: Option<String>,
 }
 
 /// A queue, and when it first has something to claim.
@@ -99,6 +100,7 @@ impl EventStateRow {
             ended_us: self.ended_at,
             result: self.result,
             error: self.error,
+            rerun_of: self.rerun_of,
         }
     }
 }

@@ -35,8 +35,8 @@ SELECT at FROM queue_ticks WHERE trigger_id = $1";
 /// Inserts an event; no row if its request id is stored already.
 pub(super) const INSERT_EVENT: &str = "
 INSERT INTO queue_events (request_id, queue, seq, version, revision, origin, accepted_at,
-  expires_at, state, due_at, held_until, claims, ran, attempts, begun, payload)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'queued', $7, 0, 0, 0, '', '', $9)
+  expires_at, state, due_at, held_until, claims, ran, attempts, begun, payload, rerun_of)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'queued', $7, 0, 0, 0, '', '', $9, $10)
 ON CONFLICT (request_id) DO NOTHING";
 
 /// Ends every hold.
@@ -115,7 +115,8 @@ WHERE request_id = $1 AND claims = $2 AND state = 'running'";
 
 /// The state of one event.
 pub(super) const STATE: &str = "
-SELECT queue, version, origin, state, attempts, begun, accepted_at, ended_at, result, error
+SELECT queue, version, origin, state, attempts, begun, accepted_at, ended_at, result, error,
+  rerun_of
 FROM queue_events WHERE request_id = $1";
 
 /// Queues that have something to claim, now or later, earliest first. Goes from one queue's first

@@ -10,9 +10,11 @@ use hanshu_core::ports::{Claim, NewEvent, PushOutcome, QueueError, QueueName, Ti
 use hanshu_core::{NodeId, Timestamp};
 use sqlx::{AnyConnection, query, query_as, query_scalar};
 
+use super::batch::Completion;
 use super::rows::ClaimedEventRow;
 use super::statements as text;
 use crate::sql::dialect::Dialect;
+use crate::sql::ended_events;
 use crate::sql::error::DatabaseError;
 use crate::stored::{self, StoredEventEnd, StoredNewEvent};
 
@@ -32,6 +34,18 @@ pub(super) struct SettleCommand {
     pub(super) key: String,
     pub(super) claim: u64,
     pub(super) action: SettleAction,
+}
+
+impl SettleCommand {
+    /// The end that it brings to its event, if that is what it does.
+    pub(super) fn completion(&self) -> Option<Completion<'_>> {
+        match &self.action {
+            SettleAction::End { end, now, line } => {
+                Some(Completion { key: &self.key, claim: self.claim, end, now: *now, line })
+            }
+            SettleAction::Extend { .. } | SettleAction::Retry { .. } => None,
+        }
+    }
 }
 
 /// The ways to settle. `line` is the finished attempt, empty if there was none.
@@ -82,6 +96,7 @@ pub(super) async fn push(
         .bind(stored.accepted_us)
         .bind(stored.expires_us)
         .bind(stored.payload.to_vec())
+        .bind(stored.rerun_of)
         .execute(&mut *tx)
         .await
         .map_err(DatabaseError::from)?;
@@ -178,9 +193,15 @@ async fn claim_by(
 /// back.
 pub(super) async fn settle(
     tx: &mut AnyConnection,
+    dialect: Dialect,
     settle: &SettleCommand,
 ) -> Result<(), QueueError> {
     let SettleCommand { key, claim, action } = settle;
+    if let Some(completion) = settle.completion()
+        && ended_events::record(tx, dialect, &[completion.to_record()]).await? == 0
+    {
+        return Err(QueueError::Stale(key.clone()));
+    }
     let claim = i64::try_from(*claim).unwrap_or(i64::MAX);
     let statement = match action {
         SettleAction::Extend { until_us } => {
