@@ -91,6 +91,21 @@ The answer is printed as it came, with a newline at its end if it has none.")]
     /// Shows an invocation: exit 0 succeeded, 1 failed or expired, 5 not ended yet
     #[command(after_help = "Example:\n  hanshu status 0190a5d8-… --wait 60")]
     Status(Status),
+    /// Lists ended asynchronous invocations, newest first
+    #[command(after_help = "Examples:
+  hanshu runs                                     of every function
+  hanshu runs hello --state failed,expired --since 1d
+  hanshu runs --grep 'connection refused' --limit 20
+
+What the history keeps is set by history.keep_days and history.keep_max of the server.")]
+    Runs(Runs),
+    /// Runs an ended invocation again, with the input that it had or another one
+    #[command(after_help = "Examples:
+  hanshu rerun 0190a5d8-…
+  hanshu rerun 0190a5d8-… --data '{\"name\": \"you\"}'
+
+Prints the new request id. Inputs are kept for history.inputs_keep_days of the server.")]
+    Rerun(Rerun),
     /// Prints a function's log
     #[command(after_help = "Examples:
   hanshu logs hello -f                  live
@@ -236,6 +251,42 @@ pub(crate) struct Status {
     /// Wait so long for the end.
     #[arg(long, value_name = "SECONDS")]
     pub(crate) wait: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Runs {
+    /// Only of this function.
+    pub(crate) name: Option<String>,
+    /// Only of this trigger of it.
+    #[arg(long, value_name = "TRIGGER", requires = "name")]
+    pub(crate) trigger: Option<String>,
+    /// Only those that are succeeded, failed, expired or cancelled; several with commas.
+    #[arg(long, value_name = "STATES")]
+    pub(crate) state: Option<String>,
+    /// Ended at or after this: 30s, 10m, 2h, 1d ago, or an RFC 3339 time.
+    #[arg(long, value_name = "AGE")]
+    pub(crate) since: Option<String>,
+    /// Ended before this: likewise.
+    #[arg(long, value_name = "AGE")]
+    pub(crate) until: Option<String>,
+    /// Only those whose name, id or error contain this text.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) grep: Option<String>,
+    /// At most so many.
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub(crate) limit: usize,
+    /// Go on where an earlier list ended.
+    #[arg(long, value_name = "CURSOR")]
+    pub(crate) cursor: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Rerun {
+    /// The ended invocation.
+    pub(crate) request_id: String,
+    /// Another input: JSON, @FILE, or - for standard input.
+    #[arg(long, short, value_name = "JSON", allow_hyphen_values = true)]
+    pub(crate) data: Option<String>,
 }
 
 #[derive(Args, Debug)]

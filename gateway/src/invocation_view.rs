@@ -26,6 +26,7 @@ pub(crate) fn of_state(
         ended_at: state.ended_at,
         result: state.result.and_then(|text| RawValue::from_string(text).ok()),
         error: state.error.map(error),
+        rerun_of: state.rerun_of,
     }
 }
 
@@ -71,6 +72,7 @@ pub(crate) fn of_records(
         accepted_at,
         result: None,
         error: last.error.map(error),
+        rerun_of: None,
     })
 }
 

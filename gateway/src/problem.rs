@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hanshu_api::wire::ProblemBody;
-use hanshu_core::ports::{CatalogError, JournalError, QueueError};
+use hanshu_core::ports::{CatalogError, JournalError, QueueError, StoreError};
 use hanshu_core::{ErrorKind, NameError, Refusal, RequestId};
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
@@ -322,6 +322,12 @@ impl From<QueueError> for Problem {
             QueueError::Unavailable(_) => problem.code("queue_unavailable"),
             QueueError::Stale(_) | QueueError::Internal(_) => problem,
         }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        of_error(error.kind(), &error)
     }
 }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use hanshu_api::wire::NotReady;
 use hanshu_controller::Controller;
 use hanshu_core::Clock;
-use hanshu_core::ports::{EventQueue, InvocationJournal, TriggerHealth};
+use hanshu_core::ports::{EventQueue, InvocationHistory, InvocationJournal, TriggerHealth};
 use hanshu_triggers::{EventIntake, TriggersView};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Handle;
@@ -37,6 +37,8 @@ pub struct GatewayParts {
     pub intake: Arc<EventIntake>,
     /// The state of queued events.
     pub queue: Arc<dyn EventQueue>,
+    /// Ended asynchronous invocations.
+    pub history: Arc<dyn InvocationHistory>,
     /// Records and logs.
     pub journal: Arc<dyn InvocationJournal>,
     /// The live triggers with their routes.

@@ -120,6 +120,7 @@ impl RoleStartup {
             controller: Arc::new(self.controller.clone()),
             intake: self.intake(),
             queue: self.queue.clone(),
+            history: self.history.clone(),
             journal: self.journal.clone(),
             triggers: triggers.clone(),
             readiness: Arc::new(ReadinessChecks {

@@ -103,7 +103,7 @@ fn query(function: Option<usize>, states: &[InvocationState]) -> anyhow::Result<
 
 fn event(number: usize, start: Timestamp) -> anyhow::Result<EndedEvent> {
     let ended_at = start + Duration::from_millis(number as u64);
-    let has_failed = number % 100 == 0;
+    let has_failed = number.is_multiple_of(100);
     let node: NodeId = "node-1".parse()?;
     let status = if has_failed { StatusCode::UserException } else { StatusCode::Success };
     let attempt = Attempt {

@@ -116,6 +116,27 @@ impl EventIntake {
         call: FunctionCall,
         tick: Option<TimerTick>,
     ) -> Result<AcceptedEvent, IntakeError> {
+        self.queue_event(call, tick, None).await
+    }
+
+    /// Queues the event of an invocation once more, for the revision that its name means now.
+    ///
+    /// # Errors
+    /// As [`EventIntake::accept`].
+    pub async fn rerun(
+        &self,
+        call: FunctionCall,
+        rerun_of: RequestId,
+    ) -> Result<AcceptedEvent, IntakeError> {
+        self.queue_event(call, None, Some(rerun_of)).await
+    }
+
+    async fn queue_event(
+        &self,
+        call: FunctionCall,
+        tick: Option<TimerTick>,
+        rerun_of: Option<RequestId>,
+    ) -> Result<AcceptedEvent, IntakeError> {
         let function = self.catalog.resolve(&call.namespace, &call.function, call.qualifier)?;
         let event = self.checked(call.event, ASYNC_PAYLOAD_BYTES_MAX, "an asynchronous").await?;
         let policy = &function.config.async_policy;
@@ -134,7 +155,7 @@ impl EventIntake {
             expires_at: accepted_at + policy.max_age,
             max_waiting: policy.max_waiting,
             tick,
-            rerun_of: None,
+            rerun_of,
         };
         let pushed = self.queue.push(kept).await?;
         Ok(AcceptedEvent { request_id: call.request_id, pushed })

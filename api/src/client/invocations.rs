@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::transport::path_segment;
 use super::{Client, ClientError, FunctionPath};
-use crate::wire::{InvocationAccepted, InvocationView, LogPageView};
+use crate::wire::{InvocationAccepted, InvocationList, InvocationView, LogPageView};
 
 /// An event for a function.
 #[derive(Clone, Debug)]
@@ -51,6 +51,38 @@ pub struct LogFilter {
     /// Seconds to wait for lines if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait: Option<u64>,
+}
+
+/// Which ended invocations. Nothing is checked here: the server says what is wrong.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct InvocationFilter {
+    /// Where the functions live; `default` if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Of one function only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    /// Of one of its triggers only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<String>,
+    /// Of these states only, with commas between them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// Ended at or after this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Ended before this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// A text that name, id or error must contain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub q: Option<String>,
+    /// The `next` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// Invocations of the page, at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
 }
 
 impl Client {
@@ -115,6 +147,31 @@ impl Client {
     ) -> Result<InvocationView, ClientError> {
         let path = format!("/v1/invocations/{}", path_segment(id));
         self.send_json(self.request(Method::GET, &path).query(&[("wait", wait_s)])).await
+    }
+
+    /// A page of the ended asynchronous invocations.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn list_invocations(
+        &self,
+        filter: &InvocationFilter,
+    ) -> Result<InvocationList, ClientError> {
+        self.send_json(self.request(Method::GET, "/v1/invocations").query(filter)).await
+    }
+
+    /// Queues the event of an ended invocation once more, with `input` if that is given.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn rerun_invocation(
+        &self,
+        id: &str,
+        input: Option<Bytes>,
+    ) -> Result<InvocationAccepted, ClientError> {
+        let path = format!("/v1/invocations/{}/rerun", path_segment(id));
+        let request = self.request(Method::POST, &path).header("content-type", "application/json");
+        self.send_json(request.body(input.unwrap_or_default())).await
     }
 
     /// A page of a function's log.

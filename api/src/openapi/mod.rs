@@ -21,6 +21,8 @@ use crate::wire::{DeployLine, FunctionFailure};
     paths(
         operations::invoke,
         operations::show_invocation,
+        operations::list_invocations,
+        operations::rerun_invocation,
         operations::list_functions,
         operations::show_function,
         operations::deploy,
@@ -211,6 +213,7 @@ mod tests {
         let schemas = described["components"]["schemas"].as_object().unwrap();
         let sources = [
             include_str!("../wire/functions.rs"),
+            include_str!("../wire/history.rs"),
             include_str!("../wire/invocations.rs"),
             include_str!("../wire/logs.rs"),
             include_str!("../wire/problem.rs"),

@@ -5,9 +5,10 @@
 
 use crate::wire::{
     DeployFunction, DeployLine, DeployedFunction, FunctionDetail, FunctionFailure, FunctionList,
-    FunctionListParams, Health, InvocationAccepted, InvocationParams, InvocationView, LogPageView,
-    LogParams, NamespaceParams, ProblemBody, QueueList, Readiness, TriggerChange, TriggerDetail,
-    TriggerFired, TriggerList, VersionList, VersionView,
+    FunctionListParams, Health, InvocationAccepted, InvocationList, InvocationListParams,
+    InvocationParams, InvocationView, LogPageView, LogParams, NamespaceParams, ProblemBody,
+    QueueList, Readiness, TriggerChange, TriggerDetail, TriggerFired, TriggerList, VersionList,
+    VersionView,
 };
 
 /// Runs or queues the event in the body.
@@ -51,6 +52,31 @@ fn invoke() {}
     )
 )]
 fn show_invocation() {}
+
+/// Ended asynchronous invocations, newest end first.
+#[utoipa::path(
+    get, path = "/v1/invocations", tag = "invocations", operation_id = "listInvocations",
+    params(InvocationListParams),
+    responses((status = 200, description = "A page of them", body = InvocationList))
+)]
+fn list_invocations() {}
+
+/// Queues the event of an ended invocation once more: as it was, or with the body as its input.
+#[utoipa::path(
+    post, path = "/v1/invocations/{id}/rerun", tag = "invocations",
+    operation_id = "rerunInvocation",
+    params(("id" = String, Path, description = "The request id of the ended invocation")),
+    request_body(content = Option<serde_json::Value>, description = "Another input: any JSON; \
+        none is the one that it had. At most 131,072 bytes"),
+    responses(
+        (status = 202, description = "Queued, with a request id of its own",
+            body = InvocationAccepted),
+        (status = 404, description = "Not known", body = ProblemBody),
+        (status = 409, description = "It has not ended, or its input is not kept any more",
+            body = ProblemBody),
+    )
+)]
+fn rerun_invocation() {}
 
 /// Makes code and configuration the function's `$LATEST`, and its triggers those given. With
 /// `Accept: application/x-ndjson`, progress is streamed line by line.

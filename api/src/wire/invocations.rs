@@ -74,6 +74,10 @@ pub struct InvocationView {
     pub result: Option<Box<RawValue>>,
     /// Why it failed, if it did.
     pub error: Option<InvocationError>,
+    /// The invocation that it runs again.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub rerun_of: Option<RequestId>,
 }
 
 /// The trigger behind an invocation.

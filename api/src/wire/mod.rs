@@ -5,6 +5,7 @@
 //! they do not know.
 
 mod functions;
+mod history;
 mod invocations;
 mod logs;
 mod params;
@@ -18,12 +19,15 @@ pub use functions::{
     AsyncSettings, DeployFunction, DeployLine, DeployedFunction, FunctionDetail, FunctionList,
     FunctionSummary,
 };
+pub use history::InvocationList;
 pub use invocations::{
     AttemptView, FunctionFailure, InvocationAccepted, InvocationError, InvocationTrigger,
     InvocationView,
 };
 pub use logs::{LogLineView, LogPageView};
-pub use params::{FunctionListParams, InvocationParams, LogParams, NamespaceParams};
+pub use params::{
+    FunctionListParams, InvocationListParams, InvocationParams, LogParams, NamespaceParams,
+};
 pub use problem::ProblemBody;
 pub use queues::{QueueList, QueueView};
 pub use status::{Health, NotReady, Readiness};

@@ -1,6 +1,6 @@
 //! Query parameters.
 
-use hanshu_core::{Namespace, RequestId};
+use hanshu_core::{FunctionName, Namespace, RequestId, TriggerName};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -33,6 +33,37 @@ pub struct FunctionListParams {
 pub struct InvocationParams {
     /// If it has not ended: wait so many seconds for its end, at most 60.
     pub wait: Option<u64>,
+}
+
+/// Which ended invocations.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct InvocationListParams {
+    /// `default` if absent.
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    pub namespace: Namespace,
+    /// Of one function only.
+    #[param(value_type = Option<String>)]
+    pub function: Option<FunctionName>,
+    /// Of one of that function's triggers only.
+    #[param(value_type = Option<String>)]
+    pub trigger: Option<TriggerName>,
+    /// Of these states only, with commas between them: `succeeded`, `failed`, `expired`,
+    /// `cancelled`.
+    pub state: Option<String>,
+    /// Ended at or after this: RFC 3339, or an age such as `90s`, `10m`, `2h`, `1d`.
+    pub from: Option<String>,
+    /// Ended before this: likewise.
+    pub to: Option<String>,
+    /// Only those whose function's name, request id, or error's type or message contain this text,
+    /// upper or lower case.
+    pub q: Option<String>,
+    /// The `next` of the page before.
+    pub cursor: Option<String>,
+    /// Invocations of the page, at most 1,000; 100 if absent.
+    pub limit: Option<usize>,
 }
 
 /// Which lines of a function's log.

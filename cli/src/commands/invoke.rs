@@ -37,7 +37,7 @@ pub(super) async fn run(server: Server, args: &Invoke, printer: Printer) -> Resu
 }
 
 /// `JSON`, `@FILE` or `-`; nothing is `{}`.
-fn event(data: Option<&str>) -> Result<Vec<u8>, Error> {
+pub(super) fn event(data: Option<&str>) -> Result<Vec<u8>, Error> {
     match data {
         None => Ok(b"{}".to_vec()),
         Some("-") => {

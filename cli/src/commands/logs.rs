@@ -18,7 +18,7 @@ const PAGE_ENTRIES: usize = 1_000;
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(server: Server, args: &Logs, printer: Printer) -> Result<Exit, Error> {
-    let since = args.since.as_deref().map(moment).transpose()?;
+    let since = args.since.as_deref().map(|text| moment("--since", text)).transpose()?;
     let mut after: Option<String> = None;
     loop {
         let filter = LogFilter {
@@ -59,12 +59,12 @@ fn print(line: &LogLineView, printer: Printer) -> Result<(), Error> {
 }
 
 /// `30s`, `10m`, `2h`, `1d` ago, or an RFC 3339 time.
-fn moment(text: &str) -> Result<String, Error> {
+pub(super) fn moment(flag: &str, text: &str) -> Result<String, Error> {
     if let Ok(at) = text.parse::<jiff::Timestamp>() {
         return Ok(at.to_string());
     }
     let wrong = || {
-        Error::Usage(format!("--since is `{text}`: expected 30s, 10m, 2h, 1d or an RFC 3339 time"))
+        Error::Usage(format!("{flag} is `{text}`: expected 30s, 10m, 2h, 1d or an RFC 3339 time"))
     };
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
     let number: i64 = number.parse().map_err(|_| wrong())?;
@@ -90,10 +90,10 @@ mod tests {
     #[test]
     fn ages_are_read() {
         for good in ["30s", "10m", "2h", "1d", "2026-01-01T00:00:00Z"] {
-            assert!(moment(good).is_ok(), "{good}");
+            assert!(moment("--since", good).is_ok(), "{good}");
         }
         for bad in ["", "m", "10", "-5m", "10y", "é", "99999999999999999999s"] {
-            assert!(moment(bad).is_err(), "{bad}");
+            assert!(moment("--since", bad).is_err(), "{bad}");
         }
     }
 }

@@ -5,6 +5,7 @@ mod init;
 mod invoke;
 mod logs;
 mod queues;
+mod runs;
 mod serve;
 mod show;
 mod status;
@@ -37,6 +38,8 @@ pub(crate) fn run(cli: Cli, printer: Printer) -> Result<Exit, Error> {
         Command::Publish(args) => wait(show::publish(server()?, args, printer)),
         Command::Invoke(args) => wait(invoke::run(server()?, args, printer)),
         Command::Status(args) => wait(status::run(server()?, args, printer)),
+        Command::Runs(args) => wait(runs::list(server()?, args, printer)),
+        Command::Rerun(args) => wait(runs::rerun(server()?, args, printer)),
         Command::Logs(args) => wait(logs::run(server()?, args, printer)),
         Command::List => wait(show::list(server()?, printer)),
         Command::Show(args) => wait(show::show(server()?, args, printer)),

@@ -26,7 +26,7 @@ pub(super) async fn run(server: Server, printer: Printer) -> Result<Exit, Error>
                 ]
             })
             .collect();
-        table(["FUNCTION", "TRIGGER", "WAITING", "RUNNING", "OLDEST", "BURIED"], &rows)
+        table(["FUNCTION", "TRIGGER", "WAITING", "RUNNING", "OLDEST", "DEAD-LETTERED"], &rows)
     })?;
     Ok(Exit::Done)
 }

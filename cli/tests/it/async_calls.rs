@@ -46,7 +46,7 @@ async fn a_failing_event_is_tried_again_and_then_failed() {
     assert_eq!(world.hanshu(&["status", &id]).code, 1);
     let queues = world.ok(&["queues", "--output", "json"]);
     let queues: serde_json::Value = serde_json::from_str(&queues).unwrap();
-    assert_eq!(queues["queues"][0]["dead_lettered"], 1, "{queues}");
+    assert_eq!(queues["queues"][0]["deadLettered"], 1, "{queues}");
 }
 
 #[tokio::test]

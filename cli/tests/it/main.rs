@@ -16,6 +16,7 @@ mod examples;
 mod http_triggers;
 mod recovery;
 mod redis_stream;
+mod runs;
 mod server_start;
 mod services;
 mod sync_calls;

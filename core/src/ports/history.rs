@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::ended_events::EndedEvent;
 use super::registry::StoreError;
 use crate::Timestamp;
+use crate::event::Origin;
 use crate::id::RequestId;
 use crate::name::{FunctionName, NameError, Namespace, TriggerName};
 use crate::record::{AsyncState, InvocationState};
@@ -33,7 +34,7 @@ pub trait InvocationHistory: Send + Sync {
     ///
     /// # Errors
     /// The database cannot be reached.
-    async fn find(&self, request_id: RequestId) -> Result<Option<AsyncState>, StoreError>;
+    async fn find(&self, request_id: RequestId) -> Result<Option<HistoryEntry>, StoreError>;
 
     /// What an ended event was given; `None` if that is not kept (any more).
     ///
@@ -46,6 +47,15 @@ pub trait InvocationHistory: Send + Sync {
     /// # Errors
     /// The database cannot be reached.
     async fn collect(&self, bounds: &HistoryBounds, now: Timestamp) -> Result<u64, StoreError>;
+}
+
+/// An ended event as the history has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistoryEntry {
+    /// Its last state, without its result.
+    pub state: AsyncState,
+    /// What started it.
+    pub origin: Origin,
 }
 
 /// What the history keeps.

@@ -17,7 +17,9 @@ pub use ended_events::{
     EndedEvent, EndedEventBatch, EndedEventPosition, EndedEventReader, EndedEvents,
 };
 pub use health::TriggerHealth;
-pub use history::{HistoryBounds, HistoryCursor, HistoryPage, HistoryQuery, InvocationHistory};
+pub use history::{
+    HistoryBounds, HistoryCursor, HistoryEntry, HistoryPage, HistoryQuery, InvocationHistory,
+};
 pub use invoke::{BuildProgress, ImageBuilder, ImageError, Invoke};
 pub use journal::{InvocationJournal, JournalError, LogCursor, LogPage, LogQuery};
 pub use nodes::{InvokerNode, NodeRegistry};

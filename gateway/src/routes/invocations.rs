@@ -1,4 +1,5 @@
-//! How an invocation stands: from the queue while it or its state is there, else from the journal.
+//! How an invocation stands: from the queue while it or its state is there, else from the history,
+//! else from the journal.
 
 use std::time::{Duration, Instant};
 
@@ -37,10 +38,13 @@ pub(crate) async fn show(
     }
 }
 
-async fn find(gateway: &Gateway, id: RequestId) -> Result<InvocationView, Problem> {
+pub(super) async fn find(gateway: &Gateway, id: RequestId) -> Result<InvocationView, Problem> {
     let kind = |function: &FunctionId, name: &TriggerName| kind_of(gateway, function, name);
     if let Some(state) = gateway.queue.state(id).await? {
         return Ok(invocation_view::of_state(state, kind));
+    }
+    if let Some(entry) = gateway.history.find(id).await? {
+        return Ok(invocation_view::of_state(entry.state, kind));
     }
     let mut records = gateway.journal.find(id).await?;
     if records.is_empty() {
@@ -56,7 +60,11 @@ async fn find(gateway: &Gateway, id: RequestId) -> Result<InvocationView, Proble
 }
 
 /// The kind of a trigger that is still there.
-fn kind_of(gateway: &Gateway, function: &FunctionId, name: &TriggerName) -> Option<TriggerKind> {
+pub(super) fn kind_of(
+    gateway: &Gateway,
+    function: &FunctionId,
+    name: &TriggerName,
+) -> Option<TriggerKind> {
     let snapshot = gateway.controller.catalog().snapshot();
     let entry = snapshot.function(function)?;
     let trigger = entry.triggers.iter().find(|trigger| trigger.id.name == *name)?;

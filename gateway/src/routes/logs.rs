@@ -34,7 +34,7 @@ pub(crate) async fn read(
     let query = LogQuery {
         function,
         request_id: params.request_id,
-        since: params.since.map(|text| since(&text, now)).transpose()?,
+        since: params.since.map(|text| time_param("since", &text, now)).transpose()?,
         after: params.after.map(LogCursor),
         limit: params.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX),
         wait: Duration::from_secs(wait),
@@ -64,7 +64,8 @@ pub(crate) async fn read(
     Ok(Json(LogPageView { lines: lines.collect(), next: page.next.0 }))
 }
 
-fn since(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
+/// The time that a parameter says.
+pub(super) fn time_param(name: &str, text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
     let age = || {
         let unit = text.chars().last()?;
         let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
@@ -79,7 +80,7 @@ fn since(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
     };
     let rule =
         "RFC 3339 such as `2026-01-31T12:00:00Z`, or an age such as `90s`, `10m`, `2h`, `1d`";
-    text.parse().ok().or_else(age).ok_or_else(|| Problem::value("since", text, rule))
+    text.parse().ok().or_else(age).ok_or_else(|| Problem::value(name, text, rule))
 }
 
 #[cfg(test)]
@@ -89,7 +90,7 @@ mod tests {
     #[test]
     fn since_is_a_time_or_an_age() {
         let now: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
-        let at = |text| since(text, now).map(|time| time.to_string());
+        let at = |text| time_param("since", text, now).map(|time| time.to_string());
         assert_eq!(at("10m").unwrap(), "2026-01-31T11:50:00Z");
         assert_eq!(at("1d").unwrap(), "2026-01-30T12:00:00Z");
         assert_eq!(at("2026-01-01T08:00:00+08:00").unwrap(), "2026-01-01T00:00:00Z");

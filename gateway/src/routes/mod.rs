@@ -1,6 +1,7 @@
 //! The API's routes, as a list.
 
 pub(crate) mod functions;
+pub(crate) mod history;
 pub(crate) mod invocations;
 pub(crate) mod invoke;
 pub(crate) mod logs;
@@ -41,7 +42,9 @@ pub(crate) fn table() -> Vec<Route> {
         patch("/v1/functions/{name}/triggers/{trigger}", triggers::change),
         post("/v1/functions/{name}/triggers/{trigger}/fire", triggers::fire),
         get("/v1/functions/{name}/logs", logs::read),
+        get("/v1/invocations", history::list),
         get("/v1/invocations/{id}", invocations::show),
+        post("/v1/invocations/{id}/rerun", history::rerun),
         head("/v1/packages/{digest}", packages::has),
         put("/v1/packages/{digest}", packages::put),
         get("/v1/queues", queues::list),

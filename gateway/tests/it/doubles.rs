@@ -8,9 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hanshu_core::ports::{
-    AccessKey, BuildProgress, DeployResult, EventQueue, EventSource, FunctionEntry,
-    FunctionRegistry, FunctionRow, ImageBuilder, ImageError, InvocationJournal, JournalError,
-    LogCursor, LogPage, LogQuery, NewDeployment, NewEvent, PackageError, PackageStore, PushOutcome,
+    AccessKey, BuildProgress, DeployResult, EndedEvent, EventQueue, EventSource, FunctionEntry,
+    FunctionRegistry, FunctionRow, HistoryBounds, HistoryEntry, HistoryPage, HistoryQuery,
+    ImageBuilder, ImageError, InvocationHistory, InvocationJournal, JournalError, LogCursor,
+    LogPage, LogQuery, NewDeployment, NewEvent, PackageError, PackageStore, PushOutcome,
     QueueError, QueueName, QueueStats, ReadyQueues, RegistryChanges, RegistrySnapshot, StoreError,
 };
 use hanshu_core::{
@@ -218,7 +219,7 @@ impl EventQueue for MemoryQueue {
             ended_at: None,
             result: None,
             error: None,
-            rerun_of: None,
+            rerun_of: event.rerun_of,
         };
         states.insert(event.request_id, state);
         Ok(PushOutcome::Accepted)
@@ -299,6 +300,44 @@ impl InvocationJournal for MemoryJournal {
     }
 
     async fn collect(&self, _now: Timestamp) -> Result<u64, JournalError> {
+        Ok(0)
+    }
+}
+
+/// A history that has what a test put there.
+#[derive(Debug, Default)]
+pub(crate) struct FixedHistory {
+    pub(crate) entries: Mutex<Vec<(HistoryEntry, Option<Bytes>)>>,
+    /// What was asked for last.
+    pub(crate) asked: Mutex<Option<HistoryQuery>>,
+}
+
+#[async_trait]
+impl InvocationHistory for FixedHistory {
+    async fn record(&self, _events: &[EndedEvent]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn page(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
+        *self.asked.lock().unwrap() = Some(query.clone());
+        let entries = self.entries.lock().unwrap();
+        let events = entries.iter().map(|(entry, _)| entry.state.clone()).collect();
+        Ok(HistoryPage { events, next: query.after, searched_to: None })
+    }
+
+    async fn find(&self, request_id: RequestId) -> Result<Option<HistoryEntry>, StoreError> {
+        let entries = self.entries.lock().unwrap();
+        let found = entries.iter().find(|(entry, _)| entry.state.request_id == request_id);
+        Ok(found.map(|(entry, _)| entry.clone()))
+    }
+
+    async fn input(&self, request_id: RequestId) -> Result<Option<Bytes>, StoreError> {
+        let entries = self.entries.lock().unwrap();
+        let found = entries.iter().find(|(entry, _)| entry.state.request_id == request_id);
+        Ok(found.and_then(|(_, input)| input.clone()))
+    }
+
+    async fn collect(&self, _bounds: &HistoryBounds, _now: Timestamp) -> Result<u64, StoreError> {
         Ok(0)
     }
 }

@@ -4,6 +4,7 @@
 
 mod api_calls;
 mod api_deploys;
+mod api_history;
 mod api_reads;
 mod doubles;
 mod http_triggers;

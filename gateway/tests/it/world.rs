@@ -22,7 +22,9 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::doubles::{Images, MemoryJournal, MemoryPackages, MemoryQueue, MemoryRegistry, start};
+use crate::doubles::{
+    FixedHistory, Images, MemoryJournal, MemoryPackages, MemoryQueue, MemoryRegistry, start,
+};
 use crate::invoker::Echo;
 
 pub(crate) const CODE: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -33,6 +35,7 @@ pub(crate) struct World {
     pub(crate) http: Arc<HttpTriggers>,
     pub(crate) echo: Arc<Echo>,
     pub(crate) queue: Arc<MemoryQueue>,
+    pub(crate) history: Arc<FixedHistory>,
     pub(crate) journal: Arc<MemoryJournal>,
     pub(crate) registry: Arc<MemoryRegistry>,
     pub(crate) packages: Arc<MemoryPackages>,
@@ -94,6 +97,7 @@ impl World {
         let echo = Arc::new(Echo::default());
         let queue = Arc::new(MemoryQueue::default());
         let journal = Arc::new(MemoryJournal::default());
+        let history = Arc::new(FixedHistory::default());
         let intake = Arc::new(EventIntake {
             catalog: controller.catalog().clone(),
             invoke: echo.clone(),
@@ -108,6 +112,7 @@ impl World {
             controller: controller.clone(),
             intake,
             queue: queue.clone(),
+            history: history.clone(),
             journal: journal.clone(),
             triggers,
             readiness: not_ready.clone(),
@@ -127,6 +132,7 @@ impl World {
             http: Arc::new(HttpTriggers::new(gateway)),
             echo,
             queue,
+            history,
             journal,
             registry,
             packages,

@@ -117,7 +117,8 @@ async fn an_end_is_read_once_with_everything_that_was_known() {
         stream.confirm(READER, batch.position.unwrap()).await.unwrap();
         assert_eq!(stream.read(READER, 10).await.unwrap().position, None, "{}", kind.name);
         let found = history.find(event.request_id).await.unwrap().unwrap();
-        assert_eq!(found, beside_queue, "{}", kind.name);
+        assert_eq!(found.origin, event.event.origin, "{}", kind.name);
+        assert_eq!(found.state, beside_queue, "{}", kind.name);
         let input = history.input(event.request_id).await.unwrap().unwrap();
         assert_eq!(input, event.event.payload, "{}", kind.name);
     }

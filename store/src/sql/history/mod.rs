@@ -11,8 +11,8 @@ mod statements;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hanshu_core::ports::{
-    EndedEvent, HistoryBounds, HistoryCursor, HistoryPage, HistoryQuery, InvocationHistory,
-    StoreError,
+    EndedEvent, HistoryBounds, HistoryCursor, HistoryEntry, HistoryPage, HistoryQuery,
+    InvocationHistory, StoreError,
 };
 use hanshu_core::{AsyncState, InvocationState, RequestId, Timestamp};
 use sqlx::{AnyConnection, FromRow, query_as, query_scalar};
@@ -20,7 +20,7 @@ use sqlx::{AnyConnection, FromRow, query_as, query_scalar};
 use super::database::SqlDatabase;
 use super::error::DatabaseError;
 use super::row::RowContext;
-use crate::stored::StoredEventState;
+use crate::stored::{StoredEventState, read_origin};
 use statements as text;
 pub(super) use statements::statements;
 
@@ -135,13 +135,13 @@ impl InvocationHistory for SqlHistory {
         Ok(self.db.within(work).await?)
     }
 
-    async fn find(&self, request_id: RequestId) -> Result<Option<AsyncState>, StoreError> {
+    async fn find(&self, request_id: RequestId) -> Result<Option<HistoryEntry>, StoreError> {
         let work = async {
             let row: Option<HistoryRow> = query_as(text::FIND)
                 .bind(request_id.to_string())
                 .fetch_optional(self.db.reader())
                 .await?;
-            row.map(HistoryRow::into_state).transpose()
+            row.map(HistoryRow::into_entry).transpose()
         };
         Ok(self.db.within(work).await?)
     }
@@ -170,6 +170,16 @@ fn place_of(event: &AsyncState) -> Option<HistoryCursor> {
 }
 
 impl HistoryRow {
+    fn into_entry(self) -> Result<HistoryEntry, DatabaseError> {
+        let origin = read_origin(&self.request_id, &self.origin);
+        let origin = origin.map_err(|error| DatabaseError::Row {
+            table: "history",
+            key: self.request_id.clone(),
+            reason: error.to_string(),
+        })?;
+        Ok(HistoryEntry { origin, state: self.into_state()? })
+    }
+
     fn into_state(self) -> Result<AsyncState, DatabaseError> {
         let row = RowContext::new("history", &self.request_id);
         let mut queue = format!("{}/{}", self.namespace, self.function);
