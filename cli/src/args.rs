@@ -88,7 +88,7 @@ Unchanged code is not uploaded again; triggers gone from the file are removed.")
 
 The answer is printed as it came, with a newline at its end if it has none.")]
     Invoke(Invoke),
-    /// Shows an invocation: exit 0 succeeded, 1 failed or expired, 5 not ended yet
+    /// Shows an invocation: exit 0 succeeded, 1 failed, expired or cancelled, 5 not ended yet
     #[command(after_help = "Example:\n  hanshu status 0190a5d8-… --wait 60")]
     Status(Status),
     /// Lists ended asynchronous invocations, newest first
@@ -99,6 +99,10 @@ The answer is printed as it came, with a newline at its end if it has none.")]
 
 What the history keeps is set by history.keep_days and history.keep_max of the server.")]
     Runs(Runs),
+    /// Ends an event that waits, also for a retry, as cancelled
+    #[command(after_help = "Example:\n  hanshu cancel 0190a5d8-…\n\n\
+        An event that runs is not cancelled: it ends by its time limit.")]
+    Cancel(Cancel),
     /// Runs an ended invocation again, with the input that it had or another one
     #[command(after_help = "Examples:
   hanshu rerun 0190a5d8-…
@@ -278,6 +282,12 @@ pub(crate) struct Runs {
     /// Go on where an earlier list ended.
     #[arg(long, value_name = "CURSOR")]
     pub(crate) cursor: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Cancel {
+    /// As `invoke --async` printed it.
+    pub(crate) request_id: String,
 }
 
 #[derive(Args, Debug)]

@@ -26,6 +26,8 @@ pub enum InvocationState {
     Failed,
     /// Ended: too old.
     Expired,
+    /// Ended: somebody cancelled it.
+    Cancelled,
 }
 
 /// One try of an invocation.
@@ -184,8 +186,15 @@ pub enum LogSource {
 
 impl InvocationState {
     /// All states.
-    pub const ALL: [Self; 6] =
-        [Self::Queued, Self::Running, Self::Retrying, Self::Succeeded, Self::Failed, Self::Expired];
+    pub const ALL: [Self; 7] = [
+        Self::Queued,
+        Self::Running,
+        Self::Retrying,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Expired,
+        Self::Cancelled,
+    ];
 
     /// As in JSON.
     pub fn as_str(self) -> &'static str {
@@ -196,6 +205,7 @@ impl InvocationState {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
         }
     }
 
@@ -203,7 +213,7 @@ impl InvocationState {
     pub fn has_ended(self) -> bool {
         match self {
             Self::Queued | Self::Running | Self::Retrying => false,
-            Self::Succeeded | Self::Failed | Self::Expired => true,
+            Self::Succeeded | Self::Failed | Self::Expired | Self::Cancelled => true,
         }
     }
 }

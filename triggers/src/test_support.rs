@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hanshu_core::ports::{
-    CatalogError, Claim, EventEnd, EventQueue, EventSource, Invoke, NewEvent, PushOutcome,
-    QueueError, QueueName, QueueStats, ReadyQueues, Receipt, RevisionCatalog,
+    CancelOutcome, CatalogError, Claim, EventEnd, EventQueue, EventSource, Invoke, NewEvent,
+    PushOutcome, QueueError, QueueName, QueueStats, ReadyQueues, Receipt, RevisionCatalog,
 };
 use hanshu_core::{
     AsyncPolicy, AsyncState, Attempt, Clock, Digest, FunctionConfig, FunctionId, FunctionName,
@@ -324,6 +324,10 @@ impl EventQueue for FakeQueue {
 
     async fn state(&self, _: RequestId) -> Result<Option<AsyncState>, QueueError> {
         Ok(None)
+    }
+
+    async fn cancel(&self, _: RequestId) -> Result<CancelOutcome, QueueError> {
+        Ok(CancelOutcome::Unknown)
     }
 
     async fn stats(&self) -> Result<Vec<QueueStats>, QueueError> {

@@ -160,6 +160,15 @@ impl Client {
         self.send_json(self.request(Method::GET, "/v1/invocations").query(filter)).await
     }
 
+    /// Ends an event that waits, also for a retry, as cancelled.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn cancel_invocation(&self, id: &str) -> Result<InvocationView, ClientError> {
+        let path = format!("/v1/invocations/{}/cancel", path_segment(id));
+        self.send_json(self.request(Method::POST, &path)).await
+    }
+
     /// Queues the event of an ended invocation once more, with `input` if that is given.
     ///
     /// # Errors

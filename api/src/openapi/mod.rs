@@ -22,6 +22,7 @@ use crate::wire::{DeployLine, FunctionFailure};
         operations::invoke,
         operations::show_invocation,
         operations::list_invocations,
+        operations::cancel_invocation,
         operations::rerun_invocation,
         operations::list_functions,
         operations::show_function,

@@ -61,6 +61,19 @@ fn show_invocation() {}
 )]
 fn list_invocations() {}
 
+/// Ends an event that waits, also for a retry, as cancelled.
+#[utoipa::path(
+    post, path = "/v1/invocations/{id}/cancel", tag = "invocations",
+    operation_id = "cancelInvocation",
+    params(("id" = String, Path, description = "The request id")),
+    responses(
+        (status = 200, description = "It has ended as cancelled", body = InvocationView),
+        (status = 404, description = "Not known", body = ProblemBody),
+        (status = 409, description = "It runs, or has ended", body = ProblemBody),
+    )
+)]
+fn cancel_invocation() {}
+
 /// Queues the event of an ended invocation once more: as it was, or with the body as its input.
 #[utoipa::path(
     post, path = "/v1/invocations/{id}/rerun", tag = "invocations",

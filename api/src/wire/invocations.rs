@@ -57,7 +57,7 @@ pub struct InvocationView {
     pub version: Qualifier,
     /// What stood behind it; `null` for a call of the API.
     pub trigger: Option<InvocationTrigger>,
-    /// `queued`, `running`, `retrying`, `succeeded`, `failed` or `expired`.
+    /// `queued`, `running`, `retrying`, `succeeded`, `failed`, `expired` or `cancelled`.
     #[schema(value_type = String)]
     pub state: InvocationState,
     /// Its tries, oldest first.

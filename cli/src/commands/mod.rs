@@ -39,6 +39,7 @@ pub(crate) fn run(cli: Cli, printer: Printer) -> Result<Exit, Error> {
         Command::Invoke(args) => wait(invoke::run(server()?, args, printer)),
         Command::Status(args) => wait(status::run(server()?, args, printer)),
         Command::Runs(args) => wait(runs::list(server()?, args, printer)),
+        Command::Cancel(args) => wait(runs::cancel(server()?, args, printer)),
         Command::Rerun(args) => wait(runs::rerun(server()?, args, printer)),
         Command::Logs(args) => wait(logs::run(server()?, args, printer)),
         Command::List => wait(show::list(server()?, printer)),

@@ -1,11 +1,11 @@
-//! `hanshu runs` and `hanshu rerun`.
+//! `hanshu runs`, `hanshu rerun` and `hanshu cancel`.
 
 use hanshu_api::InvocationFilter;
 use hanshu_api::wire::{InvocationList, InvocationView};
 
 use super::invoke::event;
 use super::logs::moment;
-use crate::args::{Rerun, Runs};
+use crate::args::{Cancel, Rerun, Runs};
 use crate::client::Server;
 use crate::error::{Error, Exit};
 use crate::output::{Printer, table};
@@ -66,6 +66,13 @@ fn row(run: &InvocationView) -> [String; 7] {
         run.request_id.to_string(),
         error.chars().take(ERROR_CHARS_MAX).collect(),
     ]
+}
+
+/// Ends an event that waits as cancelled.
+pub(super) async fn cancel(server: Server, args: &Cancel, printer: Printer) -> Result<Exit, Error> {
+    let view = server.client.cancel_invocation(&args.request_id).await?;
+    printer.show(&view, |view| format!("cancelled {}", view.request_id))?;
+    Ok(Exit::Done)
 }
 
 /// Runs an ended invocation again.

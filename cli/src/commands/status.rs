@@ -32,7 +32,9 @@ pub(super) async fn run(server: Server, args: &Status, printer: Printer) -> Resu
     printer.line(json.map_err(|error| Error::Answer(error.to_string()))?)?;
     Ok(match view.state {
         InvocationState::Succeeded => Exit::Done,
-        InvocationState::Failed | InvocationState::Expired => Exit::Failed,
+        InvocationState::Failed | InvocationState::Expired | InvocationState::Cancelled => {
+            Exit::Failed
+        }
         InvocationState::Queued | InvocationState::Running | InvocationState::Retrying => {
             Exit::NotEnded
         }

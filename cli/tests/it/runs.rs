@@ -1,4 +1,4 @@
-//! The history on the command line: `hanshu runs` and `hanshu rerun`.
+//! The history on the command line: `hanshu runs`, `hanshu rerun`, `hanshu cancel`.
 
 use serde_json::Value;
 
@@ -40,7 +40,7 @@ async fn ended_events_are_listed_and_run_again() {
     assert!(table.contains(&bad) && table.contains("division by zero"), "{table}");
     let refused = world.hanshu(&["runs", "--state", "running"]);
     assert_eq!(refused.code, 3, "{refused:?}");
-    assert!(refused.stderr.contains("succeeded, failed, expired"), "{refused:?}");
+    assert!(refused.stderr.contains("succeeded, failed, expired, cancelled"), "{refused:?}");
 
     let again = world.ok(&["rerun", &bad]).trim().to_owned();
     let end = world.end_of(&again).await;
@@ -50,4 +50,26 @@ async fn ended_events_are_listed_and_run_again() {
     listed(&world, &["divide"], 4).await;
     let unknown = world.hanshu(&["rerun", "01890a5d-ac96-774b-bcce-b302099a8057"]);
     assert_eq!(unknown.code, 3, "{unknown:?}");
+}
+
+#[tokio::test]
+async fn an_event_that_waits_is_cancelled() {
+    let world = World::start("process");
+    let settings = format!("{PYTHON}async = {{ max_attempts = 2, retry_delay_s = 3600 }}\n");
+    let code = "def main_handler(event, context):\n    raise RuntimeError('no')\n";
+    world.deploy("fails", &settings, &[("index.py", code)]);
+    let id = world.accept("fails", "{}").await;
+    for _ in 0..200 {
+        let view: Value = serde_json::from_str(&world.hanshu(&["status", &id]).stdout).unwrap();
+        if view["state"] == "retrying" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(world.ok(&["cancel", &id]).contains(&id));
+    let ended = world.hanshu(&["status", &id]);
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.stdout.contains("\"cancelled\""), "{ended:?}");
+    assert_eq!(world.hanshu(&["cancel", &id]).code, 3);
+    assert_eq!(listed(&world, &["--state", "cancelled"], 1).await, [id]);
 }

@@ -25,8 +25,8 @@ pub use journal::{InvocationJournal, JournalError, LogCursor, LogPage, LogQuery}
 pub use nodes::{InvokerNode, NodeRegistry};
 pub use packages::{PackageError, PackageStore};
 pub use queue::{
-    Claim, EventEnd, EventQueue, EventSource, NewEvent, PushOutcome, QueueError, QueueName,
-    QueueStats, ReadyQueues, Receipt, TimerTick,
+    CancelOutcome, Claim, EventEnd, EventQueue, EventSource, NewEvent, PushOutcome, QueueError,
+    QueueName, QueueStats, ReadyQueues, Receipt, TimerTick,
 };
 pub use registry::{
     AccessKey, DeployResult, FunctionEntry, FunctionRegistry, FunctionRow, NewDeployment,

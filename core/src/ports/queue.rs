@@ -16,7 +16,7 @@ use crate::function::FunctionId;
 use crate::id::{NodeId, RequestId};
 use crate::name::{NameError, Qualifier, TriggerName};
 use crate::outcome::Failure;
-use crate::record::{AsyncState, Attempt};
+use crate::record::{AsyncState, Attempt, InvocationState};
 use crate::trigger::TriggerId;
 
 /// One queue for each trigger, and one for each function's direct calls.
@@ -70,6 +70,19 @@ pub enum PushOutcome {
     Accepted,
     /// Another node queued this tick already.
     Duplicate,
+}
+
+/// What became of a cancellation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelOutcome {
+    /// The event has ended as cancelled.
+    Cancelled,
+    /// The event is claimed by a dispatcher.
+    Running,
+    /// The event had ended, in this state.
+    Ended(InvocationState),
+    /// No such event is kept.
+    Unknown,
 }
 
 /// The right to settle one claim. It cannot be copied, and settling consumes it. A settle that
@@ -201,6 +214,13 @@ pub trait EventQueue: Send + Sync {
 
     /// The state of a queued or lately ended event.
     async fn state(&self, request_id: RequestId) -> Result<Option<AsyncState>, QueueError>;
+
+    /// Ends an event that waits, also for a retry, as cancelled. Exactly one of this and a claim of
+    /// the event succeeds. One that is claimed is left as it is.
+    ///
+    /// # Errors
+    /// [`QueueError::Unavailable`].
+    async fn cancel(&self, request_id: RequestId) -> Result<CancelOutcome, QueueError>;
 
     /// All queues that hold anything.
     async fn stats(&self) -> Result<Vec<QueueStats>, QueueError>;

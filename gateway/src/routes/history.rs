@@ -1,11 +1,12 @@
-//! The history of ended asynchronous invocations: a page of it, and running one of them again.
+//! The history of ended asynchronous invocations: a page of it, running one of them again, and
+//! ending one that waits.
 
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use hanshu_api::wire::{InvocationAccepted, InvocationList, InvocationListParams};
-use hanshu_core::ports::HistoryQuery;
+use hanshu_api::wire::{InvocationAccepted, InvocationList, InvocationListParams, InvocationView};
+use hanshu_core::ports::{CancelOutcome, HistoryQuery};
 use hanshu_core::{
     ASYNC_PAYLOAD_BYTES_MAX, ErrorKind, Event, FunctionId, InvocationState, Origin, RequestId,
 };
@@ -120,6 +121,31 @@ pub(crate) async fn rerun(
     info!(%request_id, rerun_of = %id, "An invocation runs again");
     let headers = [(REQUEST_ID, id_value(request_id)), (FAULT, HeaderValue::from_static("none"))];
     Ok((StatusCode::ACCEPTED, headers, Json(InvocationAccepted { request_id })).into_response())
+}
+
+/// Ends an event that waits, also for a retry, as cancelled.
+pub(crate) async fn cancel(
+    State(gateway): State<Gateway>,
+    One(id): One<RequestId>,
+) -> Result<Json<InvocationView>, Problem> {
+    let state = match gateway.queue.cancel(id).await? {
+        CancelOutcome::Cancelled => {
+            info!(request_id = %id, "Cancelled an event");
+            return find(&gateway, id).await.map(Json);
+        }
+        CancelOutcome::Running => InvocationState::Running,
+        CancelOutcome::Ended(state) => state,
+        // A synchronous call, or an event that ended so long ago that only the history has it.
+        CancelOutcome::Unknown => find(&gateway, id).await?.state,
+    };
+    let problem =
+        Problem::new(ErrorKind::Conflict, format!("invocation `{id}` is {}", state.as_str()));
+    Err(match state.has_ended() {
+        true => problem.code("already_ended").hint("there is nothing left to cancel"),
+        false => problem
+            .code("running")
+            .hint("only an event that waits can be cancelled; this one ends by its time limit"),
+    })
 }
 
 /// What the function is given: the body, or what it was given before.

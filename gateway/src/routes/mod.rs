@@ -44,6 +44,7 @@ pub(crate) fn table() -> Vec<Route> {
         get("/v1/functions/{name}/logs", logs::read),
         get("/v1/invocations", history::list),
         get("/v1/invocations/{id}", invocations::show),
+        post("/v1/invocations/{id}/cancel", history::cancel),
         post("/v1/invocations/{id}/rerun", history::rerun),
         head("/v1/packages/{digest}", packages::has),
         put("/v1/packages/{digest}", packages::put),

@@ -110,6 +110,16 @@ async fn an_ended_event_runs_again_with_its_input_or_another() {
     assert_eq!(world.send("POST", &path(RequestId::new()), &[], "{}").await.status, 404);
     let large = format!("\"{}\"", "x".repeat(131_072));
     assert_eq!(world.send("POST", &path(kept), &[], large).await.status, 413);
+    let cancel = format!("/v1/invocations/{new_id}/cancel");
     let running = world.send("POST", &format!("/v1/invocations/{new_id}/rerun"), &[], "").await;
     assert_eq!((running.status, &running.json()["code"]), (409, &json!("not_ended")));
+
+    let cancelled = world.send("POST", &cancel, &[], "").await;
+    assert_eq!((cancelled.status, &cancelled.json()["state"]), (200, &json!("cancelled")));
+    let ended = world.send("POST", &cancel, &[], "").await;
+    assert_eq!((ended.status, &ended.json()["code"]), (409, &json!("already_ended")));
+    let path = format!("/v1/invocations/{kept}/cancel");
+    assert_eq!(world.send("POST", &path, &[], "").await.json()["code"], json!("already_ended"));
+    let path = format!("/v1/invocations/{}/cancel", RequestId::new());
+    assert_eq!(world.send("POST", &path, &[], "").await.status, 404);
 }

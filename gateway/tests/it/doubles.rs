@@ -8,10 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hanshu_core::ports::{
-    AccessKey, BuildProgress, DeployResult, EndedEvent, EventQueue, EventSource, FunctionEntry,
-    FunctionRegistry, FunctionRow, HistoryBounds, HistoryEntry, HistoryPage, HistoryQuery,
-    ImageBuilder, ImageError, InvocationHistory, InvocationJournal, JournalError, LogCursor,
-    LogPage, LogQuery, NewDeployment, NewEvent, PackageError, PackageStore, PushOutcome,
+    AccessKey, BuildProgress, CancelOutcome, DeployResult, EndedEvent, EventQueue, EventSource,
+    FunctionEntry, FunctionRegistry, FunctionRow, HistoryBounds, HistoryEntry, HistoryPage,
+    HistoryQuery, ImageBuilder, ImageError, InvocationHistory, InvocationJournal, JournalError,
+    LogCursor, LogPage, LogQuery, NewDeployment, NewEvent, PackageError, PackageStore, PushOutcome,
     QueueError, QueueName, QueueStats, ReadyQueues, RegistryChanges, RegistrySnapshot, StoreError,
 };
 use hanshu_core::{
@@ -239,6 +239,17 @@ impl EventQueue for MemoryQueue {
 
     async fn state(&self, request_id: RequestId) -> Result<Option<AsyncState>, QueueError> {
         Ok(self.states.lock().unwrap().get(&request_id).cloned())
+    }
+
+    async fn cancel(&self, request_id: RequestId) -> Result<CancelOutcome, QueueError> {
+        let mut states = self.states.lock().unwrap();
+        let Some(state) = states.get_mut(&request_id) else { return Ok(CancelOutcome::Unknown) };
+        match state.state {
+            ended if ended.has_ended() => return Ok(CancelOutcome::Ended(ended)),
+            InvocationState::Running => return Ok(CancelOutcome::Running),
+            _ => state.state = InvocationState::Cancelled,
+        }
+        Ok(CancelOutcome::Cancelled)
     }
 
     async fn stats(&self) -> Result<Vec<QueueStats>, QueueError> {

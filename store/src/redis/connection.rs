@@ -24,6 +24,7 @@ pub(super) struct QueueScripts {
     pub(super) extend: Script,
     pub(super) retry: Script,
     pub(super) end: Script,
+    pub(super) cancel: Script,
     pub(super) stats: Script,
     pub(super) collect: Script,
 }
@@ -40,6 +41,7 @@ impl Default for QueueScripts {
             extend: with_refresh!("extend.lua"),
             retry: with_refresh!("retry.lua"),
             end: with_refresh!("end.lua"),
+            cancel: with_refresh!("cancel.lua"),
             stats: Script::new(include_str!("stats.lua")),
             collect: Script::new(include_str!("collect.lua")),
         }

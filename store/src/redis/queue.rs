@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hanshu_core::ports::{
-    EventQueue, EventSource, NewEvent, PushOutcome, QueueError, QueueName, QueueStats, ReadyQueues,
+    CancelOutcome, EventQueue, EventSource, NewEvent, PushOutcome, QueueError, QueueName,
+    QueueStats, ReadyQueues,
 };
 use hanshu_core::{AsyncState, Clock, Digest, RequestId, Timestamp};
 use tokio_util::task::TaskTracker;
@@ -157,6 +158,29 @@ impl EventQueue for RedisQueue {
             rerun_of: reply.rerun_of,
         };
         state.try_into().map(Some)
+    }
+
+    async fn cancel(&self, request_id: RequestId) -> Result<CancelOutcome, QueueError> {
+        let RedisContext { connection, scripts, keys, clock, keep, .. } = &*self.0;
+        let mut queue = redis::cmd("HGET");
+        queue.arg(keys.event(request_id)).arg("queue");
+        let queue: Option<String> = connection.query(&queue).await?;
+        let Some(queue) = queue else { return Ok(CancelOutcome::Unknown) };
+        let queue = queue_name(&queue)?;
+        let id = request_id.to_string();
+        let mut cancel = scripts.cancel.prepare_invoke();
+        cancel.key(keys.queues()).key(keys.waiting(&queue)).key(keys.held(&queue));
+        cancel.key(keys.event(request_id)).key(keys.retried(&queue)).key(keys.ended());
+        cancel.key(keys.pins()).key(keys.ended_stream());
+        cancel.arg(queue.to_string()).arg(&id).arg(clock.now().as_microsecond());
+        cancel.arg(i64::try_from(keep.as_millis()).unwrap_or(i64::from(u32::MAX)));
+        cancel.arg(EndedStream::UNREAD_MAX);
+        let found: String = connection.run(&cancel).await?;
+        match found.as_str() {
+            "" => Ok(CancelOutcome::Unknown),
+            "queued" | "retrying" => Ok(CancelOutcome::Cancelled),
+            other => stored::not_cancelled(&id, other),
+        }
     }
 
     async fn stats(&self) -> Result<Vec<QueueStats>, QueueError> {

@@ -59,6 +59,22 @@ SELECT ended.seq, ours.request_id, ours.queue, ours.version, ours.revision, ours
   ours.rerun_of, ours.payload
 FROM ours JOIN ended ON ended.id = ours.request_id";
 
+/// The end of an event that waits, cancelled now.
+const RECORD_CANCELLED_SQLITE: &str = "
+INSERT INTO ended_events (seq, request_id, queue, version, revision, origin, accepted_at, ended_at,
+  state, attempts, error, rerun_of, payload)
+SELECT CAST($1 AS BIGINT), request_id, queue, version, revision, origin, accepted_at,
+  CAST($2 AS BIGINT), 'cancelled', attempts, NULL, rerun_of, payload
+FROM queue_events WHERE request_id = $3 AND state IN ('queued', 'retrying')";
+
+/// As for SQLite; the event is locked.
+const RECORD_CANCELLED_POSTGRES: &str = "
+INSERT INTO ended_events (seq, request_id, queue, version, revision, origin, accepted_at, ended_at,
+  state, attempts, error, rerun_of, payload)
+SELECT CAST($1 AS BIGINT), request_id, queue, version, revision, origin, accepted_at,
+  CAST($2 AS BIGINT), 'cancelled', attempts, NULL, rerun_of, payload
+FROM queue_events WHERE request_id = $3 AND state IN ('queued', 'retrying') FOR UPDATE";
+
 /// Rows `[number, request id, queue, version, revision, origin, accepted, ended, state, attempts,
 /// error, rerun of, offset, bytes]`, and all payloads one after the other.
 const APPEND_SQLITE: &str = "
@@ -94,19 +110,28 @@ DELETE FROM ended_events WHERE seq <= (SELECT MIN(position) FROM ended_readers)
 
 /// Every statement of this file.
 pub(super) fn statements(dialect: Dialect) -> Vec<&'static str> {
-    let Texts { record, append } = texts(dialect);
-    vec![TAKE_NUMBERS, record, append, READ, CONFIRM, TRIM]
+    let Texts { record, record_cancelled, append } = texts(dialect);
+    vec![TAKE_NUMBERS, record, record_cancelled, append, READ, CONFIRM, TRIM]
 }
 
 struct Texts {
     record: &'static str,
+    record_cancelled: &'static str,
     append: &'static str,
 }
 
 fn texts(dialect: Dialect) -> Texts {
     match dialect {
-        Dialect::Sqlite => Texts { record: RECORD_SQLITE, append: APPEND_SQLITE },
-        Dialect::Postgres => Texts { record: RECORD_POSTGRES, append: APPEND_POSTGRES },
+        Dialect::Sqlite => Texts {
+            record: RECORD_SQLITE,
+            record_cancelled: RECORD_CANCELLED_SQLITE,
+            append: APPEND_SQLITE,
+        },
+        Dialect::Postgres => Texts {
+            record: RECORD_POSTGRES,
+            record_cancelled: RECORD_CANCELLED_POSTGRES,
+            append: APPEND_POSTGRES,
+        },
     }
 }
 
@@ -137,6 +162,20 @@ pub(super) async fn record(
     });
     let record = query(texts(dialect).record).bind(json_rows::encode(rows)?);
     Ok(record.execute(tx).await.map_err(DatabaseError::from)?.rows_affected())
+}
+
+/// Writes the end of an event that waits and is cancelled, before the end itself; false if no such
+/// event waits. The first statement of its transaction, as for [`record`].
+pub(super) async fn record_cancelled(
+    tx: &mut AnyConnection,
+    dialect: Dialect,
+    request_id: &str,
+    now_us: i64,
+) -> Result<bool, QueueError> {
+    let number = take_numbers(tx, 1).await?;
+    let record = query(texts(dialect).record_cancelled).bind(number).bind(now_us).bind(request_id);
+    let recorded = record.execute(tx).await.map_err(DatabaseError::from)?;
+    Ok(recorded.rows_affected() == 1)
 }
 
 /// Locks the counter, for a transaction that will lock events before it ends one.

@@ -2,7 +2,7 @@
 //! hash in Redis.
 
 use bytes::Bytes;
-use hanshu_core::ports::{EventEnd, QueueError, QueueName};
+use hanshu_core::ports::{CancelOutcome, EventEnd, QueueError, QueueName};
 use hanshu_core::{AsyncState, Failure, InvocationState, Origin, Qualifier, RequestId};
 
 use super::attempt::attempts;
@@ -102,6 +102,15 @@ impl TryFrom<StoredEventState> for AsyncState {
             error: error.map(Into::into),
             rerun_of: rerun_of.transpose().map_err(|error| unreadable(id, error))?,
         })
+    }
+}
+
+/// What a cancellation finds that does not find the event waiting.
+pub(crate) fn not_cancelled(id: &str, text: &str) -> Result<CancelOutcome, QueueError> {
+    match state(text) {
+        Some(ended) if ended.has_ended() => Ok(CancelOutcome::Ended(ended)),
+        Some(_) => Ok(CancelOutcome::Running),
+        None => Err(unreadable(id, text)),
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hanshu_core::ports::{
-    EndedEventReader, EndedEvents as _, EventEnd, HistoryBounds, HistoryCursor, HistoryQuery,
-    InvocationHistory as _, NewEvent,
+    CancelOutcome, EndedEventReader, EndedEvents as _, EventEnd, HistoryBounds, HistoryCursor,
+    HistoryQuery, InvocationHistory as _, NewEvent,
 };
 use hanshu_core::{AsyncState, InvocationState, ManualClock, RequestId, StatusCode};
 use hanshu_store::{RedisOptions, RedisQueue, SqlEndedEvents, SqlHistory};
@@ -242,5 +242,76 @@ async fn what_is_over_a_bound_goes_oldest_first() {
             inputs.push(history.input(*id).await.unwrap().is_some());
         }
         assert_eq!(inputs, [false, false, false, false, true, true], "{}", kind.name);
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_waits_ends_as_cancelled_and_is_never_claimed() {
+    for kind in kinds().await {
+        let (stream, history) = stream_of(&kind).await;
+        let queued = kind.push("default/hello").await;
+        let outcome = kind.queue.cancel(queued).await.unwrap();
+        assert_eq!(outcome, CancelOutcome::Cancelled, "{}", kind.name);
+        let again = kind.queue.cancel(queued).await.unwrap();
+        let ended = CancelOutcome::Ended(InvocationState::Cancelled);
+        assert_eq!(again, ended, "{}", kind.name);
+        assert_eq!(kind.claim("default/hello", 10).await.len(), 0, "{}", kind.name);
+
+        let retrying = kind.push("default/hello").await;
+        let claim = kind.claim_one("default/hello").await;
+        let running = kind.queue.cancel(retrying).await.unwrap();
+        assert_eq!(running, CancelOutcome::Running, "{}", kind.name);
+        let attempt = kind.attempt(&claim, StatusCode::UserException);
+        let source = kind.queue.source(&name("default/hello"));
+        source.retry(claim.receipt, kind.now(), attempt).await.unwrap();
+        let outcome = kind.queue.cancel(retrying).await.unwrap();
+        assert_eq!(outcome, CancelOutcome::Cancelled, "{}", kind.name);
+        assert_eq!(kind.claim("default/hello", 10).await.len(), 0, "{}", kind.name);
+
+        let unknown = kind.queue.cancel(RequestId::new()).await.unwrap();
+        assert_eq!(unknown, CancelOutcome::Unknown, "{}", kind.name);
+        assert_eq!(kind.queue.pinned().await.unwrap(), [], "{}", kind.name);
+        for stats in kind.queue.stats().await.unwrap() {
+            assert_eq!((stats.waiting, stats.running, stats.dead_lettered), (0, 0, 0));
+        }
+        assert_eq!(fill(&stream, &history).await, 2, "{}", kind.name);
+        let kept = pages(&history, all_of("default")).await;
+        assert_eq!(ids(&kept), [retrying, queued], "{}", kind.name);
+        assert!(kept.iter().all(|event| event.state == InvocationState::Cancelled));
+        assert_eq!(kept[0].attempts.len(), 1, "{}", kind.name);
+    }
+}
+
+/// Whoever wins, an event is either claimed or cancelled, and ends once.
+#[tokio::test]
+async fn a_claim_and_a_cancellation_never_both_succeed() {
+    for kind in kinds().await {
+        let (stream, history) = stream_of(&kind).await;
+        let mut all = Vec::new();
+        for _ in 0..40 {
+            all.push(kind.push("default/hello").await);
+        }
+        let cancels = all.iter().map(|id| kind.queue.cancel(*id));
+        let claims = (0..8).map(|_| kind.claim("default/hello", 5));
+        let (cancelled, claimed) = tokio::join!(
+            futures_util::future::join_all(cancels),
+            futures_util::future::join_all(claims),
+        );
+        let cancelled: BTreeSet<_> = all
+            .iter()
+            .zip(cancelled)
+            .filter(|(_, outcome)| matches!(outcome, Ok(CancelOutcome::Cancelled)))
+            .map(|(id, _)| *id)
+            .collect();
+        let source = kind.queue.source(&name("default/hello"));
+        let mut ran = BTreeSet::new();
+        let left = kind.claim("default/hello", 100).await;
+        for claim in claimed.into_iter().flatten().chain(left) {
+            ran.insert(claim.request_id);
+            source.end(claim.receipt, None, EventEnd::Expired(None)).await.unwrap();
+        }
+        assert!(cancelled.is_disjoint(&ran), "{}", kind.name);
+        assert_eq!(cancelled.len() + ran.len(), all.len(), "{}", kind.name);
+        assert_eq!(fill(&stream, &history).await, all.len(), "{}", kind.name);
     }
 }

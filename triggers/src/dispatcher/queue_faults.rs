@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hanshu_core::ports::{
-    Claim, EventEnd, EventQueue, EventSource, Invoke, NewEvent, PushOutcome, QueueError, QueueName,
-    QueueStats, ReadyQueues, Receipt,
+    CancelOutcome, Claim, EventEnd, EventQueue, EventSource, Invoke, NewEvent, PushOutcome,
+    QueueError, QueueName, QueueStats, ReadyQueues, Receipt,
 };
 use hanshu_core::{
     AsyncState, Attempt, Clock as _, Digest, Event, Failure, Invocation, Namespace, NodeId, Origin,
@@ -155,6 +155,10 @@ impl EventQueue for FlakyQueue {
 
     async fn state(&self, id: RequestId) -> Result<Option<AsyncState>, QueueError> {
         self.inner.state(id).await
+    }
+
+    async fn cancel(&self, id: RequestId) -> Result<CancelOutcome, QueueError> {
+        self.inner.cancel(id).await
     }
 
     async fn stats(&self) -> Result<Vec<QueueStats>, QueueError> {

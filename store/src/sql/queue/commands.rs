@@ -1,11 +1,11 @@
 //! A command for the queue's writer: what it does, what it locks, and who waits for its outcome.
 
-use hanshu_core::ports::{Claim, NewEvent, PushOutcome, QueueError, QueueName};
+use hanshu_core::ports::{CancelOutcome, Claim, NewEvent, PushOutcome, QueueError, QueueName};
 use sqlx::AnyConnection;
 use tokio::sync::oneshot;
 
 use super::batch::Completion;
-use super::transactions::{self, ClaimCommand, SettleAction, SettleCommand};
+use super::transactions::{self, CancelCommand, ClaimCommand, SettleAction, SettleCommand};
 use crate::sql::dialect::Dialect;
 
 /// What a caller asks of the queue.
@@ -14,6 +14,7 @@ pub(super) enum QueueCommand {
     Push(PendingCommand<NewEvent, PushOutcome>),
     Claim(PendingCommand<ClaimCommand, Vec<Claim>>),
     Settle(PendingCommand<SettleCommand, ()>),
+    Cancel(PendingCommand<CancelCommand, CancelOutcome>),
 }
 
 /// One command's work, its outcome once it has one, and where that is to be sent.
@@ -64,7 +65,8 @@ impl QueueCommand {
         match self {
             Self::Push(PendingCommand { outcome: Some(_), .. })
             | Self::Claim(PendingCommand { outcome: Some(_), .. })
-            | Self::Settle(PendingCommand { outcome: Some(_), .. }) => {}
+            | Self::Settle(PendingCommand { outcome: Some(_), .. })
+            | Self::Cancel(PendingCommand { outcome: Some(_), .. }) => {}
             Self::Push(push) => {
                 push.outcome = Some(separate_refusal(transactions::push(tx, &push.work).await)?);
             }
@@ -76,6 +78,10 @@ impl QueueCommand {
                 let settled = transactions::settle(tx, dialect, &settle.work).await;
                 settle.outcome = Some(separate_refusal(settled)?);
             }
+            Self::Cancel(cancel) => {
+                let cancelled = transactions::cancel(tx, dialect, &cancel.work).await;
+                cancel.outcome = Some(separate_refusal(cancelled)?);
+            }
         }
         Ok(())
     }
@@ -86,6 +92,7 @@ impl QueueCommand {
             Self::Push(push) => push.outcome = None,
             Self::Claim(claim) => claim.outcome = None,
             Self::Settle(settle) => settle.outcome = None,
+            Self::Cancel(cancel) => cancel.outcome = None,
         }
     }
 
@@ -93,7 +100,7 @@ impl QueueCommand {
     pub(super) fn makes_ready(&self) -> bool {
         match self {
             Self::Push(push) => matches!(push.outcome, Some(Ok(PushOutcome::Accepted))),
-            Self::Claim(_) => false,
+            Self::Claim(_) | Self::Cancel(_) => false,
             Self::Settle(settle) => {
                 matches!(settle.work.action, SettleAction::Retry { .. })
                     && matches!(settle.outcome, Some(Ok(())))
@@ -107,13 +114,14 @@ impl QueueCommand {
             Self::Push(push) => (Some(&push.work.queue), ""),
             Self::Claim(claim) => (Some(&claim.work.queue), ""),
             Self::Settle(settle) => (None, &settle.work.key),
+            Self::Cancel(_) => (None, ""),
         }
     }
 
     pub(super) fn lock_scope(&self) -> LockScope {
         match self {
             Self::Push(_) => LockScope::Queue,
-            Self::Claim(_) => LockScope::EventsAndQueue,
+            Self::Claim(_) | Self::Cancel(_) => LockScope::EventsAndQueue,
             Self::Settle(settle) => match settle.work.action {
                 SettleAction::Extend { .. } | SettleAction::End { .. } => LockScope::Events,
                 SettleAction::Retry { .. } => LockScope::EventsAndQueue,
@@ -125,14 +133,14 @@ impl QueueCommand {
     pub(super) fn event(&self) -> Option<&NewEvent> {
         match self {
             Self::Push(push) => Some(&push.work),
-            Self::Claim(_) | Self::Settle(_) => None,
+            Self::Claim(_) | Self::Settle(_) | Self::Cancel(_) => None,
         }
     }
 
     pub(super) fn as_push(&mut self) -> Option<&mut PendingCommand<NewEvent, PushOutcome>> {
         match self {
             Self::Push(push) => Some(push),
-            Self::Claim(_) | Self::Settle(_) => None,
+            Self::Claim(_) | Self::Settle(_) | Self::Cancel(_) => None,
         }
     }
 
@@ -140,7 +148,7 @@ impl QueueCommand {
     pub(super) fn completion(&self) -> Option<Completion<'_>> {
         match self {
             Self::Settle(settle) => settle.work.completion(),
-            Self::Push(_) | Self::Claim(_) => None,
+            Self::Push(_) | Self::Claim(_) | Self::Cancel(_) => None,
         }
     }
 
@@ -148,7 +156,7 @@ impl QueueCommand {
     pub(super) fn is_pending_end(&self) -> bool {
         match self {
             Self::Settle(settle) => settle.outcome.is_none() && settle.work.completion().is_some(),
-            Self::Push(_) | Self::Claim(_) => false,
+            Self::Push(_) | Self::Claim(_) | Self::Cancel(_) => false,
         }
     }
 

@@ -223,6 +223,7 @@ impl GroupCommitter {
             match command {
                 QueueCommand::Push(push) => drop(push.reply(otherwise)),
                 QueueCommand::Settle(settle) => drop(settle.reply(otherwise)),
+                QueueCommand::Cancel(cancel) => drop(cancel.reply(otherwise)),
                 QueueCommand::Claim(claim) => {
                     unclaimed.extend(claim.reply(otherwise).unwrap_or_default());
                 }

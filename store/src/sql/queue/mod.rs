@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hanshu_core::ports::{
-    EventQueue, EventSource, NewEvent, PushOutcome, QueueError, QueueName, QueueStats, ReadyQueues,
+    CancelOutcome, EventQueue, EventSource, NewEvent, PushOutcome, QueueError, QueueName,
+    QueueStats, ReadyQueues,
 };
 use hanshu_core::{AsyncState, Clock, Digest, RequestId, Timestamp};
 use sqlx::{query, query_as, query_scalar};
@@ -26,6 +27,7 @@ use self::commands::QueueCommand;
 use self::rows::{EventStateRow, QueueCountRow, ReadyQueueRow, WaitingCountRow};
 use self::source::SqlEventSource;
 use self::statements as text;
+use self::transactions::CancelCommand;
 use self::writers::QueueWriters;
 use crate::sql::database::SqlDatabase;
 use crate::sql::dialect::Dialect;
@@ -111,6 +113,11 @@ impl EventQueue for SqlQueue {
         let row: Option<EventStateRow> =
             self.db().within(async { row.await.map_err(DatabaseError::from) }).await?;
         row.map(|row| row.into_stored(request_id).try_into()).transpose()
+    }
+
+    async fn cancel(&self, request_id: RequestId) -> Result<CancelOutcome, QueueError> {
+        let cancel = CancelCommand { request_id, now: self.0.clock().now() };
+        self.0.run(cancel, QueueCommand::Cancel).await
     }
 
     async fn stats(&self) -> Result<Vec<QueueStats>, QueueError> {

@@ -113,6 +113,15 @@ UPDATE queue_events SET state = $3, ended_at = $4, attempts = attempts || $5, be
   result = $6, error = $7, payload = $8
 WHERE request_id = $1 AND claims = $2 AND state = 'running'";
 
+/// Ends one that waits; returns its queue.
+pub(super) const CANCEL: &str = "
+UPDATE queue_events SET state = 'cancelled', ended_at = $2, payload = $3
+WHERE request_id = $1 AND state IN ('queued', 'retrying') RETURNING queue";
+
+/// The state of one event, in a word.
+pub(super) const STATE_WORD: &str = "
+SELECT state FROM queue_events WHERE request_id = $1";
+
 /// The state of one event.
 pub(super) const STATE: &str = "
 SELECT queue, version, origin, state, attempts, begun, accepted_at, ended_at, result, error,
@@ -244,6 +253,8 @@ pub(super) fn statements(dialect: Dialect) -> Vec<&'static str> {
         RETRY,
         REFUSE,
         END,
+        CANCEL,
+        STATE_WORD,
         STATE,
         READY,
         COUNT_WAITING,

@@ -6,8 +6,10 @@
 
 use std::time::Duration;
 
-use hanshu_core::ports::{Claim, NewEvent, PushOutcome, QueueError, QueueName, TimerTick};
-use hanshu_core::{NodeId, Timestamp};
+use hanshu_core::ports::{
+    CancelOutcome, Claim, NewEvent, PushOutcome, QueueError, QueueName, TimerTick,
+};
+use hanshu_core::{NodeId, RequestId, Timestamp};
 use sqlx::{AnyConnection, query, query_as, query_scalar};
 
 use super::batch::Completion;
@@ -184,6 +186,31 @@ async fn claim_by(
     // Neither database promises the order of the rows that an update returns.
     rows.sort_by_key(|row| (row.due_at, row.seq));
     rows.into_iter().map(|row| row.into_stored()?.into_claim(&claim.queue)).collect()
+}
+
+/// An event that is to be cancelled.
+#[derive(Debug)]
+pub(super) struct CancelCommand {
+    pub(super) request_id: RequestId,
+    pub(super) now: Timestamp,
+}
+
+/// Ends an event that waits as cancelled.
+pub(super) async fn cancel(
+    tx: &mut AnyConnection,
+    dialect: Dialect,
+    cancel: &CancelCommand,
+) -> Result<CancelOutcome, QueueError> {
+    let (id, now_us) = (cancel.request_id.to_string(), cancel.now.as_microsecond());
+    if ended_events::record_cancelled(tx, dialect, &id, now_us).await? {
+        let ended = query_scalar(text::CANCEL).bind(&id).bind(now_us).bind(Vec::<u8>::new());
+        let queue: String = ended.fetch_one(&mut *tx).await.map_err(DatabaseError::from)?;
+        change_waiting(tx, &queue, -1).await?;
+        return Ok(CancelOutcome::Cancelled);
+    }
+    let state = query_scalar(text::STATE_WORD).bind(&id).fetch_optional(tx).await;
+    let state: Option<String> = state.map_err(DatabaseError::from)?;
+    state.map_or(Ok(CancelOutcome::Unknown), |state| stored::not_cancelled(&id, &state))
 }
 
 /// Extends, retries or ends.
