@@ -12,8 +12,8 @@ pub(crate) struct StoredColdStart {
     parts: Option<StoredColdStartParts>,
     memory_mb: u32,
     memory_bytes: u64,
-    /// The oldest rows do not have it, older ones call it `from_stem`.
-    #[serde(default, alias = "from_stem")]
+    /// The oldest rows do not have it.
+    #[serde(default, rename = "from_stem", alias = "from_prewarmed")]
     from_prewarmed: bool,
 }
 
