@@ -91,7 +91,7 @@ impl MasterKey {
         Ok(BASE64.encode([&nonce[..], &sealed].concat()))
     }
 
-    fn open(&self, id: &str, sealed: &str) -> Result<Secret, Error> {
+    pub(crate) fn open(&self, id: &str, sealed: &str) -> Result<Secret, Error> {
         let failed = || Error::Sealing { id: id.into(), what: "opened" };
         let bytes = BASE64.decode(sealed).map_err(|_| failed())?;
         let (nonce, sealed) = bytes.split_first_chunk::<NONCE_BYTES>().ok_or_else(failed)?;

@@ -9,6 +9,8 @@ mod catalog;
 mod check;
 mod controller;
 mod error;
+#[cfg(test)]
+mod golden_tests;
 mod handler;
 mod random;
 mod revision_digest;

@@ -4,6 +4,7 @@
 
 mod databases;
 mod ended_events;
+mod golden;
 mod journal;
 mod journal_files;
 mod nodes;

@@ -66,15 +66,20 @@ fn sql(test: TestDb) -> Kind {
 
 /// A corner of the Redis that the tests were given.
 pub(crate) async fn redis() -> Option<Kind> {
+    let (url, name) = redis_corner()?;
+    let place = Place::Redis { url, name };
+    let clock = new_clock();
+    Some(Kind { name: "redis", queue: place.open(Arc::clone(&clock)).await, clock, place })
+}
+
+/// The Redis that the tests were given, and a name of an installation that nobody else has.
+pub(crate) fn redis_corner() -> Option<(String, String)> {
     let Ok(url) = std::env::var("TEST_REDIS_URL") else {
         assert!(std::env::var("CI").is_err(), "CI tests Redis: set TEST_REDIS_URL");
         eprintln!("TEST_REDIS_URL is not set: Redis is not tested");
         return None;
     };
-    let name = format!("t{}", uuid::Uuid::new_v4().simple());
-    let place = Place::Redis { url, name };
-    let clock = new_clock();
-    Some(Kind { name: "redis", queue: place.open(Arc::clone(&clock)).await, clock, place })
+    Some((url, format!("t{}", uuid::Uuid::new_v4().simple())))
 }
 
 /// A clock that stands at the time now: Redis compares keep times with its own.

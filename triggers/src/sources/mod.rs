@@ -2,6 +2,8 @@
 
 mod batch_event;
 mod consumer_group;
+#[cfg(test)]
+mod golden_tests;
 pub(crate) mod redis;
 pub(crate) mod stream_status;
 

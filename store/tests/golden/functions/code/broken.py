@@ -1,0 +1,2 @@
+print("before it breaks")
+raise ImportError("no such module")

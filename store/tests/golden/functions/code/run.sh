@@ -1,0 +1,3 @@
+#!/bin/sh
+echo "shell runs" >&2
+cat
