@@ -8,8 +8,8 @@ use hanshu_core::ports::{
     self, FunctionRegistry, ImageBuilder, PackageStore, RevisionCatalog as _, StoreError,
 };
 use hanshu_core::{
-    Clock, Digest, FunctionConfig, FunctionId, HttpAuth, Qualifier, Revision, Secret, TRIGGERS_MAX,
-    Timestamp, Trigger, TriggerId, TriggerName, TriggerSpec,
+    Clock, Digest, FunctionConfig, FunctionId, HttpTrigger, Qualifier, Revision, Secret,
+    TRIGGERS_MAX, Timestamp, Trigger, TriggerId, TriggerName, TriggerSpec,
 };
 
 use crate::access::Access;
@@ -241,11 +241,9 @@ fn name_triggers(
                         that type may occur once only)";
             return Err(Error::invalid("triggers.name", &name, rule));
         }
-        if let TriggerSpec::Http { auth, key, .. } = &mut spec {
-            *key = match auth {
-                HttpAuth::Key => Some(Secret::new(alphanumerics(TRIGGER_KEY_LENGTH))),
-                HttpAuth::None => None,
-            };
+        if let Some(http) = spec.get::<HttpTrigger>() {
+            let new_key = || Some(Secret::new(alphanumerics(TRIGGER_KEY_LENGTH)));
+            spec = TriggerSpec::new(http.with_key(new_key));
         }
         triggers.push(Trigger {
             id: TriggerId { function: function.clone(), name },
@@ -261,8 +259,7 @@ mod tests {
     use super::*;
 
     fn http() -> TriggerSpec {
-        let (path, methods, auth) = ("/x".into(), vec![], HttpAuth::Key);
-        TriggerSpec::Http { path, methods, auth, key: None }
+        TriggerSpec::new(HttpTrigger { path: "/x".into(), ..HttpTrigger::default() })
     }
 
     fn function() -> FunctionId {
@@ -288,10 +285,7 @@ mod tests {
             name_triggers(&function(), vec![request(None), request(Some("other"))]).unwrap();
         let keys: HashSet<_> = named
             .iter()
-            .map(|trigger| match &trigger.spec {
-                TriggerSpec::Http { key: Some(key), .. } => key.expose().to_owned(),
-                other => panic!("{other:?}"),
-            })
+            .map(|trigger| trigger.spec.get::<HttpTrigger>().unwrap().key.clone().unwrap())
             .collect();
         assert_eq!(keys.len(), 2);
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hanshu_core::ports::FunctionRow;
-use hanshu_core::{AsyncPolicy, FunctionConfig, Timestamp, Trigger, TriggerId, TriggerSpec};
+use hanshu_core::{
+    AsyncPolicy, FunctionConfig, TimerTrigger, Timestamp, Trigger, TriggerId, TriggerSpec,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -39,8 +41,7 @@ fn entry(number: u8, revisions: &[u8], timers: u8) -> FunctionEntry {
     };
     let timer = |index: u8| {
         let name = format!("timer-{index}").parse().unwrap();
-        let spec =
-            TriggerSpec::Timer { cron: String::new(), timezone: None, argument: String::new() };
+        let spec = TriggerSpec::new(TimerTrigger::default());
         Trigger { id: TriggerId { function: function(number), name }, spec, enabled: true }
     };
     FunctionEntry {

@@ -40,5 +40,9 @@ pub use record::{
 };
 pub use runtime::{Runtime, RuntimeFamily};
 pub use secret::Secret;
-pub use trigger::{HttpAuth, Trigger, TriggerId, TriggerKind, TriggerSpec};
+pub use trigger::{
+    FieldValue, HttpAuth, HttpTrigger, RedisTrigger, TimerTrigger, Trigger, TriggerConfig,
+    TriggerField, TriggerFieldError, TriggerId, TriggerKind, TriggerProfile, TriggerSpec,
+    decode_config,
+};
 pub use triggers::{TriggerChange, TriggerSet};

@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
     use crate::name::Namespace;
-    use crate::trigger::{TriggerId, TriggerSpec};
+    use crate::trigger::{TimerTrigger, TriggerId, TriggerSpec};
 
     fn function(number: u8) -> FunctionId {
         let name = format!("fn-{number}").parse().unwrap();
@@ -116,7 +116,7 @@ mod tests {
         let timer = |(index, cron): (usize, &u8)| {
             let name = format!("timer-{index}").parse().unwrap();
             let cron = format!("{cron} * * * *");
-            let spec = TriggerSpec::Timer { cron, timezone: None, argument: String::new() };
+            let spec = TriggerSpec::new(TimerTrigger { cron, ..TimerTrigger::default() });
             Trigger { id: TriggerId { function: function(number), name }, spec, enabled: true }
         };
         crons.iter().enumerate().map(timer).collect()

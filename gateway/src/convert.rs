@@ -6,14 +6,11 @@ use hanshu_api::wire::{AsyncSettings, DeployFunction, TriggerSettings};
 use hanshu_controller::{DeployRequest, TriggerRequest};
 use hanshu_core::{
     AsyncPolicy, Digest, FunctionConfig, FunctionId, INIT_TIMEOUT_DEFAULT, MEMORY_DEFAULT_MB,
-    NameError, Runtime, Secret, TIMEOUT_DEFAULT, TriggerSpec,
+    NameError, Runtime, TIMEOUT_DEFAULT,
 };
 use hanshu_triggers::check_trigger;
 
 use crate::problem::Problem;
-
-/// Entries per event of a Redis trigger that says nothing.
-const BATCH_DEFAULT: u32 = 10;
 
 /// Checks names, numbers' types and every trigger; the controller checks the configuration.
 pub(crate) fn deploy_request(
@@ -55,21 +52,12 @@ fn policy(settings: AsyncSettings) -> AsyncPolicy {
 }
 
 fn trigger(index: usize, settings: TriggerSettings) -> Result<TriggerRequest, Problem> {
-    let (name, enabled, spec) = match settings {
-        TriggerSettings::Timer { name, enabled, cron, timezone, argument } => {
-            let argument = argument.unwrap_or_default();
-            (name, enabled, TriggerSpec::Timer { cron, timezone, argument })
-        }
-        TriggerSettings::Http { name, enabled, path, methods, auth } => {
-            let (methods, auth) = (methods.unwrap_or_default(), auth.unwrap_or_default());
-            (name, enabled, TriggerSpec::Http { path, methods, auth, key: None })
-        }
-        TriggerSettings::Redis { name, enabled, url, stream, batch } => {
-            let batch = batch.unwrap_or(BATCH_DEFAULT);
-            (name, enabled, TriggerSpec::Redis { url: Secret::new(url), stream, batch })
-        }
-    };
+    let TriggerSettings { kind, name, enabled, fields } = settings;
     let place = format!("triggers[{index}]");
+    let spec = kind.read(fields).map_err(|error| {
+        let field = error.field().map(|field| format!("{place}.{field}"));
+        Problem::field(field.unwrap_or_else(|| place.clone()), error.to_string())
+    })?;
     check_trigger(&spec).map_err(|error| Problem::from(error).within(&place))?;
     let name = name.map(|name| name.parse()).transpose();
     let name = name.map_err(|error: NameError| Problem::from(error).within(&place))?;

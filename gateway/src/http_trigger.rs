@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hanshu_core::{
-    Event, INLINE_CHECK_BYTES_MAX, Origin, PAYLOAD_BYTES_MAX, Qualifier, RequestId, Verdict,
+    Event, HttpTrigger, INLINE_CHECK_BYTES_MAX, Origin, PAYLOAD_BYTES_MAX, Qualifier, RequestId,
+    TriggerConfig as _, Verdict,
 };
 use hanshu_triggers::http::response::{
     FaultOwner, HttpTriggerResponse, response_to_outcome, response_to_refused_call,
@@ -128,7 +129,7 @@ impl HttpTriggers {
             namespace: function.namespace,
             function: function.name,
             qualifier: Qualifier::Latest,
-            event: Event { origin: Origin::Http(name), payload },
+            event: Event { origin: Origin::trigger_of(HttpTrigger::KIND, name), payload },
             tail: false,
         };
         let answered = self.gateway.intake.call(call).await;

@@ -8,13 +8,10 @@ use hanshu_api::wire::{
 };
 use hanshu_controller::Deployment;
 use hanshu_core::ports::{FunctionEntry, QueueStats};
-use hanshu_core::{AsyncPolicy, HttpAuth, Qualifier, Timestamp, Trigger, TriggerSpec};
-use hanshu_triggers::next_ticks;
+use hanshu_core::{AsyncPolicy, Qualifier, Timestamp, Trigger};
+use hanshu_triggers::{TickView, ViewContext, view_trigger};
 
 use crate::state::Gateway;
-
-/// Coming ticks that are shown.
-const TICKS_SHOWN: usize = 3;
 
 pub(crate) fn deployed(gateway: &Gateway, done: Deployment) -> DeployedFunction {
     DeployedFunction {
@@ -99,72 +96,22 @@ pub(crate) fn triggers(gateway: &Gateway, all: &[Trigger]) -> Vec<TriggerDetail>
 }
 
 pub(crate) fn trigger(gateway: &Gateway, trigger: &Trigger) -> TriggerDetail {
-    let mut detail = TriggerDetail {
+    let context = ViewContext {
+        now: gateway.clock.now(),
+        timezone: &gateway.options.timezone,
+        http_url: &gateway.options.http_url,
+        enabled: trigger.enabled,
+    };
+    let view = view_trigger(&trigger.spec, &context);
+    let ticks = view.next_ticks.into_iter();
+    TriggerDetail {
         name: trigger.id.name.clone(),
         kind: trigger.spec.kind(),
         enabled: trigger.enabled,
-        cron: None,
-        timezone: None,
-        argument: None,
-        next_ticks: Vec::new(),
-        path: None,
-        methods: None,
-        auth: None,
-        key: None,
-        url: None,
-        stream: None,
-        batch: None,
+        summary: view.summary,
+        next_ticks: ticks.map(|TickView { at, local }| TriggerTick { at, local }).collect(),
         health_problem: gateway.trigger_health.problem(&trigger.id),
-    };
-    match &trigger.spec {
-        TriggerSpec::Timer { cron, timezone, argument } => {
-            let zone = timezone.as_deref().unwrap_or(&gateway.options.timezone);
-            if trigger.enabled {
-                detail.next_ticks = ticks(cron, zone, gateway.clock.now());
-            }
-            detail.cron = Some(cron.clone());
-            detail.timezone = Some(zone.to_owned());
-            detail.argument = Some(argument.clone());
-        }
-        TriggerSpec::Http { path, methods, auth, key } => {
-            detail.url = Some(format!("{}{path}", gateway.options.http_url.trim_end_matches('/')));
-            detail.path = Some(path.clone());
-            detail.methods = Some(methods.clone());
-            detail.auth = Some(*auth);
-            detail.key = match auth {
-                HttpAuth::Key => key.as_ref().map(|key| key.expose().to_owned()),
-                HttpAuth::None => None,
-            };
-        }
-        TriggerSpec::Redis { url, stream, batch } => {
-            detail.url = Some(without_password(url.expose()));
-            detail.stream = Some(stream.clone());
-            detail.batch = Some(*batch);
-        }
-    }
-    detail
-}
-
-fn ticks(cron: &str, zone: &str, now: Timestamp) -> Vec<TriggerTick> {
-    let next = next_ticks(cron, zone, now, TICKS_SHOWN).unwrap_or_default();
-    let local = |at: Timestamp| match at.in_tz(zone) {
-        Ok(zoned) => zoned.to_string(),
-        Err(_) => at.to_string(),
-    };
-    next.into_iter().map(|at| TriggerTick { at, local: local(at) }).collect()
-}
-
-/// `redis://user:secret@host` → `redis://user:***@host`.
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return "***".into() };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    match authority.rsplit_once('@') {
-        None => url.to_owned(),
-        Some((user, host)) => {
-            let name = user.split_once(':').map_or("", |(name, _)| name);
-            format!("{scheme}://{name}:***@{host}{path}")
-        }
+        fields: view.fields,
     }
 }
 
@@ -181,23 +128,5 @@ pub(crate) fn queue(stats: QueueStats, now: Timestamp) -> QueueView {
         oldest_at: stats.oldest,
         oldest_age_s: stats.oldest.map(age),
         dead_lettered: stats.dead_lettered,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::without_password;
-
-    #[test]
-    fn a_redis_password_is_never_shown() {
-        for (url, shown) in [
-            ("redis://127.0.0.1:6379", "redis://127.0.0.1:6379"),
-            ("redis://:secret@host:1/2", "redis://:***@host:1/2"),
-            ("redis://me:se@cret@host", "redis://me:***@host"),
-            ("redis://secret@host", "redis://:***@host"),
-            ("secret", "***"),
-        ] {
-            assert_eq!(without_password(url), shown);
-        }
     }
 }

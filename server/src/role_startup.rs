@@ -17,7 +17,7 @@ use hanshu_gateway::{
 };
 use hanshu_triggers::{
     DispatcherOptions, EventIntake, IntakeOptions, QueueDispatcher, RetryPolicy, StopSignals,
-    StreamSources, StreamStatusMap, TimerOptions, TimerScheduler, TriggersView,
+    StreamReaderSet, StreamStatusMap, TimerOptions, TimerScheduler, TriggersView,
 };
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -102,8 +102,8 @@ impl RoleStartup {
         let timers = TimerScheduler::new(self.intake(), timers);
         self.lifecycle.spawn("timers", timers.run(triggers.clone(), self.stop()));
         let states = StreamStatusMap::default();
-        let sources = StreamSources::new(context, states.clone());
-        self.lifecycle.spawn("sources", sources.run(triggers.clone(), self.stop()));
+        let readers = StreamReaderSet::new(context, states.clone());
+        self.lifecycle.spawn("stream readers", readers.run(triggers.clone(), self.stop()));
         states
     }
 

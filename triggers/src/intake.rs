@@ -177,7 +177,7 @@ impl EventIntake {
             return Ok(event);
         }
         match event.origin {
-            Origin::Timer(_) | Origin::Http(_) | Origin::Redis(_) => return Ok(event),
+            Origin::Trigger { .. } => return Ok(event),
             Origin::Direct => {}
         }
         if bytes <= INLINE_CHECK_BYTES_MAX {

@@ -6,7 +6,7 @@
 //! attempt ([`RetryPolicy`]), which trigger a request is for ([`RouteTable`]), what a function's
 //! answer means in HTTP ([`http`]). This crate knows neither the platform's stores nor sandboxes;
 //! `cron` is known to `schedule/cron_parse.rs`, the Redis client (for users' streams) to
-//! `sources`.
+//! `sources/redis.rs`.
 
 mod claimed_event;
 mod dispatch_context;
@@ -26,8 +26,9 @@ mod stop_signals;
 #[cfg(test)]
 mod test_support;
 mod timer;
-mod trigger_check;
 mod trigger_error;
+mod trigger_kinds;
+mod trigger_rules;
 mod trigger_watch;
 
 pub use dispatch_context::DispatchContext;
@@ -41,10 +42,11 @@ pub use retry::{RetryDecision, RetryInput, RetryPolicy};
 #[cfg(any(test, fuzzing))]
 pub use schedule::cron;
 pub use schedule::{CronError, CronSchedule};
-pub use sources::redis::StreamSources;
+pub use sources::reader_set::StreamReaderSet;
 pub use sources::stream_status::{StreamStatus, StreamStatusMap};
 pub use stop_signals::StopSignals;
 pub use timer::{TimerOptions, TimerScheduler, fire_timer};
-pub use trigger_check::{check_trigger, next_ticks};
 pub use trigger_error::TriggerError;
+pub use trigger_kinds::{check_trigger, view_trigger};
+pub use trigger_rules::{TickView, TriggerView, ViewContext};
 pub use trigger_watch::{TriggersFeed, TriggersView};

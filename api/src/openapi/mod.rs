@@ -1,6 +1,7 @@
 //! The API's OpenAPI description: generated from the wire types and the list of operations.
 
 mod operations;
+mod trigger_schemas;
 
 use std::collections::BTreeMap;
 

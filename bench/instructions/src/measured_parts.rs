@@ -9,8 +9,8 @@ use bytes::Bytes;
 use hanshu_controller::{Access, CachedCatalog, MasterKey};
 use hanshu_core::ports::RevisionCatalog as _;
 use hanshu_core::{
-    FunctionId, FunctionName, HttpAuth, Namespace, Qualifier, RequestId, SystemClock, Trigger,
-    TriggerId, TriggerSpec,
+    FunctionId, FunctionName, HttpAuth, HttpTrigger, Namespace, Qualifier, RequestId, SystemClock,
+    Trigger, TriggerId, TriggerSpec,
 };
 use hanshu_invoker::bench_hooks::{ExchangeBench, PoolDecisionBench};
 use hanshu_runtimes::wire::{
@@ -90,7 +90,7 @@ async fn frame_encode(rounds: u32) -> anyhow::Result<()> {
 fn frame(event: u64) -> anyhow::Result<([u8; HEADER_LEN], [u8; INVOKE_HEAD_LEN])> {
     let header = FrameHeader::new(FrameKind::Invoke, event, EVENT.len())?.encode();
     let request_id = [b'a'; REQUEST_ID_LEN];
-    let head = InvokeHead { remaining_ms: 3_000, origin: EventOrigin::Direct, request_id }.encode();
+    let head = InvokeHead { remaining_ms: 3_000, origin: EventOrigin::DIRECT, request_id }.encode();
     Ok((header, head))
 }
 
@@ -142,12 +142,12 @@ async fn route_match(rounds: u32) -> anyhow::Result<()> {
 fn trigger(number: usize) -> anyhow::Result<Trigger> {
     let function =
         FunctionId { namespace: Namespace::default(), name: format!("function-{number}").parse()? };
-    let spec = TriggerSpec::Http {
+    let spec = TriggerSpec::new(HttpTrigger {
         path: format!("/shop-{number}/orders/{{order}}"),
         methods: vec!["GET".to_owned(), "POST".to_owned()],
         auth: HttpAuth::None,
         key: None,
-    };
+    });
     let name = "http".parse().context("a trigger's name")?;
     Ok(Trigger { id: TriggerId { function, name }, spec, enabled: true })
 }

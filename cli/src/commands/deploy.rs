@@ -2,9 +2,7 @@
 
 use hanshu_api::FunctionPath;
 use hanshu_api::wire::{DeployedFunction, TriggerDetail};
-use hanshu_core::TriggerKind;
 
-use super::trigger::what;
 use crate::args::Deploy;
 use crate::client::Server;
 use crate::error::{Error, Exit};
@@ -73,8 +71,8 @@ fn text(deployed: &DeployedFunction) -> String {
     let mut text = format!("{name} {changed} ({})\n", deployed.digest.short());
     for trigger in &deployed.triggers {
         let off = if trigger.enabled { "" } else { "  (off)" };
-        text +=
-            &format!("  {:<6} {}  {}{off}\n", trigger.kind.as_str(), trigger.name, what(trigger));
+        let TriggerDetail { kind, name, summary, .. } = trigger;
+        text += &format!("  {kind:<6} {name}  {summary}{off}\n");
         text += &details(trigger);
     }
     for name in &deployed.removed {
@@ -84,16 +82,8 @@ fn text(deployed: &DeployedFunction) -> String {
 }
 
 fn details(trigger: &TriggerDetail) -> String {
-    match trigger.kind {
-        TriggerKind::Timer => trigger
-            .next_ticks
-            .iter()
-            .map(|tick| format!("         next {}\n", tick.local))
-            .collect(),
-        TriggerKind::Http => match &trigger.key {
-            Some(key) => format!("         x-hanshu-key: {key}\n"),
-            None => String::new(),
-        },
-        TriggerKind::Redis => String::new(),
-    }
+    let ticks = trigger.next_ticks.iter().map(|tick| format!("         next {}\n", tick.local));
+    let key = trigger.fields.get("key").and_then(|key| key.as_str());
+    let key = key.map(|key| format!("         x-hanshu-key: {key}\n"));
+    ticks.chain(key).collect()
 }

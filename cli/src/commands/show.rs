@@ -3,7 +3,6 @@
 use hanshu_api::wire::FunctionDetail;
 use serde_json::json;
 
-use super::trigger::what;
 use crate::args::Name;
 use crate::client::Server;
 use crate::error::{Error, Exit};
@@ -75,7 +74,7 @@ fn text(detail: &FunctionDetail) -> String {
     }
     for trigger in &detail.triggers {
         let off = if trigger.enabled { "" } else { " (off)" };
-        field("trigger", format!("{} {}{off}", trigger.name, what(trigger)));
+        field("trigger", format!("{} {}{off}", trigger.name, trigger.summary));
     }
     text
 }

@@ -1,7 +1,7 @@
 //! `hanshu trigger list|enable|disable|fire`.
 
 use hanshu_api::wire::{TriggerChange, TriggerDetail};
-use hanshu_core::TriggerKind;
+use hanshu_core::{TimerTrigger, TriggerConfig as _, TriggerKind};
 
 use crate::args::TriggerAction;
 use crate::client::Server;
@@ -31,7 +31,7 @@ pub(super) async fn run(
             switch(&server, &args.name, args.trigger.as_deref(), false, printer).await?;
         }
         TriggerAction::Fire(args) => {
-            let timers = Some(TriggerKind::Timer);
+            let timers = Some(TimerTrigger::KIND);
             let trigger = pick(&server, &args.name, args.trigger.as_deref(), timers).await?;
             let function = server.function(&args.name);
             let fired = server.client.fire_trigger(function, &trigger).await?;
@@ -92,20 +92,11 @@ fn state(trigger: &TriggerDetail) -> String {
 
 fn row(trigger: &TriggerDetail) -> [String; 5] {
     let next = trigger.next_ticks.first().map_or_else(|| "-".into(), |tick| tick.local.clone());
-    [trigger.name.to_string(), trigger.kind.as_str().into(), state(trigger), what(trigger), next]
-}
-
-/// What a trigger does, in a few words.
-pub(super) fn what(trigger: &TriggerDetail) -> String {
-    let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    match trigger.kind {
-        TriggerKind::Timer => format!("{} ({})", text(&trigger.cron), text(&trigger.timezone)),
-        TriggerKind::Http => {
-            let methods = trigger.methods.clone().unwrap_or_default().join(",");
-            let methods = if methods.is_empty() { "ANY".into() } else { methods };
-            let url = trigger.url.clone().or_else(|| trigger.path.clone()).unwrap_or_default();
-            format!("{methods} {url}")
-        }
-        TriggerKind::Redis => format!("{} at {}", text(&trigger.stream), text(&trigger.url)),
-    }
+    [
+        trigger.name.to_string(),
+        trigger.kind.as_str().into(),
+        state(trigger),
+        trigger.summary.clone(),
+        next,
+    ]
 }

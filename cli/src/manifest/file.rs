@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use hanshu_core::{HttpAuth, Namespace};
+use hanshu_core::Namespace;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -32,7 +32,7 @@ pub(super) struct Function {
     #[serde(default)]
     pub(super) env: BTreeMap<String, Spanned<String>>,
     #[serde(default)]
-    pub(super) triggers: Vec<Trigger>,
+    pub(super) triggers: Vec<TriggerTable>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -44,24 +44,8 @@ pub(super) struct Async {
     pub(super) max_waiting: Option<u32>,
 }
 
-/// Flat, so that every error has a line: which fields a type has is checked afterwards.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Trigger {
-    #[serde(rename = "type")]
-    pub(super) kind: Spanned<String>,
-    pub(super) name: Option<String>,
-    pub(super) enabled: Option<bool>,
-    pub(super) cron: Option<Spanned<String>>,
-    pub(super) timezone: Option<Spanned<String>>,
-    pub(super) argument: Option<Spanned<String>>,
-    pub(super) path: Option<Spanned<String>>,
-    pub(super) methods: Option<Spanned<Vec<String>>>,
-    pub(super) auth: Option<Spanned<HttpAuth>>,
-    pub(super) url: Option<Spanned<String>>,
-    pub(super) stream: Option<Spanned<String>>,
-    pub(super) batch: Option<Spanned<u32>>,
-}
+/// A trigger's fields by name: which ones there may be follows from its `type`.
+pub(super) type TriggerTable = Spanned<BTreeMap<String, Spanned<toml::Value>>>;
 
 fn here() -> PathBuf {
     ".".into()

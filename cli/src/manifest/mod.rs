@@ -6,15 +6,17 @@ mod file;
 mod locate;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod properties;
+mod trigger;
 
 use std::path::{Path, PathBuf};
 
-use hanshu_api::wire::{AsyncSettings, DeployFunction, ProblemBody, TriggerSettings};
+use hanshu_api::wire::{AsyncSettings, DeployFunction, ProblemBody};
 
 pub(crate) use expand::Variables;
 
 use crate::error::Error;
 use locate::Source;
+use trigger::trigger;
 
 /// The file's name in a folder.
 pub(crate) const FILE_NAME: &str = "hanshu.toml";
@@ -93,8 +95,11 @@ fn function(
     for (key, value) in entry.env {
         env.insert(key, context.expand(&value)?);
     }
-    let triggers =
-        entry.triggers.into_iter().map(|each| trigger(each, context)).collect::<Result<_, _>>()?;
+    let triggers = entry
+        .triggers
+        .into_iter()
+        .map(|table| trigger(table, context))
+        .collect::<Result<_, _>>()?;
     let settings = DeployFunction {
         runtime: entry.runtime,
         handler: entry.handler,
@@ -114,77 +119,6 @@ fn function(
         triggers,
     };
     Ok(Function { name, code: folder.join(entry.code), settings })
-}
-
-fn trigger(entry: file::Trigger, context: &Context<'_>) -> Result<TriggerSettings, Error> {
-    let file::Trigger {
-        kind,
-        name,
-        enabled,
-        cron,
-        timezone,
-        argument,
-        path,
-        methods,
-        auth,
-        url,
-        stream,
-        batch,
-    } = entry;
-    let at = kind.span();
-    let need = |field: &str| {
-        context
-            .source
-            .at(at.clone(), &format!("a trigger of type `{}` needs `{field}`", kind.get_ref()))
-    };
-    let foreign = |fields: &[(&str, Option<std::ops::Range<usize>>)]| {
-        fields.iter().find_map(|(field, span)| span.clone().map(|span| (*field, span))).map_or(
-            Ok(()),
-            |(field, span)| {
-                let text = format!("a trigger of type `{}` has no `{field}`", kind.get_ref());
-                Err(context.source.at(span, &text))
-            },
-        )
-    };
-    macro_rules! given {
-        ($($field:ident),*) => { &[$((stringify!($field), $field.as_ref().map(toml::Spanned::span))),*] };
-    }
-    match kind.get_ref().as_str() {
-        "timer" => {
-            foreign(given![path, methods, auth, url, stream, batch])?;
-            Ok(TriggerSettings::Timer {
-                name,
-                enabled,
-                cron: cron.ok_or_else(|| need("cron"))?.into_inner(),
-                timezone: timezone.map(toml::Spanned::into_inner),
-                argument: argument.map(toml::Spanned::into_inner),
-            })
-        }
-        "http" => {
-            foreign(given![cron, timezone, argument, url, stream, batch])?;
-            Ok(TriggerSettings::Http {
-                name,
-                enabled,
-                path: path.ok_or_else(|| need("path"))?.into_inner(),
-                methods: methods.map(toml::Spanned::into_inner),
-                auth: auth.map(toml::Spanned::into_inner),
-            })
-        }
-        "redis" => {
-            foreign(given![cron, timezone, argument, path, methods, auth])?;
-            Ok(TriggerSettings::Redis {
-                name,
-                enabled,
-                url: context.expand(&url.ok_or_else(|| need("url"))?)?,
-                stream: stream.ok_or_else(|| need("stream"))?.into_inner(),
-                batch: batch.map(toml::Spanned::into_inner),
-            })
-        }
-        other => {
-            let text = format!("`type` is `{other}`: expected timer, http or redis");
-            Err(context.source.at(at, &text))
-        }
-    }
 }
 
 impl Context<'_> {
@@ -254,10 +188,9 @@ stream = "orders"
         assert_eq!(hello.settings.env["GREETING"], "hi you");
         assert_eq!(hello.settings.env["PRICE"], "$5 ${WHO}");
         assert_eq!(hello.settings.async_settings.as_ref().unwrap().max_waiting, Some(7));
-        let TriggerSettings::Redis { url, batch, .. } = &hello.settings.triggers[2] else {
-            panic!()
-        };
-        assert_eq!((url.as_str(), *batch), ("redis://you:6379", None));
+        let redis = &hello.settings.triggers[2];
+        let expected = serde_json::json!({"url": "redis://you:6379", "stream": "orders"});
+        assert_eq!((redis.kind.as_str(), serde_json::json!(redis.fields)), ("redis", expected));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use hanshu_core::ports::{
 use hanshu_core::{
     AsyncPolicy, Digest, Event, FunctionConfig, FunctionId, Invocation, InvocationMode, Origin,
     Qualifier, Refusal, RequestId, Revision, RuntimeFamily, Secret, StatusCode, SystemClock,
-    TriggerId, Verdict,
+    TimerTrigger, TriggerConfig as _, TriggerId, Verdict,
 };
 use http::Request;
 use http_body_util::Full;
@@ -89,7 +89,10 @@ fn invocation(function: &str, concurrency: Option<u32>, payload: Bytes) -> Invoc
             code: Digest::from_bytes([2; 32]),
             config,
         }),
-        event: Event { origin: Origin::Timer("t1".parse().unwrap()), payload },
+        event: Event {
+            origin: Origin::trigger_of(TimerTrigger::KIND, "t1".parse().unwrap()),
+            payload,
+        },
         mode: InvocationMode::Sync { wait_timeout: Duration::from_secs(10), tail: true },
     }
 }

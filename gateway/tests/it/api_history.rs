@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hanshu_core::ports::HistoryEntry;
 use hanshu_core::{
     AsyncState, Failure, FunctionId, InvocationState, Namespace, Origin, Qualifier, RequestId,
-    StatusCode,
+    StatusCode, TimerTrigger, TriggerConfig as _,
 };
 use insta::assert_snapshot;
 use serde_json::json;
@@ -28,7 +28,10 @@ fn failed(id: RequestId) -> HistoryEntry {
         error: Some(Failure::seen(StatusCode::TimeLimitReached, "out of time")),
         rerun_of: None,
     };
-    HistoryEntry { state, origin: Origin::Timer("nightly".parse().unwrap()) }
+    HistoryEntry {
+        state,
+        origin: Origin::trigger_of(TimerTrigger::KIND, "nightly".parse().unwrap()),
+    }
 }
 
 #[tokio::test]

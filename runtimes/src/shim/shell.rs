@@ -16,7 +16,7 @@ use super::invocation_response::InvocationResponse;
 use super::processes::{LaunchSpec, ProcessEnd, ScriptProcess};
 use super::runtime_connection::{AfterResponse, ReceivedEvent, RuntimeConnection};
 use super::spawn_thread;
-use crate::wire::{BODY_BYTES_MAX, EventOrigin, InitMessage, RuntimeFailure, status};
+use crate::wire::{BODY_BYTES_MAX, InitMessage, RuntimeFailure, status};
 
 /// How long the output of a script that has ended may stay open. By then every process that holds
 /// it is killed; only outside of a sandbox, in tests, can one escape that.
@@ -111,12 +111,7 @@ fn run(sandbox: &Arc<AdapterContext>, event: ReceivedEvent) -> InvocationRespons
 }
 
 fn start(sandbox: &AdapterContext, event: &ReceivedEvent) -> io::Result<ScriptProcess> {
-    let origin = match event.head.origin {
-        EventOrigin::Direct => "direct",
-        EventOrigin::Timer => "timer",
-        EventOrigin::Http => "http",
-        EventOrigin::Redis => "redis",
-    };
+    let origin = event.head.origin.name();
     let start = &sandbox.start;
     sandbox.processes.start_script(&LaunchSpec {
         argv: &start.argv,

@@ -2,18 +2,28 @@
 
 use super::{FrameError, INVOKE_HEAD_LEN, REQUEST_ID_LEN};
 
-/// Where an event came from; the environment's `TRIGGER_SRC` follows it.
+/// Where an event came from. The number is in the frame, the name is the environment's
+/// `TRIGGER_SRC`; the bootstraps have the same table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum EventOrigin {
+pub struct EventOrigin(u8);
+
+impl EventOrigin {
+    /// The names, by number.
+    pub const NAMES: [&str; 4] = ["direct", "timer", "http", "redis"];
     /// A call over the API.
-    Direct = 0,
-    /// A timer.
-    Timer = 1,
-    /// An HTTP trigger.
-    Http = 2,
-    /// A Redis stream.
-    Redis = 3,
+    pub const DIRECT: Self = Self(0);
+
+    /// The origin with a number; `None` if there is none.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        (usize::from(number) < Self::NAMES.len()).then_some(Self(number))
+    }
+
+    /// The value of `TRIGGER_SRC`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.get(usize::from(self.0)).copied().unwrap_or_default()
+    }
 }
 
 /// The head of an `INVOKE`.
@@ -35,7 +45,7 @@ impl InvokeHead {
         let (remaining, rest) = bytes.split_at_mut(4);
         remaining.copy_from_slice(&self.remaining_ms.to_le_bytes());
         if let Some((origin, request_id)) = rest.split_first_mut() {
-            *origin = self.origin as u8;
+            *origin = self.origin.0;
             request_id.copy_from_slice(&self.request_id);
         }
         bytes
@@ -47,13 +57,7 @@ impl InvokeHead {
     /// [`Malformed::UnknownOrigin`] or [`Malformed::RequestId`].
     pub fn decode(bytes: &[u8; INVOKE_HEAD_LEN]) -> Result<Self, FrameError> {
         let [r0, r1, r2, r3, origin, id @ ..] = *bytes;
-        let origin = match origin {
-            0 => EventOrigin::Direct,
-            1 => EventOrigin::Timer,
-            2 => EventOrigin::Http,
-            3 => EventOrigin::Redis,
-            other => return Err(FrameError::UnknownOrigin(other)),
-        };
+        let origin = EventOrigin::from_number(origin).ok_or(FrameError::UnknownOrigin(origin))?;
         if !id.iter().all(u8::is_ascii_graphic) {
             return Err(FrameError::RequestId);
         }

@@ -60,7 +60,7 @@ proptest! {
         bytes[5..].copy_from_slice(id.as_bytes());
         let head = InvokeHead::decode(&bytes).unwrap();
         prop_assert_eq!(head.remaining_ms, remaining_ms);
-        prop_assert_eq!(head.origin as u8, origin);
+        prop_assert_eq!(head.origin, EventOrigin::from_number(origin).unwrap());
         prop_assert_eq!(head.request_id(), id);
         prop_assert_eq!(head.encode(), bytes);
     }

@@ -190,7 +190,7 @@ impl ShimFixture {
         self.events += 1;
         let header = FrameHeader::new(FrameKind::Invoke, self.events, payload.len()).unwrap();
         let request_id = REQUEST_ID.as_bytes().try_into().unwrap();
-        let head = InvokeHead { remaining_ms: 30_000, origin: EventOrigin::Direct, request_id };
+        let head = InvokeHead { remaining_ms: 30_000, origin: EventOrigin::DIRECT, request_id };
         send(self.data.as_mut().unwrap(), header, &head.encode(), payload);
     }
 

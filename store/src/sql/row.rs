@@ -22,7 +22,8 @@ impl<'a> RowContext<'a> {
         Self { table, key }
     }
 
-    fn bad(self, reason: impl Display) -> DatabaseError {
+    /// The row cannot be read or written.
+    pub(crate) fn bad(self, reason: impl Display) -> DatabaseError {
         DatabaseError::Row { table: self.table, key: self.key.into(), reason: reason.to_string() }
     }
 

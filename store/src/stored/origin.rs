@@ -15,19 +15,11 @@ use super::version::FormatVersion;
 pub(crate) struct StoredOrigin<'a> {
     #[serde(default, skip_serializing_if = "FormatVersion::is_first")]
     format: FormatVersion<1>,
-    kind: StoredOriginKind,
+    /// `direct`, or the trigger's kind.
+    kind: Cow<'a, str>,
     /// Of every kind but `direct`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trigger: Option<Cow<'a, TriggerName>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum StoredOriginKind {
-    Direct,
-    Timer,
-    Http,
-    Redis,
 }
 
 /// An origin as JSON.
@@ -42,35 +34,25 @@ pub(crate) fn read_origin(id: &str, text: &str) -> Result<Origin, QueueError> {
     stored.try_into().map_err(|error| unreadable(id, error))
 }
 
-/// An origin without the name of its trigger.
+/// Words that are no origin.
 #[derive(Debug, thiserror::Error)]
-#[error("an event of a trigger does not name it")]
-pub(crate) struct UnnamedTriggerError;
+#[error("`{0}` is no origin of an event, or does not name its trigger")]
+pub(crate) struct UnknownOriginError(String);
 
 impl<'a> From<&'a Origin> for StoredOrigin<'a> {
     fn from(origin: &'a Origin) -> Self {
-        let kind = match origin {
-            Origin::Direct => StoredOriginKind::Direct,
-            Origin::Timer(_) => StoredOriginKind::Timer,
-            Origin::Http(_) => StoredOriginKind::Http,
-            Origin::Redis(_) => StoredOriginKind::Redis,
-        };
-        let trigger = origin.trigger().map(Cow::Borrowed);
+        let (kind, trigger) = (origin.kind().into(), origin.trigger().map(Cow::Borrowed));
         Self { format: FormatVersion::newest(), kind, trigger }
     }
 }
 
 impl TryFrom<StoredOrigin<'_>> for Origin {
-    type Error = UnnamedTriggerError;
+    type Error = UnknownOriginError;
 
-    fn try_from(stored: StoredOrigin<'_>) -> Result<Self, UnnamedTriggerError> {
-        let trigger = stored.trigger.map(Cow::into_owned).ok_or(UnnamedTriggerError);
-        match stored.kind {
-            StoredOriginKind::Direct => Ok(Self::Direct),
-            StoredOriginKind::Timer => trigger.map(Self::Timer),
-            StoredOriginKind::Http => trigger.map(Self::Http),
-            StoredOriginKind::Redis => trigger.map(Self::Redis),
-        }
+    fn try_from(stored: StoredOrigin<'_>) -> Result<Self, UnknownOriginError> {
+        let trigger = stored.trigger.map(Cow::into_owned);
+        Self::from_words(&stored.kind, trigger)
+            .ok_or_else(|| UnknownOriginError(stored.kind.into_owned()))
     }
 }
 
@@ -93,8 +75,10 @@ mod tests {
     }
 
     #[test]
-    fn a_triggers_event_without_its_trigger_is_refused() {
-        let stored: StoredOrigin<'_> = serde_json::from_str(r#"{"kind":"timer"}"#).unwrap();
-        assert!(Origin::try_from(stored).is_err());
+    fn an_unknown_kind_and_an_unnamed_trigger_are_refused() {
+        for text in [r#"{"kind":"timer"}"#, r#"{"kind":"carrier_pigeon","trigger":"a"}"#] {
+            let stored: StoredOrigin<'_> = serde_json::from_str(text).unwrap();
+            assert!(Origin::try_from(stored).is_err(), "{text}");
+        }
     }
 }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use hanshu_core::ports::{EventEnd, NewEvent, PushOutcome, QueueError, TimerTick};
 use hanshu_core::{
-    Event, InvocationState, Origin, Qualifier, RequestId, StatusCode, Timestamp, TriggerId,
+    Event, InvocationState, Origin, Qualifier, RequestId, StatusCode, TimerTrigger, Timestamp,
+    TriggerConfig as _, TriggerId,
 };
 
 use crate::queue_kinds::{
@@ -33,7 +34,10 @@ async fn an_event_is_claimed_as_it_was_pushed() {
             queue: name("ns-1/hello/every-day"),
             version: Qualifier::Version(7),
             revision: digest(9),
-            event: Event { origin: Origin::Timer(trigger.clone()), ..kind.event(Q).event },
+            event: Event {
+                origin: Origin::trigger_of(TimerTrigger::KIND, trigger.clone()),
+                ..kind.event(Q).event
+            },
             ..kind.event(Q)
         };
         assert_eq!(kind.queue.push(event.clone()).await.unwrap(), PushOutcome::Accepted);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::future::{join_all, poll_immediate};
 use hanshu_core::ports::{EventEnd, EventQueue, NewEvent, PushOutcome, QueueError, QueueStats};
-use hanshu_core::{Event, InvocationState, Origin, RequestId};
+use hanshu_core::{Event, HttpTrigger, InvocationState, Origin, RequestId, TriggerConfig as _};
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 use tokio::time::{sleep, timeout};
 
@@ -251,8 +251,8 @@ async fn one_failing_command_does_not_take_its_group_along() {
     .await
     .unwrap();
     let push = |n: usize| {
-        let origin =
-            if n % 10 == 3 { Origin::Http("boom".parse().unwrap()) } else { Origin::Direct };
+        let boom = || Origin::trigger_of(HttpTrigger::KIND, "boom".parse().unwrap());
+        let origin = if n % 10 == 3 { boom() } else { Origin::Direct };
         let event = Event { origin, ..kind.event(Q).event };
         kind.queue.push(NewEvent { event, ..kind.event(Q) })
     };

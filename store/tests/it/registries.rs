@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use hanshu_core::ports::{FunctionRegistry as _, NewDeployment, RegistryChanges, RegistrySnapshot};
 use hanshu_core::{
-    AsyncPolicy, Digest, FunctionConfig, FunctionId, Namespace, Timestamp, Trigger, TriggerId,
-    TriggerSpec,
+    AsyncPolicy, Digest, FunctionConfig, FunctionId, Namespace, TimerTrigger, Timestamp, Trigger,
+    TriggerId, TriggerSpec,
 };
 use hanshu_store::SqlRegistry;
 
@@ -60,7 +60,7 @@ pub(crate) fn trigger(function_name: &str, name: &str, spec: TriggerSpec) -> Tri
 }
 
 pub(crate) fn timer(cron: &str) -> TriggerSpec {
-    TriggerSpec::Timer { cron: cron.into(), timezone: None, argument: "x".into() }
+    TriggerSpec::new(TimerTrigger { cron: cron.into(), timezone: None, argument: "x".into() })
 }
 
 /// Everything that is live.

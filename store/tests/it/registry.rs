@@ -1,7 +1,7 @@
 //! The contract of `FunctionRegistry`, but for what it tells of changes.
 
 use hanshu_core::ports::{AccessKey, DeployResult, FunctionRegistry, NewDeployment, StoreError};
-use hanshu_core::{ErrorKind, HttpAuth, Qualifier, Secret, TriggerId, TriggerSpec};
+use hanshu_core::{ErrorKind, HttpAuth, HttpTrigger, Qualifier, Secret, TriggerId, TriggerSpec};
 use hanshu_store::SqlRegistry;
 
 use crate::registries::{
@@ -9,12 +9,12 @@ use crate::registries::{
 };
 
 fn http(path: &str, methods: &[&str], key: Option<&str>) -> TriggerSpec {
-    TriggerSpec::Http {
+    TriggerSpec::new(HttpTrigger {
         path: path.into(),
         methods: methods.iter().map(|method| (*method).to_owned()).collect(),
         auth: if key.is_some() { HttpAuth::Key } else { HttpAuth::None },
         key: key.map(Secret::new),
-    }
+    })
 }
 
 async fn deploy_route(
@@ -115,10 +115,8 @@ async fn the_key_of_an_http_trigger_survives_deploys() {
         };
         registry.deploy(with("first")).await.unwrap();
         let done = registry.deploy(with("second")).await.unwrap();
-        let TriggerSpec::Http { key: Some(key), .. } = &done.triggers[0].spec else {
-            panic!("{name}: {:?}", done.triggers);
-        };
-        assert_eq!(key.expose(), "first", "{name}");
+        let http = done.triggers[0].spec.get::<HttpTrigger>().unwrap();
+        assert_eq!(http.key, Some(Secret::new("first")), "{name}");
     }
 }
 

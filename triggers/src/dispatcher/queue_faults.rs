@@ -13,8 +13,8 @@ use hanshu_core::ports::{
 };
 use hanshu_core::{
     AsyncState, Attempt, Clock as _, Digest, Event, Failure, Invocation, Namespace, NodeId, Origin,
-    Outcome, Qualifier, Refusal, Report, RequestId, StatusCode, Timestamp, Trigger, TriggerSpec,
-    Verdict,
+    Outcome, Qualifier, Refusal, Report, RequestId, StatusCode, TimerTrigger, Timestamp, Trigger,
+    TriggerSpec, Verdict,
 };
 use proptest::prelude::*;
 use tokio::runtime::Builder;
@@ -354,7 +354,7 @@ async fn ticks_under_faults(seed: u64, faults: u64) {
     }
     let timer = |name, cron: &str| Trigger {
         id: trigger_id(name),
-        spec: TriggerSpec::Timer { cron: cron.into(), timezone: None, argument: String::new() },
+        spec: TriggerSpec::new(TimerTrigger { cron: cron.into(), ..TimerTrigger::default() }),
         enabled: true,
     };
     feed.replace(vec![timer("often", "*/10 * * * * *"), timer("seldom", "*/15 * * * * *")]);

@@ -59,7 +59,7 @@ pub fn allow_any_origin(request: &HeaderMap, answer: &mut HttpTriggerResponse) {
 
 #[cfg(test)]
 mod tests {
-    use hanshu_core::{HttpAuth, Trigger, TriggerSpec};
+    use hanshu_core::{HttpAuth, HttpTrigger, Trigger, TriggerSpec};
 
     use super::*;
     use crate::test_support::trigger_id;
@@ -69,12 +69,12 @@ mod tests {
         path: &str,
         headers: &[(&'static str, &'static str)],
     ) -> Option<String> {
-        let spec = TriggerSpec::Http {
+        let spec = TriggerSpec::new(HttpTrigger {
             path: "/hello".into(),
             methods: methods.iter().map(ToString::to_string).collect(),
             auth: HttpAuth::Key,
             key: None,
-        };
+        });
         let trigger = Trigger { id: trigger_id("web"), spec, enabled: true };
         let routes = RouteTable::compile(&[trigger]);
         let mut map = HeaderMap::new();

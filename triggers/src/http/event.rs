@@ -180,7 +180,7 @@ impl JsonWriter {
 
 #[cfg(test)]
 mod tests {
-    use hanshu_core::{HttpAuth, Trigger, TriggerSpec};
+    use hanshu_core::{HttpAuth, HttpTrigger, Trigger, TriggerSpec};
     use http::HeaderValue;
     use proptest::prelude::*;
     use serde_json::{Value, json};
@@ -190,12 +190,12 @@ mod tests {
     use crate::test_support::trigger_id;
 
     fn made(path: &str, query: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Value {
-        let spec = TriggerSpec::Http {
+        let spec = TriggerSpec::new(HttpTrigger {
             path: "/hello/{name}".into(),
             methods: vec![],
             auth: HttpAuth::None,
             key: None,
-        };
+        });
         let trigger = Trigger { id: trigger_id("web"), spec, enabled: true };
         let table = RouteTable::compile(&[trigger]);
         let RouteLookup::Found(found) = table.find("POST", path) else {

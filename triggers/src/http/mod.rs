@@ -10,3 +10,4 @@ mod path_tree;
 pub mod properties;
 pub mod response;
 pub mod route;
+mod rules;

@@ -14,8 +14,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hanshu_core::{
-    FunctionId, HttpAuth, Namespace, Outcome, Report, RequestId, Timestamp, Trigger, TriggerId,
-    TriggerSpec, Verdict,
+    FunctionId, HttpAuth, HttpTrigger, Namespace, Outcome, Report, RequestId, Timestamp, Trigger,
+    TriggerId, TriggerSpec, Verdict,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -107,12 +107,12 @@ impl<'a> HttpEventCase<'a> {
 fn trigger((index, text): (usize, &str)) -> Trigger {
     let (methods, path) = text.split_at(text.find('/').unwrap_or(0));
     let methods = methods.split(',').filter(|method| !method.is_empty());
-    let spec = TriggerSpec::Http {
+    let spec = TriggerSpec::new(HttpTrigger {
         path: path.into(),
         methods: methods.map(Into::into).collect(),
         auth: HttpAuth::None,
         key: None,
-    };
+    });
     let function = FunctionId {
         namespace: Namespace::default(),
         name: "hello".parse().expect("a function's name"),

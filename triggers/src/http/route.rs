@@ -4,7 +4,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use hanshu_core::{HttpAuth, Secret, Trigger, TriggerChange, TriggerId, TriggerKind, TriggerSpec};
+use hanshu_core::{
+    HttpAuth, HttpTrigger, Secret, Trigger, TriggerChange, TriggerConfig as _, TriggerId,
+};
 use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 use tracing::warn;
@@ -66,7 +68,7 @@ impl RouteTable {
 
     /// The table after the triggers of some functions have changed; `None` if no route changed.
     pub(crate) fn with(&self, changed: &[TriggerChange<'_>]) -> Option<Self> {
-        let is_http = |trigger: &Trigger| trigger.spec.kind() == TriggerKind::Http;
+        let is_http = |trigger: &Trigger| trigger.spec.kind() == HttpTrigger::KIND;
         let before = changed.iter().flat_map(|each| each.before).filter(|each| is_http(each));
         let gone: HashSet<_> = before.map(|trigger| &trigger.id).collect();
         let new: Vec<_> = changed.iter().flat_map(|each| enabled(each.after)).collect();
@@ -145,16 +147,16 @@ fn enabled(triggers: &[Trigger]) -> impl Iterator<Item = Arc<HttpRoute>> {
 }
 
 fn route(trigger: &Trigger) -> Option<HttpRoute> {
-    let TriggerSpec::Http { path, methods, auth, key } = &trigger.spec else { return None };
-    let pattern = PathPattern::parse(path)
+    let http = trigger.spec.get::<HttpTrigger>()?;
+    let pattern = PathPattern::parse(&http.path)
         .inspect_err(|error| warn!(%error, trigger = %trigger.id, "An HTTP trigger is left out"))
         .ok()?;
     Some(HttpRoute {
         id: trigger.id.clone(),
         path: pattern.text.clone(),
-        methods: methods.clone(),
-        auth: *auth,
-        key: key.clone(),
+        methods: http.methods.clone(),
+        auth: http.auth,
+        key: http.key.clone(),
         pattern,
     })
 }
@@ -175,17 +177,15 @@ fn segments(raw_path: &str) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use hanshu_core::TriggerSpec;
     use proptest::prelude::*;
 
     use super::*;
 
     fn trigger(name: &str, path: &str, methods: &[&str]) -> Trigger {
-        let spec = TriggerSpec::Http {
-            path: path.into(),
-            methods: methods.iter().map(ToString::to_string).collect(),
-            auth: HttpAuth::None,
-            key: None,
-        };
+        let methods = methods.iter().map(ToString::to_string).collect();
+        let (path, auth) = (path.into(), HttpAuth::None);
+        let spec = TriggerSpec::new(HttpTrigger { path, methods, auth, key: None });
         let function = hanshu_core::FunctionId {
             namespace: hanshu_core::Namespace::default(),
             name: "hello".parse().unwrap(),
@@ -279,7 +279,8 @@ mod tests {
         let admits = |auth, own: Option<&str>, key: Option<&str>| {
             let mut trigger = trigger("t", "/t", &[]);
             let own = own.map(Secret::new);
-            trigger.spec = TriggerSpec::Http { path: "/t".into(), methods: vec![], auth, key: own };
+            let (path, methods) = ("/t".into(), vec![]);
+            trigger.spec = TriggerSpec::new(HttpTrigger { path, methods, auth, key: own });
             match RouteTable::compile(&[trigger]).find("GET", "/t") {
                 RouteLookup::Found(found) => found.admits(key.map(str::as_bytes)),
                 other => panic!("{other:?}"),

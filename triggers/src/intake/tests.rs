@@ -1,6 +1,6 @@
 //! Which events the intake takes.
 
-use hanshu_core::ErrorKind;
+use hanshu_core::{ErrorKind, TimerTrigger, TriggerConfig as _};
 use proptest::prelude::*;
 
 use super::*;
@@ -70,7 +70,7 @@ async fn a_queued_event_may_have_128_kilobytes_and_not_a_byte_more() {
 async fn an_accepted_event_is_pinned_and_knows_when_it_expires() {
     let (intake, queue) = test_intake();
     let mut event = call("hello", "1");
-    event.event.origin = Origin::Timer("nightly".parse().unwrap());
+    event.event.origin = Origin::trigger_of(TimerTrigger::KIND, "nightly".parse().unwrap());
     let accepted = intake.accept(event.clone(), None).await.unwrap();
     assert_eq!((accepted.request_id, accepted.pushed), (event.request_id, PushOutcome::Accepted));
     let kept = queue.kept.lock().unwrap();

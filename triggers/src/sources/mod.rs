@@ -1,10 +1,17 @@
-//! Streams of users that feed functions.
+//! Streams of users that feed functions. A broker is a file that implements
+//! [`consumer::StreamSource`] and [`consumer::StreamConsumer`], and a row in `trigger_kinds.rs`;
+//! everything else is the same for all brokers.
 
+mod batch_decision;
 mod batch_event;
-mod consumer_group;
+pub(crate) mod consumer;
+#[cfg(test)]
+mod consumer_contract;
 #[cfg(test)]
 mod golden_tests;
-pub(crate) mod redis;
+#[cfg(test)]
+pub(crate) mod memory;
+mod reader;
+pub(crate) mod reader_set;
+mod redis;
 pub(crate) mod stream_status;
-
-pub(crate) use consumer_group::is_url;

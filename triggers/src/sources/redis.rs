@@ -1,433 +1,405 @@
-//! Redis stream triggers: batches of entries run one after another, each acknowledged when the
-//! function has returned. Every node may read; on each, one batch of a trigger runs at a time.
+//! Redis streams: one consumer of one consumer group, over a connection of its own. The only file
+//! that knows the Redis client.
 //!
-//! A batch that fails as often as the function's attempts allow is taken apart: each entry runs
-//! once more by itself, in order, and only those that fail then are dead-lettered.
+//! The delivery count that Redis keeps of each entry is the number of its attempt: it is set by
+//! us, so that only the function's own failures raise it and a crash of the platform does not.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use bytes::Bytes;
-use hanshu_core::{
-    Backoff, Event, Failure, Invocation, InvocationMode, Origin, PAYLOAD_BYTES_MAX, Qualifier,
-    Refusal, RequestId, Revision, Trigger, TriggerId, TriggerSet, TriggerSpec, Verdict,
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hanshu_core::RedisTrigger;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, RedisResult, Value, cmd};
+use serde_json::{Map, json};
+use tokio::time::Instant;
+
+use super::consumer::{
+    ConsumerIdentity, StreamBatch, StreamConsumer, StreamEntry, StreamError, StreamSource,
 };
-use redis::RedisResult;
-use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use crate::trigger_error::TriggerError;
+use crate::trigger_rules::{TriggerRules, TriggerView, ViewContext};
 
-use super::batch_event::{StreamEntry, batch_event};
-use super::consumer_group::{self, ConsumerGroup, ConsumerGroupOptions, StreamBatch};
-use super::stream_status::StreamStatusMap;
-use crate::dispatch_context::DispatchContext;
-use crate::metrics;
-use crate::stop_signals::StopSignals;
-use crate::trigger_watch::TriggersView;
-
-/// Reads the streams of the enabled Redis triggers.
-#[derive(Debug)]
-pub struct StreamSources {
-    context: DispatchContext,
-    states: StreamStatusMap,
-    readers: HashMap<TriggerId, RunningReader>,
-    tasks: TaskTracker,
-}
-
-/// A reader that runs.
-#[derive(Debug)]
-struct RunningReader {
-    spec: TriggerSpec,
-    /// Cancelled when the trigger is switched off, changed or removed.
-    stop: CancellationToken,
-    /// Closed when the reader has ended.
-    ended: CancellationToken,
-}
-
-/// Reads one stream.
-struct StreamReader {
-    context: DispatchContext,
-    states: StreamStatusMap,
-    id: TriggerId,
-    url: hanshu_core::Secret,
-    options: ConsumerGroupOptions,
-    stop: StopSignals,
-    /// Runs of batches: a stop waits for them.
-    tasks: TaskTracker,
-    group: Option<ConsumerGroup>,
-    /// Consecutive errors of Redis.
-    errors: u32,
-    /// Whether entries may be ours from before.
-    own: bool,
+/// A connected consumer.
+struct RedisConsumer {
+    connection: MultiplexedConnection,
+    stream: String,
+    identity: ConsumerIdentity,
+    /// Entries of one read.
+    batch: u32,
+    /// Whether the group may hold entries for this consumer from before.
+    has_pending: bool,
+    /// When dead consumers were last looked for.
     reclaimed_at: Option<Instant>,
 }
 
-/// How an attempt at a batch ended.
-enum BatchAttempt {
-    Done,
-    Failed(Failure),
-    Refused(Refusal),
-    /// The server stops, or another consumer has taken over.
-    CutOff,
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longer than [`BLOCK`].
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a read waits at the server for entries.
+const BLOCK: Duration = Duration::from_secs(1);
+/// Time between two looks for dead consumers.
+const RECLAIM_INTERVAL: Duration = Duration::from_secs(15);
+/// Entries taken over from dead consumers in one look.
+const RECLAIM_MAX: usize = 1_000;
+/// The dead-letter stream is trimmed to about this many entries, the oldest first.
+const DEAD_LETTERS_MAX: usize = 100_000;
+/// Entries of a stream per event, at most (as SCF's Kafka trigger).
+const BATCH_MAX: u32 = 10_000;
+const STREAM_BYTES_MAX: usize = 512;
+
+impl TriggerRules for RedisTrigger {
+    fn check(&self) -> Result<(), TriggerError> {
+        let url = self.url.expose();
+        if !url.starts_with("redis://") || Client::open(url).is_err() {
+            let rule =
+                "`redis://[user:password@]host[:port][/database]` (TLS is not supported yet)";
+            // The value may contain a password and is left out of the message.
+            return Err(TriggerError::field("url", "***", rule));
+        }
+        let stream = self.stream.as_str();
+        if stream.is_empty() || STREAM_BYTES_MAX < stream.len() || stream.contains('\0') {
+            let rule = "a key of 1 to 512 bytes without NUL";
+            return Err(TriggerError::field("stream", stream, rule));
+        }
+        if !(1..=BATCH_MAX).contains(&self.batch) {
+            let rule = "a number from 1 to 10000";
+            return Err(TriggerError::field("batch", &self.batch.to_string(), rule));
+        }
+        Ok(())
+    }
+
+    fn view(&self, _: &ViewContext<'_>) -> TriggerView {
+        let url = without_password(self.url.expose());
+        let summary = format!("{} at {url}", self.stream);
+        let fields = Map::from_iter([
+            ("url".to_owned(), json!(url)),
+            ("stream".to_owned(), json!(self.stream)),
+            ("batch".to_owned(), json!(self.batch)),
+        ]);
+        TriggerView { summary, fields, next_ticks: Vec::new() }
+    }
 }
 
-/// The change to a batch that Redis stores.
-enum BatchSettlement<'a> {
-    Acknowledge(&'a [String]),
-    Attempt(&'a [String], u32),
-    DeadLetter(&'a [StreamEntry], &'a str),
+/// `redis://user:secret@host` → `redis://user:***@host`.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return "***".into() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    match authority.rsplit_once('@') {
+        None => url.to_owned(),
+        Some((user, host)) => {
+            let name = user.split_once(':').map_or("", |(name, _)| name);
+            format!("{scheme}://{name}:***@{host}{path}")
+        }
+    }
 }
 
-/// Triggers are looked at so often in any case.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Entries are held by being touched so often.
-const RENEW_EVERY: Duration = Duration::from_secs(10);
-/// A consumer that has not touched an entry for the function's timeout and this is dead.
-const DEAD_AFTER: Duration = Duration::from_secs(30);
-/// Dead consumers are looked for so often.
-const RECLAIM_EVERY: Duration = Duration::from_secs(15);
-/// After consecutive errors of Redis.
-const RECONNECT_BACKOFF: Backoff =
-    Backoff::new(Duration::from_millis(250), Duration::from_secs(30));
-
-impl StreamSources {
-    /// Nothing is read yet: [`Self::run`] takes the triggers from the view.
-    pub fn new(context: DispatchContext, states: StreamStatusMap) -> Self {
-        Self { context, states, readers: HashMap::new(), tasks: TaskTracker::new() }
+#[async_trait]
+impl StreamSource for RedisTrigger {
+    async fn connect(
+        &self,
+        identity: &ConsumerIdentity,
+    ) -> Result<Box<dyn StreamConsumer>, StreamError> {
+        Ok(Box::new(RedisConsumer::connect(self, identity.clone()).await?))
     }
 
-    /// Reads until `stop.intake`; batches that run may end until `stop.work`. What is cut off
-    /// stays this node's in the stream, and runs again at its next start, or on another node.
-    pub async fn run(mut self, mut view: TriggersView, stop: StopSignals) {
-        while !stop.intake.is_cancelled() {
-            self.reconcile(&view.take(), &stop);
-            stop.intake.run_until_cancelled(view.changed(LOOK_EVERY)).await;
-        }
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
-
-    fn reconcile(&mut self, triggers: &TriggerSet, stop: &StopSignals) {
-        let wanted = triggers.iter().filter(|trigger| trigger.enabled);
-        let wanted = wanted.filter(|t| matches!(t.spec, TriggerSpec::Redis { .. }));
-        let wanted: HashMap<_, _> = wanted.map(|trigger| (&trigger.id, trigger)).collect();
-        // A changed trigger's new reader waits for the old one: they share a consumer's name.
-        let mut ending = HashMap::new();
-        self.readers.retain(|id, active| {
-            let trigger = wanted.get(id);
-            if trigger.is_some_and(|trigger| trigger.spec == active.spec) {
-                return true;
+    fn write_record(&self, entry: &StreamEntry, json: &mut Vec<u8>) {
+        json.extend_from_slice(b"{\"Redis\":{\"stream\":");
+        write_text(json, &self.stream);
+        json.extend_from_slice(b",\"id\":");
+        write_text(json, &entry.id);
+        json.extend_from_slice(b",\"fields\":{");
+        for (index, (name, value)) in entry.fields.iter().enumerate() {
+            if 0 < index {
+                json.push(b',');
             }
-            active.stop.cancel();
-            ending.insert(id.clone(), active.ended.clone());
-            false
-        });
-        for (id, trigger) in wanted {
-            if !self.readers.contains_key(id) {
-                self.start(trigger, ending.remove(id), stop);
+            write_text(json, &String::from_utf8_lossy(name));
+            json.push(b':');
+            match std::str::from_utf8(value) {
+                Ok(value) => write_text(json, value),
+                Err(_) => {
+                    json.extend_from_slice(b"{\"base64\":\"");
+                    json.extend_from_slice(STANDARD.encode(value).as_bytes());
+                    json.extend_from_slice(b"\"}");
+                }
             }
         }
+        json.extend_from_slice(b"}}}");
     }
+}
 
-    fn start(&mut self, trigger: &Trigger, before: Option<CancellationToken>, stop: &StopSignals) {
-        let TriggerSpec::Redis { url, stream, batch } = &trigger.spec else { return };
-        let token = stop.intake.child_token();
-        let reader = StreamReader {
-            context: self.context.clone(),
-            states: self.states.clone(),
-            id: trigger.id.clone(),
-            url: url.clone(),
-            options: ConsumerGroupOptions {
-                stream: stream.clone(),
-                group: format!("hanshu:{}", trigger.id),
-                consumer: self.context.node.to_string(),
-                batch: *batch,
-            },
-            stop: StopSignals { intake: token.clone(), work: stop.work.clone() },
-            tasks: self.tasks.clone(),
-            group: None,
-            errors: 0,
-            own: true,
+fn write_text(json: &mut Vec<u8>, text: &str) {
+    // Writing a text into a vector cannot fail.
+    let _ = serde_json::to_writer(json, text);
+}
+
+impl RedisConsumer {
+    async fn connect(trigger: &RedisTrigger, identity: ConsumerIdentity) -> RedisResult<Self> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(ANSWER_TIMEOUT));
+        let client = Client::open(trigger.url.expose())?;
+        let mut consumer = Self {
+            connection: client.get_multiplexed_async_connection_with_config(&config).await?,
+            stream: trigger.stream.clone(),
+            identity,
+            batch: trigger.batch,
+            has_pending: true,
             reclaimed_at: None,
         };
-        let (states, id) = (self.states.clone(), trigger.id.clone());
-        let ended = CancellationToken::new();
-        let guard = ended.clone().drop_guard();
-        self.tasks.spawn(async move {
-            let _ended = guard;
-            if let Some(before) = before {
-                before.cancelled().await;
+        let create: RedisResult<Value> = cmd("XGROUP")
+            .arg("CREATE")
+            .arg(&consumer.stream)
+            .arg(&consumer.identity.group)
+            .arg("0")
+            .arg("MKSTREAM")
+            .query_async(&mut consumer.connection)
+            .await;
+        match create {
+            Err(error) if error.code() != Some("BUSYGROUP") => Err(error),
+            Ok(_) | Err(_) => Ok(consumer),
+        }
+    }
+
+    fn command(&self, name: &str) -> Cmd {
+        let mut command = cmd(name);
+        command.arg(&self.stream).arg(&self.identity.group);
+        command
+    }
+
+    fn claim(&self, ids: &[String]) -> Cmd {
+        let mut command = self.command("XCLAIM");
+        command.arg(&self.identity.consumer).arg(0).arg(ids);
+        command
+    }
+
+    fn dead_letter_stream(&self) -> String {
+        format!("{}:hanshu-dead", self.stream)
+    }
+
+    /// New entries; empty if none came within [`BLOCK`].
+    async fn read_new(&mut self) -> RedisResult<StreamBatch> {
+        let reply: Value = cmd("XREADGROUP")
+            .arg("GROUP")
+            .arg(&self.identity.group)
+            .arg(&self.identity.consumer)
+            .arg("COUNT")
+            .arg(self.batch)
+            .arg("BLOCK")
+            .arg(u64::try_from(BLOCK.as_millis()).unwrap_or(1_000))
+            .arg("STREAMS")
+            .arg(&self.stream)
+            .arg(">")
+            .query_async(&mut self.connection)
+            .await?;
+        // [[stream, [entry …]]], or a map in RESP3; nil if none came.
+        let of_stream = items(reply).into_iter().flat_map(items).nth(1);
+        Ok(StreamBatch { entries: entries(of_stream.unwrap_or(Value::Nil)), attempt: 1 })
+    }
+
+    /// The first of the entries that this consumer holds: of a run that was cut off, or taken
+    /// over. Entries at different attempts come in different batches.
+    async fn read_pending(&mut self) -> RedisResult<Option<StreamBatch>> {
+        let pending: Value = self
+            .command("XPENDING")
+            .arg("-")
+            .arg("+")
+            .arg(self.batch)
+            .arg(&self.identity.consumer)
+            .query_async(&mut self.connection)
+            .await?;
+        let pending: Vec<(String, u32)> = items(pending)
+            .into_iter()
+            .filter_map(|row| match &items(row)[..] {
+                [id, _, _, count] => Some((text(id)?, number(count)?)),
+                _ => None,
+            })
+            .collect();
+        let Some((_, attempt)) = pending.first().cloned() else { return Ok(None) };
+        let same = pending.into_iter().take_while(|(_, count)| *count == attempt);
+        let ids: Vec<String> = same.map(|(id, _)| id).collect();
+        let claimed: Value = self
+            .claim(&ids)
+            .arg("RETRYCOUNT")
+            .arg(attempt)
+            .query_async(&mut self.connection)
+            .await?;
+        let entries = entries(claimed);
+        // Entries that were deleted from the stream meanwhile have no content any more.
+        let deleted = ids.iter().filter(|id| entries.iter().all(|entry| entry.id != **id));
+        let deleted: Vec<_> = deleted.cloned().collect();
+        if !deleted.is_empty() {
+            self.acknowledge(&deleted).await?;
+        }
+        Ok(Some(StreamBatch { entries, attempt: attempt.max(1) }))
+    }
+
+    /// Takes over what other consumers have not renewed for `idle_min`; returns how many entries.
+    async fn reclaim(&mut self, idle_min: Duration) -> RedisResult<usize> {
+        let mut cursor = "0-0".to_owned();
+        let mut taken = 0;
+        while taken < RECLAIM_MAX {
+            let reply: Value = self
+                .command("XAUTOCLAIM")
+                .arg(&self.identity.consumer)
+                .arg(u64::try_from(idle_min.as_millis()).unwrap_or(u64::MAX))
+                .arg(&cursor)
+                .arg("COUNT")
+                .arg(100)
+                .arg("JUSTID")
+                .query_async(&mut self.connection)
+                .await?;
+            let mut parts = items(reply).into_iter();
+            cursor = parts.next().as_ref().and_then(text).unwrap_or_else(|| "0-0".into());
+            taken += parts.next().map_or(0, |ids| items(ids).len());
+            if cursor == "0-0" {
+                break;
             }
-            reader.run().await;
-            // Not before: a batch that ends after the trigger was removed reports its state too.
-            states.forget(&id);
-        });
-        let active = RunningReader { spec: trigger.spec.clone(), stop: token, ended };
-        self.readers.insert(trigger.id.clone(), active);
+        }
+        Ok(taken)
+    }
+
+    async fn acknowledge(&mut self, ids: &[String]) -> RedisResult<()> {
+        self.command("XACK").arg(ids).query_async(&mut self.connection).await
     }
 }
 
-impl StreamReader {
-    async fn run(mut self) {
-        while !self.stop.intake.is_cancelled() {
-            // Not raced against the stop: entries that were given to us would wait for a restart.
-            match self.next().await {
-                Ok(batch) => {
-                    self.set_available();
-                    if !batch.entries.is_empty() {
-                        self.work(batch).await;
-                    }
-                }
-                Err(error) => self.set_unavailable(&error).await,
-            }
-        }
-    }
-
-    /// What comes first: what is ours from before, or was a dead consumer's; then what is new.
-    async fn next(&mut self) -> RedisResult<StreamBatch> {
-        let idle_min = self.function().map_or(DEAD_AFTER, |f| f.config.timeout + DEAD_AFTER);
-        let due = self.reclaimed_at.is_none_or(|at| RECLAIM_EVERY <= at.elapsed());
-        let group = match &mut self.group {
-            Some(group) => group,
-            none => {
-                let group = ConsumerGroup::connect(self.url.expose(), self.options.clone()).await?;
-                self.own = true;
-                none.insert(group)
-            }
-        };
-        if 0 < self.errors || self.reclaimed_at.is_none() {
-            let dead_lettered = group.dead_lettered().await?;
-            let now = self.context.clock.now();
-            self.states.note(&self.id, None, now);
-            self.states.dead_lettered(&self.id, dead_lettered);
-        }
-        if due {
-            self.own |= 0 < group.reclaim(idle_min).await?;
+#[async_trait]
+impl StreamConsumer for RedisConsumer {
+    async fn read(&mut self, dead_after: Duration) -> Result<StreamBatch, StreamError> {
+        if self.reclaimed_at.is_none_or(|at| RECLAIM_INTERVAL <= at.elapsed()) {
+            self.has_pending |= 0 < self.reclaim(dead_after).await?;
             self.reclaimed_at = Some(Instant::now());
         }
-        if self.own {
-            match group.own().await? {
+        if self.has_pending {
+            match self.read_pending().await? {
                 Some(batch) => return Ok(batch),
-                None => self.own = false,
+                None => self.has_pending = false,
             }
         }
-        group.read().await
+        Ok(self.read_new().await?)
     }
 
-    /// Runs a batch to its end: done, dead-lettered, or left to be read again.
-    async fn work(&mut self, mut batch: StreamBatch) {
-        let attempts_max = self.function().map_or(u32::MAX, |f| f.config.async_policy.max_attempts);
-        if attempts_max < batch.attempt && 1 < batch.entries.len() {
-            // Of a batch that failed for good: each entry runs once more by itself.
-            self.own = true;
-            batch.entries.truncate(1);
+    fn redeliver(&mut self) {
+        self.has_pending = true;
+    }
+
+    async fn renew(&mut self, ids: &[String]) -> Result<bool, StreamError> {
+        let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(true) };
+        let held: Value = self
+            .command("XPENDING")
+            .arg(first)
+            .arg(last)
+            .arg(ids.len())
+            .arg(&self.identity.consumer)
+            .query_async(&mut self.connection)
+            .await?;
+        if items(held).len() < ids.len() {
+            return Ok(false);
         }
-        let stream = &self.options.stream;
-        let (payload, taken) = batch_event(stream, &batch.entries, PAYLOAD_BYTES_MAX);
-        if taken < batch.entries.len() {
-            // The rest is ours already and comes next.
-            self.own = true;
-            batch.entries.truncate(taken.max(1));
-        }
-        if taken == 0 {
-            let reason = "the entry is larger than an event may be (6 MB)";
-            return self.dead_letter(&batch, reason).await;
-        }
-        let request_id = RequestId::new();
-        let ids: Vec<String> = batch.entries.iter().map(|entry| entry.id.clone()).collect();
-        let mut refusals = 0;
-        loop {
-            let (tried, policy) = match self.function() {
-                None => (gone(&self.id), Default::default()),
-                Some(function) => {
-                    let policy = function.config.async_policy.clone();
-                    let event = self.event(payload.clone());
-                    let mode = InvocationMode::Async { attempt: batch.attempt };
-                    let invocation = Invocation { request_id, function, event, mode };
-                    (self.attempt(invocation, &ids).await, policy)
-                }
-            };
-            let pause = match tried {
-                BatchAttempt::Done => {
-                    metrics::batch("done");
-                    return self.settle(&BatchSettlement::Acknowledge(&ids)).await;
-                }
-                BatchAttempt::Failed(_)
-                    if policy.max_attempts <= batch.attempt && 1 < batch.entries.len() =>
-                {
-                    metrics::batch("failed");
-                    self.own = true;
-                    let alone = policy.max_attempts.saturating_add(1);
-                    return self.settle(&BatchSettlement::Attempt(&ids, alone)).await;
-                }
-                BatchAttempt::Failed(failure) if policy.max_attempts <= batch.attempt => {
-                    return self.dead_letter(&batch, &failure.error_message).await;
-                }
-                BatchAttempt::Failed(_) => {
-                    metrics::batch("failed");
-                    batch.attempt += 1;
-                    refusals = 0;
-                    self.settle(&BatchSettlement::Attempt(&ids, batch.attempt)).await;
-                    policy.retry_delay
-                }
-                BatchAttempt::Refused(refusal) => {
-                    metrics::batch("refused");
-                    refusals += 1;
-                    self.context.policy.pause(&refusal, refusals, rand::random())
-                }
-                BatchAttempt::CutOff => {
-                    self.own = true;
-                    return;
-                }
-            };
-            if !self.hold_for(pause, &ids).await {
-                self.own = true;
-                return;
+        let _: Value = self.claim(ids).arg("JUSTID").query_async(&mut self.connection).await?;
+        Ok(true)
+    }
+
+    async fn ack(&mut self, ids: &[String]) -> Result<(), StreamError> {
+        Ok(self.acknowledge(ids).await?)
+    }
+
+    async fn set_attempt(&mut self, ids: &[String], attempt: u32) -> Result<(), StreamError> {
+        let mut command = self.claim(ids);
+        command.arg("RETRYCOUNT").arg(attempt).arg("JUSTID");
+        let _: Value = command.query_async(&mut self.connection).await?;
+        Ok(())
+    }
+
+    async fn dead_letter(
+        &mut self,
+        entries: &[StreamEntry],
+        reason: &str,
+    ) -> Result<(), StreamError> {
+        let mut pipe = redis::pipe();
+        pipe.atomic();
+        for entry in entries {
+            let mut copy = cmd("XADD");
+            copy.arg(self.dead_letter_stream()).arg("MAXLEN").arg("~").arg(DEAD_LETTERS_MAX);
+            copy.arg("*");
+            for (name, value) in &entry.fields {
+                copy.arg(name.as_slice()).arg(value.as_slice());
             }
+            copy.arg("hanshu-id").arg(&entry.id);
+            copy.arg("hanshu-group").arg(&self.identity.group);
+            copy.arg("hanshu-reason").arg(reason);
+            pipe.add_command(copy).ignore();
         }
+        let ids: Vec<&str> = entries.iter().map(|entry| entry.id.as_str()).collect();
+        let mut done = self.command("XACK");
+        done.arg(ids);
+        pipe.add_command(done).ignore();
+        Ok(pipe.query_async(&mut self.connection).await?)
     }
 
-    fn event(&self, payload: Bytes) -> Event {
-        Event { origin: Origin::Redis(self.id.name.clone()), payload }
-    }
-
-    fn function(&self) -> Option<std::sync::Arc<Revision>> {
-        let (namespace, name) = (&self.id.function.namespace, &self.id.function.name);
-        self.context.catalog.resolve(namespace, name, Qualifier::Latest).ok()
-    }
-
-    async fn attempt(&mut self, invocation: Invocation, ids: &[String]) -> BatchAttempt {
-        let mut running = self.context.spawn(&self.tasks, invocation);
-        let work = self.stop.work.clone();
-        loop {
-            tokio::select! {
-                biased;
-                outcome = running.outcome() => {
-                    return match outcome.verdict {
-                        Verdict::Returned(_) => BatchAttempt::Done,
-                        Verdict::Failed(failure) => BatchAttempt::Failed(failure),
-                        Verdict::Refused(refusal) => BatchAttempt::Refused(refusal),
-                    };
-                }
-                () = work.cancelled() => return BatchAttempt::CutOff,
-                () = sleep(RENEW_EVERY) => {
-                    if !self.renew(ids).await {
-                        return BatchAttempt::CutOff;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Waits with the entries held; `false` if they are to be left.
-    async fn hold_for(&mut self, pause: Duration, ids: &[String]) -> bool {
-        let until = Instant::now() + pause;
-        let intake = self.stop.intake.clone();
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return !intake.is_cancelled();
-            }
-            let wait = sleep(left.min(RENEW_EVERY));
-            if intake.run_until_cancelled(wait).await.is_none() {
-                return false;
-            }
-            if RENEW_EVERY <= left && !self.renew(ids).await {
-                return false;
-            }
-        }
-    }
-
-    /// Whether the entries may still be ours. An error of Redis does not mean that they are not.
-    async fn renew(&mut self, ids: &[String]) -> bool {
-        let Some(group) = &mut self.group else { return true };
-        match group.renew(ids).await {
-            Ok(true) => true,
-            Ok(false) => {
-                warn!(trigger = %self.id, "Another node took over a running batch of a stream");
-                false
-            }
-            Err(error) => {
-                let now = self.context.clock.now();
-                self.states.note(&self.id, Some(consumer_group::reason(&error)), now);
-                true
-            }
-        }
-    }
-
-    async fn dead_letter(&mut self, batch: &StreamBatch, reason: &str) {
-        metrics::batch("dead_lettered");
-        let (number, first) = (batch.entries.len(), batch.entries.first().map(|e| &e.id));
-        warn!(trigger = %self.id, number, first, "Entries of a stream were dead_lettered");
-        let reason: String = reason.chars().take(1_000).collect();
-        self.settle(&BatchSettlement::DeadLetter(&batch.entries, &reason)).await;
-        if let Some(group) = &mut self.group
-            && let Ok(dead_lettered) = group.dead_lettered().await
-        {
-            self.states.dead_lettered(&self.id, dead_lettered);
-        }
-    }
-
-    /// Stores the end of a batch in Redis, however long that is unavailable, until the server stops:
-    /// a batch whose end is not stored runs again.
-    async fn settle(&mut self, end: &BatchSettlement<'_>) {
-        loop {
-            let settled = match &mut self.group {
-                Some(group) => end.send(group).await,
-                None => match ConsumerGroup::connect(self.url.expose(), self.options.clone()).await
-                {
-                    Ok(group) => end.send(self.group.insert(group)).await,
-                    Err(error) => Err(error),
-                },
-            };
-            match settled {
-                Ok(()) => return self.set_available(),
-                Err(error) => self.set_unavailable(&error).await,
-            }
-            self.own = true;
-            if self.stop.intake.is_cancelled() {
-                warn!(trigger = %self.id, "The end of a batch could not be kept: it runs again");
-                return;
-            }
-        }
-    }
-
-    fn set_available(&mut self) {
-        self.errors = 0;
-        if self.states.note(&self.id, None, self.context.clock.now()) {
-            info!(trigger = %self.id, "The stream is read");
-        }
-    }
-
-    /// Redis failed: a new connection after a while.
-    async fn set_unavailable(&mut self, error: &redis::RedisError) {
-        self.group = None;
-        let reason = consumer_group::reason(error);
-        if self.states.note(&self.id, Some(reason.clone()), self.context.clock.now()) {
-            warn!(reason, trigger = %self.id, "The stream cannot be read");
-        }
-        self.errors = self.errors.saturating_add(1);
-        let pause = RECONNECT_BACKOFF.delay(self.errors);
-        self.stop.intake.run_until_cancelled(sleep(pause)).await;
+    async fn dead_lettered(&mut self) -> Result<u64, StreamError> {
+        let length = cmd("XLEN").arg(self.dead_letter_stream()).to_owned();
+        Ok(length.query_async(&mut self.connection).await?)
     }
 }
 
-impl BatchSettlement<'_> {
-    async fn send(&self, group: &mut ConsumerGroup) -> RedisResult<()> {
-        match self {
-            Self::Acknowledge(ids) => group.acknowledge(ids).await,
-            Self::Attempt(ids, attempt) => group.set_attempt(ids, *attempt).await,
-            Self::DeadLetter(entries, reason) => group.dead_letter(entries, reason).await,
+impl From<RedisError> for StreamError {
+    fn from(error: RedisError) -> Self {
+        if error.is_timeout() {
+            return Self("Redis did not answer in time".into());
         }
+        if error.is_io_error() {
+            return Self(format!("Redis cannot be reached: {error}"));
+        }
+        Self(format!("Redis refused: {error}"))
     }
 }
 
-fn gone(id: &TriggerId) -> BatchAttempt {
-    // The trigger itself is about to go, or the catalog is a moment behind.
-    BatchAttempt::Refused(Refusal::Unavailable {
-        reason: format!("function `{}` is gone", id.function),
-    })
+fn items(value: Value) -> Vec<Value> {
+    match value {
+        Value::Array(items) | Value::Set(items) => items,
+        Value::Map(pairs) => {
+            pairs.into_iter().map(|(key, value)| Value::Array(vec![key, value])).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn bytes(value: &Value) -> Option<Vec<u8>> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes.clone()),
+        Value::SimpleString(text) => Some(text.clone().into_bytes()),
+        _ => None,
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    String::from_utf8(bytes(value)?).ok()
+}
+
+fn number(value: &Value) -> Option<u32> {
+    match value {
+        Value::Int(number) => u32::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
+/// `[[id, [name, value, …]], …]`; entries that were deleted come without content.
+fn entries(value: Value) -> Vec<StreamEntry> {
+    let entry = |value: Value| match &items(value)[..] {
+        [id, Value::Array(fields)] => {
+            let pairs = fields.chunks_exact(2).filter_map(|pair| match pair {
+                [name, value] => Some((bytes(name)?, bytes(value)?)),
+                _ => None,
+            });
+            Some(StreamEntry { id: text(id)?, fields: pairs.collect() })
+        }
+        _ => None,
+    };
+    items(value).into_iter().filter_map(entry).collect()
 }
 
 #[cfg(test)]

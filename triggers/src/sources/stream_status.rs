@@ -1,7 +1,7 @@
 //! Whether the streams can be read, for `hanshu trigger list`.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hanshu_core::ports::TriggerHealth;
 use hanshu_core::{Timestamp, TriggerId};
@@ -29,26 +29,26 @@ impl StreamStatusMap {
 
     /// The state of every stream.
     pub fn all(&self) -> Vec<(TriggerId, StreamStatus)> {
-        self.lock().iter().map(|(id, state)| (id.clone(), state.clone())).collect()
+        self.lock().iter().map(|(id, status)| (id.clone(), status.clone())).collect()
     }
 
     /// Records whether the stream can be read; returns whether that has changed.
-    pub(crate) fn note(&self, id: &TriggerId, unavailable: Option<String>, now: Timestamp) -> bool {
-        let mut states = self.lock();
+    pub(crate) fn set(&self, id: &TriggerId, unavailable: Option<String>, now: Timestamp) -> bool {
+        let mut statuses = self.lock();
         let new = || StreamStatus { unavailable: None, since: now, dead_lettered: 0 };
-        let known = states.contains_key(id);
-        let state = states.entry(id.clone()).or_insert_with(new);
-        let changed = !known || state.unavailable.is_some() != unavailable.is_some();
+        let known = statuses.contains_key(id);
+        let status = statuses.entry(id.clone()).or_insert_with(new);
+        let changed = !known || status.unavailable.is_some() != unavailable.is_some();
         if changed {
-            state.since = now;
+            status.since = now;
         }
-        state.unavailable = unavailable;
+        status.unavailable = unavailable;
         changed
     }
 
-    pub(crate) fn dead_lettered(&self, id: &TriggerId, number: u64) {
-        if let Some(state) = self.lock().get_mut(id) {
-            state.dead_lettered = number;
+    pub(crate) fn set_dead_lettered(&self, id: &TriggerId, number: u64) {
+        if let Some(status) = self.lock().get_mut(id) {
+            status.dead_lettered = number;
         }
     }
 
@@ -57,7 +57,7 @@ impl StreamStatusMap {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<TriggerId, StreamStatus>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,7 +7,7 @@ mod properties;
 use bytes::Bytes;
 use hanshu_core::{Origin, RequestId};
 use hanshu_runtimes::wire::{
-    self, FrameError, FrameHeader, FrameKind, HEADER_LEN, INVOKE_HEAD_LEN, InvokeHead,
+    self, EventOrigin, FrameError, FrameHeader, FrameKind, HEADER_LEN, INVOKE_HEAD_LEN, InvokeHead,
 };
 
 pub(crate) use connection::{ConnectionError, DataConnection, DataFrame};
@@ -70,12 +70,8 @@ impl EventExchange {
         let header = FrameHeader::new(FrameKind::Invoke, event, payload.len())?.encode();
         let mut id = [0; 36];
         request_id.encode(&mut id);
-        let origin = match origin {
-            Origin::Direct => wire::EventOrigin::Direct,
-            Origin::Timer(_) => wire::EventOrigin::Timer,
-            Origin::Http(_) => wire::EventOrigin::Http,
-            Origin::Redis(_) => wire::EventOrigin::Redis,
-        };
+        let origin = EventOrigin::from_number(origin.number())
+            .ok_or(FrameError::UnknownOrigin(origin.number()))?;
         let head = InvokeHead { remaining_ms, origin, request_id: id }.encode();
         Ok(Self { event, header, head, payload, sent: 0 })
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hanshu_core::ports::StoreError;
-use hanshu_core::{FunctionId, HttpAuth, Trigger, TriggerId, TriggerName, TriggerSpec};
+use hanshu_core::{FunctionId, HttpTrigger, Trigger, TriggerId, TriggerName, TriggerSpec};
 use sqlx::{AnyConnection, FromRow, query, query_as};
 
 use crate::sql::error::DatabaseError;
@@ -137,8 +137,9 @@ impl TriggerRow {
         let key = format!("{function}/{}", self.name);
         let row = RowContext::new("triggers", &key);
         let id = TriggerId { function: function.clone(), name: row.parse(&self.name)? };
-        let spec: StoredTriggerSpec<'_> = row.json(&self.spec)?;
-        Ok(Trigger { id, spec: spec.into(), enabled: self.enabled != 0 })
+        let stored: StoredTriggerSpec = row.json(&self.spec)?;
+        let spec = TriggerSpec::try_from(stored).map_err(|error| row.bad(error))?;
+        Ok(Trigger { id, spec, enabled: self.enabled != 0 })
     }
 }
 
@@ -159,28 +160,24 @@ pub(super) async fn of_function(
     decoded.collect()
 }
 
-/// The trigger as it will be: an HTTP trigger that asks for a key keeps the one it has.
+/// The trigger as it will be: an HTTP trigger that requires a key keeps the one that it has.
 fn keeping_key(wanted: &Trigger, old: Option<&Trigger>) -> Trigger {
     let mut new = wanted.clone();
-    let had = match old.map(|old| &old.spec) {
-        Some(TriggerSpec::Http { key, .. }) => key.clone(),
-        Some(TriggerSpec::Timer { .. } | TriggerSpec::Redis { .. }) | None => None,
-    };
-    if let TriggerSpec::Http { auth, key, .. } = &mut new.spec {
-        *key = match auth {
-            HttpAuth::Key => had.or(key.take()),
-            HttpAuth::None => None,
-        };
+    if let Some(http) = wanted.spec.get::<HttpTrigger>() {
+        let had = old.and_then(|old| old.spec.get::<HttpTrigger>()?.key.clone());
+        new.spec = TriggerSpec::new(http.with_key(|| had.or_else(|| http.key.clone())));
     }
     new
 }
 
 async fn upsert(tx: &mut AnyConnection, trigger: &Trigger) -> Result<(), DatabaseError> {
+    let spec = StoredTriggerSpec::try_from(&trigger.spec)
+        .map_err(|error| RowContext::new("triggers", &trigger.id.to_string()).bad(error))?;
     query(UPSERT)
         .bind(trigger.id.function.namespace.as_str())
         .bind(trigger.id.function.name.as_str())
         .bind(trigger.id.name.as_str())
-        .bind(to_json("triggers", &StoredTriggerSpec::from(&trigger.spec))?)
+        .bind(to_json("triggers", &spec)?)
         .bind(i64::from(trigger.enabled))
         .execute(tx)
         .await?;
@@ -211,11 +208,11 @@ async fn take_routes(
         .await
         .map_err(DatabaseError::from)?;
     for trigger in triggers {
-        let TriggerSpec::Http { path, methods, .. } = &trigger.spec else { continue };
+        let Some(http) = trigger.spec.get::<HttpTrigger>() else { continue };
         let any = [ANY_METHOD.to_owned()];
-        let methods = if methods.is_empty() { &any[..] } else { methods };
+        let methods = if http.methods.is_empty() { &any[..] } else { &http.methods };
         for method in methods {
-            take_route(tx, &trigger.id, path, method).await?;
+            take_route(tx, &trigger.id, &http.path, method).await?;
         }
     }
     Ok(())

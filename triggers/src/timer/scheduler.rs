@@ -13,14 +13,12 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use hanshu_core::ports::{PushOutcome, TimerTick};
-use hanshu_core::{
-    Backoff, ErrorKind, Event, Origin, Qualifier, RequestId, Timestamp, Trigger, TriggerId,
-    TriggerSet, TriggerSpec,
-};
+use hanshu_core::{Backoff, ErrorKind, TimerTrigger, Timestamp, Trigger, TriggerId, TriggerSet};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::rules::timer_call;
 use crate::intake::{AcceptedEvent, EventIntake, FunctionCall};
 use crate::intake_error::IntakeError;
 use crate::metrics;
@@ -87,20 +85,6 @@ impl Default for TimerOptions {
     }
 }
 
-/// Queues an event of a timer now, as a tick would: `hanshu trigger fire`.
-///
-/// # Errors
-/// As [`EventIntake::accept`]; [`IntakeError::NotATimer`].
-pub async fn fire_timer(
-    intake: &EventIntake,
-    trigger: &Trigger,
-) -> Result<AcceptedEvent, IntakeError> {
-    let TriggerSpec::Timer { argument, .. } = &trigger.spec else {
-        return Err(IntakeError::NotATimer(trigger.id.to_string()));
-    };
-    intake.accept(timer_call(&trigger.id, argument, intake.clock.now()), None).await
-}
-
 impl TimerScheduler {
     /// Starts without timers: [`Self::run`] takes them from the view.
     pub fn new(intake: Arc<EventIntake>, options: TimerOptions) -> Self {
@@ -161,13 +145,13 @@ impl TimerScheduler {
 
     /// `None` for other kinds of triggers, and for timers that never tick again.
     fn active_timer(&self, trigger: &Trigger, now: Timestamp) -> Option<ActiveTimer> {
-        let TriggerSpec::Timer { cron, timezone, argument } = &trigger.spec else { return None };
-        let zone = timezone.as_deref().unwrap_or(&self.options.zone);
-        let schedule = CronSchedule::parse(cron, zone)
+        let timer = trigger.spec.get::<TimerTrigger>()?;
+        let zone = timer.timezone.as_deref().unwrap_or(&self.options.zone);
+        let schedule = CronSchedule::parse(&timer.cron, zone)
             .inspect_err(|error| warn!(%error, trigger = %trigger.id, "A timer is left out"))
             .ok()?;
         let next_tick = schedule.next(now)?;
-        let message = argument.as_str().into();
+        let message = timer.argument.as_str().into();
         Some(ActiveTimer { schedule, message, next_tick, pushing: false })
     }
 
@@ -319,24 +303,6 @@ fn is_transient(error: &IntakeError) -> bool {
         | ErrorKind::Forbidden
         | ErrorKind::NotFound
         | ErrorKind::Conflict => false,
-    }
-}
-
-fn timer_call(id: &TriggerId, message: &str, at: Timestamp) -> FunctionCall {
-    let at = Timestamp::from_second(at.as_second()).unwrap_or(at);
-    let event = serde_json::json!({
-        "Type": "Timer",
-        "TriggerName": id.name,
-        "Time": at.to_string(),
-        "Message": message,
-    });
-    FunctionCall {
-        request_id: RequestId::new(),
-        namespace: id.function.namespace.clone(),
-        function: id.function.name.clone(),
-        qualifier: Qualifier::Latest,
-        event: Event { origin: Origin::Timer(id.name.clone()), payload: event.to_string().into() },
-        tail: false,
     }
 }
 

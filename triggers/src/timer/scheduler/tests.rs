@@ -1,6 +1,6 @@
 //! Timers under virtual time.
 
-use hanshu_core::Clock as _;
+use hanshu_core::{Clock as _, RedisTrigger, TriggerSpec};
 use serde_json::{Value, json};
 use tokio::time::advance;
 
@@ -8,6 +8,7 @@ use super::*;
 use crate::test_support::{
     FakeCatalog, FakeQueue, START, TokioClock, intake, revision, trigger_id,
 };
+use crate::timer::fire_timer;
 use crate::trigger_watch::TriggersFeed;
 
 struct TimerTest {
@@ -21,7 +22,8 @@ struct TimerTest {
 }
 
 fn timer(name: &str, cron: &str) -> Trigger {
-    let spec = TriggerSpec::Timer { cron: cron.into(), timezone: None, argument: "text".into() };
+    let timer = TimerTrigger { cron: cron.into(), timezone: None, argument: "text".into() };
+    let spec = TriggerSpec::new(timer);
     Trigger { id: trigger_id(name), spec, enabled: true }
 }
 
@@ -187,7 +189,7 @@ async fn a_timer_fires_when_asked_and_only_a_timer_does() {
         assert_eq!((kept[0].event.request_id, &kept[0].event.tick), (fired.request_id, &None));
     }
     let url = hanshu_core::Secret::new("redis://localhost");
-    let spec = TriggerSpec::Redis { url, stream: "s".into(), batch: 1 };
+    let spec = TriggerSpec::new(RedisTrigger { url, stream: "s".into(), batch: 1 });
     let stream = Trigger { id: trigger_id("r"), spec, enabled: true };
     let error = fire_timer(&test.intake, &stream).await.unwrap_err();
     assert_eq!(
