@@ -155,7 +155,8 @@ impl Controller {
             ports::PackageError::Missing(digest) => Error::NoPackage(digest.to_string()),
             other => Error::Package(other),
         })?;
-        check_handler_file(&folder, config.runtime.family(), &config.handler)
+        let rule = config.runtime.family().profile().handler;
+        check_handler_file(&folder, rule, &config.handler)
     }
 
     /// Publishes `$LATEST` as an immutable version.

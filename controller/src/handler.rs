@@ -2,70 +2,72 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use hanshu_core::RuntimeFamily;
+use hanshu_core::HandlerRule;
 
 use crate::error::Error;
 
-/// Looks for the file that `handler` names in the unpacked package.
+/// Looks for the file that `handler` names in the unpacked package, by its runtime's rule.
 ///
 /// # Errors
 /// [`Error::Invalid`] that names the files which were looked for.
 pub(crate) fn check_handler_file(
     folder: &Path,
-    family: RuntimeFamily,
+    rule: HandlerRule,
     handler: &str,
 ) -> Result<(), Error> {
-    let candidates = candidates(family, handler)?;
+    let candidates = candidates(rule, handler)?;
     let found = candidates.iter().map(|name| folder.join(name)).find(|path| path.is_file());
     let Some(found) = found else {
-        let names: Vec<_> = candidates.iter().map(|name| format!("`{}`", name.display())).collect();
+        let names: Vec<_> = candidates.iter().map(|name| format!("`{name}`")).collect();
         let rule = format!(
             "a handler whose file is in the package: {} was not found there",
             names.join(" or ")
         );
         return Err(Error::invalid("handler", handler, rule));
     };
-    if family == RuntimeFamily::Shell && !starts_with(&found, b"#!") {
-        return Err(Error::invalid(
-            "handler",
-            handler,
-            "a script whose first line starts with `#!`",
-        ));
+    if let HandlerRule::File { starts_with: magic } = rule
+        && !starts_with(&found, magic)
+    {
+        let magic = String::from_utf8_lossy(magic);
+        let rule = format!("a script whose first line starts with `{magic}`");
+        return Err(Error::invalid("handler", handler, rule));
     }
     Ok(())
 }
 
 /// Where the handler may be, relative to the package's root.
-fn candidates(family: RuntimeFamily, handler: &str) -> Result<Vec<PathBuf>, Error> {
-    let module = || match handler.rsplit_once('.') {
+fn candidates(rule: HandlerRule, handler: &str) -> Result<Vec<String>, Error> {
+    Ok(match rule {
+        HandlerRule::Module { files, dots_are_folders } => {
+            let module = module(handler)?;
+            let path = if dots_are_folders { module.replace('.', "/") } else { module.to_owned() };
+            files.iter().map(|file| file.replace("{}", &path)).collect()
+        }
+        HandlerRule::File { .. } => vec![handler.to_owned()],
+        HandlerRule::Fixed(file) => vec![file.to_owned()],
+    })
+}
+
+fn module(handler: &str) -> Result<&str, Error> {
+    match handler.rsplit_once('.') {
         Some((module, function)) if !module.is_empty() && !function.is_empty() => Ok(module),
         _ => {
             Err(Error::invalid("handler", handler, "`file.function`, such as `index.main_handler`"))
         }
-    };
-    Ok(match family {
-        RuntimeFamily::Python => {
-            let path = module()?.replace('.', "/");
-            vec![format!("{path}.py").into(), format!("{path}/__init__.py").into()]
-        }
-        RuntimeFamily::Nodejs => {
-            let module = module()?;
-            ["js", "cjs", "mjs"].iter().map(|end| format!("{module}.{end}").into()).collect()
-        }
-        RuntimeFamily::Go | RuntimeFamily::Shell => vec![handler.into()],
-        RuntimeFamily::Custom => vec!["bootstrap".into()],
-    })
+    }
 }
 
-fn starts_with(path: &Path, magic: &[u8; 2]) -> bool {
-    let mut start = [0; 2];
-    File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *magic
+fn starts_with(path: &Path, magic: &[u8]) -> bool {
+    let mut start = vec![0; magic.len()];
+    File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == magic
 }
 
 #[cfg(test)]
 mod tests {
+    use hanshu_core::RuntimeFamily;
+
     use super::*;
 
     fn check(files: &[(&str, &str)], family: RuntimeFamily, handler: &str) -> Result<(), String> {
@@ -75,27 +77,28 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        check_handler_file(folder.path(), family, handler).map_err(|error| error.to_string())
+        let rule = family.profile().handler;
+        check_handler_file(folder.path(), rule, handler).map_err(|error| error.to_string())
     }
 
     #[test]
     fn a_handler_is_found_where_its_language_looks() {
-        check(&[("index.py", "")], RuntimeFamily::Python, "index.main_handler").unwrap();
-        check(&[("a/b.py", "")], RuntimeFamily::Python, "a/b.main").unwrap();
-        check(&[("a/b.py", "")], RuntimeFamily::Python, "a.b.main").unwrap();
-        check(&[("index.mjs", "")], RuntimeFamily::Nodejs, "index.main_handler").unwrap();
-        check(&[("main", "")], RuntimeFamily::Go, "main").unwrap();
-        check(&[("bootstrap", "")], RuntimeFamily::Custom, "anything at all").unwrap();
-        check(&[("run.sh", "#!/bin/sh")], RuntimeFamily::Shell, "run.sh").unwrap();
+        check(&[("index.py", "")], RuntimeFamily::PYTHON, "index.main_handler").unwrap();
+        check(&[("a/b.py", "")], RuntimeFamily::PYTHON, "a/b.main").unwrap();
+        check(&[("a/b.py", "")], RuntimeFamily::PYTHON, "a.b.main").unwrap();
+        check(&[("index.mjs", "")], RuntimeFamily::NODEJS, "index.main_handler").unwrap();
+        check(&[("main", "")], RuntimeFamily::GO, "main").unwrap();
+        check(&[("bootstrap", "")], RuntimeFamily::CUSTOM, "anything at all").unwrap();
+        check(&[("run.sh", "#!/bin/sh")], RuntimeFamily::SHELL, "run.sh").unwrap();
     }
 
     #[test]
     fn a_missing_handler_is_named() {
         let said =
-            check(&[("other.py", "")], RuntimeFamily::Python, "index.main_handler").unwrap_err();
+            check(&[("other.py", "")], RuntimeFamily::PYTHON, "index.main_handler").unwrap_err();
         assert!(said.contains("`index.py`"), "{said}");
-        let said = check(&[("run.sh", "echo")], RuntimeFamily::Shell, "run.sh").unwrap_err();
+        let said = check(&[("run.sh", "echo")], RuntimeFamily::SHELL, "run.sh").unwrap_err();
         assert!(said.contains("#!"), "{said}");
-        assert!(check(&[("index.py", "")], RuntimeFamily::Python, "index").is_err());
+        assert!(check(&[("index.py", "")], RuntimeFamily::PYTHON, "index").is_err());
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::lock::lock;
+
 /// Where wall-clock time comes from.
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// The time now.
@@ -35,18 +37,18 @@ impl ManualClock {
 
     /// Moves the clock ahead.
     pub fn advance(&self, by: Duration) {
-        let mut now = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut now = lock(&self.0);
         *now += by;
     }
 
     /// Sets the clock.
     pub fn set(&self, to: Timestamp) {
-        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = to;
+        *lock(&self.0) = to;
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        *lock(&self.0)
     }
 }

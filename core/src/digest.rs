@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hex::hex;
 use crate::name::NameError;
 
 /// A SHA-256 digest: 64 lower-case hexadecimal characters. Names a package (of its zip's bytes)
@@ -16,12 +17,7 @@ pub struct Digest(Box<str>);
 impl Digest {
     /// The digest whose 32 bytes these are.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        use fmt::Write as _;
-        let mut text = String::with_capacity(64);
-        for byte in bytes {
-            let _ = write!(text, "{byte:02x}");
-        }
-        Self(text.into())
+        Self(hex(&bytes).into())
     }
 
     /// All 64 characters.

@@ -10,9 +10,11 @@ mod digest;
 mod error;
 mod event;
 mod function;
+mod hex;
 mod id;
 mod invocation;
 mod limits;
+mod lock;
 mod name;
 mod outcome;
 pub mod ports;
@@ -28,17 +30,22 @@ pub use digest::Digest;
 pub use error::ErrorKind;
 pub use event::{Event, Origin};
 pub use function::{AsyncPolicy, FunctionConfig, FunctionId, Revision};
+pub use hex::hex;
 pub use id::{InstanceId, NodeId, RequestId};
 pub use invocation::{Invocation, InvocationMode};
 pub use jiff::Timestamp;
 pub use limits::*;
+pub use lock::lock;
 pub use name::{FunctionName, NameError, Namespace, Qualifier, TriggerName};
 pub use outcome::{Failure, Outcome, Refusal, Report, StatusCode, Verdict};
 pub use record::{
     AsyncState, Attempt, ColdStart, ColdStartParts, InvocationRecord, InvocationState, LogBatch,
     LogLine, LogSource,
 };
-pub use runtime::{Runtime, RuntimeFamily};
+pub use runtime::{
+    AdapterKind, CommandWord, HandlerRule, HostProgram, PrewarmProfile, Runtime, RuntimeFamily,
+    RuntimeImage, RuntimeProfile,
+};
 pub use secret::Secret;
 pub use trigger::{
     FieldValue, HttpAuth, HttpTrigger, RedisTrigger, TimerTrigger, Trigger, TriggerConfig,

@@ -49,10 +49,10 @@ impl InvocationJournal for NoJournal {
 }
 
 /// One folder for every digest.
-struct OneFolder(PathBuf);
+struct ExamplePackages(PathBuf);
 
 #[async_trait]
-impl PackageStore for OneFolder {
+impl PackageStore for ExamplePackages {
     async fn has(&self, _: &Digest) -> bool {
         true
     }
@@ -156,7 +156,7 @@ fn main() -> anyhow::Result<()> {
     let backend = general.block_on(ProcessBackend::new(process, TaskTracker::new()))?;
     let ports = InvokerPorts {
         backend: Arc::new(backend),
-        packages: Arc::new(OneFolder(code)),
+        packages: Arc::new(ExamplePackages(code)),
         journal: Arc::new(NoJournal),
         clock: Arc::new(SystemClock),
     };

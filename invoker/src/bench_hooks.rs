@@ -1,5 +1,5 @@
-//! Parts of the warm path that are this crate's own, for `bench/instructions` to count. There with
-//! the feature `measured` only: no part of the program.
+//! Parts of the warm path, for `bench/instructions` to count their instructions. Only with the feature
+//! `bench-hooks`; not part of the program.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -17,8 +17,8 @@ use crate::scheduling::pool::state::{
     LaneId, PoolAction, PoolInput, PoolRules, PoolState, SandboxKey, WaiterId,
 };
 
-/// How long the other side waits for an event.
-const PEER_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the runtime waits for an event.
+const RUNTIME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A pool's decisions for warm events, one after the other.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub struct PoolDecisionBench {
 impl PoolDecisionBench {
     const LANE: LaneId = LaneId(0);
 
-    /// Those of a pool with so many idle sandboxes.
+    /// Those of a pool with some idle sandboxes.
     #[must_use]
     pub fn of_pool(sandboxes: u32) -> Self {
         let rules = PoolRules {
@@ -45,7 +45,7 @@ impl PoolDecisionBench {
         let mut new = Self { state: PoolState::new(rules), now: Instant::now(), waiter: 0 };
         let mut granted = Vec::new();
         for _ in 0..sandboxes {
-            for action in new.ask() {
+            for action in new.request() {
                 if let PoolAction::Start { key, .. } = action {
                     let took = Duration::from_millis(100);
                     new.state.on(new.now, PoolInput::Started { key, took });
@@ -54,32 +54,32 @@ impl PoolDecisionBench {
             }
         }
         for key in granted {
-            new.give_back(key);
+            new.release(key);
         }
         new
     }
 
-    /// A sandbox is granted and given back. Whether one was there.
+    /// Grants a sandbox and releases it; `false` if none was idle.
     pub fn turn(&mut self) -> bool {
         self.now += Duration::from_micros(50);
-        let actions = self.ask();
+        let actions = self.request();
         let [PoolAction::Grant { key, .. }] = actions[..] else { return false };
-        self.give_back(key);
+        self.release(key);
         true
     }
 
-    fn ask(&mut self) -> crate::scheduling::pool::state::PoolActions {
+    fn request(&mut self) -> crate::scheduling::pool::state::PoolActions {
         self.waiter += 1;
         let waiter = WaiterId(self.waiter);
         self.state.on(self.now, PoolInput::Requested { lane: Self::LANE, waiter })
     }
 
-    fn give_back(&mut self, key: SandboxKey) {
+    fn release(&mut self, key: SandboxKey) {
         self.state.on(self.now, PoolInput::Released { key, healthy: true });
     }
 }
 
-/// Events over a socket, with the least of a runtime at its other end, on one thread.
+/// Events over a socket, with a minimal runtime at its other end, on one thread.
 #[derive(Debug)]
 pub struct ExchangeBench {
     conn: DataConnection,
@@ -88,21 +88,21 @@ pub struct ExchangeBench {
 }
 
 impl ExchangeBench {
-    /// A connection. To be called, as the rest is, on an async runtime.
+    /// Connects the two. Call it, as the rest, on an async runtime.
     ///
     /// # Errors
-    /// No socket can be had.
+    /// No socket can be made.
     pub fn connect() -> io::Result<Self> {
         let (ours, runtime) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        runtime.set_read_timeout(Some(PEER_PATIENCE))?;
+        runtime.set_read_timeout(Some(RUNTIME_TIMEOUT))?;
         Ok(Self { conn: DataConnection::new(ours)?, runtime, event: Vec::new() })
     }
 
-    /// One event, answered with itself.
+    /// One event, which the runtime returns.
     ///
     /// # Errors
-    /// It was not answered so.
+    /// The answer was another one.
     pub async fn turn(&mut self, payload: &Bytes) -> io::Result<()> {
         let mut exchange =
             EventExchange::new(RequestId::new(), &Origin::Direct, 1_000, payload.clone())

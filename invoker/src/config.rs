@@ -1,14 +1,15 @@
-//! What an operator may set about running functions.
+//! Settings of an invoker.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::thread;
 use std::time::Duration;
 
+use hanshu_core::HostProgram;
 use serde::{Deserialize, Serialize};
 
-/// The processors that this process may use. Asked once, since to find out are some twenty calls
-/// to the kernel, and every function's first call needs it.
+/// The processors that this process may use. Determined once: it takes some twenty system calls, and
+/// every function's first call needs it.
 pub(crate) fn cores() -> usize {
     static CORES: LazyLock<usize> =
         LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
@@ -30,35 +31,35 @@ pub struct InvokerOptions {
     pub starts_max: u32,
     /// Thousandths of a core that one sandbox may use.
     pub cpu_milli: u32,
-    /// Seconds that a sandbox stays idle before it is given up.
+    /// Seconds that a sandbox stays idle before it is stopped.
     pub keep_alive_s: u64,
     /// Milliseconds of idleness after which a sandbox is frozen; 0 never freezes.
     pub freeze_after_ms: u64,
-    /// Milliseconds: once somebody has waited this long (or as long as a cold start takes, if that
-    /// is less) for a busy function, another sandbox is started.
+    /// Milliseconds: once a call has waited this long (or as long as a cold start takes, if that is
+    /// less) for a busy function, another sandbox is started.
     pub target_wait_ms: u64,
-    /// Callers that may wait for one function's sandboxes.
+    /// Calls that may wait for one function's sandboxes.
     pub waiting_max: u32,
     /// Milliseconds that a queued event's attempt waits for a sandbox before it goes back to its
     /// queue.
     pub async_wait_ms: u64,
-    /// Seconds from the order to start a sandbox until its shim must have answered. What a
-    /// function needs to load comes on top and has a limit of its own.
+    /// Seconds from the start of a sandbox until its shim must have answered. Loading the function
+    /// comes on top and has a limit of its own.
     pub start_timeout_s: u64,
-    /// Prewarmed sandboxes of each kind in use (runtime, network, memory) that are kept ready: started
-    /// sandboxes without a function, which the next cold start takes. 0: none at all. More are
-    /// kept while cold starts are frequent.
+    /// Prewarmed sandboxes of each kind in use (runtime, network, memory) that are kept ready:
+    /// sandboxes that are started without a function and that the next cold start takes. 0: none at
+    /// all. More are kept while cold starts are frequent.
     pub prewarmed_min: u32,
-    /// Prewarmed sandboxes that may exist at once; an eighth of `memory_mb` bounds them, too.
+    /// Prewarmed sandboxes that may exist at once; they also have at most an eighth of `memory_mb`.
     pub prewarmed_max: u32,
-    /// The first of the user ids that sandboxes run as, one for each, where the node is root:
-    /// `sandboxes_max` ids from here on must be nobody else's.
+    /// The first of the user ids that sandboxes run as, one for each, where the node is root: no other
+    /// program may use the `sandboxes_max` ids from here on.
     pub uid_first: u32,
     /// The Python inside sandboxes: an absolute path that every user may run.
     pub python: String,
     /// The Node.js inside sandboxes: an absolute path that every user may run.
     pub node: String,
-    /// What `TENCENTCLOUD_REGION` says to functions.
+    /// The value of `TENCENTCLOUD_REGION` in functions.
     pub region: String,
 }
 
@@ -87,7 +88,7 @@ impl Default for InvokerOptions {
 }
 
 impl InvokerOptions {
-    /// MiB for sandboxes: as set, or three quarters of what the machine has.
+    /// MiB for sandboxes: as set, or three quarters of the machine's.
     pub fn memory_mb(&self) -> u64 {
         if 0 < self.memory_mb {
             return self.memory_mb;
@@ -99,11 +100,20 @@ impl InvokerOptions {
         machine * 3 / 4
     }
 
-    /// Starts at once: as set, or by the cores.
+    /// Starts at once: as set, or one for each core, at least two.
     pub fn starts_max(&self) -> usize {
         match usize::try_from(self.starts_max) {
             Ok(0) | Err(_) => cores().max(2),
             Ok(set) => set,
+        }
+    }
+
+    /// The path of a program that the platform does not bring: as set, or as its runtime says.
+    pub(crate) fn program(&self, program: &HostProgram) -> &str {
+        match program.setting {
+            Some("python") => &self.python,
+            Some("node") => &self.node,
+            _ => program.path,
         }
     }
 
@@ -128,7 +138,7 @@ impl InvokerOptions {
     }
 }
 
-/// MiB assumed where the machine does not say what it has.
+/// MiB assumed where the machine's memory is unknown.
 const MEMORY_FALLBACK_MB: u64 = 1024;
 
 fn machine_memory_mb(meminfo: &str) -> Option<u64> {
@@ -139,7 +149,25 @@ fn machine_memory_mb(meminfo: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use hanshu_core::RuntimeFamily;
+
     use super::*;
+
+    #[test]
+    fn each_setting_of_a_runtimes_program_is_there_with_its_path() {
+        let options =
+            InvokerOptions { python: "/p".into(), node: "/n".into(), ..Default::default() };
+        let programs = RuntimeFamily::all().filter_map(|family| family.profile().host_program);
+        let paths: Vec<_> = programs
+            .map(|program| {
+                let default = InvokerOptions::default();
+                assert_eq!(default.program(&program), program.path, "the default of {program:?}");
+                assert_ne!(program.setting.is_some(), options.program(&program) == program.path);
+                options.program(&program).to_owned()
+            })
+            .collect();
+        assert_eq!(paths, ["/p", "/n", "/bin/sh"]);
+    }
 
     #[test]
     fn the_machines_memory_is_read_from_meminfo() {

@@ -1,10 +1,10 @@
 //! Running: admission, pools, sandboxes, the exchange with the runtime.
 //!
-//! Folders stand on each other: `invoker/` (one invocation) on `scheduling/` (which sandbox) on
-//! `sandbox/` (one sandbox) on `backend/` (containers and processes). No import runs back up.
+//! The folders are layers: `invoker/` (one invocation) uses `scheduling/` (which sandbox), that uses
+//! `sandbox/` (one sandbox), that uses `backend/` (containers and processes). No import goes up.
 
 mod backend;
-#[cfg(feature = "measured")]
+#[cfg(feature = "bench-hooks")]
 #[doc(hidden)]
 pub mod bench_hooks;
 mod config;
@@ -19,13 +19,15 @@ mod tasks;
 #[cfg(test)]
 mod test_support;
 
-pub use backend::docker::images::{DockerImages, image_reference};
+pub use backend::docker::images::DockerImages;
 pub use backend::docker::{DockerBackend, DockerOptions};
 pub use backend::guarantee::{GuaranteeLevel, SandboxGuarantee};
+pub use backend::image_recipe::image_reference;
 pub use backend::port::{
-    NetworkAccess, Sandbox, SandboxBackend, SandboxOwner, SandboxSpec, StartError,
+    CODE_DIR, NetworkAccess, Sandbox, SandboxBackend, SandboxMount, SandboxOwner, SandboxSpec,
+    StartError,
 };
-pub use backend::process::images::ProcessImages;
+pub use backend::process::host_programs::HostPrograms;
 pub use backend::process::{ProcessBackend, ProcessOptions};
 pub use config::InvokerOptions;
 pub use invoker::{Invoker, InvokerPorts};

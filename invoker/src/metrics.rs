@@ -1,28 +1,28 @@
-//! What is counted. The names are kept stable: `docs/operations.md` explains them.
+//! The metrics of this crate. `docs/operations.md` explains them; their names are stable.
 
 use hanshu_core::{ColdStart, Outcome, RuntimeFamily, Verdict};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
-use crate::sandbox::shape::SandboxShape;
+use crate::sandbox::shape::prewarmed_families;
 
-/// How many sandboxes are in which state, and callers in line.
+/// How many sandboxes are in which state, and how many callers wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SandboxCounts {
-    /// Being started, or waiting for room to be.
+    /// Starting, or waiting for room to start.
     pub starting: u32,
-    /// Ready and unused, frozen ones too.
+    /// Ready and unused, frozen or not.
     pub idle: u32,
-    /// Of the idle ones: frozen.
+    /// The frozen ones among the idle.
     pub frozen: u32,
-    /// In use.
+    /// Used by an event or by the maintenance.
     pub busy: u32,
     /// Being removed.
     pub stopping: u32,
-    /// Callers in line.
+    /// Callers that wait for a sandbox.
     pub waiting: u32,
 }
 
-/// Handles, looked up once: a warm invocation only adds.
+/// Handles that are looked up once, so that a warm invocation only adds.
 pub(crate) struct InvokerMetrics {
     returned: Counter,
     failed: Counter,
@@ -35,11 +35,11 @@ pub(crate) struct InvokerMetrics {
     log_bytes_cut: Counter,
     sandboxes: [Gauge; 4],
     waiting: Gauge,
-    prewarming: [(RuntimeFamily, Gauge); 2],
+    prewarmed: Vec<(RuntimeFamily, Gauge)>,
 }
 
 impl InvokerMetrics {
-    /// Counts where the process' recorder counts, which must have been set before.
+    /// Handles of the process' recorder, which must have been set before.
     pub(crate) fn new() -> Self {
         let ended =
             |verdict: &'static str| counter!("hanshu_invocations_total", "verdict" => verdict);
@@ -57,9 +57,11 @@ impl InvokerMetrics {
             log_bytes_cut: counter!("hanshu_log_bytes_cut_total"),
             sandboxes: ["starting", "idle", "busy", "stopping"].map(state),
             waiting: gauge!("hanshu_invocations_waiting"),
-            prewarming: SandboxShape::FAMILIES.map(|family| {
-                (family, gauge!("hanshu_prewarmed_sandboxes", "runtime" => family.as_str()))
-            }),
+            prewarmed: prewarmed_families()
+                .map(|family| {
+                    (family, gauge!("hanshu_prewarmed_sandboxes", "runtime" => family.as_str()))
+                })
+                .collect(),
         }
     }
 
@@ -85,15 +87,15 @@ impl InvokerMetrics {
         self.start_failures.increment(1);
     }
 
-    pub(crate) fn cut(&self, bytes: u64) {
+    pub(crate) fn log_bytes_dropped(&self, bytes: u64) {
         if 0 < bytes {
             self.log_bytes_cut.increment(bytes);
         }
     }
 
     /// How many prewarmed sandboxes of each family are ready.
-    pub(crate) fn prewarming(&self, ready: impl Fn(RuntimeFamily) -> usize) {
-        for (family, gauge) in &self.prewarming {
+    pub(crate) fn prewarmed(&self, ready: impl Fn(RuntimeFamily) -> usize) {
+        for (family, gauge) in &self.prewarmed {
             gauge.set(f64::from(u32::try_from(ready(*family)).unwrap_or(u32::MAX)));
         }
     }

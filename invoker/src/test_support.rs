@@ -1,5 +1,5 @@
-//! Test doubles: a backend whose sandboxes are threads that speak the real protocol over the real
-//! sockets, a journal in memory, packages that are always there.
+//! Test support: a backend whose sandboxes are threads that speak the real protocol over the real
+//! sockets, as events tell them to, a journal in memory, and packages that are always present.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -18,7 +18,7 @@ use hanshu_core::ports::{
 };
 use hanshu_core::{
     AsyncPolicy, Digest, FunctionConfig, FunctionId, InvocationRecord, LogBatch, Qualifier,
-    RequestId, Revision, RuntimeFamily, Timestamp,
+    RequestId, Revision, Timestamp,
 };
 use hanshu_runtimes::wire::{
     ExitedMessage, FrameHeader, FrameKind, HelloMessage, InitMessage, RuntimeFailure, StartMessage,
@@ -49,7 +49,7 @@ pub(crate) fn revision(name: &str) -> Revision {
     }
 }
 
-/// Counts what its sandboxes go through.
+/// A backend that counts what happens to its sandboxes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ScriptedBackend(pub(crate) Arc<BackendCounts>);
 
@@ -60,17 +60,21 @@ pub(crate) struct BackendCounts {
     pub(crate) frozen: AtomicU32,
     pub(crate) thawed: AtomicU32,
     pub(crate) swept: AtomicU32,
-    /// Refuse to start.
+    /// Refuse every start.
     pub(crate) broken: AtomicBool,
-    /// Where faults come from, if there are to be any.
+    /// State of the random numbers that decide on faults; `None`: no faults.
     pub(crate) chance: Mutex<Option<u64>>,
-    /// Of those started: prewarmed sandboxes.
+    /// The prewarmed sandboxes among the started.
     pub(crate) prewarm: AtomicU32,
     /// Prewarmed sandboxes that were given code.
     pub(crate) given: AtomicU32,
-    /// Refuse to make prewarmed sandboxes, or to give them code.
+    /// Refuse to start prewarmed sandboxes, or to give them code.
     pub(crate) no_prewarmed: AtomicBool,
     pub(crate) no_code: AtomicBool,
+    /// The specifications of the started sandboxes, in order.
+    pub(crate) specs: Mutex<Vec<SandboxSpec>>,
+    /// The `START` messages that their shims were sent, in order.
+    pub(crate) starts: Mutex<Vec<StartMessage>>,
 }
 
 #[derive(Debug)]
@@ -82,6 +86,7 @@ struct ScriptedSandbox {
 /// What the threads of one sandbox share.
 #[derive(Debug, Default)]
 struct ScriptedProcess {
+    counts: Arc<BackendCounts>,
     killed: AtomicBool,
     frozen: AtomicBool,
     oom_kills: AtomicU64,
@@ -89,7 +94,7 @@ struct ScriptedProcess {
 }
 
 impl BackendCounts {
-    /// A number under `below`; 0, which is no fault, where there are to be none.
+    /// A random number below `below`; 0, which is no fault, where there are to be no faults.
     pub(crate) fn roll(&self, below: u64) -> u64 {
         let mut chance = self.chance.lock().unwrap();
         let Some(state) = chance.as_mut() else { return 0 };
@@ -103,10 +108,10 @@ impl BackendCounts {
 #[async_trait]
 impl SandboxBackend for ScriptedBackend {
     fn name(&self) -> &'static str {
-        "fake"
+        "scripted"
     }
 
-    fn default_network(&self, _: RuntimeFamily) -> NetworkAccess {
+    fn default_network(&self, _: bool) -> NetworkAccess {
         NetworkAccess::None
     }
 
@@ -122,15 +127,17 @@ impl SandboxBackend for ScriptedBackend {
             return Err(StartError::Unavailable("a fault on purpose".into()));
         }
         self.0.started.fetch_add(1, Ordering::Relaxed);
-        if spec.whose == SandboxOwner::Unassigned {
+        if spec.owner == SandboxOwner::Unassigned {
             self.0.prewarm.fetch_add(1, Ordering::Relaxed);
         }
-        let inside = Arc::new(ScriptedProcess::default());
+        self.0.specs.lock().unwrap().push(spec.clone());
+        let inside =
+            Arc::new(ScriptedProcess { counts: Arc::clone(&self.0), ..Default::default() });
         let (run_dir, its) = (spec.run_dir.clone(), Arc::clone(&inside));
         match fault {
-            // Started, and never heard of.
+            // It starts and never connects.
             5 => {}
-            // It ends on the way.
+            // It ends while it starts.
             6 => {
                 thread::spawn(move || drop(shim(run_dir, &its)));
                 let (its, after) = (Arc::clone(&inside), self.0.roll(5));
@@ -242,11 +249,12 @@ fn shim(run_dir: PathBuf, inside: &Arc<ScriptedProcess>) -> IoResult<()> {
     send_json(&control, FrameKind::Hello, 0, &HelloMessage { protocol: 1, pid: 1 })?;
     let (_, body) = receive(&control)?;
     let start: StartMessage = serde_json::from_slice(&body).unwrap();
+    inside.counts.starts.lock().unwrap().push(start.clone());
     let out = OpenOptions::new().write(true).open(run_dir.join("out"))?;
     let data = inside.connect(run_dir.join("data.sock"));
     let (its, its_control) = (Arc::clone(inside), control.try_clone()?);
     thread::spawn(move || {
-        // Whatever comes next, the end too, means the end.
+        // Any frame, and the end of the connection, ends the sandbox.
         let _ = receive(&its_control);
         its.kill();
     });
@@ -267,7 +275,7 @@ fn shim(run_dir: PathBuf, inside: &Arc<ScriptedProcess>) -> IoResult<()> {
                 &RuntimeFailure::new(437, "no such handler"),
             );
         }
-        // As a hurried runtime does: both connections speak at once.
+        // Both connections report at once, as with a runtime that exits immediately.
         "init_fails_and_exits" => {
             send_json(&control, FrameKind::Exited, 0, &exited(1))?;
             thread::sleep(Duration::from_millis(10));
@@ -293,7 +301,7 @@ fn shim(run_dir: PathBuf, inside: &Arc<ScriptedProcess>) -> IoResult<()> {
         while inside.frozen.load(Ordering::Relaxed) && !inside.killed() {
             thread::sleep(Duration::from_millis(1));
         }
-        if !one_event(&data, &out, header.event, &event, inside)? {
+        if !run_event(&data, &out, header.event, &event, inside)? {
             send_json(&control, FrameKind::Exited, 0, &exited(3))?;
             inside.kill();
         }
@@ -302,20 +310,20 @@ fn shim(run_dir: PathBuf, inside: &Arc<ScriptedProcess>) -> IoResult<()> {
 }
 
 /// Does what the event says; `false`: the process ends.
-fn one_event(
+fn run_event(
     data: &UnixStream,
     mut out: &File,
     id: u64,
     event: &[u8],
     inside: &ScriptedProcess,
 ) -> IoResult<bool> {
-    let order: Value = serde_json::from_slice(event).unwrap_or_default();
-    let number = |name: &str| order[name].as_u64().unwrap_or_default();
+    let command: Value = serde_json::from_slice(event).unwrap_or_default();
+    let number = |name: &str| command[name].as_u64().unwrap_or_default();
     let result = |id| FrameHeader::new(FrameKind::Result, id, 4).unwrap();
     let reply = |body: &[u8]| {
         send(data, FrameHeader::new(FrameKind::Result, id, body.len()).unwrap(), body)
     };
-    match order["do"].as_str().unwrap_or_default() {
+    match command["do"].as_str().unwrap_or_default() {
         "sleep" => thread::sleep(Duration::from_millis(number("ms"))),
         "hang" => {
             while !inside.killed() {
@@ -323,7 +331,7 @@ fn one_event(
             }
             return Ok(true);
         }
-        "print" => out.write_all(order["text"].as_str().unwrap().as_bytes())?,
+        "print" => out.write_all(command["text"].as_str().unwrap().as_bytes())?,
         "spam" => {
             let line = format!("{}\n", "s".repeat(99));
             for _ in 0..number("lines") {
@@ -345,8 +353,8 @@ fn one_event(
             return Ok(true);
         }
         "exit" => return Ok(false),
-        // Reads no more, and ends while the next event is on its way.
-        "deaf" => {
+        // Stops reading, and ends while the next event is being sent.
+        "stop_reading" => {
             reply(b"null")?;
             thread::sleep(Duration::from_millis(100));
             inside.sockets.lock().unwrap().clear();
@@ -357,21 +365,12 @@ fn one_event(
             inside.kill();
             return Ok(true);
         }
-        "foreign" => {
-            send(data, result(id ^ 1), b"null")?;
-            return Ok(true);
-        }
-        "twice" => {
-            send(data, result(id), b"null")?;
-            send(data, result(id), b"null")?;
+        "foreign" | "twice" | "garbage" => {
+            break_protocol(data, id, command["do"].as_str().unwrap())?;
             return Ok(true);
         }
         "part" => {
-            part(data, id, number("bytes"), inside, order["then"].as_str().unwrap())?;
-            return Ok(true);
-        }
-        "garbage" => {
-            { data }.write_all(&[0xff; 16])?;
+            send_part(data, id, number("bytes"), inside, command["then"].as_str().unwrap())?;
             return Ok(true);
         }
         "big" => {
@@ -384,8 +383,21 @@ fn one_event(
     Ok(true)
 }
 
-/// Sends a part of the answer, and then ends, says nothing more, or says something else.
-fn part(
+/// Answers another event, answers twice, or sends no frame at all.
+fn break_protocol(mut data: &UnixStream, id: u64, how: &str) -> IoResult<()> {
+    let result = |id| FrameHeader::new(FrameKind::Result, id, 4).unwrap();
+    match how {
+        "foreign" => send(data, result(id ^ 1), b"null"),
+        "twice" => {
+            send(data, result(id), b"null")?;
+            send(data, result(id), b"null")
+        }
+        _ => data.write_all(&[0xff; 16]),
+    }
+}
+
+/// Sends a part of the answer, and then ends, sends nothing more, or sends garbage.
+fn send_part(
     mut data: &UnixStream,
     id: u64,
     bytes: u64,
@@ -403,7 +415,7 @@ fn part(
     Ok(())
 }
 
-/// Keeps everything.
+/// Keeps every record and line.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryJournal {
     pub(crate) records: Mutex<Vec<InvocationRecord>>,
@@ -411,7 +423,7 @@ pub(crate) struct MemoryJournal {
 }
 
 impl MemoryJournal {
-    /// The lines of one invocation, or of none.
+    /// The lines of one invocation, or those of none.
     pub(crate) fn lines(&self, request_id: Option<RequestId>) -> Vec<String> {
         let batches = self.batches.lock().unwrap();
         let its = batches.iter().filter(|batch| batch.request_id == request_id);
@@ -439,11 +451,11 @@ impl InvocationJournal for MemoryJournal {
     }
 
     async fn find(&self, _: RequestId) -> Result<Vec<InvocationRecord>, JournalError> {
-        Err(JournalError("this double only takes".into()))
+        Err(JournalError("this journal only takes records".into()))
     }
 
     async fn read(&self, _: &LogQuery) -> Result<LogPage, JournalError> {
-        Err(JournalError("this double only takes".into()))
+        Err(JournalError("this journal only takes records".into()))
     }
 
     async fn collect(&self, _: Timestamp) -> Result<u64, JournalError> {
@@ -478,11 +490,11 @@ impl PackageStore for EmptyPackages {
     }
 }
 
-/// An event that makes the fake runtime do something.
-pub(crate) fn order(what: &str, more: Value) -> Bytes {
-    let mut order = json!({ "do": what });
-    if let (Some(order), Value::Object(more)) = (order.as_object_mut(), more) {
-        order.extend(more);
+/// An event that makes the scripted runtime do something.
+pub(crate) fn command(what: &str, more: Value) -> Bytes {
+    let mut command = json!({ "do": what });
+    if let (Some(command), Value::Object(more)) = (command.as_object_mut(), more) {
+        command.extend(more);
     }
-    serde_json::to_vec(&order).unwrap().into()
+    serde_json::to_vec(&command).unwrap().into()
 }

@@ -10,7 +10,7 @@ use hanshu_core::ports::{
 };
 use hanshu_core::{Clock, ErrorKind, NodeId};
 use hanshu_invoker::{
-    DockerBackend, DockerOptions, InvokerOptions, ProcessBackend, ProcessImages, ProcessOptions,
+    DockerBackend, DockerOptions, HostPrograms, InvokerOptions, ProcessBackend, ProcessOptions,
     SandboxBackend, StartError,
 };
 use hanshu_store::{
@@ -255,7 +255,7 @@ impl SandboxAdapters {
         pool: &InvokerOptions,
         tasks: &TaskTracker,
     ) -> Result<Self, StartError> {
-        let images = ProcessImages { python: (&pool.python).into(), node: (&pool.node).into() };
+        let images = HostPrograms::new(pool.clone());
         let backend = ProcessBackend::new(options, tasks.clone()).await?;
         Ok(Self { backend: Arc::new(backend), images: Arc::new(images) })
     }

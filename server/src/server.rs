@@ -271,7 +271,7 @@ impl Server {
         if let Some(sandboxes) = &self.sandboxes {
             line("sandboxes", &sandboxes.backend.name());
             for guarantee in sandboxes.backend.guarantees() {
-                if guarantee.held != hanshu_invoker::GuaranteeLevel::Held {
+                if guarantee.level != hanshu_invoker::GuaranteeLevel::Full {
                     line("", &guarantee);
                 }
             }

@@ -251,9 +251,9 @@ async fn an_image_is_made_on_every_node_with_its_progress() {
     let images = RemoteImages::new(peers(), move || urls.clone());
     let told = Mutex::new(vec![]);
     let tell = |line: &str| told.lock().unwrap().push(line.to_owned());
-    images.ensure(RuntimeFamily::Python, &tell).await.unwrap();
+    images.ensure(RuntimeFamily::PYTHON, &tell).await.unwrap();
     let expected = ["step 1 of 2", "step 2 of 2", "step 1 of 2", "step 2 of 2"];
     assert_eq!(*told.lock().unwrap(), expected);
-    let error = images.ensure(RuntimeFamily::Go, &|_| {}).await.unwrap_err();
+    let error = images.ensure(RuntimeFamily::GO, &|_| {}).await.unwrap_err();
     assert_eq!(error.to_string(), "debootstrap is missing");
 }

@@ -183,10 +183,10 @@ impl ImageBuilder for Images {
     ) -> Result<(), ImageError> {
         progress("step 1 of 2");
         progress("step 2 of 2");
-        match family {
-            RuntimeFamily::Go => Err(ImageError("debootstrap is missing".into())),
-            _ => Ok(()),
+        if family == RuntimeFamily::GO {
+            return Err(ImageError("debootstrap is missing".into()));
         }
+        Ok(())
     }
 }
 

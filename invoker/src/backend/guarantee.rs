@@ -1,49 +1,49 @@
-//! What a backend promises on this host: printed at the start, and a table in ARCHITECTURE.md.
+//! What a backend guarantees on this host: printed at the start, and a table in ARCHITECTURE.md.
 
 use std::fmt;
 
-/// One promise to whoever deploys functions.
+/// One guarantee to whoever deploys functions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SandboxGuarantee {
-    /// What is promised, a few words.
+    /// What is guaranteed, in a few words.
     pub what: &'static str,
-    /// Whether it holds here.
-    pub held: GuaranteeLevel,
-    /// Why not, or what is different; empty where it holds without more.
+    /// How far it holds here.
+    pub level: GuaranteeLevel,
+    /// Why it does not hold, or what is different; empty where it holds without restriction.
     pub reason: String,
 }
 
-/// How far a promise holds.
+/// How far a guarantee holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuaranteeLevel {
     /// As documented.
-    Held,
+    Full,
     /// With a restriction.
-    Partly,
+    Partial,
     /// Not here.
-    No,
+    None,
 }
 
 impl SandboxGuarantee {
-    pub(crate) fn held(what: &'static str) -> Self {
-        Self { what, held: GuaranteeLevel::Held, reason: String::new() }
+    pub(crate) fn full(what: &'static str) -> Self {
+        Self { what, level: GuaranteeLevel::Full, reason: String::new() }
     }
 
-    pub(crate) fn partly(what: &'static str, reason: impl Into<String>) -> Self {
-        Self { what, held: GuaranteeLevel::Partly, reason: reason.into() }
+    pub(crate) fn partial(what: &'static str, reason: impl Into<String>) -> Self {
+        Self { what, level: GuaranteeLevel::Partial, reason: reason.into() }
     }
 
-    pub(crate) fn no(what: &'static str, reason: impl Into<String>) -> Self {
-        Self { what, held: GuaranteeLevel::No, reason: reason.into() }
+    pub(crate) fn none(what: &'static str, reason: impl Into<String>) -> Self {
+        Self { what, level: GuaranteeLevel::None, reason: reason.into() }
     }
 }
 
 impl fmt::Display for GuaranteeLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::Held => "held",
-            Self::Partly => "partly",
-            Self::No => "no",
+            Self::Full => "held",
+            Self::Partial => "partly",
+            Self::None => "no",
         })
     }
 }
@@ -51,7 +51,7 @@ impl fmt::Display for GuaranteeLevel {
 impl fmt::Display for SandboxGuarantee {
     /// `memory limit: partly (reason)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.held)?;
+        write!(f, "{}: {}", self.what, self.level)?;
         if self.reason.is_empty() { Ok(()) } else { write!(f, " ({})", self.reason) }
     }
 }

@@ -1,8 +1,8 @@
-//! The machine that sandboxes run on, as seen from here.
+//! The machine that sandboxes run on, as it is reached from here.
 //!
-//! Mostly its namespaces are ours. Where this program runs in a container beside the engine (the
+//! Usually its namespaces are ours. Where this program runs in a container beside the engine (the
 //! invoker of docker-compose.yml, with the host's process ids and the capabilities to enter its
-//! namespaces), mounts, firewall rules and control groups must be the host's; they are reached
+//! namespaces), mounts, firewall rules and control groups must be the host's: they are reached
 //! through a process that lives there.
 
 use std::fs;
@@ -13,40 +13,40 @@ use std::process::Command;
 
 /// Where Debian and others have nsenter, mkfs.ext4, mount and umount.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
-/// It lives as long as the host does.
+/// The process that lives as long as the host does.
 const INIT: u32 = 1;
 
 /// The machine that sandboxes run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SandboxHost {
     /// A process in the host's namespaces; `None` where ours are the host's.
-    through: Option<u32>,
+    namespaces_of: Option<u32>,
 }
 
 impl SandboxHost {
     /// Our own namespaces are the host's.
-    pub(crate) fn ours() -> Self {
-        Self { through: None }
+    pub(crate) fn local() -> Self {
+        Self { namespaces_of: None }
     }
 
-    /// The host of process `engine`, if we can do there what is to be done, and if it has our
-    /// folder `shared` at the same path.
-    pub(crate) fn of(engine: u32, shared: &Path) -> Option<Self> {
+    /// The host of process `engine`, if its namespaces can be entered and it has our folder
+    /// `shared` at the same path.
+    pub(crate) fn of_engine(engine: u32, shared: &Path) -> Option<Self> {
         let mounts = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt"));
         let (theirs, ours) = (mounts(&engine.to_string()), mounts("self").ok()?);
         match theirs {
-            Ok(theirs) if theirs == ours => Some(Self::ours()),
+            Ok(theirs) if theirs == ours => Some(Self::local()),
             Ok(theirs) => {
                 let init = mounts(&INIT.to_string()).is_ok_and(|init| init == theirs);
-                let host = Self { through: Some(if init { INIT } else { engine }) };
+                let host = Self { namespaces_of: Some(if init { INIT } else { engine }) };
                 host.has(shared).then_some(host)
             }
-            // Not ours to look at: it is root's, as engines on the same host are, and we are not.
-            Err(error) => (error.kind() == io::ErrorKind::PermissionDenied).then(Self::ours),
+            // Not readable: it is root's, as engines on the same host are, and we are not root.
+            Err(error) => (error.kind() == io::ErrorKind::PermissionDenied).then(Self::local),
         }
     }
 
-    /// Whether `path` is there the very thing that it is here.
+    /// Whether `path` is the same file there as here.
     fn has(&self, path: &Path) -> bool {
         let identity = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
         match (identity(path), identity(&self.path(path))) {
@@ -56,13 +56,13 @@ impl SandboxHost {
     }
 
     /// Whether this program runs in a container on the host.
-    pub(crate) fn is_around_us(&self) -> bool {
-        self.through.is_some()
+    pub(crate) fn contains_us(&self) -> bool {
+        self.namespaces_of.is_some()
     }
 
-    /// Where an absolute path of the host is found from here.
+    /// The path by which an absolute path of the host is reached from here.
     pub(crate) fn path(&self, path: &Path) -> PathBuf {
-        match self.through {
+        match self.namespaces_of {
             None => path.to_owned(),
             Some(pid) => {
                 let root = PathBuf::from(format!("/proc/{pid}/root"));
@@ -71,9 +71,9 @@ impl SandboxHost {
         }
     }
 
-    /// A command of the host's, with its mounts, network and control groups.
+    /// A command that runs with the host's mounts, network and control groups.
     pub(crate) fn command(&self, program: &Path) -> Command {
-        let mut command = match self.through {
+        let mut command = match self.namespaces_of {
             None => Command::new(program),
             Some(pid) => {
                 let mut command = Command::new("nsenter");
@@ -91,22 +91,22 @@ impl SandboxHost {
     /// # Errors
     /// What the kernel says.
     pub(crate) fn mounts(&self) -> io::Result<String> {
-        match self.through {
+        match self.namespaces_of {
             None => fs::read_to_string("/proc/self/mounts"),
             Some(pid) => fs::read_to_string(format!("/proc/{pid}/mounts")),
         }
     }
 
-    /// The lines of `/proc/<pid>/cgroup`, with paths from the root of the host's groups; blocks
+    /// The lines of `/proc/<pid>/cgroup`, with paths from the root of the host's hierarchies. Blocks
     /// for some milliseconds where only the host can tell.
     ///
     /// # Errors
     /// What the kernel says: mostly that the process has ended.
-    pub(crate) fn groups_of(&self, pid: u32) -> io::Result<String> {
+    pub(crate) fn cgroup_of_pid(&self, pid: u32) -> io::Result<String> {
         let file = format!("/proc/{pid}/cgroup");
         let text = fs::read_to_string(&file)?;
-        // From a namespace of control groups of our own, others are beside us, not below.
-        if !self.is_around_us() || !text.contains(":/..") {
+        // In a control group namespace of our own, paths of others start with `/..`.
+        if !self.contains_us() || !text.contains(":/..") {
             return Ok(text);
         }
         let output = self.command(Path::new("cat")).arg(&file).output()?;
@@ -120,15 +120,15 @@ mod tests {
 
     #[test]
     fn a_process_with_our_mounts_is_on_our_host() {
-        let host = SandboxHost::of(std::process::id(), Path::new("/nowhere")).unwrap();
-        assert_eq!(host, SandboxHost::ours());
+        let host = SandboxHost::of_engine(std::process::id(), Path::new("/nowhere")).unwrap();
+        assert_eq!(host, SandboxHost::local());
         assert_eq!(host.path(Path::new("/etc")), Path::new("/etc"));
         assert_eq!(host.command(Path::new("mount")).get_program(), "mount");
     }
 
     #[test]
     fn another_host_is_reached_through_one_of_its_processes() {
-        let host = SandboxHost { through: Some(7) };
+        let host = SandboxHost { namespaces_of: Some(7) };
         assert_eq!(host.path(Path::new("/a/b")), Path::new("/proc/7/root/a/b"));
         let command = host.command(Path::new("umount"));
         let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
@@ -139,6 +139,6 @@ mod tests {
 
     #[test]
     fn a_process_that_is_not_there_is_on_no_host() {
-        assert_eq!(SandboxHost::of(u32::MAX, Path::new("/")), None);
+        assert_eq!(SandboxHost::of_engine(u32::MAX, Path::new("/")), None);
     }
 }

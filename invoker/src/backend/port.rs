@@ -1,16 +1,19 @@
-//! What starts sandboxes: the port, and the plain data that goes through it.
+//! The port through which sandboxes are started, and the plain data that crosses it.
 //!
-//! A backend only has to run `/var/runtime/hanshu shim` as process 1 behind walls; everything else
-//! (sockets, start-up talk, events, output) is the same for all backends and lives in
-//! `sandbox/`.
+//! A backend only has to run `/var/runtime/hanshu shim` as process 1 of an isolated environment.
+//! Everything else (sockets, start-up, events, output) is the same for all backends and lives in
+//! `sandbox/`. No backend knows a runtime by its name: what a runtime needs is in the specification.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use hanshu_core::{ErrorKind, FunctionId, InstanceId, NodeId, Qualifier, RuntimeFamily};
+use hanshu_core::{ErrorKind, FunctionId, InstanceId, NodeId, Qualifier};
 
 use crate::backend::guarantee::SandboxGuarantee;
+
+/// Where a function's code is inside its sandbox.
+pub const CODE_DIR: &str = "/var/user";
 
 /// Starts sandboxes.
 #[async_trait]
@@ -18,75 +21,74 @@ pub trait SandboxBackend: Send + Sync + fmt::Debug {
     /// `docker` or `process`, for logs and metrics.
     fn name(&self) -> &'static str;
 
-    /// What a function gets that does not say whether it wants the network: the most that this
-    /// backend can give to its family.
-    fn default_network(&self, family: RuntimeFamily) -> NetworkAccess;
+    /// The network that a function gets unless it asks for another: the most that this backend can
+    /// give. `listens`: whether its runtime listens on a port.
+    fn default_network(&self, listens: bool) -> NetworkAccess;
 
-    /// Runs `/var/runtime/hanshu shim` as process 1 of a new sandbox with the mounts of
-    /// `PROTOCOL.md` (`spec.run_dir` read-only at `/run/hanshu`, the function's code read-only at
-    /// `/var/user`, a `/tmp`), standard output and error to `/run/hanshu/out`, standard input from
-    /// `/dev/null`. Returns as soon as it was started; whether it answers is the caller's to see.
+    /// Runs `/var/runtime/hanshu shim` as process 1 of a new sandbox with `spec.run_dir` read-only
+    /// at `/run/hanshu`, the specification's mounts, a `/tmp`, standard output and error to
+    /// `/run/hanshu/out` and standard input from `/dev/null` (`PROTOCOL.md`). Returns as soon as it
+    /// was started; whether it answers is for the caller to find out.
     ///
-    /// It is called in a task that nobody drops half-way. When it fails, it has removed what it
-    /// made.
+    /// Called in a task that is never dropped. After a failure nothing is left behind.
     ///
     /// # Errors
-    /// [`StartError`]; nothing of it is the function's fault save `Unsupported`.
+    /// [`StartError`]; only `Unsupported` is the function's fault.
     async fn start(&self, spec: &SandboxSpec) -> Result<Box<dyn Sandbox>, StartError>;
 
-    /// Whether it can start prewarmed sandboxes here: sandboxes that are [`SandboxOwner::Unassigned`]'s at first.
+    /// Whether sandboxes can be started without a function here ([`SandboxOwner::Unassigned`]).
     ///
     /// # Errors
-    /// Why it cannot; for people.
+    /// Why not, as a text for the operator.
     fn prewarming(&self) -> Result<(), String> {
         Err(format!("{} sandboxes start with their code in place", self.name()))
     }
 
-    /// Removes what an earlier process of this node left behind (containers, cgroups, mounts);
-    /// returns how many sandboxes that were. Called once, before the first start.
+    /// Removes what an earlier process of this node left behind (containers, control groups,
+    /// mounts); returns how many sandboxes that were. Called once, before the first start.
     ///
     /// # Errors
     /// [`StartError::Unavailable`] where the engine does not answer.
     async fn sweep(&self) -> Result<u32, StartError>;
 
-    /// What its sandboxes hold on this host: printed at the start.
+    /// What its sandboxes guarantee on this host: printed at the start.
     fn guarantees(&self) -> Vec<SandboxGuarantee> {
         Vec::new()
     }
 
     /// Removes what the backend keeps for itself (a network, firewall rules, prepared folders).
-    /// Called once, when the last sandbox was stopped.
+    /// Called once, after the last sandbox was stopped.
     async fn close(&self) {}
 }
 
 /// A sandbox that was started. Dropping it stops nothing.
 #[async_trait]
 pub trait Sandbox: Send + Sync + fmt::Debug {
-    /// Stops every process in it at once (thawing them first where need be) and removes
-    /// everything of it except `run_dir`. Called once, in a task that nobody drops half-way.
-    /// Problems are logged, not returned: there is nothing a caller could do.
+    /// Stops every process in it at once, thawing them first if need be, and removes everything of
+    /// it except `run_dir`. Called once, in a task that is never dropped. Problems are logged, not
+    /// returned: a caller could not do anything about them.
     async fn stop(&self);
 
-    /// Shows a prewarmed sandbox its function's code: from here on `code_dir` is read-only at `/var/user`.
-    /// Called at most once, before any code of a user runs in it.
+    /// Makes `code_dir` visible read-only at [`CODE_DIR`] in a sandbox that was started without a
+    /// function. Called at most once, before any code of a user runs in it.
     ///
     /// # Errors
-    /// [`StartError`]; the prewarmed sandbox is of no use then.
+    /// [`StartError`]; the sandbox is of no use then.
     async fn give_code(&self, code_dir: &Path) -> Result<(), StartError> {
         Err(StartError::Unsupported(format!("no place for `{}`", code_dir.display())))
     }
 
-    /// Returns when process 1 has ended. May never return where that cannot be known: then a
-    /// sandbox that does not come up is given up after a time limit only.
+    /// Returns when process 1 has ended. May never return where that cannot be known: a sandbox
+    /// that does not come up is then given up after a time limit only.
     async fn ended(&self) {
         std::future::pending::<()>().await;
     }
 
-    /// Freezes every process by a write to an open cgroup file, in well under a millisecond.
-    /// `false` where that cannot be done; then [`Sandbox::pause`] is tried.
+    /// Freezes every process by a write to an open control group file, in well under a millisecond.
+    /// `false` where that is impossible; then [`Sandbox::pause`] is tried.
     fn freeze(&self) -> bool;
 
-    /// The contrary of [`Sandbox::freeze`]. `false` where it failed: the sandbox is lost.
+    /// Reverses [`Sandbox::freeze`]. `false` where it failed: the sandbox is lost.
     fn thaw(&self) -> bool;
 
     /// Freezes by a slow way, such as the engine's API. `false` where there is none.
@@ -94,70 +96,82 @@ pub trait Sandbox: Send + Sync + fmt::Debug {
         false
     }
 
-    /// The contrary of [`Sandbox::pause`]. `false` where it failed: the sandbox is lost.
+    /// Reverses [`Sandbox::pause`]. `false` where it failed: the sandbox is lost.
     async fn unpause(&self) -> bool {
         false
     }
 
-    /// Bytes of memory in use now, from an open cgroup file; `None` where unknown. Must be quick:
-    /// it is called after events, at most ten times a second.
+    /// Bytes of memory in use now, from an open control group file; `None` where unknown. Must be
+    /// quick: it is called after events, at most ten times a second.
     fn memory_bytes(&self) -> Option<u64>;
 
-    /// How often the kernel killed in this sandbox for want of memory; `None` where unknown.
+    /// How often the kernel killed a process of this sandbox for lack of memory; `None` where
+    /// unknown.
     fn oom_kills(&self) -> Option<u64>;
 }
 
 /// What a sandbox is to be. Plain data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SandboxSpec {
-    /// Names it: part of container, cgroup and folder names.
+    /// Part of the names of its container, control group and folders.
     pub instance: InstanceId,
-    /// Whose it is: the label by which leftovers are found.
+    /// The node that starts it: the label by which leftovers are found.
     pub node: NodeId,
-    /// For whom it is started.
-    pub whose: SandboxOwner,
-    /// Which image or interpreter.
-    pub family: RuntimeFamily,
+    /// The function it is started for.
+    pub owner: SandboxOwner,
+    /// The image that a container is made of. Process sandboxes use the host's own files.
+    pub image: String,
+    /// What is mounted beside the platform's own folders, read-only.
+    pub mounts: Vec<SandboxMount>,
     /// MiB: the limit of the whole sandbox, without swap.
     pub memory_mb: u32,
     /// Thousandths of one core.
     pub cpu_milli: u32,
     /// What it may reach.
     pub network: NetworkAccess,
+    /// Whether its runtime listens on a port: two of them cannot share a network namespace.
+    pub listens: bool,
     /// Processes and threads.
     pub pids_max: u64,
     /// Open files of one process.
     pub open_files_max: u64,
-    /// User and group id that everything in it runs as. The node's own where it is not root.
+    /// User and group id of everything in it. The node's own where the node is not root.
     pub uid: u32,
-    /// Holds `control.sock`, `data.sock` and the FIFO `out`, all owned by `uid`;
+    /// Holds `control.sock`, `data.sock` and the FIFO `out`, all owned by `uid`; mounted at
     /// `/run/hanshu`.
     pub run_dir: PathBuf,
 }
 
-/// For whom a sandbox is started.
+/// A folder or file of the host that a sandbox sees, read-only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SandboxMount {
+    /// Its path on the host.
+    pub source: PathBuf,
+    /// Its path inside.
+    pub target: PathBuf,
+}
+
+/// The function that a sandbox is started for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SandboxOwner {
-    /// For a function.
+    /// One version of a function; written into labels.
     Function {
-        /// For labels.
+        /// The function.
         function: FunctionId,
-        /// For labels.
+        /// Its version.
         version: Qualifier,
-        /// The unpacked package; `/var/user`.
-        code_dir: PathBuf,
     },
-    /// For nobody yet: a prewarmed sandbox. Its code comes with [`Sandbox::give_code`].
+    /// None yet: a prewarmed sandbox. Its code comes with [`Sandbox::give_code`].
     Unassigned,
 }
 
 /// What a sandbox may reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NetworkAccess {
-    /// A loopback of its own and nothing else.
+    /// A loopback interface of its own and nothing else.
     None,
-    /// Docker: a bridge of our own without traffic between containers. Processes: the host's
-    /// network, or, for families that listen on a port, [`NetworkAccess::None`].
+    /// Docker: a bridge of the platform's without traffic between containers. Processes: the host's
+    /// network, or, for runtimes that listen on a port, [`NetworkAccess::None`].
     Bridge,
 }
 
@@ -168,13 +182,13 @@ pub enum StartError {
     /// What the backend needs does not answer; it may come back.
     #[error("{0}")]
     Unavailable(String),
-    /// There is no image for the function's family; the text says how to get it.
+    /// The sandbox's image is missing; the text says how to get it.
     #[error("{0}")]
     Image(String),
     /// The function asks for what this backend cannot give here.
     #[error("{0}")]
     Unsupported(String),
-    /// Anything else that went wrong. The source is logged, `what` is shown.
+    /// Anything else. `what` is shown, the source is logged.
     #[error("{what}")]
     Failed {
         /// What was tried.
@@ -186,7 +200,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// `what` was tried and `source` came of it.
+    /// `what` was tried and `source` went wrong.
     pub fn failed(
         what: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -194,7 +208,7 @@ impl StartError {
         Self::Failed { what: what.into(), source: source.into() }
     }
 
-    /// What kind of thing went wrong.
+    /// The kind that decides on status codes and retries.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Unavailable(_) | Self::Image(_) => ErrorKind::Unavailable,

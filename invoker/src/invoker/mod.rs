@@ -1,20 +1,21 @@
-//! Running an invocation: look up its lane, lease a sandbox, exchange, settle, record.
+//! The invoker of a node: what it is made of, its start and its stop.
 
 mod execution;
+mod function_executor;
+mod record;
+mod router;
+mod target;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use hanshu_core::ports::{InvocationJournal, Invoke, PackageStore};
-use hanshu_core::{
-    Clock, Digest, FunctionId, Invocation, InvocationMode, NodeId, Outcome, Revision,
-};
+use hanshu_core::ports::{InvocationJournal, PackageStore};
+use hanshu_core::{Clock, Digest, FunctionId, NodeId, Revision};
 use tokio::runtime::Handle;
 use tokio::time;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::backend::port::{SandboxBackend, StartError};
@@ -24,29 +25,22 @@ use crate::sandbox::deadlines;
 use crate::sandbox::launch::SandboxLauncher;
 use crate::sandbox::logs::JournalSink;
 use crate::sandbox::run_dir;
-use crate::sandbox::shape::SandboxShape;
-use crate::sandbox::uids::UserIdPool;
-use crate::scheduling::maintenance;
+use crate::sandbox::shape::can_be_prewarmed;
+use crate::sandbox::user_ids::UserIdPool;
 use crate::scheduling::node::NodeContext;
-use crate::scheduling::pool::{AcquireError, Lease, unavailable};
-use crate::scheduling::pools::PoolDirectory;
-use crate::scheduling::prewarm::keeper;
+use crate::scheduling::{maintenance, prewarm_keeper};
 use crate::tasks::BackgroundTasks;
-use execution::{Execution, ExecutionResult, InvocationTarget, turned_away};
+use function_executor::FunctionExecutor;
 
-/// Between the end of the grace and the end of waiting: what is left has been killed by then.
-const CUT_OFF_WAIT: Duration = Duration::from_secs(15);
+/// How long stopping waits for sandboxes that were killed at the end of the grace period.
+const KILLED_WAIT: Duration = Duration::from_secs(15);
 
-/// So often an event is handed to another sandbox because one ended before it had read it.
-const LOST_MAX: u32 = 3;
-
-/// Runs invocations in sandboxes of this machine.
+/// Runs invocations on this machine.
 #[derive(Debug)]
 pub struct Invoker {
     node: Arc<NodeContext>,
-    pools: PoolDirectory,
-    stopping: AtomicBool,
-    _watch: AbortOnDropHandle<()>,
+    functions: FunctionExecutor,
+    _deadlines: AbortOnDropHandle<()>,
 }
 
 /// What an invoker works with.
@@ -58,20 +52,20 @@ pub struct InvokerPorts {
     pub packages: Arc<dyn PackageStore>,
     /// Takes records and logs.
     pub journal: Arc<dyn InvocationJournal>,
-    /// Says what time it is.
+    /// Dates records and logs.
     pub clock: Arc<dyn Clock>,
 }
 
 impl std::fmt::Debug for InvokerPorts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ports").field("backend", &self.backend).finish_non_exhaustive()
+        f.debug_struct("InvokerPorts").field("backend", &self.backend).finish_non_exhaustive()
     }
 }
 
 impl Invoker {
-    /// An invoker for the node whose data folder is `node`. Starts, stops, late output and what
-    /// callers left behind are worked on in `general`; the invocations themselves run wherever
-    /// `invoke` is called. Call [`Invoker::recover`] before the first invocation.
+    /// An invoker for `node`. Starts, stops, late output and events whose callers hung up run on
+    /// `general`; the invocations themselves run wherever `invoke` is called. Call
+    /// [`Invoker::recover`] before the first invocation.
     pub fn new(
         options: InvokerOptions,
         ports: InvokerPorts,
@@ -79,7 +73,7 @@ impl Invoker {
         general: Handle,
     ) -> Arc<Self> {
         let InvokerPorts { backend, packages, journal, clock } = ports;
-        let uids = UserIdPool::new(options.uid_first, options.sandboxes_max);
+        let user_ids = UserIdPool::new(options.uid_first, options.sandboxes_max);
         let prewarming = backend.prewarming();
         if 0 < options.prewarmed_min
             && let Err(reason) = &prewarming
@@ -90,24 +84,23 @@ impl Invoker {
             options: Arc::new(options),
             backend,
             packages,
-            outlet: JournalSink { journal, clock },
+            sink: JournalSink { journal, clock },
             node,
-            uids,
-            cut: tokio_util::sync::CancellationToken::new(),
+            user_ids,
+            abort: CancellationToken::new(),
         };
         let tasks = BackgroundTasks::new(general);
         let node = NodeContext::new(launcher, prewarming.is_ok(), tasks.clone());
         tasks.spawn(maintenance::run(Arc::clone(&node)));
-        tasks.spawn(keeper::run(Arc::clone(&node)));
+        tasks.spawn(prewarm_keeper::run(Arc::clone(&node)));
         let watching = deadlines::run(Arc::clone(&node.deadlines), tasks.clone());
-        let watch = tasks.spawn_uncounted(watching);
-        let pools = PoolDirectory::new(Arc::clone(&node));
-        let stopping = AtomicBool::new(false);
-        Arc::new(Self { node, pools, stopping, _watch: AbortOnDropHandle::new(watch) })
+        let watching = AbortOnDropHandle::new(tasks.spawn_uncounted(watching));
+        let functions = FunctionExecutor::new(Arc::clone(&node));
+        Arc::new(Self { node, functions, _deadlines: watching })
     }
 
-    /// Removes what an earlier process of this node left behind: sandboxes and run folders;
-    /// returns how many sandboxes.
+    /// Removes what an earlier process of this node left behind, sandboxes and run folders; returns
+    /// how many sandboxes.
     ///
     /// # Errors
     /// The backend does not answer, or the run folder cannot be read.
@@ -123,106 +116,55 @@ impl Invoker {
         Ok(sandboxes)
     }
 
-    /// Revisions of the function other than these are not current any more: running events finish
-    /// on them, idle sandboxes go.
+    /// Only these revisions of the function are current: idle sandboxes of others are stopped, and
+    /// running events of others finish.
     pub fn retire(&self, function: &FunctionId, keep: &[Digest]) {
-        self.pools.retire(function, keep);
+        self.functions.retire(function, keep);
     }
 
-    /// These are the revisions that may be called: prewarmed sandboxes of their kinds are worth having.
+    /// The revisions that may be called: prewarmed sandboxes of their shapes are kept ready.
     pub fn expect<'a>(&self, revisions: impl Iterator<Item = &'a Arc<Revision>>) {
-        let launcher = &self.node.launcher;
-        let suited = revisions.filter(|revision| SandboxShape::suits(&revision.config));
-        self.node.prewarm.expect(suited.map(|revision| launcher.kind(revision)));
+        let suited = revisions.filter(|revision| can_be_prewarmed(&revision.config));
+        self.node.prewarm.expect(suited.map(|revision| self.node.launcher.shape(revision)));
     }
 
     /// How many sandboxes are in which state.
     pub fn sandboxes(&self) -> SandboxCounts {
-        self.node.pools.sandboxes()
+        self.node.pools.counts()
     }
 
-    /// Stops: no new events, running ones get `grace`, then every sandbox is removed. Returns
-    /// after `grace` and some seconds at the latest.
+    /// Stops: refuses new events, gives running ones `grace`, then removes every sandbox. Returns some
+    /// seconds after `grace` at the latest.
     pub async fn stop(&self, grace: Duration) {
-        self.stopping.store(true, Ordering::Release);
+        self.functions.stop();
         self.node.stop.cancel();
         self.node.tasks.close();
         if time::timeout(grace, self.drained()).await.is_err() {
             tracing::warn!(sandboxes = ?self.sandboxes(), "Ending what still runs");
-            self.node.launcher.cut.cancel();
+            self.node.launcher.abort.cancel();
             for pool in self.node.pools.all() {
-                pool.take_all_away();
+                pool.kill_all();
             }
         }
-        if time::timeout(CUT_OFF_WAIT, self.drained()).await.is_err() {
+        if time::timeout(KILLED_WAIT, self.drained()).await.is_err() {
             tracing::error!(sandboxes = ?self.sandboxes(), "Some sandboxes could not be removed");
         }
-        self.pools.clear();
+        self.functions.clear();
     }
 
     /// Waits until no sandbox and no task is left.
     async fn drained(&self) {
-        const LOOK_AGAIN: Duration = Duration::from_millis(20);
+        const CHECK_AGAIN: Duration = Duration::from_millis(20);
         loop {
-            // Again and again: a caller who came just before the end may have made a new pool.
+            // Repeated: a caller that came just before the stop may have made a new pool.
             for pool in self.node.pools.all() {
-                pool.shut();
+                pool.shut_down();
             }
             if self.sandboxes() == SandboxCounts::default() && self.node.prewarm.is_empty() {
                 break;
             }
-            time::sleep(LOOK_AGAIN).await;
+            time::sleep(CHECK_AGAIN).await;
         }
         self.node.tasks.ended().await;
-    }
-
-    /// A sandbox that is awake, for one event.
-    async fn lease(&self, subject: &InvocationTarget) -> Result<Lease, AcquireError> {
-        if self.stopping.load(Ordering::Acquire) {
-            return Err(AcquireError::of(unavailable("this node is stopping")));
-        }
-        let wait = match subject.mode {
-            InvocationMode::Sync { wait_timeout, .. } => wait_timeout,
-            InvocationMode::Async { .. } => self.node.launcher.options.async_wait(),
-        };
-        let revision = &subject.revision;
-        loop {
-            let mut lease = self.pools.of(revision).acquire(revision, wait).await?;
-            if lease.instance().thaw().await && lease.is_fresh() {
-                return Ok(lease);
-            }
-            // What happened to an idle sandbox is not the event's fault. Each turn takes one away.
-            tracing::warn!(instance = %lease.instance().id, "An idle sandbox was lost");
-            lease.taint();
-        }
-    }
-}
-
-#[async_trait]
-impl Invoke for Invoker {
-    async fn invoke(&self, invocation: Invocation) -> Outcome {
-        let (subject, event) = InvocationTarget::of(invocation);
-        let mut lost = 0;
-        loop {
-            let lease = match self.lease(&subject).await {
-                Ok(lease) => lease,
-                Err(turned) => return turned_away(&self.node, &subject, turned),
-            };
-            let running = match Execution::begin(&self.node, lease, subject.clone(), &event) {
-                Ok(running) => running,
-                Err(refused) => {
-                    let (subject, verdict) = *refused;
-                    return turned_away(&self.node, &subject, AcquireError::of(verdict));
-                }
-            };
-            match running.outcome(lost < LOST_MAX).await {
-                Some(ExecutionResult::Ended(outcome)) => return *outcome,
-                Some(ExecutionResult::NotBegun) => lost += 1,
-                None => {
-                    let verdict = unavailable("the event was lost");
-                    return turned_away(&self.node, &subject, AcquireError::of(verdict));
-                }
-            }
-        }
     }
 }

@@ -1,9 +1,10 @@
-//! Whether there is room on the node for another sandbox: memory and slots. Pure, with a thin
-//! shell that hands out [`CapacityReservation`]s.
+//! How much memory and how many sandboxes the node can hold, and who has how much of it. Pure, with
+//! a thin shell that hands out [`CapacityReservation`]s.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use hanshu_core::lock;
 use tokio::sync::Notify;
 
 /// What the node can hold and holds. Pure.
@@ -17,7 +18,7 @@ pub(crate) struct CapacityLedger {
     leaving: u32,
 }
 
-/// Why there is no room.
+/// Why there is no room for a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CapacityShortage {
     /// There never will be.
@@ -25,9 +26,9 @@ pub(crate) enum CapacityShortage {
         /// MiB that the node has.
         memory_mb: u64,
     },
-    /// What is leaving makes room enough: wait for it.
+    /// There will be when the sandboxes that are being stopped are gone.
     Leaving,
-    /// Somebody idle has to go first.
+    /// A sandbox has to be stopped first.
     Full {
         /// MiB that the node has.
         memory_mb: u64,
@@ -42,8 +43,8 @@ impl CapacityLedger {
         Self { memory_mb, slots, used_mb: 0, used: 0, leaving_mb: 0, leaving: 0 }
     }
 
-    /// Takes a slot and its memory, or says why not.
-    pub(crate) fn take(&mut self, mb: u64) -> Result<(), CapacityShortage> {
+    /// Takes a slot with `mb` MiB.
+    fn take(&mut self, mb: u64) -> Result<(), CapacityShortage> {
         if self.memory_mb < mb || self.slots == 0 {
             return Err(CapacityShortage::TooLarge { memory_mb: self.memory_mb });
         }
@@ -60,8 +61,8 @@ impl CapacityLedger {
         Err(CapacityShortage::Full { memory_mb: self.memory_mb, sandboxes: self.used })
     }
 
-    /// Takes more memory for a slot that has `from` MiB, or says why not.
-    pub(crate) fn grow(&mut self, from: u64, to: u64) -> Result<(), CapacityShortage> {
+    /// Gives a slot of `from` MiB the memory of `to` MiB.
+    fn grow(&mut self, from: u64, to: u64) -> Result<(), CapacityShortage> {
         if self.memory_mb < to {
             return Err(CapacityShortage::TooLarge { memory_mb: self.memory_mb });
         }
@@ -76,121 +77,117 @@ impl CapacityLedger {
         Err(CapacityShortage::Full { memory_mb: self.memory_mb, sandboxes: self.used })
     }
 
-    /// MiB that would have to become free for `mb` more, beside what is leaving.
-    pub(crate) fn missing(&self, mb: u64) -> u64 {
+    /// MiB that must become free for `mb` more, beside what is being stopped.
+    fn missing_mb(&self, mb: u64) -> u64 {
         (self.used_mb.saturating_sub(self.leaving_mb) + mb).saturating_sub(self.memory_mb)
     }
 
-    fn leave(&mut self, mb: u64) {
+    fn mark_leaving(&mut self, mb: u64) {
         self.leaving_mb += mb;
         self.leaving += 1;
     }
 
-    fn give_back(&mut self, mb: u64, left: bool) {
+    fn give_back(&mut self, mb: u64, was_leaving: bool) {
         self.used_mb = self.used_mb.saturating_sub(mb);
         self.used = self.used.saturating_sub(1);
-        if left {
+        if was_leaving {
             self.leaving_mb = self.leaving_mb.saturating_sub(mb);
             self.leaving = self.leaving.saturating_sub(1);
         }
     }
 }
 
-/// The node's room, shared by all starts. Never touched by a warm invocation.
+/// The node's capacity, shared by all starts. A warm invocation never touches it.
 #[derive(Debug)]
 pub(crate) struct NodeCapacity {
     /// MiB in all.
     pub(crate) memory_mb: u64,
-    room: Mutex<CapacityLedger>,
-    freed: Notify,
+    ledger: Mutex<CapacityLedger>,
+    released: Notify,
 }
 
-/// A sandbox's room on the node; given back when dropped.
+/// A sandbox's memory and slot on the node; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct CapacityReservation {
-    admission: Arc<NodeCapacity>,
+    capacity: Arc<NodeCapacity>,
     mb: u64,
     leaving: bool,
-    /// Whether what it is for was started, as its backend says.
-    up: Arc<AtomicBool>,
+    /// Whether the backend has started the sandbox that it is for.
+    started: Arc<AtomicBool>,
 }
 
 impl NodeCapacity {
-    pub(crate) fn new(room: CapacityLedger) -> Arc<Self> {
-        let memory_mb = room.memory_mb;
-        Arc::new(Self { memory_mb, room: Mutex::new(room), freed: Notify::new() })
+    pub(crate) fn new(ledger: CapacityLedger) -> Arc<Self> {
+        let memory_mb = ledger.memory_mb;
+        Arc::new(Self { memory_mb, ledger: Mutex::new(ledger), released: Notify::new() })
     }
 
     /// Room for one sandbox, or why there is none.
-    pub(crate) fn enter(
+    pub(crate) fn reserve(
         self: &Arc<Self>,
         mb: u64,
     ) -> Result<CapacityReservation, CapacityShortage> {
-        self.room.lock().unwrap_or_else(PoisonError::into_inner).take(mb)?;
-        Ok(CapacityReservation {
-            admission: Arc::clone(self),
-            mb,
-            leaving: false,
-            up: Arc::default(),
-        })
+        lock(&self.ledger).take(mb)?;
+        let started = Arc::default();
+        Ok(CapacityReservation { capacity: Arc::clone(self), mb, leaving: false, started })
     }
 
-    /// MiB that would have to become free for `mb` more, beside what is leaving.
-    pub(crate) fn missing(&self, mb: u64) -> u64 {
-        self.room.lock().unwrap_or_else(PoisonError::into_inner).missing(mb)
+    /// MiB that must become free for `mb` more, beside what is being stopped.
+    pub(crate) fn missing_mb(&self, mb: u64) -> u64 {
+        lock(&self.ledger).missing_mb(mb)
     }
 
-    /// There may be room now for who waits.
-    pub(crate) fn look_again(&self) {
-        self.freed.notify_waiters();
+    /// Wakes all starts that wait for room: something else than a release may have made it.
+    pub(crate) fn notify_waiting(&self) {
+        self.released.notify_waiters();
     }
 
-    /// Waits until somebody gave room back. May wake for nothing and may miss one: callers look
+    /// Waits until a reservation is given back. May return for nothing and may miss one: callers try
     /// again after a while in any case.
-    pub(crate) async fn freed(&self) {
-        self.freed.notified().await;
+    pub(crate) async fn release(&self) {
+        self.released.notified().await;
     }
 }
 
 impl CapacityReservation {
-    /// Says that the backend has started the sandbox: what it still needs is the function's time.
-    pub(crate) fn is_up(&self) {
-        self.up.store(true, Ordering::Release);
+    /// Notes that the backend has started the sandbox: the rest of the start is the function's time.
+    pub(crate) fn mark_started(&self) {
+        self.started.store(true, Ordering::Release);
     }
 
-    /// Tells, from now on, whether the sandbox was started.
-    pub(crate) fn watch(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.up)
+    /// A flag that tells from now on whether the backend has started the sandbox.
+    pub(crate) fn started_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.started)
     }
 
-    /// Makes it one of `mb` MiB, or says why that cannot be; then it stays as it is.
+    /// Changes its memory to `mb` MiB.
+    ///
+    /// # Errors
+    /// Why that is impossible; the reservation stays as it is.
     pub(crate) fn grow(&mut self, mb: u64) -> Result<(), CapacityShortage> {
-        let mut room = self.admission.room.lock().unwrap_or_else(PoisonError::into_inner);
-        room.grow(self.mb, mb)?;
+        lock(&self.capacity.ledger).grow(self.mb, mb)?;
         self.mb = mb;
         Ok(())
     }
 
-    /// MiB.
+    /// MiB that are reserved.
     pub(crate) fn mb(&self) -> u64 {
         self.mb
     }
 
-    /// Says that the sandbox is being stopped, so that nobody else has to go for the same need.
-    pub(crate) fn leave(&mut self) {
+    /// Notes that the sandbox is being stopped, so that no second one is stopped for the same need.
+    pub(crate) fn mark_leaving(&mut self) {
         if !self.leaving {
             self.leaving = true;
-            self.admission.room.lock().unwrap_or_else(PoisonError::into_inner).leave(self.mb);
+            lock(&self.capacity.ledger).mark_leaving(self.mb);
         }
     }
 }
 
 impl Drop for CapacityReservation {
     fn drop(&mut self) {
-        let mut room = self.admission.room.lock().unwrap_or_else(PoisonError::into_inner);
-        room.give_back(self.mb, self.leaving);
-        drop(room);
-        self.admission.freed.notify_waiters();
+        lock(&self.capacity.ledger).give_back(self.mb, self.leaving);
+        self.capacity.released.notify_waiters();
     }
 }
 
@@ -199,45 +196,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_and_slots_are_never_promised_twice() {
-        let admission = NodeCapacity::new(CapacityLedger::new(256, 3));
-        let first = admission.enter(128).unwrap();
-        let mut second = admission.enter(128).unwrap();
+    fn memory_and_slots_are_never_reserved_twice() {
+        let capacity = NodeCapacity::new(CapacityLedger::new(256, 3));
+        let first = capacity.reserve(128).unwrap();
+        let mut second = capacity.reserve(128).unwrap();
         let full = CapacityShortage::Full { memory_mb: 256, sandboxes: 2 };
-        assert_eq!(admission.enter(64).unwrap_err(), full);
-        second.leave();
-        assert_eq!(admission.enter(64).unwrap_err(), CapacityShortage::Leaving);
+        assert_eq!(capacity.reserve(64).unwrap_err(), full);
+        second.mark_leaving();
+        assert_eq!(capacity.reserve(64).unwrap_err(), CapacityShortage::Leaving);
         drop(second);
         drop(first);
-        let small: Vec<_> = (0..3).map(|_| admission.enter(64).unwrap()).collect();
-        assert!(matches!(admission.enter(64), Err(CapacityShortage::Full { .. })), "three slots");
+        let small: Vec<_> = (0..3).map(|_| capacity.reserve(64).unwrap()).collect();
+        assert!(matches!(capacity.reserve(64), Err(CapacityShortage::Full { .. })), "three slots");
         drop(small);
-        assert!(admission.enter(256).is_ok());
+        assert!(capacity.reserve(256).is_ok());
     }
 
     #[test]
-    fn a_small_place_grows_when_there_is_memory_and_keeps_its_slot() {
-        let admission = NodeCapacity::new(CapacityLedger::new(256, 2));
-        let mut small = admission.enter(16).unwrap();
-        let mut large = admission.enter(192).unwrap();
+    fn a_small_reservation_grows_when_there_is_memory_and_keeps_its_slot() {
+        let capacity = NodeCapacity::new(CapacityLedger::new(256, 2));
+        let mut small = capacity.reserve(16).unwrap();
+        let mut large = capacity.reserve(192).unwrap();
         assert!(matches!(small.grow(128), Err(CapacityShortage::Full { .. })));
-        assert_eq!(admission.missing(128 - small.mb()), 64);
-        large.leave();
+        assert_eq!(capacity.missing_mb(128 - small.mb()), 64);
+        large.mark_leaving();
         assert_eq!(small.grow(128), Err(CapacityShortage::Leaving));
         drop(large);
         assert_eq!(small.grow(128), Ok(()));
-        let other = admission.enter(128).unwrap();
-        assert!(admission.enter(1).is_err());
+        let other = capacity.reserve(128).unwrap();
+        assert!(capacity.reserve(1).is_err());
         drop((small, other));
-        assert!(admission.enter(256).is_ok(), "what grew was given back whole");
+        assert!(capacity.reserve(256).is_ok(), "a reservation that grew is given back whole");
     }
 
     #[test]
-    fn what_is_larger_than_the_node_is_told_apart() {
-        let admission = NodeCapacity::new(CapacityLedger::new(256, 3));
-        assert_eq!(
-            admission.enter(257).unwrap_err(),
-            CapacityShortage::TooLarge { memory_mb: 256 }
-        );
+    fn a_sandbox_larger_than_the_node_is_told_apart() {
+        let capacity = NodeCapacity::new(CapacityLedger::new(256, 3));
+        let too_large = CapacityShortage::TooLarge { memory_mb: 256 };
+        assert_eq!(capacity.reserve(257).unwrap_err(), too_large);
     }
 }

@@ -1,6 +1,7 @@
-//! The shim's connection: how a sandbox is told to end, and tells how it ended.
+//! The shim's connection: how a sandbox is told to end, and how it reports its end.
 
 use std::io::{self, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,40 +13,40 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time;
 
-use crate::sandbox::exchange::{ConnectionError, DataConnection, DataFrame};
+use crate::sandbox::exchange::{ConnectionError, DataConnection, ReceivedFrame};
 
 /// How a sandbox ended.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum SandboxEnd {
-    /// The runtime's process ended, says the shim.
+    /// The runtime's process ended, as the shim reports.
     Exited(ExitedMessage),
     /// The shim itself is gone, or broke the protocol.
     Lost,
 }
 
-/// The reading half: whoever has it watches over the sandbox.
+/// The reading half of the shim's connection: its holder learns of the sandbox's end.
 #[derive(Debug)]
 pub(crate) struct ShimConnection {
     conn: DataConnection,
 }
 
-/// The writing half, and what became of the sandbox.
+/// The writing half of the shim's connection, and what is known of the sandbox's end.
 #[derive(Debug)]
 pub(crate) struct SandboxHandle {
     control: StdStream,
-    /// A second handle of the data connection, to wake whoever reads from it.
+    /// A second handle of the data connection, to wake its reader.
     data: StdStream,
     end: watch::Sender<Option<SandboxEnd>>,
     killed: AtomicBool,
-    taken_away: AtomicBool,
+    killed_for_shutdown: AtomicBool,
 }
 
 impl ShimConnection {
-    /// Takes the shim's connection and a second handle of it.
+    /// Takes the shim's connection; returns a second handle of it, too.
     pub(crate) fn new(stream: UnixStream) -> io::Result<(Self, StdStream)> {
         let std = stream.into_std()?;
-        let twin = std.try_clone()?;
-        Ok((Self { conn: DataConnection::new(std)? }, twin))
+        let second = std.try_clone()?;
+        Ok((Self { conn: DataConnection::new(std)? }, second))
     }
 
     /// Sends the shim a frame with a JSON body.
@@ -59,20 +60,20 @@ impl ShimConnection {
         self.conn.write_parts([&header, &body, &[]], &mut 0).await
     }
 
-    /// Whether the shim is there and has nothing to say.
+    /// Whether the shim is connected and has sent nothing.
     pub(crate) fn is_silent(&self) -> bool {
         self.conn.is_fresh()
     }
 
     /// The shim's next frame. May be dropped and called again.
-    pub(crate) async fn read(&mut self) -> Result<DataFrame, ConnectionError> {
+    pub(crate) async fn read(&mut self) -> Result<ReceivedFrame, ConnectionError> {
         self.conn.read_frame().await
     }
 
     /// Waits for the sandbox's end. May be dropped and called again.
     pub(crate) async fn end(&mut self) -> SandboxEnd {
         match self.read().await {
-            Ok(DataFrame { header, body }) if header.kind == FrameKind::Exited => {
+            Ok(ReceivedFrame { header, body }) if header.kind == FrameKind::Exited => {
                 serde_json::from_slice(&body).map_or(SandboxEnd::Lost, SandboxEnd::Exited)
             }
             Ok(_) | Err(_) => SandboxEnd::Lost,
@@ -83,7 +84,7 @@ impl ShimConnection {
 impl SandboxHandle {
     pub(crate) fn new(control: StdStream, data: StdStream) -> Self {
         let end = watch::Sender::new(None);
-        Self { control, data, end, killed: false.into(), taken_away: false.into() }
+        Self { control, data, end, killed: false.into(), killed_for_shutdown: false.into() }
     }
 
     /// Makes the shim end everything in its sandbox, without waiting for it.
@@ -97,35 +98,35 @@ impl SandboxHandle {
         }
     }
 
-    /// Ends everything although the event that runs has done nothing wrong: the node stops.
-    pub(crate) fn take_away(&self) {
-        self.taken_away.store(true, Ordering::Release);
+    /// The same because the node stops: the event that runs did nothing wrong.
+    pub(crate) fn kill_for_shutdown(&self) {
+        self.killed_for_shutdown.store(true, Ordering::Release);
         self.kill();
     }
 
-    /// Whether it was `take_away` that ended it.
-    pub(crate) fn was_taken_away(&self) -> bool {
-        self.taken_away.load(Ordering::Acquire)
+    /// Whether [`SandboxHandle::kill_for_shutdown`] was called.
+    pub(crate) fn was_killed_for_shutdown(&self) -> bool {
+        self.killed_for_shutdown.load(Ordering::Acquire)
     }
 
-    /// Says that the sandbox has ended, and wakes whoever waits for its answer. What was answered
-    /// before can still be read.
+    /// Notes that the sandbox has ended, and wakes whoever waits for its answer. An answer that was
+    /// sent before can still be read.
     pub(crate) fn ended(&self, end: SandboxEnd) {
         self.end.send_replace(Some(end));
-        let _ = self.data.shutdown(std::net::Shutdown::Both);
+        let _ = self.data.shutdown(Shutdown::Both);
     }
 
-    /// Whether it has ended, as far as is known.
+    /// Whether the sandbox is known to have ended.
     pub(crate) fn has_ended(&self) -> bool {
         self.end.borrow().is_some()
     }
 
-    /// Ends the connection, so that the shim ends and `ShimConnection::end` returns.
-    pub(crate) fn hang_up(&self) {
-        let _ = self.control.shutdown(std::net::Shutdown::Both);
+    /// Closes the connection, so that the shim ends and [`ShimConnection::end`] returns.
+    pub(crate) fn close(&self) {
+        let _ = self.control.shutdown(Shutdown::Both);
     }
 
-    /// How it ended, once known; waits for that at most so long.
+    /// How the sandbox ended, if that is known within this time.
     pub(crate) async fn end_within(&self, wait: Duration) -> Option<SandboxEnd> {
         let mut end = self.end.subscribe();
         let known = end.wait_for(Option::is_some);

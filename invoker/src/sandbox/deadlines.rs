@@ -1,13 +1,18 @@
-//! Deadlines of events, and the reading of output while an event runs that takes longer than a
-//! moment: without a timer for each event. One task looks at all sandboxes, at a fixed pace while
-//! any of them is in use, and sleeps otherwise.
+//! Deadlines of events, and the reading of output while an event runs that takes longer than a moment.
+//!
+//! A timer for each event was not enough: entering one into the runtime's timers wakes the reactor,
+//! and a warm call, all of 173 µs at the client (`sync_python_1` in docs/promises.md), woke it five
+//! times where two are needed. So one task checks all sandboxes every 5 ms while any of them is in
+//! use, and sleeps until the next deadline otherwise. A warm call only notes its deadline under the
+//! mutex of its own sandbox.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use hanshu_core::{RequestId, lock};
 use tokio::sync::Notify;
 use tokio::time::{self, Instant};
 use tokio_util::task::AbortOnDropHandle;
@@ -15,40 +20,46 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::sandbox::logs::SandboxLog;
 use crate::tasks::BackgroundTasks;
 
-/// Between two looks: a deadline is noticed at most so late, and output is read while its event
-/// runs if that takes so long. Until then the pipe holds it.
-const PACE: Duration = Duration::from_millis(5);
-/// Looks that find nothing to do before the task sleeps.
-const IDLE_LOOKS: u32 = 20;
+/// Between two checks: a deadline is noticed at most so late, and output is read while its event runs
+/// if the event takes longer. Until then the pipe holds it.
+const CHECK_INTERVAL: Duration = Duration::from_millis(5);
+/// Checks without a new event before the task sleeps.
+const IDLE_CHECKS: u32 = 20;
 
-/// What is known of the event that runs in a sandbox.
+/// The event that runs in a sandbox.
 #[derive(Debug)]
 pub(crate) struct EventWatch {
     event: Mutex<Option<WatchedEvent>>,
     log: Arc<SandboxLog>,
 }
 
+/// An event that was handed to a sandbox.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CurrentEvent {
+    pub(crate) request_id: RequestId,
+    pub(crate) begun: Instant,
+    pub(crate) deadline: Instant,
+}
+
 #[derive(Debug)]
 struct WatchedEvent {
-    begun: Instant,
-    deadline: Instant,
+    event: CurrentEvent,
     expired: bool,
     waker: Waker,
     /// Reads the output.
     follower: Option<AbortOnDropHandle<()>>,
 }
 
-/// Resolves when an event's deadline has passed. The event is watched from the first poll until
-/// this is dropped.
+/// Resolves when an event's deadline has passed. The event is watched from the first poll until this
+/// is dropped.
 pub(crate) struct DeadlineExpiry<'a> {
     watch: &'a EventWatch,
-    rounds: &'a DeadlineWatcher,
-    begun: Instant,
-    deadline: Instant,
+    watcher: &'a DeadlineWatcher,
+    event: CurrentEvent,
     watched: bool,
 }
 
-/// The sandboxes to look at, and whether anybody does.
+/// The sandboxes to check, and whether the task that does so sleeps.
 #[derive(Debug, Default)]
 pub(crate) struct DeadlineWatcher {
     sandboxes: Mutex<Vec<Weak<EventWatch>>>,
@@ -56,11 +67,11 @@ pub(crate) struct DeadlineWatcher {
     wake: Notify,
 }
 
-/// When to look again.
+/// When to check again.
 enum NextCheck {
     /// An event has just begun.
     Soon,
-    /// Nothing but a deadline is to be expected.
+    /// At the next deadline, if there is one.
     At(Option<Instant>),
 }
 
@@ -70,41 +81,38 @@ impl EventWatch {
         Self { event: Mutex::default(), log }
     }
 
-    /// Watches an event that has `begun` until `deadline`.
-    pub(crate) fn until<'a>(
+    /// Watches an event until its deadline.
+    pub(crate) fn until_deadline<'a>(
         &'a self,
-        rounds: &'a DeadlineWatcher,
-        begun: Instant,
-        deadline: Instant,
+        watcher: &'a DeadlineWatcher,
+        event: CurrentEvent,
     ) -> DeadlineExpiry<'a> {
-        DeadlineExpiry { watch: self, rounds, begun, deadline, watched: false }
+        DeadlineExpiry { watch: self, watcher, event, watched: false }
     }
 
-    fn look(&self, tasks: &BackgroundTasks, now: Instant) -> NextCheck {
-        let mut event = self.lock();
-        let Some(event) = event.as_mut() else { return NextCheck::At(None) };
-        if event.expired {
+    fn check(&self, tasks: &BackgroundTasks, now: Instant) -> NextCheck {
+        let mut watched = lock(&self.event);
+        let Some(watched) = watched.as_mut() else { return NextCheck::At(None) };
+        let CurrentEvent { request_id, begun, deadline } = watched.event;
+        if watched.expired {
             return NextCheck::At(None);
         }
-        if event.deadline <= now {
-            event.expired = true;
-            event.waker.wake_by_ref();
+        if deadline <= now {
+            tracing::debug!(%request_id, "An event has reached its deadline");
+            watched.expired = true;
+            watched.waker.wake_by_ref();
             return NextCheck::At(None);
         }
-        if event.follower.is_some() {
-            return NextCheck::At(Some(event.deadline));
+        if watched.follower.is_some() {
+            return NextCheck::At(Some(deadline));
         }
-        if event.begun + PACE <= now {
+        if begun + CHECK_INTERVAL <= now {
             let log = Arc::clone(&self.log);
             let follower = tasks.spawn(async move { log.follow().await });
-            event.follower = Some(AbortOnDropHandle::new(follower));
-            return NextCheck::At(Some(event.deadline));
+            watched.follower = Some(AbortOnDropHandle::new(follower));
+            return NextCheck::At(Some(deadline));
         }
         NextCheck::Soon
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<WatchedEvent>> {
-        self.event.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -113,22 +121,20 @@ impl Future for DeadlineExpiry<'_> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let mut event = this.watch.lock();
-        match event.as_mut() {
-            Some(event) if this.watched => {
-                if event.expired {
+        let mut watched = lock(&this.watch.event);
+        match watched.as_mut() {
+            Some(watched) if this.watched => {
+                if watched.expired {
                     return Poll::Ready(());
                 }
-                event.waker.clone_from(cx.waker());
+                watched.waker.clone_from(cx.waker());
             }
             _ => {
-                let Self { begun, deadline, .. } = *this;
-                let waker = cx.waker().clone();
-                *event =
-                    Some(WatchedEvent { begun, deadline, expired: false, waker, follower: None });
-                drop(event);
+                let (event, waker) = (this.event, cx.waker().clone());
+                *watched = Some(WatchedEvent { event, expired: false, waker, follower: None });
+                drop(watched);
                 this.watched = true;
-                this.rounds.begin();
+                this.watcher.event_begun();
             }
         }
         Poll::Pending
@@ -138,32 +144,32 @@ impl Future for DeadlineExpiry<'_> {
 impl Drop for DeadlineExpiry<'_> {
     fn drop(&mut self) {
         if self.watched {
-            let event = self.watch.lock().take();
-            drop(event);
+            // Dropped after the mutex is unlocked: it may end the follower.
+            let watched = lock(&self.watch.event).take();
+            drop(watched);
         }
     }
 }
 
 impl DeadlineWatcher {
-    /// Looks at this sandbox from now on, as long as it is there.
+    /// Checks this sandbox from now on, as long as it exists.
     pub(crate) fn add(&self, sandbox: &Arc<EventWatch>) {
-        self.lock().push(Arc::downgrade(sandbox));
+        lock(&self.sandboxes).push(Arc::downgrade(sandbox));
     }
 
-    /// An event is watched now.
-    fn begin(&self) {
-        // Either this sees that the task sleeps, or the task's last look sees the event.
+    fn event_begun(&self) {
+        // Either this sees that the task sleeps, or the task's last check sees the event.
         fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::Relaxed) {
             self.wake.notify_one();
         }
     }
 
-    fn look(&self, tasks: &BackgroundTasks, now: Instant) -> NextCheck {
+    fn check(&self, tasks: &BackgroundTasks, now: Instant) -> NextCheck {
         let mut next = NextCheck::At(None);
-        self.lock().retain(|sandbox| {
+        lock(&self.sandboxes).retain(|sandbox| {
             let Some(sandbox) = sandbox.upgrade() else { return false };
-            next = match (&next, sandbox.look(tasks, now)) {
+            next = match (&next, sandbox.check(tasks, now)) {
                 (NextCheck::Soon, _) | (_, NextCheck::Soon) => NextCheck::Soon,
                 (NextCheck::At(one), NextCheck::At(other)) => {
                     NextCheck::At(one.iter().copied().chain(other).min())
@@ -177,7 +183,7 @@ impl DeadlineWatcher {
     async fn sleep(&self, tasks: &BackgroundTasks) {
         self.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        match self.look(tasks, Instant::now()) {
+        match self.check(tasks, Instant::now()) {
             NextCheck::Soon => {}
             NextCheck::At(None) => self.wake.notified().await,
             NextCheck::At(Some(deadline)) => {
@@ -186,24 +192,20 @@ impl DeadlineWatcher {
         }
         self.asleep.store(false, Ordering::Relaxed);
     }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<EventWatch>>> {
-        self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// Looks at the sandboxes for as long as it is polled.
-pub(crate) async fn run(rounds: Arc<DeadlineWatcher>, tasks: BackgroundTasks) {
-    let mut idle_looks = 0;
+/// Checks the sandboxes until it is dropped.
+pub(crate) async fn run(watcher: Arc<DeadlineWatcher>, tasks: BackgroundTasks) {
+    let mut idle_checks = 0;
     loop {
-        time::sleep(PACE).await;
-        idle_looks = match rounds.look(&tasks, Instant::now()) {
+        time::sleep(CHECK_INTERVAL).await;
+        idle_checks = match watcher.check(&tasks, Instant::now()) {
             NextCheck::Soon => 0,
-            NextCheck::At(_) => idle_looks + 1,
+            NextCheck::At(_) => idle_checks + 1,
         };
-        if IDLE_LOOKS <= idle_looks {
-            rounds.sleep(&tasks).await;
-            idle_looks = 0;
+        if IDLE_CHECKS <= idle_checks {
+            watcher.sleep(&tasks).await;
+            idle_checks = 0;
         }
     }
 }

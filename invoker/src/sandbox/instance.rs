@@ -1,11 +1,11 @@
-//! A sandbox that is up: what one needs to use, freeze, watch and remove it.
+//! A sandbox that is up: what is needed to use, freeze, watch and remove it.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hanshu_core::{ColdStart, InstanceId};
+use hanshu_core::{ColdStart, InstanceId, lock};
 use tokio::time::Instant;
 
 use crate::backend::port::Sandbox;
@@ -14,12 +14,12 @@ use crate::sandbox::control::{SandboxEnd, SandboxHandle};
 use crate::sandbox::deadlines::EventWatch;
 use crate::sandbox::logs::SandboxLog;
 use crate::sandbox::run_dir;
-use crate::sandbox::uids::SandboxUserId;
+use crate::sandbox::user_ids::SandboxUserId;
 
 /// Memory is sampled at most this often.
 const SAMPLE_INTERVAL_MS: u64 = 100;
 
-const WARM: u8 = 0;
+const RUNNING: u8 = 0;
 const FROZEN: u8 = 1;
 const PAUSED: u8 = 2;
 /// It runs and cannot be frozen.
@@ -30,40 +30,48 @@ const UNFREEZABLE: u8 = 3;
 pub(crate) struct SandboxInstance {
     pub(crate) id: InstanceId,
     pub(crate) log: Arc<SandboxLog>,
-    pub(crate) leash: SandboxHandle,
+    pub(crate) handle: SandboxHandle,
     /// From the order to start it until it was ready.
     pub(crate) init: Duration,
-    /// The same for the log of its first event.
+    /// The same with its parts, for the log of its first event.
     pub(crate) cold_start: ColdStart,
     pub(crate) sandbox: Box<dyn Sandbox>,
     pub(crate) run_dir: PathBuf,
-    /// Its user and its room, until it is gone: given back in this order, so that who finds room
-    /// finds a user, too.
-    pub(crate) belongings: Mutex<Option<(SandboxUserId, CapacityReservation)>>,
-    pub(crate) vitals: InstanceStats,
-    /// The deadline of the event that runs.
+    /// What it has of the node until it is gone.
+    pub(crate) resources: Mutex<Option<SandboxResources>>,
+    pub(crate) stats: InstanceStats,
+    /// The event that runs in it, with its request id and deadline.
     pub(crate) watch: Arc<EventWatch>,
 }
 
-/// What changes while a sandbox lives.
+/// What a sandbox has of its node. Given back in this order, so that a start that finds room finds a
+/// user id, too.
+#[derive(Debug)]
+pub(crate) struct SandboxResources {
+    /// Free for another sandbox when dropped.
+    pub(crate) _user_id: SandboxUserId,
+    pub(crate) capacity: CapacityReservation,
+}
+
+/// What changes while a sandbox is up.
 #[derive(Debug)]
 pub(crate) struct InstanceStats {
-    born: Instant,
+    created: Instant,
     used: AtomicBool,
-    frost: AtomicU8,
+    freeze_state: AtomicU8,
     memory_bytes: AtomicU64,
-    /// Milliseconds after `born` from which memory is sampled again.
+    /// Milliseconds after `created` from which memory is sampled again.
     sample_after: AtomicU64,
-    /// Kills for want of memory that an answer was already judged by.
+    /// Out-of-memory kills that an answer was already judged by.
     oom_kills: AtomicU64,
 }
 
 impl InstanceStats {
     pub(crate) fn new() -> Self {
         Self {
-            born: Instant::now(),
+            created: Instant::now(),
             used: AtomicBool::new(false),
-            frost: AtomicU8::new(WARM),
+            freeze_state: AtomicU8::new(RUNNING),
             memory_bytes: AtomicU64::new(0),
             sample_after: AtomicU64::new(0),
             oom_kills: AtomicU64::new(0),
@@ -72,92 +80,90 @@ impl InstanceStats {
 }
 
 impl SandboxInstance {
-    /// Whether it had no event before. Says so once.
+    /// Whether it had no event before. True once only.
     pub(crate) fn first_use(&self) -> bool {
-        !self.vitals.used.swap(true, Ordering::Relaxed)
+        !self.stats.used.swap(true, Ordering::Relaxed)
     }
 
-    /// Freezes it, where that can be done. The caller holds it, so nobody uses it.
+    /// Freezes it where that is possible. The caller has its lease, so no event runs.
     pub(crate) async fn freeze(&self) {
-        let frost = if self.sandbox.freeze() {
+        let state = if self.sandbox.freeze() {
             FROZEN
         } else if self.sandbox.pause().await {
             PAUSED
         } else {
             UNFREEZABLE
         };
-        self.vitals.frost.store(frost, Ordering::Release);
+        self.stats.freeze_state.store(state, Ordering::Release);
     }
 
     /// Whether it is neither frozen nor known to be unfreezable.
     pub(crate) fn may_freeze(&self) -> bool {
-        self.vitals.frost.load(Ordering::Acquire) == WARM
+        self.stats.freeze_state.load(Ordering::Acquire) == RUNNING
     }
 
-    /// Whether it is frozen.
     pub(crate) fn is_frozen(&self) -> bool {
-        matches!(self.vitals.frost.load(Ordering::Acquire), FROZEN | PAUSED)
+        matches!(self.stats.freeze_state.load(Ordering::Acquire), FROZEN | PAUSED)
     }
 
-    /// Makes it run again. The caller holds it. `false`: it is lost.
+    /// Makes it run again where it is frozen. The caller has its lease. `false`: it is lost.
     pub(crate) async fn thaw(&self) -> bool {
-        let done = match self.vitals.frost.load(Ordering::Acquire) {
+        let thawed = match self.stats.freeze_state.load(Ordering::Acquire) {
             FROZEN => self.sandbox.thaw(),
             PAUSED => self.sandbox.unpause().await,
             _ => return true,
         };
-        if done {
-            self.vitals.frost.store(WARM, Ordering::Release);
+        if thawed {
+            self.stats.freeze_state.store(RUNNING, Ordering::Release);
         }
-        done
+        thawed
     }
 
-    /// Bytes of memory in use, as of a moment ago; 0 where unknown.
+    /// Bytes of memory in use, at most [`SAMPLE_INTERVAL_MS`] old; 0 where unknown.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        let vitals = &self.vitals;
-        let now = u64::try_from(vitals.born.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if vitals.sample_after.load(Ordering::Relaxed) <= now {
-            vitals.sample_after.store(now.saturating_add(SAMPLE_INTERVAL_MS), Ordering::Relaxed);
+        let stats = &self.stats;
+        let now = u64::try_from(stats.created.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if stats.sample_after.load(Ordering::Relaxed) <= now {
+            stats.sample_after.store(now.saturating_add(SAMPLE_INTERVAL_MS), Ordering::Relaxed);
             if let Some(bytes) = self.sandbox.memory_bytes() {
-                vitals.memory_bytes.store(bytes, Ordering::Relaxed);
+                stats.memory_bytes.store(bytes, Ordering::Relaxed);
             }
         }
-        vitals.memory_bytes.load(Ordering::Relaxed)
+        stats.memory_bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether the kernel ended it for want of memory.
+    /// Whether it ended for lack of memory.
     pub(crate) fn ran_out_of_memory(&self, end: Option<&SandboxEnd>) -> bool {
         ran_out_of_memory(end, self.sandbox.as_ref())
     }
 
-    /// Whether the kernel killed something in it for want of memory since this was asked last. A
-    /// script goes on without its child, and its answer is worth nothing.
-    pub(crate) fn lost_a_child_to_memory(&self) -> bool {
+    /// Whether the kernel killed a process in it for lack of memory since this was last asked. A
+    /// script goes on without its child, and its answer is worthless.
+    pub(crate) fn child_was_oom_killed(&self) -> bool {
         let kills = self.sandbox.oom_kills().unwrap_or_default();
-        self.vitals.oom_kills.swap(kills, Ordering::Relaxed) < kills
+        self.stats.oom_kills.swap(kills, Ordering::Relaxed) < kills
     }
 
-    /// Says that its room is about to become free.
-    pub(crate) fn leaving(&self) {
-        let mut belongings = self.belongings.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, place)) = belongings.as_mut() {
-            place.leave();
+    /// Notes that its room is about to be released.
+    pub(crate) fn mark_leaving(&self) {
+        if let Some(resources) = lock(&self.resources).as_mut() {
+            resources.capacity.mark_leaving();
         }
     }
 
-    /// Ends and removes it. Run in a task that nobody drops half-way.
+    /// Ends and removes it. Run in a task that is never dropped.
     pub(crate) async fn remove(&self) {
-        self.leaving();
-        self.leash.kill();
+        self.mark_leaving();
+        self.handle.kill();
         self.sandbox.stop().await;
-        self.leash.hang_up();
-        self.log.late();
+        self.handle.close();
+        self.log.write_unowned();
         run_dir::remove(&self.run_dir);
-        self.belongings.lock().unwrap_or_else(PoisonError::into_inner).take();
+        lock(&self.resources).take();
     }
 }
 
-/// Whether a sandbox's end was for want of memory: the shim saw it, or the cgroup counted it.
+/// Whether a sandbox ended for lack of memory: the shim reports it, or its control group counted it.
 pub(crate) fn ran_out_of_memory(end: Option<&SandboxEnd>, sandbox: &dyn Sandbox) -> bool {
     let killed = || sandbox.oom_kills().is_some_and(|kills| 0 < kills);
     match end {

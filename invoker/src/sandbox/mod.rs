@@ -11,4 +11,4 @@ pub(crate) mod logs;
 pub(crate) mod run_dir;
 pub(crate) mod shape;
 pub(crate) mod start_message;
-pub(crate) mod uids;
+pub(crate) mod user_ids;

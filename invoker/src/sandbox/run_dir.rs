@@ -1,4 +1,4 @@
-//! A sandbox's run folder: two sockets that take one connection each, and the FIFO of its output.
+//! A sandbox's run folder: two sockets that accept one connection each, and the FIFO of its output.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
@@ -11,24 +11,24 @@ use hanshu_core::InstanceId;
 use hanshu_runtimes::wire::{CONTROL_SOCKET, DATA_SOCKET, OUTPUT_FIFO};
 use nix::sys::stat::Mode;
 
-/// The folder itself is entered by its sandbox alone.
+/// Only its sandbox may enter the folder.
 const DIR_MODE: u32 = 0o700;
 const SOCKET_MODE: u32 = 0o600;
-/// A sandbox writes its output and cannot take it back.
+/// A sandbox may write its output and not read it.
 const FIFO_MODE: u32 = 0o200;
 
-/// A run folder, made. Dropping it removes nothing: see [`remove`].
+/// A run folder. Dropping it removes nothing: see [`remove`].
 #[derive(Debug)]
 pub(crate) struct RunDir {
     pub(crate) path: PathBuf,
     pub(crate) control: UnixListener,
     pub(crate) data: UnixListener,
-    /// Open for reading and writing, so that it never ends, and without blocking.
+    /// Open for reading and writing, so that it has no end of file, in non-blocking mode.
     pub(crate) output: File,
 }
 
 impl RunDir {
-    /// Makes `base/<instance>`, all of it owned by `uid`.
+    /// Makes `base/<instance>`, with everything in it owned by `uid`.
     ///
     /// # Errors
     /// What the file system says. Nothing is left behind.
@@ -59,9 +59,9 @@ impl RunDir {
     }
 }
 
-/// Removes one of the sockets, whose connection was made.
+/// Removes a socket whose connection was accepted.
 pub(crate) fn unlink(run_dir: &Path, socket: &str) {
-    // Best effort: a listener that is closed refuses whoever still finds its name.
+    // Best effort: its listener is closed and refuses further connections.
     let _ = fs::remove_file(run_dir.join(socket));
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn sweep(base: &Path) -> io::Result<u32> {
     let mut removed = 0;
     for entry in entries {
         let entry = entry?;
-        // Only what we have made.
+        // Only folders of sandboxes.
         if entry.file_name().to_str().is_some_and(|name| name.parse::<InstanceId>().is_ok()) {
             remove(&entry.path());
             removed += 1;
@@ -96,10 +96,10 @@ pub(crate) fn sweep(base: &Path) -> io::Result<u32> {
 }
 
 fn listen(dir: &Path, name: &str) -> io::Result<UnixListener> {
-    // A socket's path may have 107 bytes, a data folder's more: go by the folder's descriptor.
+    // A socket's path may have 107 bytes, a data folder's more: bind through the folder's descriptor.
     let opened = File::open(dir)?;
-    let short = PathBuf::from(format!("/proc/self/fd/{}/{name}", opened.as_raw_fd()));
-    let listener = UnixListener::bind(short)?;
+    let short_path = PathBuf::from(format!("/proc/self/fd/{}/{name}", opened.as_raw_fd()));
+    let listener = UnixListener::bind(short_path)?;
     fs::set_permissions(dir.join(name), Permissions::from_mode(SOCKET_MODE))?;
     listener.set_nonblocking(true)?;
     Ok(listener)

@@ -4,7 +4,8 @@ use hanshu_core::{FunctionConfig, RuntimeFamily};
 
 use crate::backend::port::NetworkAccess;
 
-/// What cannot be changed once a sandbox is started: a prewarmed sandbox serves functions of its kind.
+/// What cannot be changed once a sandbox is started: a prewarmed sandbox serves functions of its
+/// own shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SandboxShape {
     pub(crate) family: RuntimeFamily,
@@ -13,32 +14,28 @@ pub(crate) struct SandboxShape {
     pub(crate) memory_mb: u32,
 }
 
-/// Whom a function's variables keep from a prewarmed sandbox: they are read when the interpreter, the C
-/// library or the dynamic linker starts, which it has.
+/// Prefixes of variables that the interpreter, the C library or the dynamic linker reads when it
+/// starts, which a prewarmed sandbox has already done.
 const READ_AT_START: [&str; 10] =
     ["LD_", "LC_", "LANG", "TZ", "PYTHON", "NODE_", "MALLOC_", "GLIBC_", "UV_", "OPENSSL_"];
 
+/// Whether a prewarmed sandbox can serve this function: its runtime takes its function late, and no
+/// variable of the function had to be known earlier.
+pub(crate) fn can_be_prewarmed(config: &FunctionConfig) -> bool {
+    let early = |name: &String| READ_AT_START.iter().any(|prefix| name.starts_with(prefix));
+    config.runtime.family().profile().prewarm.is_some() && !config.env.keys().any(early)
+}
+
+/// The families that a prewarmed sandbox can be of.
+pub(crate) fn prewarmed_families() -> impl Iterator<Item = RuntimeFamily> {
+    RuntimeFamily::all().filter(|family| family.profile().prewarm.is_some())
+}
+
 impl SandboxShape {
-    /// Runtimes of ours that take their function late.
-    pub(crate) const FAMILIES: [RuntimeFamily; 2] = [RuntimeFamily::Python, RuntimeFamily::Nodejs];
-
-    /// Whether there can be prewarmed sandboxes for this function: a runtime of ours that takes its
-    /// function late, and no variable that it would have to know earlier.
-    pub(crate) fn suits(config: &FunctionConfig) -> bool {
-        let late = Self::FAMILIES.contains(&config.runtime.family());
-        let early = |name: &String| READ_AT_START.iter().any(|start| name.starts_with(start));
-        late && !config.env.keys().any(early)
-    }
-
-    /// MiB that a prewarmed sandbox is counted with: what one was seen to use, and some more.
+    /// MiB that a prewarmed sandbox of this shape is counted with.
     pub(crate) fn prewarmed_mb(self) -> u64 {
-        let used = match self.family {
-            RuntimeFamily::Nodejs => 48,
-            RuntimeFamily::Python
-            | RuntimeFamily::Go
-            | RuntimeFamily::Shell
-            | RuntimeFamily::Custom => 16,
-        };
-        used.min(u64::from(self.memory_mb))
+        let prewarm = self.family.profile().prewarm;
+        let used_mb = prewarm.map_or(self.memory_mb, |prewarm| prewarm.memory_mb);
+        u64::from(used_mb.min(self.memory_mb))
     }
 }

@@ -1,24 +1,25 @@
-//! A revision as its sandbox's shim and runtime are told of it: command line, environment, limits
-//! (scf.md §6.3). Pure.
+//! The `START` message: command line, environment and limits of a revision's runtime (scf.md §6.3).
+//! Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hanshu_core::{Revision, RuntimeFamily};
+use hanshu_core::{AdapterKind, CommandWord, Revision, RuntimeFamily};
 use hanshu_runtimes::wire::{InitMessage, RuntimeAdapter, StartMessage};
 
+use crate::backend::port::CODE_DIR;
 use crate::config::InvokerOptions;
 use crate::sandbox::shape::SandboxShape;
 
-/// Where the function's code is inside a sandbox.
-const CODE_DIR: &str = "/var/user";
-/// Where the adapters *go* and *custom* speak TCP (scf.md §6.3 names this port). It can be the same
-/// everywhere: who listens has a network namespace of its own.
+/// Where the platform's own files are inside a sandbox.
+const RUNTIME_DIR: &str = "/var/runtime";
+/// The TCP port of the adapters *go* and *custom* (scf.md §6.3 names it). It can be the same in every
+/// sandbox: a runtime that listens has a network namespace of its own.
 const PORT: u16 = 28902;
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What the shim is told in `START`.
-pub(crate) fn start_of(revision: &Revision, options: &InvokerOptions) -> StartMessage {
+/// The `START` message for a revision.
+pub(crate) fn start_message(revision: &Revision, options: &InvokerOptions) -> StartMessage {
     let config = &revision.config;
     let family = config.runtime.family();
     let init = InitMessage {
@@ -29,8 +30,8 @@ pub(crate) fn start_of(revision: &Revision, options: &InvokerOptions) -> StartMe
         function_version: revision.version.to_string(),
         namespace: revision.function.namespace.to_string(),
         memory_mb: config.memory_mb,
-        timeout_ms: millis(config.timeout),
-        init_timeout_ms: millis(config.init_timeout),
+        timeout_ms: to_millis(config.timeout),
+        init_timeout_ms: to_millis(config.init_timeout),
         user_env: config.env.clone(),
         port: PORT,
     };
@@ -38,37 +39,40 @@ pub(crate) fn start_of(revision: &Revision, options: &InvokerOptions) -> StartMe
     StartMessage { argv, env: env_of(revision, options), init }
 }
 
-/// What the shim of a prewarmed sandbox is told: the same, without a function. What is missing comes with
-/// a late `INIT`.
-pub(crate) fn start_of_prewarmed(kind: &SandboxShape, options: &InvokerOptions) -> StartMessage {
+/// The `START` message for a prewarmed sandbox: the same without a function, whose part comes with a
+/// later `INIT`.
+pub(crate) fn prewarmed_start_message(
+    shape: SandboxShape,
+    options: &InvokerOptions,
+) -> StartMessage {
     let init = InitMessage {
-        adapter: adapter_of(kind.family),
+        adapter: adapter_of(shape.family),
         cwd: CODE_DIR.into(),
         handler: String::new(),
         function_name: String::new(),
         function_version: String::new(),
         namespace: String::new(),
-        memory_mb: kind.memory_mb,
+        memory_mb: shape.memory_mb,
         timeout_ms: 0,
         init_timeout_ms: 0,
         user_env: BTreeMap::new(),
         port: PORT,
     };
-    let argv = argv_of(kind.family, kind.memory_mb, "", options);
-    StartMessage { argv, env: usual_env(), init }
+    let argv = argv_of(shape.family, shape.memory_mb, "", options);
+    StartMessage { argv, env: default_env(), init }
 }
 
 /// Whole milliseconds, as the wire has them.
-pub(crate) fn millis(time: Duration) -> u32 {
+pub(crate) fn to_millis(time: Duration) -> u32 {
     u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
 fn adapter_of(family: RuntimeFamily) -> RuntimeAdapter {
-    match family {
-        RuntimeFamily::Python | RuntimeFamily::Nodejs => RuntimeAdapter::Direct,
-        RuntimeFamily::Go => RuntimeAdapter::Go,
-        RuntimeFamily::Shell => RuntimeAdapter::Shell,
-        RuntimeFamily::Custom => RuntimeAdapter::Custom,
+    match family.profile().adapter {
+        AdapterKind::Direct => RuntimeAdapter::Direct,
+        AdapterKind::Go => RuntimeAdapter::Go,
+        AdapterKind::Shell => RuntimeAdapter::Shell,
+        AdapterKind::Custom => RuntimeAdapter::Custom,
     }
 }
 
@@ -78,34 +82,30 @@ fn argv_of(
     handler: &str,
     options: &InvokerOptions,
 ) -> Vec<String> {
-    let in_code = |file: &str| format!("{CODE_DIR}/{file}");
-    let heap = format!("--max-old-space-size={memory_mb}");
-    let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
-    match family {
-        // The bootstrap's first lines say what each flag is for.
-        RuntimeFamily::Python => words(&[
-            &options.python,
-            "-I",
-            "-S",
-            "-B",
-            "-u",
-            "-X",
-            "utf8",
-            "/var/runtime/python/bootstrap.py",
-        ]),
-        RuntimeFamily::Nodejs => words(&[&options.node, &heap, "/var/runtime/node/bootstrap.cjs"]),
-        RuntimeFamily::Go | RuntimeFamily::Shell => vec![in_code(handler)],
-        RuntimeFamily::Custom => vec![in_code("bootstrap")],
-    }
+    let profile = family.profile();
+    let to_text = |word: &CommandWord| match word {
+        CommandWord::Text(text) => (*text).to_owned(),
+        CommandWord::HostProgram => {
+            let program = profile.host_program.as_ref();
+            program.map(|program| options.program(program).to_owned()).unwrap_or_default()
+        }
+        CommandWord::Bootstrap => {
+            format!("{RUNTIME_DIR}/{}", profile.bootstrap.unwrap_or_default())
+        }
+        CommandWord::Handler => format!("{CODE_DIR}/{handler}"),
+        CommandWord::CodeFile(file) => format!("{CODE_DIR}/{file}"),
+        CommandWord::WithMemoryMb(text) => format!("{text}{memory_mb}"),
+    };
+    profile.command.iter().map(to_text).collect()
 }
 
-/// What every function's environment has, unless the function says otherwise. Interpreters that
-/// were started with it need not be told of it again.
-fn usual_env() -> BTreeMap<String, String> {
-    let usual = [
+/// The variables of every function, unless it sets them itself. A prewarmed interpreter is started
+/// with them.
+fn default_env() -> BTreeMap<String, String> {
+    let defaults = [
         ("PATH", PATH),
         ("PWD", CODE_DIR),
-        // SCF has /home/qcloud; a folder that cannot be written to helps nobody.
+        // SCF has /home/qcloud, which is not writable here.
         ("HOME", "/tmp"),
         ("USER", "qcloud"),
         ("LOGNAME", "qcloud"),
@@ -118,11 +118,11 @@ fn usual_env() -> BTreeMap<String, String> {
         ("NODE_PATH", "/var/user:/var/user/node_modules:/opt:/opt/node_modules"),
         ("LD_LIBRARY_PATH", "/var/user:/var/user/lib:/opt/lib"),
     ];
-    usual.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    defaults.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// The runtime's whole environment. The function's own variables win over the usual ones and not
-/// over those that say who it is.
+/// The runtime's whole environment. The function's own variables replace the defaults, but not those
+/// that identify it.
 fn env_of(revision: &Revision, options: &InvokerOptions) -> BTreeMap<String, String> {
     let config = &revision.config;
     let name = revision.function.name.to_string();
@@ -146,7 +146,7 @@ fn env_of(revision: &Revision, options: &InvokerOptions) -> BTreeMap<String, Str
         ("FUNCTION_MEMORY_SIZE", config.memory_mb.to_string()),
         ("USER_CODE_ROOT", "/var/user/".to_owned()),
     ];
-    let mut env = usual_env();
+    let mut env = default_env();
     env.extend(config.env.clone());
     env.extend(own.into_iter().map(|(name, value)| (name.to_owned(), value)));
     env
@@ -154,6 +154,8 @@ fn env_of(revision: &Revision, options: &InvokerOptions) -> BTreeMap<String, Str
 
 #[cfg(test)]
 mod tests {
+    use hanshu_runtimes::runtime_dir::RUNTIME_FILES;
+
     use super::*;
     use crate::test_support::revision;
 
@@ -164,7 +166,7 @@ mod tests {
         revision.config.env = [("HOME", "/var/user"), ("SCF_NAMESPACE", "forged")]
             .map(|(k, v)| (k.into(), v.into()))
             .into();
-        start_of(&revision, &InvokerOptions::default())
+        start_message(&revision, &InvokerOptions::default())
     }
 
     #[test]
@@ -191,7 +193,15 @@ mod tests {
     }
 
     #[test]
-    fn a_function_may_move_its_home_but_not_its_name() {
+    fn each_bootstrap_is_one_of_the_embedded_files() {
+        let bootstraps = RuntimeFamily::all().filter_map(|family| family.profile().bootstrap);
+        for bootstrap in bootstraps {
+            assert!(RUNTIME_FILES.iter().any(|(path, _)| *path == bootstrap), "{bootstrap}");
+        }
+    }
+
+    #[test]
+    fn a_function_may_change_its_home_but_not_its_name() {
         let start = start("python", "index.main_handler");
         assert_eq!(start.env["HOME"], "/var/user");
         assert_eq!(start.env["SCF_NAMESPACE"], "default");

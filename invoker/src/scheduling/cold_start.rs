@@ -1,4 +1,4 @@
-//! A cold start, from the wish to the sandbox: a task of its own that nobody drops half-way.
+//! A cold start, from the decision to the sandbox: a task of its own that is never dropped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,55 +12,57 @@ use crate::scheduling::node::NodeContext;
 use crate::scheduling::pool::state::SandboxKey;
 use crate::scheduling::pool::{FunctionPool, SandboxStarter, unavailable};
 
-/// So long a start counts as one of those that the node may run at once: the time that costs
-/// processor. A function that takes longer to load does not keep others from starting.
-const HEAVY_PART: Duration = Duration::from_secs(2);
+/// A start has one of the node's start slots for at most this long: the time that takes processor. A
+/// function that loads longer does not keep others from starting.
+const START_SLOT_TIME: Duration = Duration::from_secs(2);
 
 /// Starts sandboxes for all pools of a node.
 #[derive(Debug)]
-pub(crate) struct ColdStarter(Arc<NodeContext>);
+pub(crate) struct ColdStarter {
+    node: Arc<NodeContext>,
+}
 
-/// One start. It ends in the pool's books, whatever becomes of its task.
+/// One start. Reports to its pool when dropped, unless it has done so.
 struct StartTask {
     node: Arc<NodeContext>,
     pool: Arc<FunctionPool>,
     key: SandboxKey,
     begun: Instant,
-    told: bool,
+    reported: bool,
 }
 
 impl ColdStarter {
     pub(crate) fn new(node: Arc<NodeContext>) -> Self {
-        Self(node)
+        Self { node }
     }
 }
 
 impl SandboxStarter for ColdStarter {
     fn start(&self, pool: Arc<FunctionPool>, key: SandboxKey, revision: Arc<Revision>) {
-        let node = Arc::clone(&self.0);
-        let start = StartTask { node, pool, key, begun: Instant::now(), told: false };
-        self.0.tasks.spawn(start.run(revision));
+        let node = Arc::clone(&self.node);
+        let task = StartTask { node, pool, key, begun: Instant::now(), reported: false };
+        self.node.tasks.spawn(task.run(revision));
     }
 }
 
 impl StartTask {
     async fn run(mut self, revision: Arc<Revision>) {
-        let under_way = self.node.prewarm.start_begins();
+        let in_progress = self.node.prewarm.begin_start();
         let still_wanted = || !self.pool.start_blocked(self.key);
         let basis = match admission::admit(&self.node, &revision, still_wanted).await {
             Ok(Some(basis)) => basis,
             Ok(None) => {
-                self.told = true;
+                self.reported = true;
                 return;
             }
             Err(verdict) => return self.fail(verdict),
         };
         self.pool.start_unblocked(self.key);
         let launched = self.launch(&revision, basis).await;
-        drop(under_way);
-        self.told = true;
+        drop(in_progress);
+        self.reported = true;
         match launched {
-            Ok(launched) => self.came_up(launched),
+            Ok(launched) => self.started(launched),
             Err(failure) => {
                 self.node.metrics.start_failed();
                 self.pool.start_failed(self.key, failure);
@@ -74,51 +76,52 @@ impl StartTask {
         basis: StartBasis,
     ) -> Result<LaunchedSandbox, StartFailure> {
         let launcher = &self.node.launcher;
-        let place = match basis {
-            StartBasis::Capacity(place) => place,
-            // So little work that it needs no turn.
-            StartBasis::PrewarmedSandbox(prewarmed) => {
+        let capacity = match basis {
+            StartBasis::Capacity(capacity) => capacity,
+            // Takes too little processor to need a start slot.
+            StartBasis::Prewarmed(prewarmed) => {
                 self.pool.start_loading(self.key);
-                match launcher.specialise(*prewarmed, revision).await {
+                match launcher.specialize(*prewarmed, revision).await {
                     Ok(launched) => return Ok(launched),
                     Err(SpecializeError::Failed(failure)) => return Err(failure),
-                    Err(SpecializeError::Lost(place)) => place,
+                    Err(SpecializeError::Lost(capacity)) => capacity,
                 }
             }
         };
-        self.pool.watch_start(self.key, place.watch());
-        // Never closed.
-        let permit = self.node.start_slots.acquire().await.ok();
-        let mut launch = std::pin::pin!(launcher.launch(revision, place));
-        match time::timeout(HEAVY_PART, &mut launch).await {
+        self.pool.watch_start(self.key, capacity.started_flag());
+        // The semaphore is never closed.
+        let slot = self.node.start_slots.acquire().await.ok();
+        let mut launch = std::pin::pin!(launcher.launch(revision, capacity));
+        match time::timeout(START_SLOT_TIME, &mut launch).await {
             Ok(launched) => launched,
             Err(_) => {
-                drop(permit);
+                drop(slot);
                 launch.await
             }
         }
     }
 
-    fn came_up(&self, launched: LaunchedSandbox) {
-        let LaunchedSandbox { instance, conn, mut control } = launched;
+    /// Hands the sandbox to its pool, and watches for its end.
+    fn started(&self, launched: LaunchedSandbox) {
+        let LaunchedSandbox { instance, conn, mut shim } = launched;
         let instance = Arc::new(instance);
         self.node.deadlines.add(&instance.watch);
         self.node.metrics.started(&instance.cold_start);
         self.pool.started(self.key, Arc::clone(&instance), conn);
         let (pool, key) = (Arc::clone(&self.pool), self.key);
         self.node.tasks.spawn(async move {
-            let end = control.end().await;
-            instance.leash.ended(end);
+            let end = shim.end().await;
+            instance.handle.ended(end);
             pool.died(key);
         });
     }
 
     fn fail(mut self, verdict: Verdict) {
-        self.told = true;
-        self.report(verdict);
+        self.reported = true;
+        self.report_failure(verdict);
     }
 
-    fn report(&self, verdict: Verdict) {
+    fn report_failure(&self, verdict: Verdict) {
         let failure = StartFailure { verdict, log: None, took: self.begun.elapsed() };
         self.pool.start_failed(self.key, failure);
     }
@@ -126,8 +129,8 @@ impl StartTask {
 
 impl Drop for StartTask {
     fn drop(&mut self) {
-        if !self.told {
-            self.report(unavailable("the start of the sandbox was broken off"));
+        if !self.reported {
+            self.report_failure(unavailable("the start of the sandbox was aborted"));
         }
     }
 }

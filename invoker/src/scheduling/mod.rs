@@ -9,3 +9,4 @@ pub(crate) mod pool;
 pub(crate) mod pool_registry;
 pub(crate) mod pools;
 pub(crate) mod prewarm;
+pub(crate) mod prewarm_keeper;

@@ -1,5 +1,5 @@
-//! What a node's pools, cold starts and executions share. A warm invocation touches the deadlines
-//! and the counters of it, nothing else.
+//! What a node's pools, cold starts and executions share. A warm invocation uses the deadlines and the
+//! counters of it, nothing else.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::sandbox::capacity::{CapacityLedger, NodeCapacity};
 use crate::sandbox::deadlines::DeadlineWatcher;
 use crate::sandbox::launch::SandboxLauncher;
 use crate::scheduling::pool_registry::PoolRegistry;
-use crate::scheduling::prewarm::pool::PrewarmPool;
+use crate::scheduling::prewarm::PrewarmPool;
 use crate::tasks::BackgroundTasks;
 
 /// What a node's pools, cold starts and executions share.
@@ -32,7 +32,7 @@ pub(crate) struct NodeContext {
 
 impl std::fmt::Debug for NodeContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node").field("id", &self.launcher.node).finish_non_exhaustive()
+        f.debug_struct("NodeContext").field("node", &self.launcher.node).finish_non_exhaustive()
     }
 }
 
@@ -44,14 +44,14 @@ impl NodeContext {
         tasks: BackgroundTasks,
     ) -> Arc<Self> {
         let options = &launcher.options;
-        let room = CapacityLedger::new(options.memory_mb(), options.sandboxes_max);
+        let ledger = CapacityLedger::new(options.memory_mb(), options.sandboxes_max);
         Arc::new(Self {
-            capacity: NodeCapacity::new(room),
+            capacity: NodeCapacity::new(ledger),
             start_slots: Semaphore::new(options.starts_max()),
             metrics: InvokerMetrics::new(),
             tasks,
             deadlines: Arc::default(),
-            prewarm: Arc::new(PrewarmPool::new(options, !prewarming)),
+            prewarm: Arc::new(PrewarmPool::new(options, prewarming)),
             pools: PoolRegistry::default(),
             stop: CancellationToken::new(),
             launcher,

@@ -1,17 +1,17 @@
-//! All pools of a node, by function: for what concerns every one of them.
+//! All pools of a node, by function: for what concerns all of them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use hanshu_core::FunctionId;
+use hanshu_core::{FunctionId, lock};
 use tokio::time::Instant;
 
 use crate::metrics::SandboxCounts;
 use crate::scheduling::pool::FunctionPool;
 use crate::scheduling::pool::state::PoolCounts;
 
-/// All pools of a node. No warm invocation touches it. Emptied at the end: a pool keeps what
-/// starts its sandboxes, which keeps this.
+/// All pools of a node. No warm invocation uses it. Cleared at the end: a pool holds the starter of its
+/// sandboxes, which holds this.
 #[derive(Debug, Default)]
 pub(crate) struct PoolRegistry {
     pools: Mutex<HashMap<FunctionId, Arc<FunctionPool>>>,
@@ -24,7 +24,7 @@ impl PoolRegistry {
         function: &FunctionId,
         make: impl FnOnce() -> Arc<FunctionPool>,
     ) -> Arc<FunctionPool> {
-        let mut pools = self.lock();
+        let mut pools = lock(&self.pools);
         if let Some(pool) = pools.get(function) {
             return Arc::clone(pool);
         }
@@ -34,23 +34,23 @@ impl PoolRegistry {
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<FunctionPool>> {
-        self.lock().values().cloned().collect()
+        lock(&self.pools).values().cloned().collect()
     }
 
-    /// Lets go of a function's pool if nothing is left in it.
+    /// Drops a function's pool if nothing is left in it.
     pub(crate) fn forget_if_empty(&self, function: &FunctionId) {
-        let mut pools = self.lock();
+        let mut pools = lock(&self.pools);
         if pools.get(function).is_some_and(|pool| pool.is_empty()) {
             pools.remove(function);
         }
     }
 
     pub(crate) fn clear(&self) {
-        self.lock().clear();
+        lock(&self.pools).clear();
     }
 
     /// How many sandboxes are in which state.
-    pub(crate) fn sandboxes(&self) -> SandboxCounts {
+    pub(crate) fn counts(&self) -> SandboxCounts {
         let mut all = SandboxCounts::default();
         for pool in self.all() {
             let PoolCounts { starting, idle, busy, stopping, waiting } = pool.counts();
@@ -65,8 +65,8 @@ impl PoolRegistry {
         all
     }
 
-    /// Stops the sandbox that has been idle longest, of whatever function, if it has been idle
-    /// since `before` or earlier; `false` if there is none.
+    /// Stops the sandbox that has been idle longest, of whatever function, if it has been idle since `before`
+    /// or earlier; `false` if there is none.
     pub(crate) fn evict_idle_since(&self, before: Instant) -> bool {
         let pools = self.all();
         let idle = pools.iter().flat_map(|pool| {
@@ -78,9 +78,5 @@ impl PoolRegistry {
         };
         pool.evict(key);
         true
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<FunctionId, Arc<FunctionPool>>> {
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,12 +1,15 @@
 //! From a revision to its lane, without a lock: what a warm invocation looks up.
+//!
+//! A map behind a mutex would be shared by the warm calls of all functions; this snapshot is replaced as a
+//! whole when a lane is opened or retired, which is rare.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use hanshu_core::{Digest, FunctionId, Revision};
+use hanshu_core::{Digest, FunctionId, Revision, lock};
 
 use crate::config::{InvokerOptions, cores};
 use crate::scheduling::cold_start::ColdStarter;
@@ -14,7 +17,7 @@ use crate::scheduling::node::NodeContext;
 use crate::scheduling::pool::state::{LaneId, PoolRules};
 use crate::scheduling::pool::{AcquireResult, FunctionPool, PoolContext};
 
-/// Which revisions have a lane. Readers take a snapshot; writers copy.
+/// The lanes of all revisions. Readers use a snapshot; writers replace it.
 #[derive(Debug)]
 pub(crate) struct PoolDirectory {
     node: Arc<NodeContext>,
@@ -23,14 +26,14 @@ pub(crate) struct PoolDirectory {
     writing: Mutex<()>,
 }
 
-/// A revision's part of its function's pool.
+/// A revision's lane in its function's pool.
 #[derive(Debug)]
 pub(crate) struct LaneHandle {
     pool: Arc<FunctionPool>,
     id: LaneId,
 }
 
-/// A revision by what names it. Most comparisons end at the pointer.
+/// A revision by what identifies it. Most comparisons end at the pointer.
 #[derive(Clone, Debug)]
 struct RevisionKey(Arc<Revision>);
 
@@ -46,7 +49,7 @@ impl Eq for RevisionKey {}
 
 impl Hash for RevisionKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // A part of a digest is as good as all of it; the name keeps equal code apart.
+        // A part of the digest is enough; the name tells functions with equal code apart.
         self.0.digest.short().hash(state);
         self.0.function.name.hash(state);
     }
@@ -66,12 +69,12 @@ impl PoolDirectory {
     }
 
     /// The revision's lane, opened where there is none.
-    pub(crate) fn of(&self, revision: &Arc<Revision>) -> Arc<LaneHandle> {
+    pub(crate) fn lane(&self, revision: &Arc<Revision>) -> Arc<LaneHandle> {
         let key = RevisionKey(Arc::clone(revision));
         if let Some(lane) = self.lanes.load().get(&key) {
             return Arc::clone(lane);
         }
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = lock(&self.writing);
         let lanes = self.lanes.load_full();
         if let Some(lane) = lanes.get(&key) {
             return Arc::clone(lane);
@@ -80,17 +83,17 @@ impl PoolDirectory {
             .node
             .pools
             .get_or_make(&revision.function, || FunctionPool::new(Arc::clone(&self.context)));
-        let lane = Arc::new(LaneHandle { id: pool.open(revision), pool });
+        let lane = Arc::new(LaneHandle { id: pool.open_lane(revision), pool });
         let mut lanes = HashMap::clone(&lanes);
         lanes.insert(key, Arc::clone(&lane));
         self.lanes.store(Arc::new(lanes));
         lane
     }
 
-    /// Retires every lane of the function that is of none of these revisions. Who calls such a
-    /// revision again (an event that was accepted for it) opens a new lane.
+    /// Retires every lane of the function whose revision is not one of `keep`. An event that was accepted
+    /// for such a revision opens a new lane.
     pub(crate) fn retire(&self, function: &FunctionId, keep: &[Digest]) {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = lock(&self.writing);
         let lanes = self.lanes.load_full();
         let goes = |key: &RevisionKey| key.0.function == *function && !keep.contains(&key.0.digest);
         if !lanes.keys().any(goes) {
@@ -100,24 +103,24 @@ impl PoolDirectory {
             HashMap::clone(&lanes).into_iter().partition(|(key, _)| goes(key));
         self.lanes.store(Arc::new(kept));
         for lane in gone.into_values() {
-            lane.pool.retire(lane.id);
+            lane.pool.retire_lane(lane.id);
         }
-        // While writing: nobody opens a lane in a pool that is being let go.
+        // Still locked: no lane is opened in a pool that is being dropped.
         if !self.lanes.load().keys().any(|key| key.0.function == *function) {
             self.node.pools.forget_if_empty(function);
         }
     }
 
-    /// Lets go of all lanes.
+    /// Drops all lanes and pools.
     pub(crate) fn clear(&self) {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = lock(&self.writing);
         self.lanes.store(Arc::default());
         self.node.pools.clear();
     }
 }
 
 impl LaneHandle {
-    /// A sandbox for one event of the revision. Stands in line at most `wait`.
+    /// A sandbox for one event of the revision. Waits for it at most `wait`.
     pub(crate) async fn acquire(&self, revision: &Arc<Revision>, wait: Duration) -> AcquireResult {
         self.pool.acquire(self.id, revision, wait).await
     }

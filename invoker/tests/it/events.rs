@@ -19,7 +19,7 @@ use hanshu_invoker::{Invoker, InvokerOptions, InvokerPorts, SandboxBackend, Sand
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use crate::backends::bench::{Node, is_root};
+use crate::backends::bench::{BenchNode, is_root};
 use crate::backends::each_backend;
 
 const CODE: &str = r#"
@@ -53,21 +53,21 @@ def main_handler(event, context):
     return event
 "#;
 
-struct World {
+struct EventsWorld {
     invoker: Arc<Invoker>,
-    journal: Arc<Kept>,
+    journal: Arc<RecordingJournal>,
     revision: Arc<Revision>,
 }
 
 /// Keeps what it is given.
 #[derive(Debug, Default)]
-struct Kept {
+struct RecordingJournal {
     records: Mutex<Vec<InvocationRecord>>,
     batches: Mutex<Vec<LogBatch>>,
 }
 
 #[async_trait]
-impl InvocationJournal for Kept {
+impl InvocationJournal for RecordingJournal {
     fn record(&self, record: InvocationRecord) {
         self.records.lock().unwrap().push(record);
     }
@@ -120,9 +120,9 @@ impl PackageStore for OneFolder {
     }
 }
 
-fn world(node: &Node, backend: Arc<dyn SandboxBackend>) -> World {
+fn world(node: &BenchNode, backend: Arc<dyn SandboxBackend>) -> EventsWorld {
     std::fs::write(node.dir.path().join("code/index.py"), CODE).unwrap();
-    let journal = Arc::new(Kept::default());
+    let journal = Arc::new(RecordingJournal::default());
     let options = InvokerOptions {
         run_dir: node.dir.path().join("run"),
         uid_first: node.spare_uids(),
@@ -157,10 +157,10 @@ fn world(node: &Node, backend: Arc<dyn SandboxBackend>) -> World {
             env: std::collections::BTreeMap::new(),
         },
     };
-    World { invoker, journal, revision: Arc::new(revision) }
+    EventsWorld { invoker, journal, revision: Arc::new(revision) }
 }
 
-impl World {
+impl EventsWorld {
     async fn call(&self, payload: impl Into<Bytes>) -> Outcome {
         let mode = InvocationMode::Sync { wait_timeout: Duration::from_secs(20), tail: true };
         let event = Event { origin: Origin::Direct, payload: payload.into() };
@@ -181,7 +181,7 @@ fn status(outcome: &Outcome) -> (u16, &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_end_as_they_should_and_leave_nothing() {
-    let node = Node::new();
+    let node = BenchNode::new();
     for backend in each_backend(&node).await {
         let name = backend.name();
         let world = world(&node, backend);
@@ -220,7 +220,7 @@ async fn events_end_as_they_should_and_leave_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_sandbox_wakes_for_its_next_event_and_can_be_removed() {
-    let node = Node::new();
+    let node = BenchNode::new();
     for backend in each_backend(&node).await {
         let name = backend.name();
         // Without rights to a cgroup there is nothing to freeze by.

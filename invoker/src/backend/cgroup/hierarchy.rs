@@ -1,19 +1,30 @@
-//! Where the control groups of this host are, and the names that its version has for things.
+//! Where the control groups of a host are mounted, and the file names of its version.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::CgroupLimits;
 use crate::backend::host::SandboxHost;
 
-/// What we use of version 1. The first must be there, the rest is used where it is.
+/// Controllers that are used of version 1. The first is required, the others are optional.
 const CONTROLLERS: [&str; 4] = ["memory", "pids", "freezer", "cpu"];
-/// What we use of version 2; freezing needs no controller there.
+/// Controllers that are used of version 2; freezing needs none there.
 const CONTROLLERS_V2: &str = "+memory +pids +cpu";
-/// The kernel's bounds of a weight in version 2.
+/// The kernel's bounds for a weight in version 2.
 const WEIGHT: std::ops::RangeInclusive<u64> = 1..=10_000;
+
+/// What a group may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CgroupLimits {
+    /// Bytes, without swap.
+    pub(crate) memory_bytes: u64,
+    /// Processes and threads.
+    pub(crate) pids: u64,
+    /// Thousandths of one core: the share when cores are scarce. It limits nothing otherwise, so
+    /// that a cold start is as quick as the node allows.
+    pub(crate) cpu_milli: u32,
+}
 
 /// The control groups of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +36,7 @@ pub(crate) enum CgroupHierarchy {
 }
 
 impl CgroupHierarchy {
-    /// Of a host; `None` where nothing is mounted.
+    /// The hierarchy of a host; `None` where none is mounted.
     pub(crate) fn find(host: &SandboxHost) -> Option<Self> {
         let found = Self::parse(&host.mounts().ok()?)?;
         Some(match found {
@@ -36,8 +47,8 @@ impl CgroupHierarchy {
         })
     }
 
-    /// From the lines of `/proc/mounts`. A hybrid host, whose memory is counted by version
-    /// 1, is one of version 1.
+    /// The hierarchy in the lines of `/proc/mounts`. A hybrid host, whose memory is counted by
+    /// version 1, is one of version 1.
     pub(super) fn parse(mounts: &str) -> Option<Self> {
         let mut v1 = BTreeMap::new();
         let mut v2 = None;
@@ -62,7 +73,7 @@ impl CgroupHierarchy {
         if v1.contains_key("memory") { Some(Self::V1(v1)) } else { v2.map(Self::V2) }
     }
 
-    /// Where the group `path` (relative) has its folders, by controller; the single folder of
+    /// The folders of the group at the relative `path`, by controller; the single folder of
     /// version 2 is called `unified`.
     pub(super) fn folders(&self, path: &Path) -> Vec<(&'static str, PathBuf)> {
         match self {
@@ -71,7 +82,7 @@ impl CgroupHierarchy {
         }
     }
 
-    /// Makes the folders above sandboxes' groups and hands the controllers down to them.
+    /// Makes the folders above the sandboxes' groups and delegates the controllers to them.
     pub(super) fn prepare(&self, path: &Path) -> io::Result<()> {
         for (_, folder) in self.folders(path) {
             fs::create_dir_all(folder)?;
@@ -100,7 +111,7 @@ impl CgroupHierarchy {
                 "pids" => fs::write(folder.join("pids.max"), limits.pids.to_string())?,
                 "cpu" => fs::write(folder.join("cpu.shares"), shares(limits).to_string())?,
                 "unified" => unified(&folder, limits)?,
-                // The freezer has no limits.
+                // The freezer has no limit.
                 _ => {}
             }
         }
@@ -134,8 +145,7 @@ impl CgroupHierarchy {
 
 fn memory_v1(folder: &Path, bytes: u64) -> io::Result<()> {
     fs::write(folder.join("memory.limit_in_bytes"), bytes.to_string())?;
-    // Both are absent on hosts that do not count swap; then there is none, or it is not ours to
-    // bound, and `guarantees` says that memory holds in main memory only.
+    // Both are absent on hosts that do not count swap: memory is then limited in main memory only.
     let _ = fs::write(folder.join("memory.memsw.limit_in_bytes"), bytes.to_string());
     let _ = fs::write(folder.join("memory.swappiness"), "0");
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::group::folders_of;
+use super::sandbox_cgroup::folders_of;
 use super::*;
 
 const HYBRID: &str = "\

@@ -13,44 +13,46 @@ use nix::unistd::Uid;
 use crate::backend::host::SandboxHost;
 
 const PROGRAMS: [&str; 3] = ["/usr/sbin/iptables", "/sbin/iptables", "/usr/bin/iptables"];
-/// Docker leaves this chain to others and passes all forwarded packets through it.
+/// Docker passes all forwarded packets through this chain and leaves its rules to others.
 const FORWARDED: &str = "DOCKER-USER";
-/// What is meant for the host itself.
+/// The chain of packets for the host itself.
 const TO_HOST: &str = "INPUT";
 const LINK_LOCAL: &str = "169.254.0.0/16";
 
-/// The rules of one node.
+/// The firewall rules of one node.
 #[derive(Clone, Debug)]
 pub(super) struct HostFirewall {
     host: SandboxHost,
     program: PathBuf,
     interface: String,
-    /// Marks our rules: `hanshu:<node>`.
+    /// Marks this node's rules: `hanshu:<node>`.
     comment: String,
 }
 
-/// One rule: chain and arguments.
+/// A rule's chain and arguments.
 type FirewallRule = (&'static str, Vec<String>);
 
 impl HostFirewall {
+    /// Finds the host's `iptables`.
+    ///
     /// # Errors
-    /// Why this host or user cannot have rules.
+    /// Why this user or host cannot set rules.
     pub(super) fn find(host: SandboxHost, node: &NodeId, interface: &str) -> Result<Self, String> {
         if !Uid::effective().is_root() {
             return Err("only root may set firewall rules".into());
         }
-        // The host's own program: it knows which of the kernel's tables the engine uses.
+        // The host's own program uses the same of the kernel's tables as the engine does.
         let found = PROGRAMS.map(Path::new).into_iter().find(|path| host.path(path).exists());
         let program = found.ok_or("iptables is not installed (package iptables)")?.to_owned();
         let interface = interface.to_owned();
         Ok(Self { host, program, interface, comment: format!("hanshu:{node}") })
     }
 
-    /// Sets the rules, where they are not set. Blocks for some milliseconds.
+    /// Sets the rules that are not set. Blocks for some milliseconds.
     ///
     /// # Errors
     /// What `iptables` says.
-    pub(super) fn raise(&self) -> io::Result<()> {
+    pub(super) fn apply(&self) -> io::Result<()> {
         let resolv_conf = self.host.path(Path::new("/etc/resolv.conf"));
         let resolvers = resolvers(&fs::read_to_string(resolv_conf).unwrap_or_default());
         let rules = rules(&self.interface, &resolvers);
@@ -60,14 +62,14 @@ impl HostFirewall {
             return Ok(());
         }
         self.clear();
-        // Each is put first, so the last one that is put comes first.
+        // Each is inserted at the front, so the last inserted comes first.
         for (chain, rule) in rules.iter().rev() {
             self.run("-I", chain, &self.marked(rule))?;
         }
         Ok(())
     }
 
-    /// Removes all rules of this node. Best effort: a chain that is not there has none.
+    /// Removes all rules of this node. Best effort: a missing chain has none.
     pub(super) fn clear(&self) {
         for chain in [FORWARDED, TO_HOST] {
             let Ok(text) = self.run("-S", chain, &[]) else { continue };
@@ -81,9 +83,9 @@ impl HostFirewall {
 
     fn marked(&self, rule: &[String]) -> Vec<String> {
         let mark = ["-m", "comment", "--comment", &self.comment].map(str::to_owned);
-        // The verdict, two words, stays last.
-        let (matches, verdict) = rule.split_at(rule.len().saturating_sub(2));
-        [matches, &mark, verdict].concat()
+        // The target, two words, stays last.
+        let (matches, target) = rule.split_at(rule.len().saturating_sub(2));
+        [matches, &mark, target].concat()
     }
 
     fn run(&self, action: &str, chain: &str, rule: &[String]) -> io::Result<String> {
@@ -102,7 +104,7 @@ impl HostFirewall {
     }
 }
 
-/// In order: name servers stay in reach, whatever their address; then the walls.
+/// In order: name servers stay reachable, whatever their address; the rest is dropped.
 fn rules(interface: &str, resolvers: &[IpAddr]) -> Vec<FirewallRule> {
     let rule = |words: &[&str]| {
         ["-i", interface].iter().chain(words).map(|word| (*word).to_owned()).collect()
@@ -121,14 +123,14 @@ fn rules(interface: &str, resolvers: &[IpAddr]) -> Vec<FirewallRule> {
     rules
 }
 
-/// Those that a container may ask itself. Docker asks for it those on the host's loopback.
+/// Name servers that a container asks itself. Those on the host's loopback are asked by Docker.
 fn resolvers(resolv_conf: &str) -> Vec<IpAddr> {
     let words = resolv_conf.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
     let addresses = words.filter_map(|word| word.trim().parse::<IpAddr>().ok());
     addresses.filter(|address| address.is_ipv4() && !address.is_loopback()).collect()
 }
 
-/// Our rules in what `iptables -S` prints, without action and chain.
+/// This node's rules in the output of `iptables -S`, without action and chain.
 fn ours(text: &str, comment: &str) -> Vec<Vec<String>> {
     let rules = text.lines().filter_map(|line| line.strip_prefix("-A "));
     let words = rules.map(|rule| {
@@ -143,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn name_servers_stay_in_reach_and_the_rest_of_the_host_does_not() {
+    fn name_servers_stay_reachable_and_the_rest_of_the_host_does_not() {
         let found = resolvers("nameserver 127.0.0.53\nnameserver 169.254.169.253\noptions x\n");
         assert_eq!(found, ["169.254.169.253".parse::<IpAddr>().unwrap()]);
         let rules = rules("hanshu-0", &found);

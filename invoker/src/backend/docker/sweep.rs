@@ -1,10 +1,10 @@
-//! Removes what carries this node's label and is nobody's: what a killed server left, and what
-//! could not be removed while the engine was away, or gave up half-way. What is left is tried again
-//! until it is gone, in a task of its own.
+//! Removes containers and networks that carry this node's label and belong to no sandbox: what a
+//! killed server left, and what the engine could not remove when asked. What remains is tried again
+//! in a task of its own until it is gone.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use bollard::Docker;
@@ -13,7 +13,7 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use hanshu_core::NodeId;
+use hanshu_core::{Backoff, NodeId, lock};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,32 +21,32 @@ use tokio_util::task::TaskTracker;
 use super::engine::{DockerEngine, EngineError};
 use super::labels;
 
-/// Containers removed at once.
-const AT_ONCE: usize = 4;
+/// Containers removed concurrently.
+const REMOVALS_MAX: usize = 4;
 
-/// Before the next try at what is left: the first, and the longest pause.
-const AGAIN_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Before the next try at what remains.
+const SWEEP_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
-/// What came of a look for strays.
+/// What a sweep found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SweepResult {
-    /// How many there were.
+    /// Containers of no sandbox.
     pub(super) found: u32,
-    /// How many of them could not be removed.
+    /// Those of them that could not be removed.
     pub(super) left: u32,
 }
 
-/// Removes what is nobody's; where something is left, again and again, one task at a time.
+/// Removes what belongs to no sandbox; where something remains, again and again in one task.
 #[derive(Debug)]
 pub(super) struct ContainerSweeper {
     engine: Arc<DockerEngine>,
     node: NodeId,
-    /// Names of the containers that are somebody's. All others of this node are strays.
+    /// Names of the containers that belong to a sandbox.
     live: Mutex<HashSet<String>>,
     tasks: TaskTracker,
     closing: CancellationToken,
-    /// How often a sweep was asked for since the last one that left nothing.
-    wanted: AtomicU32,
+    /// Sweeps requested since the last one that left nothing.
+    requested: AtomicU32,
 }
 
 impl ContainerSweeper {
@@ -57,34 +57,33 @@ impl ContainerSweeper {
             live: Mutex::default(),
             tasks,
             closing: CancellationToken::new(),
-            wanted: AtomicU32::new(0),
+            requested: AtomicU32::new(0),
         })
     }
 
-    /// No more tries.
+    /// Ends the task.
     pub(super) fn close(&self) {
         self.closing.cancel();
     }
 
-    /// Names of the containers that are somebody's.
+    /// Names of the containers that belong to a sandbox. All others of this node are removed.
     pub(super) fn live(&self) -> MutexGuard<'_, HashSet<String>> {
-        // A panic elsewhere leaves a set that is still true.
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.live)
     }
 
-    /// Something is left, or may be: it is looked for soon, and until it is gone.
+    /// Sweeps soon, and again until nothing remains.
     pub(super) fn again(self: &Arc<Self>) {
-        if 0 < self.wanted.fetch_add(1, Ordering::AcqRel) {
+        if 0 < self.requested.fetch_add(1, Ordering::AcqRel) {
             return;
         }
         let (sweeping, closing) = (until_clean(Arc::downgrade(self)), self.closing.clone());
         self.tasks.spawn(async move { closing.run_until_cancelled(sweeping).await });
     }
 
-    /// Tries to remove every stray, once.
+    /// Tries once to remove every container that belongs to no sandbox.
     ///
     /// # Errors
-    /// The engine is away.
+    /// The engine is unavailable.
     pub(super) async fn containers(&self, docker: &Docker) -> Result<SweepResult, EngineError> {
         let options = ListContainersOptions {
             all: true,
@@ -96,8 +95,9 @@ impl ContainerSweeper {
         let strays: Vec<_> = {
             let live = self.live();
             let is_live = |name: &String| live.contains(name.trim_start_matches('/'));
-            let strays = found.into_iter().filter(|one| !one.names.iter().flatten().any(is_live));
-            strays.filter_map(|one| one.id).collect()
+            let strays =
+                found.into_iter().filter(|found| !found.names.iter().flatten().any(is_live));
+            strays.filter_map(|found| found.id).collect()
         };
         let found = u32::try_from(strays.len()).unwrap_or(u32::MAX);
         let mut left = 0;
@@ -107,11 +107,11 @@ impl ContainerSweeper {
                 let removed = docker.remove_container(&id, Some(options));
                 self.engine.ask("remove a container", removed).await
             })
-            .buffer_unordered(AT_ONCE);
+            .buffer_unordered(REMOVALS_MAX);
         while let Some(removed) = removals.next().await {
             match removed {
                 Ok(()) | Err(EngineError::NotFound { .. }) => {}
-                Err(away @ EngineError::Away { .. }) => return Err(away),
+                Err(error @ EngineError::Unavailable { .. }) => return Err(error),
                 Err(error @ EngineError::Failed { .. }) => {
                     left += 1;
                     tracing::warn!(%error, "Could not remove a container that was left behind");
@@ -137,22 +137,21 @@ impl ContainerSweeper {
 }
 
 async fn until_clean(sweeper: Weak<ContainerSweeper>) {
-    let mut pause = AGAIN_PAUSE.0;
-    loop {
-        sleep(pause).await;
+    for tries in 1.. {
+        sleep(SWEEP_BACKOFF.delay(tries)).await;
         let Some(sweeper) = sweeper.upgrade() else { return };
-        let seen = sweeper.wanted.load(Ordering::Acquire);
+        let seen = sweeper.requested.load(Ordering::Acquire);
         let swept = match sweeper.engine.client().await {
             Ok((docker, _)) => sweeper.containers(&docker).await,
             Err(error) => Err(error),
         };
         let clean = matches!(swept, Ok(SweepResult { left: 0, .. }));
-        // Whoever asked meanwhile may have asked for what this look has not seen.
-        let asked = &sweeper.wanted;
-        if clean && asked.compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        // A request that came meanwhile may be about a container that this sweep has not seen.
+        let requested = &sweeper.requested;
+        if clean && requested.compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        {
             return;
         }
-        pause = (pause * 2).min(AGAIN_PAUSE.1);
     }
 }
 
@@ -162,43 +161,43 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::super::fake_engine::{ScriptedEngine, VERSION};
+    use super::super::scripted_engine::{ScriptedEngine, VERSION};
     use super::*;
 
-    /// What the engine has, and how often it refuses to remove it.
+    /// An engine with one container that it refuses to remove some times.
     struct BusyEngine {
         container: AtomicBool,
         refusals: Mutex<u32>,
     }
 
-    fn sweeper(stubborn: &Arc<BusyEngine>) -> (Arc<ContainerSweeper>, ScriptedEngine) {
-        let its = Arc::clone(stubborn);
-        let fake = ScriptedEngine::new(move |method, path| match (method, path) {
+    fn sweeper(busy: &Arc<BusyEngine>) -> (Arc<ContainerSweeper>, ScriptedEngine) {
+        let engine = Arc::clone(busy);
+        let scripted = ScriptedEngine::new(move |method, path| match (method, path) {
             (_, "/version") => Some((200, VERSION.to_owned())),
-            ("GET", "/containers/json") if its.container.load(Ordering::Relaxed) => {
+            ("GET", "/containers/json") if engine.container.load(Ordering::Relaxed) => {
                 Some((200, r#"[{"Id":"one","Names":["/hanshu-one"],"State":"dead"}]"#.to_owned()))
             }
             ("DELETE", "/containers/one") => {
-                let mut refusals = its.refusals.lock().unwrap();
+                let mut refusals = engine.refusals.lock().unwrap();
                 if 0 < *refusals {
                     *refusals -= 1;
                     return Some((500, r#"{"message":"device or resource busy"}"#.to_owned()));
                 }
-                its.container.store(false, Ordering::Relaxed);
+                engine.container.store(false, Ordering::Relaxed);
                 Some((204, String::new()))
             }
             _ => Some((200, "[]".to_owned())),
         });
         let tasks = TaskTracker::new();
-        let engine = DockerEngine::new(Some(&fake.address), tasks.clone());
-        (ContainerSweeper::new(engine, NodeId::new(), tasks), fake)
+        let engine = DockerEngine::new(Some(&scripted.address), tasks.clone());
+        (ContainerSweeper::new(engine, NodeId::new(), tasks), scripted)
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_the_engine_does_not_remove_is_tried_again_until_it_is_gone() {
-        let stubborn =
+        let busy =
             Arc::new(BusyEngine { container: AtomicBool::new(true), refusals: Mutex::new(4) });
-        let (sweeper, _fake) = sweeper(&stubborn);
+        let (sweeper, _scripted) = sweeper(&busy);
         let (docker, _) = sweeper.engine.client().await.unwrap();
         let swept = sweeper.containers(&docker).await.unwrap();
         assert_eq!(swept, SweepResult { found: 1, left: 1 });
@@ -207,21 +206,21 @@ mod tests {
         sweeper.again();
         sweeper.tasks.close();
         sweeper.tasks.wait().await;
-        assert!(!stubborn.container.load(Ordering::Relaxed));
+        assert!(!busy.container.load(Ordering::Relaxed));
         // 1 + 2 + 4 + 8 seconds: one task, however many ask.
         assert_eq!(begun.elapsed().as_secs(), 15);
-        assert_eq!(sweeper.wanted.load(Ordering::Relaxed), 0);
+        assert_eq!(sweeper.requested.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_somebodys_is_left_alone() {
-        let stubborn =
+    async fn a_container_of_a_sandbox_is_left_alone() {
+        let busy =
             Arc::new(BusyEngine { container: AtomicBool::new(true), refusals: Mutex::new(0) });
-        let (sweeper, _fake) = sweeper(&stubborn);
+        let (sweeper, _scripted) = sweeper(&busy);
         sweeper.live().insert("hanshu-one".to_owned());
         let (docker, _) = sweeper.engine.client().await.unwrap();
         let swept = sweeper.containers(&docker).await.unwrap();
         assert_eq!(swept, SweepResult { found: 0, left: 0 });
-        assert!(stubborn.container.load(Ordering::Relaxed));
+        assert!(busy.container.load(Ordering::Relaxed));
     }
 }

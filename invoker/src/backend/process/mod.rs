@@ -1,11 +1,11 @@
 //! Sandboxes that are processes: for one's own functions, on a machine without a Docker engine.
-//! What their walls hold, and what they do not, is in [`guarantees`].
+//! How far they are isolated is in [`guarantees`].
 //!
-//! The walls are built by the sandbox itself: we start our own program as `hanshu isolate`, which
-//! ends by becoming the shim (`hanshu_runtimes::isolation`).
+//! The sandbox isolates itself: this program is started as `hanshu isolate`, which ends by becoming
+//! the shim (`hanshu_runtimes::isolation`).
 
 mod guarantees;
-pub(crate) mod images;
+pub(crate) mod host_programs;
 mod plan;
 mod sandbox;
 
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hanshu_core::{InstanceId, NodeId, RuntimeFamily};
+use hanshu_core::{InstanceId, NodeId};
 use hanshu_runtimes::isolation::{IsolationPlan, IsolationReport};
 use nix::unistd::Uid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,23 +33,23 @@ use crate::backend::tmp::TmpPool;
 use plan::HostFolders;
 use sandbox::{ProcessSandbox, ProcessSandboxParts};
 
-/// Building the walls takes some milliseconds; a host that needs this long is ill.
-const CONFINE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Two lines and an error's text.
+/// Limit of setting up the isolation, which takes some milliseconds.
+const ISOLATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Limit of the report: two lines and an error's text.
 const REPORT_BYTES_MAX: u64 = 16 * 1024;
 
-/// What the backend needs to know.
+/// Settings of the backend.
 #[derive(Clone, Debug)]
 pub struct ProcessOptions {
-    /// Whose sandboxes they are.
+    /// The node whose sandboxes they are.
     pub node: NodeId,
     /// Folder of the backend alone: the sandboxes' roots and file systems for `/tmp`.
     pub dir: PathBuf,
-    /// What is to be seen at `/var/runtime`: from `hanshu_runtimes::runtime_dir::install`. The `hanshu`
-    /// in it builds the walls, too.
+    /// What is mounted at `/var/runtime`: from `hanshu_runtimes::runtime_dir::install`. The `hanshu` in
+    /// it sets up the isolation.
     pub runtime_dir: PathBuf,
-    /// Folders and files that sandboxes see at the same place beside the system's own, read-only:
-    /// where an interpreter is not below `/usr`.
+    /// Folders and files that sandboxes see at the same place beside the system's own, read-only: for
+    /// an interpreter that is not below `/usr`.
     pub shown: Vec<PathBuf>,
 }
 
@@ -57,41 +57,41 @@ pub struct ProcessOptions {
 #[derive(Debug)]
 pub struct ProcessBackend {
     options: ProcessOptions,
-    /// Where root may make them; else bounds hold for single processes only.
-    groups: Option<NodeCgroups>,
+    /// `None` where none can be made: limits then hold for single processes only.
+    cgroups: Option<NodeCgroups>,
     tmp: TmpPool,
     tasks: TaskTracker,
 }
 
 impl ProcessBackend {
-    /// Makes its folders and builds one set of walls for trial.
+    /// Makes its folders and isolates one process as a trial.
     ///
     /// # Errors
-    /// [`StartError::Unavailable`] where this host lets us build no walls, with the reason.
+    /// [`StartError::Unavailable`] where this host does not allow the isolation, with the reason.
     pub async fn new(options: ProcessOptions, tasks: TaskTracker) -> Result<Self, StartError> {
         fs::create_dir_all(options.dir.join(ROOTS))
             .map_err(|error| StartError::failed("make the folder for sandboxes", error))?;
-        let groups = groups(&options.node);
+        let cgroups = make_cgroups(&options.node);
         let tmp_dir = options.dir.join("tmp");
         let tracker = tasks.clone();
         let tmp = tasks
-            .spawn_blocking(move || TmpPool::open(&tmp_dir, Ok(SandboxHost::ours()), tracker))
+            .spawn_blocking(move || TmpPool::open(&tmp_dir, Ok(SandboxHost::local()), tracker))
             .await
             .map_err(|error| StartError::failed("prepare /tmp", error))?;
-        let backend = Self { options, groups, tmp, tasks };
-        backend.try_walls().await?;
+        let backend = Self { options, cgroups, tmp, tasks };
+        backend.try_isolation().await?;
         Ok(backend)
     }
 
-    /// Builds walls around a program that does nothing.
-    async fn try_walls(&self) -> Result<(), StartError> {
+    /// Isolates a program that does nothing.
+    async fn try_isolation(&self) -> Result<(), StartError> {
         let name = format!("trial-{}", InstanceId::new());
         let root = self.make_root(&name)?;
         let plan = plan::trial(&self.options.runtime_dir, &root);
         let tried = self.isolate(&plan).await;
         let ended = match tried {
             Ok((mut child, _)) => {
-                let waited = timeout(CONFINE_TIMEOUT, child.wait()).await;
+                let waited = timeout(ISOLATION_TIMEOUT, child.wait()).await;
                 match waited {
                     Ok(Ok(status)) if status.success() => Ok(()),
                     Ok(Ok(status)) => Err(format!("the trial ended with {status}")),
@@ -116,18 +116,19 @@ impl ProcessBackend {
         Ok(root)
     }
 
-    fn make_group(&self, spec: &SandboxSpec) -> Result<Option<SandboxCgroup>, StartError> {
-        let Some(parent) = &self.groups else { return Ok(None) };
+    fn make_cgroup(&self, spec: &SandboxSpec) -> Result<Option<SandboxCgroup>, StartError> {
+        let Some(parent) = &self.cgroups else { return Ok(None) };
         let limits = CgroupLimits {
             memory_bytes: u64::from(spec.memory_mb) * 1024 * 1024,
             pids: spec.pids_max,
             cpu_milli: spec.cpu_milli,
         };
         let made = parent.make(&spec.instance.to_string(), &limits);
-        made.map(Some).map_err(|error| StartError::failed("make the sandbox's group", error))
+        made.map(Some)
+            .map_err(|error| StartError::failed("make the sandbox's control group", error))
     }
 
-    /// Starts the walls' builder and waits until it is the shim. Returns it with the id of the
+    /// Starts `hanshu isolate` and waits until it has become the shim. Returns it with the id of the
     /// sandbox's process 1.
     async fn isolate(&self, plan: &IsolationPlan) -> io::Result<(Child, u32)> {
         let program = self.options.runtime_dir.join(hanshu_runtimes::runtime_dir::PROGRAM);
@@ -135,7 +136,7 @@ impl ProcessBackend {
             .arg("isolate")
             .env_clear()
             .current_dir("/")
-            // Ctrl-C is for the server, which ends its sandboxes in its own time.
+            // Ctrl-C is for the server, which ends its sandboxes itself.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -144,8 +145,8 @@ impl ProcessBackend {
             .map_err(|error| {
                 io::Error::new(error.kind(), format!("start {}: {error}", program.display()))
             })?;
-        let heard = timeout(CONFINE_TIMEOUT, talk(&mut child, plan)).await;
-        match heard.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        let reported = timeout(ISOLATION_TIMEOUT, send_plan(&mut child, plan)).await;
+        match reported.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(pid) => Ok((child, pid)),
             Err(error) => {
                 // It has ended already, or ends now.
@@ -156,7 +157,7 @@ impl ProcessBackend {
     }
 }
 
-/// Below the backend's folder: one folder for each sandbox, empty save inside the sandbox.
+/// Below the backend's folder: one folder for each sandbox, which is empty outside the sandbox.
 const ROOTS: &str = "roots";
 
 #[async_trait]
@@ -165,8 +166,8 @@ impl SandboxBackend for ProcessBackend {
         "process"
     }
 
-    fn default_network(&self, family: RuntimeFamily) -> NetworkAccess {
-        if family.listens() { NetworkAccess::None } else { NetworkAccess::Bridge }
+    fn default_network(&self, listens: bool) -> NetworkAccess {
+        if listens { NetworkAccess::None } else { NetworkAccess::Bridge }
     }
 
     async fn start(&self, spec: &SandboxSpec) -> Result<Box<dyn Sandbox>, StartError> {
@@ -178,8 +179,8 @@ impl SandboxBackend for ProcessBackend {
                 return Err(StartError::failed("make /tmp", error));
             }
         };
-        let mut parts = ProcessSandboxParts { root, tmp, group: None };
-        match self.start_in(spec, &mut parts).await {
+        let mut parts = ProcessSandboxParts { root, tmp, cgroup: None };
+        match self.start_process(spec, &mut parts).await {
             Ok(child) => {
                 let sandbox =
                     ProcessSandbox::new(child, parts, self.tmp.clone(), self.tasks.clone());
@@ -194,19 +195,19 @@ impl SandboxBackend for ProcessBackend {
 
     async fn sweep(&self) -> Result<u32, StartError> {
         // File systems for /tmp were swept when the pool was opened.
-        let groups = self.groups.as_ref().map_or(0, NodeCgroups::sweep);
+        let cgroups = self.cgroups.as_ref().map_or(0, NodeCgroups::sweep);
         let mut roots = 0;
         for entry in fs::read_dir(self.options.dir.join(ROOTS)).into_iter().flatten().flatten() {
-            // Only an empty folder goes: what is mounted there is visible to its sandbox alone.
+            // Only an empty folder is removed: mounts in it are visible to its sandbox alone.
             roots += u32::from(fs::remove_dir(entry.path()).is_ok());
         }
-        Ok(groups.max(roots))
+        Ok(cgroups.max(roots))
     }
 
     fn guarantees(&self) -> Vec<SandboxGuarantee> {
         guarantees::table(&guarantees::ProcessHostCapabilities {
             root: Uid::effective().is_root(),
-            groups: self.groups.is_some(),
+            cgroups: self.cgroups.is_some(),
             tmp_refused: self.tmp.refused().map(str::to_owned),
         })
     }
@@ -215,36 +216,36 @@ impl SandboxBackend for ProcessBackend {
         let tmp = self.tmp.clone();
         let closed = self.tasks.spawn_blocking(move || tmp.close());
         let _ = closed.await;
-        if let Some(groups) = &self.groups {
-            groups.close();
+        if let Some(cgroups) = &self.cgroups {
+            cgroups.close();
         }
     }
 }
 
 impl ProcessBackend {
-    async fn start_in(
+    async fn start_process(
         &self,
         spec: &SandboxSpec,
         parts: &mut ProcessSandboxParts,
     ) -> Result<Child, StartError> {
-        parts.group = self.make_group(spec)?.map(Arc::new);
+        parts.cgroup = self.make_cgroup(spec)?.map(Arc::new);
         let host_folders =
             HostFolders { runtime_dir: &self.options.runtime_dir, shown: &self.options.shown };
-        let plan = plan::of(&host_folders, spec, parts);
+        let plan = plan::make(&host_folders, spec, parts);
         let (child, pid) = self
             .isolate(&plan)
             .await
-            .map_err(|error| StartError::failed("build the sandbox's walls", error))?;
+            .map_err(|error| StartError::failed("isolate the sandbox", error))?;
         tracing::debug!(instance = %spec.instance, pid, "Started a process sandbox");
         Ok(child)
     }
 }
 
-fn groups(node: &NodeId) -> Option<NodeCgroups> {
+fn make_cgroups(node: &NodeId) -> Option<NodeCgroups> {
     if !Uid::effective().is_root() {
         return None;
     }
-    let made = CgroupHierarchy::find(&SandboxHost::ours())
+    let made = CgroupHierarchy::find(&SandboxHost::local())
         .map(|found| NodeCgroups::create(found, &node.to_string()));
     match made {
         Some(Ok(parent)) => Some(parent),
@@ -256,8 +257,8 @@ fn groups(node: &NodeId) -> Option<NodeCgroups> {
     }
 }
 
-/// Says the plan and hears the report, to its end.
-async fn talk(child: &mut Child, plan: &IsolationPlan) -> io::Result<u32> {
+/// Sends the plan and reads the whole report; returns the id of process 1.
+async fn send_plan(child: &mut Child, plan: &IsolationPlan) -> io::Result<u32> {
     let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(io::ErrorKind::BrokenPipe.into());
     };
@@ -272,5 +273,5 @@ async fn talk(child: &mut Child, plan: &IsolationPlan) -> io::Result<u32> {
             IsolationReport::Error(text) => return Err(io::Error::other(text)),
         }
     }
-    pid.ok_or_else(|| io::Error::other("the walls' builder ended without a word"))
+    pid.ok_or_else(|| io::Error::other("`hanshu isolate` ended without a report"))
 }

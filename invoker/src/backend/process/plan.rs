@@ -1,4 +1,4 @@
-//! From a sandbox's specification to the plan of its walls. Pure.
+//! The plan of a sandbox's isolation, from its specification. Pure.
 
 use std::path::{Path, PathBuf};
 
@@ -8,41 +8,37 @@ use hanshu_runtimes::isolation::{
 use nix::unistd::{Gid, Uid};
 
 use super::sandbox::ProcessSandboxParts;
-use crate::backend::port::{NetworkAccess, SandboxOwner, SandboxSpec};
+use crate::backend::port::{NetworkAccess, SandboxSpec};
 use crate::backend::tmp::{MEMORY_TMP_BYTES, SandboxTmp};
 
-/// Where no group bounds memory, each process may have this much more than the function: stacks
-/// of threads and an interpreter's reserve count here and not there.
+/// Where no control group limits memory, each process may have this much more than the function:
+/// stacks of threads and an interpreter's reserve count here and not there.
 const DATA_SLACK_BYTES: u64 = 256 * 1024 * 1024;
 const HOSTNAME: &str = "hanshu";
 const SHIM: [&str; 4] = ["/var/runtime/hanshu", "shim", "--dir", "/run/hanshu"];
-/// Something that every host has and that ends at once.
+/// A program that every host has and that ends at once.
 const TRIAL: &str = "/usr/bin/true";
 
 /// Folders of the host that every sandbox sees.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HostFolders<'a> {
-    /// Seen at `/var/runtime`.
+    /// Mounted at `/var/runtime`.
     pub(super) runtime_dir: &'a Path,
-    /// Seen where they are.
+    /// Mounted at their own paths.
     pub(super) shown: &'a [PathBuf],
 }
 
 /// The plan of a sandbox.
-pub(super) fn of(
+pub(super) fn make(
     folders: &HostFolders<'_>,
     spec: &SandboxSpec,
     parts: &ProcessSandboxParts,
 ) -> IsolationPlan {
     let mut binds =
         vec![bind(&spec.run_dir, "/run/hanshu"), bind(folders.runtime_dir, "/var/runtime")];
-    match &spec.whose {
-        SandboxOwner::Function { code_dir, .. } => binds.push(bind(code_dir, "/var/user")),
-        // `SandboxBackend::prewarming` says that there are none.
-        SandboxOwner::Unassigned => {}
-    }
+    binds.extend(spec.mounts.iter().map(|mount| bind(&mount.source, &mount.target)));
     binds.extend(folders.shown.iter().map(|path| bind(path, path)));
-    let view = parts.group.as_ref().and_then(|group| group.memory_view());
+    let view = parts.cgroup.as_ref().and_then(|cgroup| cgroup.memory_view());
     binds.extend(view.map(|(source, target)| BindMount { source, target }));
     let memory_bytes = u64::from(spec.memory_mb) * 1024 * 1024;
     IsolationPlan {
@@ -57,17 +53,17 @@ pub(super) fn of(
             SandboxTmp::Memory => IsolatedTmp::Memory(MEMORY_TMP_BYTES),
         },
         binds,
-        groups: parts.group.as_ref().map(|group| group.joining_files()).unwrap_or_default(),
+        groups: parts.cgroup.as_ref().map(|cgroup| cgroup.joining_files()).unwrap_or_default(),
         limits: ProcessLimits {
             open_files: spec.open_files_max,
-            processes: parts.group.is_none().then_some(spec.pids_max),
-            data_bytes: parts.group.is_none().then_some(memory_bytes + DATA_SLACK_BYTES),
+            processes: parts.cgroup.is_none().then_some(spec.pids_max),
+            data_bytes: parts.cgroup.is_none().then_some(memory_bytes + DATA_SLACK_BYTES),
         },
         command: SHIM.map(str::to_owned).to_vec(),
     }
 }
 
-/// The plan of walls around a program that does nothing.
+/// The plan for a program that does nothing.
 pub(super) fn trial(runtime_dir: &Path, root: &Path) -> IsolationPlan {
     IsolationPlan {
         root: root.to_owned(),
@@ -88,11 +84,11 @@ pub(super) fn trial(runtime_dir: &Path, root: &Path) -> IsolationPlan {
     }
 }
 
-/// Who listens does so on a loopback of its own, whatever was asked for: two sandboxes on one
-/// network would fight for the port, and the host's neighbours could call it.
+/// A runtime that listens has a loopback interface of its own, whatever was asked for: two sandboxes
+/// on one network would need the same port, and other hosts could connect to it.
 fn network(spec: &SandboxSpec) -> IsolatedNetwork {
     match spec.network {
-        NetworkAccess::Bridge if !spec.family.listens() => IsolatedNetwork::Host,
+        NetworkAccess::Bridge if !spec.listens => IsolatedNetwork::Host,
         NetworkAccess::Bridge | NetworkAccess::None => IsolatedNetwork::Loopback,
     }
 }

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use hanshu_core::lock;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr};
 use tokio::sync::{Notify, watch};
@@ -17,27 +18,27 @@ use crate::backend::cgroup::SandboxCgroup;
 use crate::backend::port::Sandbox;
 use crate::backend::tmp::{SandboxTmp, TmpPool};
 
-/// What is killed is gone within milliseconds; this is the bound, not the rule.
+/// Limit of waiting for the end of a killed sandbox, which takes milliseconds.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of the shim's own words that are logged at once.
-const WORDS_BYTES: usize = 1024;
+/// Bytes of the shim's own output that are logged as one entry.
+const OUTPUT_BYTES: usize = 1024;
 
-/// What a sandbox is made of, beside its processes.
+/// What belongs to a sandbox beside its processes.
 #[derive(Debug)]
 pub(super) struct ProcessSandboxParts {
     pub(super) root: PathBuf,
     pub(super) tmp: SandboxTmp,
-    pub(super) group: Option<Arc<SandboxCgroup>>,
+    pub(super) cgroup: Option<Arc<SandboxCgroup>>,
 }
 
 pub(super) struct ProcessSandbox {
-    /// Tells whoever waits for the sandbox's end to bring it about.
+    /// Notifies the task that waits for the sandbox's end to cause it.
     kill: Arc<Notify>,
     /// Becomes true at its end.
     ended: watch::Receiver<bool>,
     parts: Mutex<Option<ProcessSandboxParts>>,
-    /// Asked without waiting for whoever removes the sandbox.
-    group: Option<Arc<SandboxCgroup>>,
+    /// Used without waiting for the removal of the sandbox.
+    cgroup: Option<Arc<SandboxCgroup>>,
     tmp: TmpPool,
     tasks: TaskTracker,
 }
@@ -50,65 +51,65 @@ impl ProcessSandbox {
         tmp: TmpPool,
         tasks: TaskTracker,
     ) -> Self {
-        if let Some(words) = child.stderr.take() {
-            tasks.spawn(listen(words));
+        if let Some(output) = child.stderr.take() {
+            tasks.spawn(log_output(output));
         }
         let kill = Arc::new(Notify::new());
-        let (tell, ended) = watch::channel(false);
-        tasks.spawn(reap(child, Arc::clone(&kill), tell));
-        let group = parts.group.clone();
-        Self { kill, ended, parts: Mutex::new(Some(parts)), group, tmp, tasks }
+        let (end, ended) = watch::channel(false);
+        tasks.spawn(reap(child, Arc::clone(&kill), end));
+        let cgroup = parts.cgroup.clone();
+        Self { kill, ended, parts: Mutex::new(Some(parts)), cgroup, tmp, tasks }
     }
 }
 
 #[async_trait]
 impl Sandbox for ProcessSandbox {
     async fn stop(&self) {
-        // Its end is that of process 1, and that of all others. What is frozen dies as it thaws.
+        // The end of process 1 ends all others. A frozen process dies when it thaws.
         self.kill.notify_one();
-        if let Some(group) = &self.group {
-            group.kill();
-            group.thaw();
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.kill();
+            cgroup.thaw();
         }
         if timeout(END_TIMEOUT, self.ended()).await.is_err() {
             tracing::warn!("A process sandbox does not end");
         }
-        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let parts = lock(&self.parts).take();
         if let Some(parts) = parts {
             remove(parts, &self.tmp, &self.tasks).await;
         }
     }
 
     async fn ended(&self) {
-        // The other end is gone only after it has told.
+        // The sender is dropped only after it has sent.
         let _ = self.ended.clone().wait_for(|ended| *ended).await;
     }
 
     fn freeze(&self) -> bool {
-        self.group.as_ref().is_some_and(|group| group.freeze())
+        self.cgroup.as_ref().is_some_and(|cgroup| cgroup.freeze())
     }
 
     fn thaw(&self) -> bool {
-        self.group.as_ref().is_some_and(|group| group.thaw())
+        self.cgroup.as_ref().is_some_and(|cgroup| cgroup.thaw())
     }
 
     fn memory_bytes(&self) -> Option<u64> {
-        self.group.as_ref()?.memory_bytes()
+        self.cgroup.as_ref()?.memory_bytes()
     }
 
     fn oom_kills(&self) -> Option<u64> {
-        self.group.as_ref()?.oom_kills()
+        self.cgroup.as_ref()?.oom_kills()
     }
 }
 
 impl fmt::Debug for ProcessSandbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ProcessSandbox").field("group", &self.group).finish_non_exhaustive()
+        f.debug_struct("ProcessSandbox").field("cgroup", &self.cgroup).finish_non_exhaustive()
     }
 }
 
-/// Waits for the end, and brings it about when asked to.
-async fn reap(mut child: Child, kill: Arc<Notify>, tell: watch::Sender<bool>) {
+/// Waits for the end of process 1, and kills it when asked to.
+async fn reap(mut child: Child, kill: Arc<Notify>, end: watch::Sender<bool>) {
     let ended = tokio::select! {
         ended = child.wait() => ended,
         () = kill.notified() => match child.start_kill() {
@@ -119,14 +120,14 @@ async fn reap(mut child: Child, kill: Arc<Notify>, tell: watch::Sender<bool>) {
     if let Err(error) = ended {
         tracing::warn!(%error, "Could not wait for the end of a sandbox");
     }
-    tell.send_replace(true);
+    end.send_replace(true);
 }
 
-/// Kills what is left, and removes all that belonged to the sandbox.
+/// Kills the remaining processes and removes everything that belonged to the sandbox.
 pub(super) async fn remove(parts: ProcessSandboxParts, tmp: &TmpPool, tasks: &TaskTracker) {
-    let ProcessSandboxParts { root, tmp: folder, group } = parts;
+    let ProcessSandboxParts { root, tmp: folder, cgroup } = parts;
     let removed = tasks.spawn_blocking(move || {
-        let gone = group.is_none_or(|group| group.kill_and_remove());
+        let gone = cgroup.is_none_or(|cgroup| cgroup.kill_and_remove());
         (gone, fs::remove_dir(&root))
     });
     match removed.await {
@@ -138,11 +139,11 @@ pub(super) async fn remove(parts: ProcessSandboxParts, tmp: &TmpPool, tasks: &Ta
     tmp.give_back(folder).await;
 }
 
-/// What the shim says when it cannot do its work. Ends with the sandbox.
-async fn listen(mut words: ChildStderr) {
-    let mut bytes = vec![0; WORDS_BYTES];
-    while let Ok(len @ 1..) = words.read(&mut bytes).await {
+/// Logs what the shim writes when it cannot do its work. Ends with the sandbox.
+async fn log_output(mut output: ChildStderr) {
+    let mut bytes = vec![0; OUTPUT_BYTES];
+    while let Ok(len @ 1..) = output.read(&mut bytes).await {
         let text = String::from_utf8_lossy(bytes.get(..len).unwrap_or_default()).into_owned();
-        tracing::debug!(text = text.trim_end(), "A sandbox's first process speaks");
+        tracing::debug!(text = text.trim_end(), "Output of a sandbox's first process");
     }
 }

@@ -55,12 +55,12 @@ fn some_event(roll: impl Fn(u64) -> u64) -> Bytes {
         5 => "last",
         6 => "hang",
         7 => "fail",
-        8 => return order("part", json!({ "bytes": roll(20), "then": "end" })),
-        9 => return order("part", json!({ "bytes": roll(20), "then": "nothing" })),
-        10 | 11 => return order("sleep", json!({ "ms": roll(60) })),
+        8 => return command("part", json!({ "bytes": roll(20), "then": "end" })),
+        9 => return command("part", json!({ "bytes": roll(20), "then": "nothing" })),
+        10 | 11 => return command("sleep", json!({ "ms": roll(60) })),
         _ => return Bytes::from_static(b"1"),
     };
-    order(what, json!({}))
+    command(what, json!({}))
 }
 
 /// Two hundred calls of three functions by eight callers, some of whom hang up, on a node with
@@ -132,9 +132,9 @@ async fn a_life_under_faults(seed: u64) {
     assert_eq!(ids.len(), all, "seed {seed}: somebody has two records");
     let node = Arc::clone(&world.invoker.node);
     Arc::into_inner(world).unwrap().close().await;
-    let uids: Vec<_> = (0..4).map(|_| node.launcher.uids.take()).collect();
+    let uids: Vec<_> = (0..4).map(|_| node.launcher.user_ids.take()).collect();
     assert!(uids.iter().all(Option::is_some), "seed {seed}: a user id was lost");
-    assert!(node.capacity.enter(4 * 128).is_ok(), "seed {seed}: room was lost");
+    assert!(node.capacity.reserve(4 * 128).is_ok(), "seed {seed}: room was lost");
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn an_answer_that_breaks_off_at_any_byte_is_one_failure() {
         function.config.timeout = Duration::from_millis(100);
         let function = Arc::new(function);
         for bytes in 0..20 {
-            let event = order("part", json!({ "bytes": bytes, "then": then }));
+            let event = command("part", json!({ "bytes": bytes, "then": then }));
             let outcome = world.call_of(&function, event).await;
             let seen = outcome.verdict.status().number();
             assert_eq!(seen, status, "{bytes} bytes, then {then}");

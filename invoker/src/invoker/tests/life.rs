@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::time;
 
 use super::{GRACE, SandboxCounts, changed, returned, world};
-use crate::test_support::{order, revision};
+use crate::test_support::{command, revision};
 
 #[tokio::test]
 async fn idle_sandboxes_of_other_functions_make_room() {
@@ -34,7 +34,7 @@ async fn without_room_a_caller_is_told_so() {
     world.call_of(&first, Bytes::from_static(b"0")).await;
     let short = InvocationMode::Sync { wait_timeout: Duration::from_millis(50), tail: false };
     let (busy, waits) = tokio::join!(
-        world.call_of(&first, order("sleep", json!({ "ms": 300 }))),
+        world.call_of(&first, command("sleep", json!({ "ms": 300 }))),
         world.call_as(&second, Bytes::from_static(b"1"), short),
     );
     returned(&busy);
@@ -54,7 +54,7 @@ async fn a_deploy_lets_running_events_finish_and_starts_new_ones_on_the_new_code
         world.invoker.retire(&old.function, std::slice::from_ref(&new.digest));
         returned(&world.call_of(&new, Bytes::from_static(b"1")).await).to_vec()
     };
-    let running = world.call_of(&old, order("sleep", json!({ "ms": 200 })));
+    let running = world.call_of(&old, command("sleep", json!({ "ms": 200 })));
     let (running, fresh) = tokio::join!(running, deploy);
     assert!(matches!(running.verdict, Verdict::Returned(_)));
     assert_eq!(fresh, b"1");
@@ -107,7 +107,7 @@ async fn stopping_lets_running_events_finish_and_takes_no_new_ones() {
         assert!(matches!(late.verdict, Verdict::Refused(Refusal::Unavailable { .. })));
         stopping.await.unwrap();
     };
-    let running = world.call(order("sleep", json!({ "ms": 200 })));
+    let running = world.call(command("sleep", json!({ "ms": 200 })));
     let (running, ()) = tokio::join!(running, stop);
     assert!(matches!(running.verdict, Verdict::Returned(_)));
     world.close().await;
@@ -121,7 +121,7 @@ async fn what_outlives_the_grace_is_ended_and_is_not_the_functions_fault() {
         time::sleep(Duration::from_millis(20)).await;
         world.invoker.stop(Duration::from_millis(50)).await;
     };
-    let (running, ()) = tokio::join!(world.call(order("hang", json!({}))), stop);
+    let (running, ()) = tokio::join!(world.call(command("hang", json!({}))), stop);
     assert!(matches!(running.verdict, Verdict::Refused(Refusal::Sandbox { .. })), "{running:?}");
     assert_eq!(world.invoker.sandboxes(), SandboxCounts::default());
 }
@@ -143,7 +143,7 @@ async fn a_hundred_functions_in_turn_evict_only_when_they_must_and_the_oldest() 
     let functions: Vec<_> = (0..100).map(|n| Arc::new(revision(&format!("fn-{n}")))).collect();
     // The first is in use all the time.
     let patient = changed(|revision| revision.config.timeout = Duration::from_secs(60));
-    let mut used = Box::pin(world.call_of(&patient, order("hang", json!({}))));
+    let mut used = Box::pin(world.call_of(&patient, command("hang", json!({}))));
     let stopped = || world.backend.0.stopped.load(Ordering::Relaxed);
     let rounds = async {
         world.until(|world| world.invoker.sandboxes().busy == 1).await;

@@ -3,7 +3,7 @@
 use hanshu_core::RuntimeFamily;
 
 use super::*;
-use crate::scheduling::prewarm::pool::PrewarmPool;
+use crate::scheduling::prewarm::PrewarmPool;
 
 fn prewarm_world(change: impl FnOnce(&mut InvokerOptions)) -> InvokerWorld {
     world(|options| {
@@ -23,7 +23,7 @@ impl InvokerWorld {
 
     async fn expect_and_wait(&self, revision: &Arc<Revision>) {
         self.invoker.expect(std::iter::once(revision));
-        self.until(|world| world.prewarm().ready(RuntimeFamily::Python) == 1).await;
+        self.until(|world| world.prewarm().ready(RuntimeFamily::PYTHON) == 1).await;
     }
 }
 
@@ -48,7 +48,7 @@ async fn a_cold_call_takes_a_prewarmed_sandbox_and_another_is_made() {
     for revision in [&first, &second] {
         let outcome = call(&world, revision).await;
         assert!(outcome.report.cold && outcome.report.init.is_some());
-        world.until(|world| world.prewarm().ready(RuntimeFamily::Python) == 1).await;
+        world.until(|world| world.prewarm().ready(RuntimeFamily::PYTHON) == 1).await;
         assert!(!call(&world, revision).await.report.cold, "it serves this function from now on");
     }
     let counts = &world.backend.0;
@@ -109,7 +109,7 @@ async fn zero_switches_prewarmed_sandbox_off_and_so_does_the_backend() {
         let hello = named("hello", |_| ());
         world.invoker.expect(std::iter::once(&hello));
         call(&world, &hello).await;
-        assert_eq!((world.started(), world.prewarm().ready(RuntimeFamily::Python)), (1, 0));
+        assert_eq!((world.started(), world.prewarm().ready(RuntimeFamily::PYTHON)), (1, 0));
         world.close().await;
     }
 }
@@ -123,7 +123,7 @@ fn refusing(mut world: InvokerWorld) -> InvokerWorld {
         backend: Arc::new(world.backend.clone()),
         packages: Arc::new(EmptyPackages),
         journal: Arc::clone(&world.journal) as _,
-        clock: Arc::clone(&launcher.outlet.clock),
+        clock: Arc::clone(&launcher.sink.clock),
     };
     let general = world.general.as_ref().unwrap().handle().clone();
     world.invoker = Invoker::new(options, ports, NodeId::new(), general);
@@ -143,7 +143,7 @@ async fn a_prewarmed_sandbox_has_little_room_and_gives_way_to_functions() {
     call(&world, &functions[0]).await;
     let large = named("large", |revision| revision.config.memory_mb = 256);
     call(&world, &large).await;
-    assert_eq!(world.prewarm().ready(RuntimeFamily::Python), 0);
+    assert_eq!(world.prewarm().ready(RuntimeFamily::PYTHON), 0);
     world.close().await;
 }
 
@@ -157,7 +157,7 @@ async fn where_starts_wait_for_room_a_prewarmed_sandbox_takes_that_of_what_nobod
         // The fourth has the last room, and nobody has waited for any yet.
         let full = number == 3;
         assert!(!full || world.invoker.sandboxes().idle == 4);
-        world.until(|world| full || 1 <= world.prewarm().ready(RuntimeFamily::Python)).await;
+        world.until(|world| full || 1 <= world.prewarm().ready(RuntimeFamily::PYTHON)).await;
     }
     assert_eq!(world.given(), 15, "all but the first that had to wait for room");
     assert_eq!(world.invoker.sandboxes().idle, 3);

@@ -1,4 +1,8 @@
 //! A sandbox's data connection: one buffer, and one reactor at a time.
+//!
+//! `tokio::net::UnixStream` was not enough: it is registered for reading and writing, so that each event
+//! woke the reactor once more when the runtime read it (five wake-ups for a warm call, two now), and it
+//! stays with the reactor of the runtime that made it, so that an answer took a hop between threads.
 
 use std::io::{self, ErrorKind, IoSlice, Write as _};
 use std::os::unix::net::UnixStream as StdStream;
@@ -12,21 +16,20 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Handle, Id};
 
-/// Holds a usual answer whole; larger bodies are read straight into their own memory.
+/// Bytes of the buffer: most answers fit whole; larger bodies are read into memory of their own.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// The connection over which events go. Whoever holds it, holds the sandbox.
+/// The connection that carries events. Its holder uses the sandbox.
 #[derive(Debug)]
 pub(crate) struct DataConnection {
-    /// Watched for something to read only: the other side's reading would wake us once more for
-    /// each event.
+    /// Registered for reading only.
     stream: Option<AsyncFd<StdStream>>,
-    /// The runtime whose reactor watches the stream.
+    /// The runtime with whose reactor the stream is registered.
     reactor: Id,
-    /// `buffer[..filled]` was read and not yet used.
+    /// `buffer[..filled]` was read and belongs to no frame yet.
     buffer: Box<[u8]>,
     filled: usize,
-    /// A body that does not fit into the buffer, while it is being read.
+    /// A body larger than the buffer, while it is being read.
     large: Option<LargeBody>,
 }
 
@@ -38,21 +41,21 @@ struct LargeBody {
 
 /// A frame that was read.
 #[derive(Debug)]
-pub(crate) struct DataFrame {
+pub(crate) struct ReceivedFrame {
     pub(crate) header: FrameHeader,
     pub(crate) body: bytes::Bytes,
 }
 
-/// Why the connection is of no more use.
+/// Why the connection cannot be used any more.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectionError {
-    /// The other side is gone, at a frame's border or not.
+    /// The other side has closed it, between frames or within one.
     #[error("the runtime's connection ended")]
     Ended,
-    /// The other side is gone, and had not read all that was sent: nothing was begun with it.
+    /// The other side has closed it before it had read all that was sent: the event was not begun.
     #[error("the runtime ended before it had read the event")]
     Unread,
-    /// The system failed.
+    /// A system call failed.
     #[error("the runtime's connection failed: {0}")]
     Io(#[source] io::Error),
     /// The other side broke the protocol.
@@ -64,7 +67,7 @@ impl From<io::Error> for ConnectionError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             ErrorKind::BrokenPipe | ErrorKind::NotConnected => Self::Ended,
-            // What Linux says of a local stream whose other end was closed with unread bytes in it.
+            // Linux reports so that the other end was closed with unread bytes in it.
             ErrorKind::ConnectionReset => Self::Unread,
             _ => Self::Io(error),
         }
@@ -72,14 +75,14 @@ impl From<io::Error> for ConnectionError {
 }
 
 impl DataConnection {
-    /// A connection that does not block, watched by the current runtime.
+    /// Takes a stream in non-blocking mode and registers it with the current runtime.
     ///
     /// # Errors
-    /// There is no runtime, or it cannot watch the connection.
+    /// There is no runtime, or it cannot register the stream.
     pub(crate) fn new(stream: StdStream) -> io::Result<Self> {
         let reactor = Handle::try_current().map_err(io::Error::other)?.id();
         Ok(Self {
-            stream: Some(watched(stream, Interest::READABLE)?),
+            stream: Some(register(stream, Interest::READABLE)?),
             reactor,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             filled: 0,
@@ -87,30 +90,30 @@ impl DataConnection {
         })
     }
 
-    /// Moves the connection to the reactor of the runtime that the caller runs on, so that an
-    /// answer wakes the caller without a hop between threads. Two system calls when it changes.
-    fn here(&mut self) -> io::Result<&StdStream> {
+    /// Registers the connection with the reactor of the caller's runtime, so that an answer wakes the
+    /// caller without a hop between threads. Two system calls when the runtime changes.
+    fn register_here(&mut self) -> io::Result<&StdStream> {
         let here = Handle::try_current().map_err(io::Error::other)?.id();
         if self.reactor != here
             && let Some(stream) = self.stream.take()
         {
-            self.stream = Some(watched(stream.into_inner(), Interest::READABLE)?);
+            self.stream = Some(register(stream.into_inner(), Interest::READABLE)?);
             self.reactor = here;
         }
         let stream = self.stream.as_ref().ok_or_else(|| io::Error::from(ErrorKind::NotConnected));
         stream.map(AsyncFd::get_ref)
     }
 
-    /// Writes what is left of three parts after `sent` bytes, and counts along. May be dropped and
-    /// called again.
+    /// Writes the rest of three parts after `sent` bytes, and advances `sent`. May be dropped and called
+    /// again.
     pub(crate) async fn write_parts(
         &mut self,
         parts: [&[u8]; 3],
         sent: &mut usize,
     ) -> Result<(), ConnectionError> {
-        let mut stream = self.here()?;
+        let mut stream = self.register_here()?;
         let total: usize = parts.iter().map(|part| part.len()).sum();
-        let mut room = None;
+        let mut readiness = None;
         while *sent < total {
             let mut skip = *sent;
             let slices = parts.map(|part| {
@@ -123,11 +126,11 @@ impl DataConnection {
                 Ok(written) => *sent += written,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let room = match &mut room {
-                        Some(room) => room,
-                        None => room.insert(WriteReadiness::of(stream)?),
+                    let readiness = match &mut readiness {
+                        Some(readiness) => readiness,
+                        None => readiness.insert(WriteReadiness::of(stream)?),
                     };
-                    room.wait().await?;
+                    readiness.wait().await?;
                 }
                 Err(error) if error.kind() == ErrorKind::BrokenPipe && *sent < total => {
                     return Err(ConnectionError::Unread);
@@ -139,8 +142,8 @@ impl DataConnection {
     }
 
     /// Reads one frame without a head. May be dropped and called again.
-    pub(crate) async fn read_frame(&mut self) -> Result<DataFrame, ConnectionError> {
-        self.here()?;
+    pub(crate) async fn read_frame(&mut self) -> Result<ReceivedFrame, ConnectionError> {
+        self.register_here()?;
         while self.large.is_none() {
             if let Some(frame) = self.buffered_frame()? {
                 return Ok(frame);
@@ -156,9 +159,8 @@ impl DataConnection {
         self.read_large().await
     }
 
-    /// Whether the other side is there and has sent nothing that nobody asked for, so that a
-    /// sandbox that died or misbehaved while idle costs no event. No system call as long as the
-    /// reactor has seen nothing.
+    /// Whether the other side is connected and has sent nothing unasked, so that a sandbox that died or
+    /// misbehaved while idle is given no event. No system call unless the reactor has seen something.
     pub(crate) fn is_fresh(&self) -> bool {
         let Some(stream) = &self.stream else { return false };
         if 0 < self.filled {
@@ -171,13 +173,13 @@ impl DataConnection {
         recv(stream.get_ref(), &mut [0], flags) == Err(Errno::WOULDBLOCK)
     }
 
-    /// Whether anything was read that belongs to no frame yet.
+    /// Whether bytes were read that belong to no frame yet.
     pub(crate) fn has_surplus(&self) -> bool {
         0 < self.filled
     }
 
-    /// A frame that is wholly in the buffer; or makes `large` of one that will never be.
-    fn buffered_frame(&mut self) -> Result<Option<DataFrame>, ConnectionError> {
+    /// A frame that is wholly in the buffer. Begins `large` for one that cannot fit.
+    fn buffered_frame(&mut self) -> Result<Option<ReceivedFrame>, ConnectionError> {
         let filled = self.buffer.get(..self.filled).unwrap_or_default();
         let Some((header, rest)) = filled.split_first_chunk::<HEADER_LEN>() else {
             return Ok(None);
@@ -191,7 +193,7 @@ impl DataConnection {
             let body = bytes::Bytes::copy_from_slice(body);
             self.buffer.copy_within(HEADER_LEN + len..self.filled, 0);
             self.filled -= HEADER_LEN + len;
-            return Ok(Some(DataFrame { header, body }));
+            return Ok(Some(ReceivedFrame { header, body }));
         }
         if self.buffer.len() < HEADER_LEN + len {
             let mut body = Vec::with_capacity(len);
@@ -202,7 +204,7 @@ impl DataConnection {
         Ok(None)
     }
 
-    async fn read_large(&mut self) -> Result<DataFrame, ConnectionError> {
+    async fn read_large(&mut self) -> Result<ReceivedFrame, ConnectionError> {
         let Self { stream: Some(stream), large, .. } = self else {
             return Err(ConnectionError::Ended);
         };
@@ -217,7 +219,7 @@ impl DataConnection {
             let room = body.capacity() - body.len();
             receive(stream, room, |stream| read(stream, spare_capacity(body))).await?;
             if header.body_len() < body.len() {
-                // The next frame's first bytes, which nobody may send yet.
+                // First bytes of a frame that must not be sent yet.
                 self.filled = body.len() - header.body_len();
                 body.truncate(header.body_len());
             }
@@ -225,19 +227,20 @@ impl DataConnection {
         let Some(LargeBody { header, body }) = large.take() else {
             return Err(ConnectionError::Ended);
         };
-        Ok(DataFrame { header, body: body.into() })
+        Ok(ReceivedFrame { header, body: body.into() })
     }
 }
 
-/// A second handle that is watched for room to write, while an event is sent that does not fit.
+/// A second handle that is registered for writing, while an event is sent that does not fit into the
+/// socket's buffer.
 struct WriteReadiness(AsyncFd<StdStream>);
 
 impl WriteReadiness {
     fn of(stream: &StdStream) -> io::Result<Self> {
-        watched(stream.try_clone()?, Interest::WRITABLE).map(Self)
+        register(stream.try_clone()?, Interest::WRITABLE).map(Self)
     }
 
-    /// Waits until there may be room.
+    /// Waits until more may be written.
     async fn wait(&mut self) -> io::Result<()> {
         self.0.writable().await?.clear_ready();
         Ok(())
@@ -248,11 +251,11 @@ impl WriteReadiness {
     deprecated,
     reason = "unsound for types that change their descriptor; a standard stream keeps its own"
 )]
-fn watched(stream: StdStream, interest: Interest) -> io::Result<AsyncFd<StdStream>> {
+fn register(stream: StdStream, interest: Interest) -> io::Result<AsyncFd<StdStream>> {
     AsyncFd::with_interest(stream, interest)
 }
 
-/// Reads what is there, at least one byte and at most `room` of them.
+/// Reads what is available, at least one byte and at most `room` bytes.
 async fn receive(
     stream: &AsyncFd<StdStream>,
     room: usize,
@@ -264,7 +267,7 @@ async fn receive(
             Ok(0) => return Err(ConnectionError::Ended),
             Ok(bytes) => {
                 if bytes < room {
-                    // It was emptied: what comes next is told by the reactor.
+                    // The socket is empty: the reactor reports what comes next.
                     ready.clear_ready();
                 }
                 return Ok(bytes);

@@ -1,9 +1,9 @@
-//! What holds of every answer that a sandbox may send: the fuzzer's target `exchange`.
+//! Properties of every answer that a sandbox may send: the fuzzer's target `exchange`.
 
 #![allow(
     clippy::expect_used,
     clippy::panic,
-    reason = "what does not hold must be seen; this is no part of the program"
+    reason = "a property that does not hold must be reported; this is no part of the program"
 )]
 
 use std::io::Write as _;
@@ -17,16 +17,17 @@ use hanshu_runtimes::wire::{BODY_BYTES_MAX, FrameError, FrameHeader, FrameKind, 
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
-use super::{ConnectionError, DataConnection, EventExchange, ExchangeError};
+use super::connection::{ConnectionError, DataConnection};
+use super::event_exchange::{EventExchange, ExchangeError};
 
-/// Fits into a socket's buffer, so that nobody waits for anybody.
+/// Bytes of a script that are sent: they fit into a socket's buffer, so that neither side waits.
 const SENT_BYTES_MAX: usize = 64 * 1024;
-/// What the first byte of a script is counted in: the cut may be far into what is sent.
+/// Bytes that the first byte of a script stands for: the pause may come late.
 const CUT_BYTES: usize = 97;
-/// Frames up to this many bytes are read in one piece with what follows them.
+/// Frames up to this many bytes are read in one piece with the bytes that follow.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// A frame, as far as the other side can tell.
+/// A frame as it was sent.
 type ParsedFrame = (FrameHeader, Vec<u8>);
 
 thread_local! {
@@ -34,12 +35,12 @@ thread_local! {
         Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
 }
 
-/// `script` is where to pause, then all that a sandbox sends, in two pieces, before it hangs up.
-/// The frames that are read are those that were sent, wherever the pause fell and although
-/// the reading was broken off at it; and an event is answered by its own whole answer only.
+/// `script` is the position of a pause, then all bytes that a sandbox sends before it closes the
+/// connection. The frames that are read must be those that were sent, although reading is dropped
+/// and begun again at the pause; and an event must be answered by its own whole answer only.
 ///
 /// # Panics
-/// Something does not hold.
+/// A property does not hold.
 pub fn exchange(script: &[u8]) {
     let Some((cut, sent)) = script.split_first() else { return };
     let sent = &sent[..sent.len().min(SENT_BYTES_MAX)];
@@ -51,8 +52,8 @@ pub fn exchange(script: &[u8]) {
     });
 }
 
-/// The frames of a stream, one after the other, and how it ends.
-fn told(mut sent: &[u8]) -> (Vec<ParsedFrame>, Option<FrameError>) {
+/// The frames of a stream in order, and the error that ends it.
+fn parse(mut sent: &[u8]) -> (Vec<ParsedFrame>, Option<FrameError>) {
     let mut frames = Vec::new();
     while let Some((bytes, rest)) = sent.split_first_chunk::<HEADER_LEN>() {
         let header = match FrameHeader::decode(bytes) {
@@ -82,7 +83,7 @@ async fn frames_are_read(cut: usize, sent: &[u8]) {
     let mut read = Vec::new();
     let mut end = None;
     theirs.write_all(first).expect("there is room");
-    // The second look comes after the reactor's turn; what it begins is broken off.
+    // The second pass comes after the reactor ran; a read that it begins is dropped.
     for _ in 0..2 {
         yield_now().await;
         while let Some(frame) = conn.read_frame().now_or_never() {
@@ -95,7 +96,7 @@ async fn frames_are_read(cut: usize, sent: &[u8]) {
             }
         }
     }
-    // It may have hung up on us for what it was told.
+    // The other side may have closed the connection because of the first part.
     let _ = theirs.write_all(second);
     theirs.shutdown(Shutdown::Write).expect("there is a connection");
     while end.is_none() {
@@ -107,11 +108,11 @@ async fn frames_are_read(cut: usize, sent: &[u8]) {
             Err(error) => end = Some(error),
         }
     }
-    let (frames, malformed) = told(sent);
+    let (frames, malformed) = parse(sent);
     assert_eq!(read, frames);
     match (end, malformed) {
         (Some(ConnectionError::Ended), None) => {}
-        (Some(ConnectionError::Malformed(said)), Some(expected)) => assert_eq!(said, expected),
+        (Some(ConnectionError::Malformed(found)), Some(expected)) => assert_eq!(found, expected),
         (end, malformed) => panic!("{end:?} instead of {malformed:?}"),
     }
 }
@@ -128,14 +129,14 @@ async fn an_event_is_answered(sent: &[u8]) {
     theirs.write_all(&sent).expect("there is room");
     theirs.shutdown(Shutdown::Write).expect("there is a connection");
     let answered = exchange.drive(&mut conn).await;
-    let (frames, _) = told(&sent);
+    let (frames, _) = parse(&sent);
     let first = frames.first().filter(|(header, _)| header.event == exchange.event);
     match (answered, first) {
         (Ok(answer), Some((header, body))) => {
             assert_eq!(answer.last, header.is_last());
             match answer.result {
                 Ok(result) => {
-                    assert_eq!((header.kind, &result[..]), (FrameKind::Result, &body[..]))
+                    assert_eq!((header.kind, &result[..]), (FrameKind::Result, &body[..]));
                 }
                 Err(_) => assert_eq!(header.kind, FrameKind::Failed),
             }
@@ -144,12 +145,12 @@ async fn an_event_is_answered(sent: &[u8]) {
         }
         (Err(ExchangeError::NotAnAnswer(kind)), Some((header, _))) => assert_eq!(kind, header.kind),
         (Err(ExchangeError::Surplus), Some((_, body))) => {
-            assert!(HEADER_LEN + body.len() < sent.len())
+            assert!(HEADER_LEN + body.len() < sent.len());
         }
         (Err(ExchangeError::Failure(_)), Some((header, _))) => {
-            assert_eq!(header.kind, FrameKind::Failed)
+            assert_eq!(header.kind, FrameKind::Failed);
         }
-        (Err(ExchangeError::Conn(_)), None) => {}
+        (Err(ExchangeError::Connection(_)), None) => {}
         (answered, first) => panic!("{answered:?} to {first:?}"),
     }
 }
@@ -160,7 +161,7 @@ mod tests {
     use crate::replay::replay;
 
     #[test]
-    fn what_holds_of_answers_holds_of_the_corpus() {
+    fn the_properties_of_answers_hold_for_the_corpus() {
         replay("exchange", exchange);
     }
 }

@@ -1,6 +1,6 @@
-//! Whose fault it is that a sandbox did not come up, and how failures are told.
+//! Verdicts on sandboxes that did not come up, and failures of runtimes as callers see them.
 
-use hanshu_core::{Failure, InstanceId, Refusal, Revision, RuntimeFamily, StatusCode, Verdict};
+use hanshu_core::{Failure, InstanceId, Refusal, Revision, RuntimeProfile, StatusCode, Verdict};
 use hanshu_runtimes::wire::{self, ExitedMessage};
 
 use super::handshake::StartupError;
@@ -8,34 +8,36 @@ use crate::backend::port::{Sandbox, StartError};
 use crate::sandbox::control::SandboxEnd;
 use crate::sandbox::instance::ran_out_of_memory;
 
-/// Bytes of a failure's message, of its type, of its stack: more than our bootstraps let through,
-/// which count 65,536 characters and cut in the middle.
+/// Bytes of a failure's message, of its type and of its stack each: more than the bootstraps send,
+/// which keep 65,536 characters.
 const FAILURE_TEXT_BYTES_MAX: usize = 4 * 65_536 + 256;
 
-pub(super) fn refused(reason: String) -> Verdict {
+/// The verdict that the platform could not provide the sandbox.
+pub(super) fn refuse(reason: String) -> Verdict {
     Verdict::Refused(Refusal::Sandbox { reason })
 }
 
-pub(super) fn start_error(error: &StartError, instance: InstanceId) -> Verdict {
+/// The verdict on a sandbox that its backend did not start.
+pub(super) fn start_refused(error: &StartError, instance: InstanceId) -> Verdict {
     let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     match error {
-        // Who found that out has told of it once.
+        // Logged once where it was found out.
         StartError::Unavailable(_) => tracing::debug!(%error, source, %instance, "No sandbox"),
         _ => tracing::warn!(%error, source, %instance, "Could not start a sandbox"),
     }
-    refused(error.to_string())
+    refuse(error.to_string())
 }
 
-/// Whose fault it is that a runtime did not come up.
+/// The verdict on a runtime that did not become ready: the function's fault or the platform's.
 pub(super) fn verdict_of(
-    hitch: StartupError,
+    error: StartupError,
     revision: &Revision,
     sandbox: &dyn Sandbox,
     instance: InstanceId,
 ) -> Verdict {
     let config = &revision.config;
-    match hitch {
-        StartupError::InitFailed(failure) => Verdict::Failed(failure_of(failure)),
+    match error {
+        StartupError::InitFailed(failure) => Verdict::Failed(to_failure(failure)),
         StartupError::TimedOut => Verdict::Failed(Failure::seen(
             StatusCode::InitTimeout,
             format!("Initialization timed out after {} seconds", config.init_timeout.as_secs()),
@@ -44,35 +46,35 @@ pub(super) fn verdict_of(
             Verdict::Failed(out_of_memory(config.memory_mb))
         }
         StartupError::Ended(Some(SandboxEnd::Exited(exited))) => {
-            could_not_load(&exited, config.runtime.family())
+            exited_while_loading(&exited, config.runtime.family().profile())
         }
         StartupError::Ended(Some(SandboxEnd::Lost) | None) => {
             tracing::warn!(%instance, "A sandbox ended before it was ready");
-            refused("it ended before it was ready".into())
+            refuse("it ended before it was ready".into())
         }
         StartupError::Broken(reason) => {
             tracing::warn!(%instance, reason, "A sandbox did not come up");
-            refused(reason)
+            refuse(reason)
         }
     }
 }
 
-fn could_not_load(exited: &ExitedMessage, family: RuntimeFamily) -> Verdict {
-    match (&exited.error, family) {
-        // The interpreter is the node's business.
-        (Some(error), RuntimeFamily::Python | RuntimeFamily::Nodejs) => refused(error.clone()),
-        (Some(error), RuntimeFamily::Go | RuntimeFamily::Shell | RuntimeFamily::Custom) => {
+fn exited_while_loading(exited: &ExitedMessage, runtime: &RuntimeProfile) -> Verdict {
+    match &exited.error {
+        Some(error) if runtime.runs_package_program() => {
             Verdict::Failed(Failure::seen(StatusCode::HandlerNotFound, error.clone()))
         }
-        (None, _) => Verdict::Failed(Failure::seen(
+        // The interpreter is missing or cannot be run, which is the node's fault.
+        Some(error) => refuse(error.clone()),
+        None => Verdict::Failed(Failure::seen(
             StatusCode::UserCodeError,
-            format!("The process ended while the function was loaded ({})", ending(exited)),
+            format!("The process ended while the function was loaded ({})", exit_text(exited)),
         )),
     }
 }
 
 /// `exit status 3` or `signal 11`.
-pub(crate) fn ending(exited: &ExitedMessage) -> String {
+pub(crate) fn exit_text(exited: &ExitedMessage) -> String {
     match (exited.signal, exited.code) {
         (Some(signal), _) => format!("signal {signal}"),
         (None, Some(code)) => format!("exit status {code}"),
@@ -80,26 +82,26 @@ pub(crate) fn ending(exited: &ExitedMessage) -> String {
     }
 }
 
-/// SCF's failure for want of memory.
+/// SCF's failure for lack of memory.
 pub(crate) fn out_of_memory(memory_mb: u32) -> Failure {
     Failure::seen(StatusCode::MemoryLimitReached, format!("Task memory exceeded {memory_mb} MB"))
 }
 
-/// A runtime's failure as callers see it. It is kept and shown, so its texts are bounded, and it
-/// cannot say what is the platform's to say.
-pub(crate) fn failure_of(failure: wire::RuntimeFailure) -> Failure {
+/// A runtime's failure as callers see it. It is stored and shown, so its texts are limited, and it
+/// cannot claim a status that only the platform may give.
+pub(crate) fn to_failure(failure: wire::RuntimeFailure) -> Failure {
     Failure {
-        status_code: code_of(failure.status_code),
+        status_code: status_of(failure.status_code),
         error_code: failure.error_code,
-        error_message: bounded(failure.error_message),
-        error_type: failure.error_type.map(bounded),
-        stack_trace: failure.stack_trace.map(bounded),
+        error_message: limited(failure.error_message),
+        error_type: failure.error_type.map(limited),
+        stack_trace: failure.stack_trace.map(limited),
     }
 }
 
-/// What a runtime may say of its function. Any other code, a success or an error of the platform,
-/// is the runtime's mistake, and so the user code's.
-fn code_of(number: u16) -> StatusCode {
+/// The status codes that a runtime may report. Any other code, a success or an error of the platform,
+/// is a mistake of the runtime, and counts as one of the user's code.
+fn status_of(number: u16) -> StatusCode {
     match number {
         wire::status::ANSWER_TOO_LARGE => StatusCode::ResponseTooLarge,
         wire::status::OUT_OF_MEMORY => StatusCode::MemoryLimitReached,
@@ -111,8 +113,8 @@ fn code_of(number: u16) -> StatusCode {
     }
 }
 
-/// A failure's text, or as much of its beginning as is kept.
-fn bounded(mut text: String) -> String {
+/// A failure's text, cut to [`FAILURE_TEXT_BYTES_MAX`].
+fn limited(mut text: String) -> String {
     let end = (0..=FAILURE_TEXT_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at));
     if FAILURE_TEXT_BYTES_MAX < text.len() {
         text.truncate(end.unwrap_or(0));
@@ -125,24 +127,24 @@ fn bounded(mut text: String) -> String {
 mod tests {
     use super::*;
 
-    fn told(status_code: u16, message: String) -> Failure {
-        failure_of(wire::RuntimeFailure::new(status_code, message))
+    fn received(status_code: u16, message: String) -> Failure {
+        to_failure(wire::RuntimeFailure::new(status_code, message))
     }
 
     #[test]
-    fn a_runtime_cannot_say_what_is_the_platforms_to_say() {
-        let code = |number| told(number, String::new()).status_code.number();
+    fn a_runtime_cannot_report_a_status_of_the_platform() {
+        let code = |number| received(number, String::new()).status_code.number();
         assert_eq!([200, 432, 433, 435, 445, 449, 500, 7].map(code), [430; 8]);
         let its_own = [407, 430, 434, 437, 439, 443, 446];
         assert_eq!(its_own.map(code), its_own);
     }
 
     #[test]
-    fn a_failures_text_is_kept_up_to_its_bound() {
+    fn a_failures_text_is_kept_up_to_its_limit() {
         let most = "x".repeat(FAILURE_TEXT_BYTES_MAX);
-        assert_eq!(told(430, most.clone()).error_message, most);
-        // Three bytes each, so that the bound is inside of one.
-        let cut = told(430, "\u{20ac}".repeat(FAILURE_TEXT_BYTES_MAX)).error_message;
+        assert_eq!(received(430, most.clone()).error_message, most);
+        // Three bytes each, so that the limit is inside of one.
+        let cut = received(430, "\u{20ac}".repeat(FAILURE_TEXT_BYTES_MAX)).error_message;
         assert!(cut.ends_with("\u{20ac}\n… cut") && cut.len() < FAILURE_TEXT_BYTES_MAX + 10);
     }
 }

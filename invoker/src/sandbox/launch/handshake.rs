@@ -1,4 +1,5 @@
-//! The talk with a sandbox's shim and runtime until the user's code is loaded (PROTOCOL.md).
+//! The messages between the invoker and a sandbox's shim and runtime until the user's code is loaded
+//! (PROTOCOL.md).
 
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::Path;
@@ -13,21 +14,26 @@ use tokio::time::{self, Instant};
 
 use crate::backend::port::Sandbox;
 use crate::sandbox::control::{SandboxEnd, ShimConnection, send_json};
-use crate::sandbox::exchange::{ConnectionError, DataConnection, DataFrame};
+use crate::sandbox::exchange::{ConnectionError, DataConnection, ReceivedFrame};
 use crate::sandbox::run_dir;
 
-/// After the data connection has ended: how long the shim may take to say why.
-const LAST_WORDS_WAIT: Duration = Duration::from_millis(100);
+/// How long the shim may take to report the end of a runtime whose connection has ended.
+const EXIT_REPORT_WAIT: Duration = Duration::from_millis(100);
 
-/// How the talk with the runtime went wrong.
+/// Why a runtime did not become ready.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum StartupError {
-    /// The runtime says why.
+    /// The runtime reports why it could not load the code.
+    #[error("{}", .0.error_message)]
     InitFailed(wire::RuntimeFailure),
-    /// It ended instead.
+    /// The sandbox ended.
+    #[error("it ended: {0:?}")]
     Ended(Option<SandboxEnd>),
     /// It was not ready in time.
+    #[error("it was not ready in time")]
     TimedOut,
-    /// It or the shim broke the protocol, or the system failed us.
+    /// The runtime or the shim broke the protocol, or a system call failed.
+    #[error("{0}")]
     Broken(String),
 }
 
@@ -48,23 +54,11 @@ impl From<std::io::Error> for StartupError {
     }
 }
 
-impl StartupError {
-    /// For the log of a sandbox that has no function yet.
-    pub(super) fn text(&self) -> String {
-        match self {
-            Self::InitFailed(failure) => failure.error_message.clone(),
-            Self::Ended(end) => format!("it ended: {end:?}"),
-            Self::TimedOut => "it was not ready in time".into(),
-            Self::Broken(reason) => reason.clone(),
-        }
-    }
-}
-
 /// The shim's connection, with a second handle of it.
 #[derive(Debug)]
 pub(super) struct AttachedShim {
-    pub(super) control: ShimConnection,
-    pub(super) twin: StdStream,
+    pub(super) conn: ShimConnection,
+    pub(super) second: StdStream,
 }
 
 /// The data connection of a runtime that is ready.
@@ -72,34 +66,34 @@ pub(super) struct AttachedShim {
 pub(super) struct LoadedRuntime {
     pub(super) conn: DataConnection,
     /// A second handle of it.
-    pub(super) twin: StdStream,
-    /// When the user's code began to be loaded.
+    pub(super) second: StdStream,
+    /// When loading the user's code began.
     pub(super) begun: Instant,
 }
 
-/// Waits for the shim to say hello.
-pub(super) async fn attach(
+/// Waits for the shim's connection and its `HELLO`.
+pub(super) async fn attach_shim(
     listener: StdListener,
     run_dir: &Path,
     sandbox: &dyn Sandbox,
     wait: Duration,
 ) -> Result<AttachedShim, StartupError> {
-    let attached = async {
+    let attach = async {
         let stream = accept(listener).await?;
         run_dir::unlink(run_dir, CONTROL_SOCKET);
-        let (mut control, twin) = ShimConnection::new(stream)?;
-        hello(&mut control).await?;
-        Ok(AttachedShim { control, twin })
+        let (mut conn, second) = ShimConnection::new(stream)?;
+        read_hello(&mut conn).await?;
+        Ok(AttachedShim { conn, second })
     };
     tokio::select! {
-        attached = attached => attached,
+        attached = attach => attached,
         () = sandbox.ended() => Err(StartupError::Ended(None)),
         () = time::sleep(wait) => Err(StartupError::Broken("its shim did not answer in time".into())),
     }
 }
 
 /// Waits for the connection of a runtime that was started.
-pub(super) async fn runtime(
+pub(super) async fn accept_runtime(
     listener: StdListener,
     run_dir: &Path,
 ) -> Result<UnixStream, StartupError> {
@@ -108,7 +102,7 @@ pub(super) async fn runtime(
     Ok(stream)
 }
 
-/// Has the runtime load the user's code, and waits for its word that this is done.
+/// Tells the runtime to load the user's code, and waits for its `READY`.
 pub(super) async fn load(
     mut stream: UnixStream,
     init: &impl Serialize,
@@ -116,11 +110,11 @@ pub(super) async fn load(
     let begun = Instant::now();
     send_json(&mut stream, FrameKind::Init, init).await?;
     let std = stream.into_std()?;
-    let twin = std.try_clone()?;
+    let second = std.try_clone()?;
     let mut conn = DataConnection::new(std)?;
-    let DataFrame { header, body } = conn.read_frame().await?;
+    let ReceivedFrame { header, body } = conn.read_frame().await?;
     match header.kind {
-        FrameKind::Ready => Ok(LoadedRuntime { conn, twin, begun }),
+        FrameKind::Ready => Ok(LoadedRuntime { conn, second, begun }),
         FrameKind::InitFailed => match serde_json::from_slice(&body) {
             Ok(failure) => Err(StartupError::InitFailed(failure)),
             Err(error) => Err(StartupError::Broken(format!("its failure cannot be read: {error}"))),
@@ -129,25 +123,25 @@ pub(super) async fn load(
     }
 }
 
-/// Two connections tell of one end, in any order: why it failed on the one, how it ended on the
-/// other.
-pub(super) async fn or_ended<T>(
+/// The result of `load`, or how the sandbox ended meanwhile. The two connections report an end in any
+/// order: the runtime's why it failed, the shim's how it ended.
+pub(super) async fn unless_ended<T>(
     load: impl Future<Output = Result<T, StartupError>>,
-    control: &mut ShimConnection,
+    shim: &mut ShimConnection,
 ) -> Result<T, StartupError> {
     let mut load = std::pin::pin!(load);
     tokio::select! {
         biased;
         loaded = &mut load => match loaded {
-            // The shim knows why.
+            // The shim reports how.
             Err(StartupError::Ended(None)) => {
-                let end = time::timeout(LAST_WORDS_WAIT, control.end()).await;
+                let end = time::timeout(EXIT_REPORT_WAIT, shim.end()).await;
                 Err(StartupError::Ended(end.ok()))
             }
             other => other,
         },
-        end = control.end() => match time::timeout(LAST_WORDS_WAIT, load).await {
-            // What it said before it ended can still be read.
+        end = shim.end() => match time::timeout(EXIT_REPORT_WAIT, load).await {
+            // What it sent before it ended can still be read.
             Ok(Err(StartupError::InitFailed(failure))) => Err(StartupError::InitFailed(failure)),
             Ok(_) | Err(_) => Err(StartupError::Ended(Some(end))),
         },
@@ -160,8 +154,8 @@ async fn accept(listener: StdListener) -> Result<UnixStream, StartupError> {
     Ok(stream)
 }
 
-async fn hello(control: &mut ShimConnection) -> Result<(), StartupError> {
-    let DataFrame { header, body } = control.read().await?;
+async fn read_hello(shim: &mut ShimConnection) -> Result<(), StartupError> {
+    let ReceivedFrame { header, body } = shim.read().await?;
     match (header.kind, serde_json::from_slice::<HelloMessage>(&body)) {
         (FrameKind::Hello, Ok(hello)) if hello.protocol == PROTOCOL_VERSION => Ok(()),
         (FrameKind::Hello, Ok(hello)) => Err(StartupError::Broken(format!(

@@ -1,4 +1,4 @@
-//! Prewarmed sandboxes: sandboxes whose runtime is up and waits, without a function. One is given code,
+//! Prewarmed sandboxes: their runtime is up and waits without a function. One is given the code,
 //! environment and name of one function, and serves it for the rest of its life.
 
 use std::fs::File;
@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 use tokio::time::{self, Instant};
 
 use super::handshake::{self, AttachedShim, StartupError};
-use super::{
+use super::launcher::{
     ColdStartProgress, LaunchedSandbox, ReadyRuntime, SandboxLauncher, SandboxParts, StartFailure,
     StartedSandbox,
 };
@@ -18,19 +18,17 @@ use crate::backend::port::SandboxOwner;
 use crate::sandbox::capacity::CapacityReservation;
 use crate::sandbox::logs::SandboxLog;
 use crate::sandbox::shape::SandboxShape;
-use crate::sandbox::start_message::{start_of, start_of_prewarmed};
+use crate::sandbox::start_message::{prewarmed_start_message, start_message};
 
 /// A sandbox without a function, whose runtime is up. Dropping it stops nothing: see
 /// [`PrewarmedSandbox::discard`].
 #[derive(Debug)]
 pub(crate) struct PrewarmedSandbox {
-    kind: SandboxShape,
-    body: SandboxParts,
+    shape: SandboxShape,
+    parts: SandboxParts,
     output: File,
-    attached: AttachedShim,
+    shim: AttachedShim,
     runtime: UnixStream,
-    /// Its own small room, until it is given a function's.
-    place: CapacityReservation,
     /// Whether it was frozen, and must be thawed.
     frozen: bool,
 }
@@ -38,60 +36,62 @@ pub(crate) struct PrewarmedSandbox {
 /// Why a prewarmed sandbox did not become a function's sandbox. It is gone.
 #[derive(Debug)]
 pub(crate) enum SpecializeError {
-    /// It was lost while it waited, which is nobody's fault: its room is there for another start.
+    /// It was lost while it waited, which is no failure of the start: its room is there for another
+    /// sandbox.
     Lost(CapacityReservation),
     /// The function's start failed.
     Failed(StartFailure),
 }
 
 impl SandboxLauncher {
-    /// Makes a prewarmed sandbox in `place`.
+    /// Starts a prewarmed sandbox.
     ///
     /// # Errors
-    /// Why not; for the log. Nothing is left then.
-    pub(crate) async fn make_prewarmed(
+    /// Why not, for the log. Nothing of it is left then.
+    pub(crate) async fn prewarm(
         &self,
-        kind: SandboxShape,
-        place: CapacityReservation,
+        shape: SandboxShape,
+        capacity: CapacityReservation,
     ) -> Result<PrewarmedSandbox, String> {
-        let raised = self.raise(kind, SandboxOwner::Unassigned).await;
-        let raised = raised.map_err(|verdict| format!("{verdict:?}"))?;
-        let StartedSandbox { body, output, control, data } = raised;
-        let talk = async {
+        let started = self.start_sandbox(shape, SandboxOwner::Unassigned, None, capacity).await;
+        let started = started.map_err(|verdict| format!("{verdict:?}"))?;
+        let StartedSandbox { parts, output, control, data } = started;
+        let startup = async {
             let wait = self.options.start_timeout();
-            let sandbox = body.sandbox.as_ref();
-            let mut attached = handshake::attach(control, &body.run_dir, sandbox, wait).await?;
-            let start = start_of_prewarmed(&kind, &self.options);
-            attached.control.send_json(FrameKind::Start, &start).await?;
-            let runtime = handshake::runtime(data, &body.run_dir);
-            let runtime = handshake::or_ended(runtime, &mut attached.control);
-            let runtime =
-                time::timeout(wait, runtime).await.unwrap_or(Err(StartupError::TimedOut))?;
-            Ok((attached, runtime))
+            let sandbox = parts.sandbox.as_ref();
+            let mut shim = handshake::attach_shim(control, &parts.run_dir, sandbox, wait).await?;
+            let start = prewarmed_start_message(shape, &self.options);
+            shim.conn.send_json(FrameKind::Start, &start).await?;
+            let runtime = handshake::accept_runtime(data, &parts.run_dir);
+            let runtime = handshake::unless_ended(runtime, &mut shim.conn);
+            let runtime = time::timeout(wait, runtime).await;
+            Ok((shim, runtime.unwrap_or(Err(StartupError::TimedOut))?))
         };
-        let talked = tokio::select! {
-            talked = talk => talked,
-            () = self.cut.cancelled() => Err(StartupError::Broken("this node is stopping".into())),
-        };
-        match talked {
-            Ok((attached, runtime)) => {
-                // It waits for a word and nothing else; where it cannot be frozen, it just waits.
-                let frozen = 0 < self.options.freeze_after_ms && body.sandbox.freeze();
-                Ok(PrewarmedSandbox { kind, body, output, attached, runtime, place, frozen })
+        let result = tokio::select! {
+            result = startup => result,
+            () = self.abort.cancelled() => {
+                Err(StartupError::Broken("this node is stopping".into()))
             }
-            Err(hitch) => {
-                body.remove().await;
-                Err(hitch.text())
+        };
+        match result {
+            Ok((shim, runtime)) => {
+                // It has nothing to do until its function comes; it need not be frozen for that.
+                let frozen = 0 < self.options.freeze_after_ms && parts.sandbox.freeze();
+                Ok(PrewarmedSandbox { shape, parts, output, shim, runtime, frozen })
+            }
+            Err(error) => {
+                drop(parts.remove().await);
+                Err(error.to_string())
             }
         }
     }
 
-    /// Makes the prewarmed sandbox a sandbox of the revision and waits until its code is loaded. Run in a
-    /// task that nobody drops half-way.
+    /// Makes the prewarmed sandbox a sandbox of the revision and waits until its code is loaded. Run
+    /// in a task that is never dropped.
     ///
     /// # Errors
     /// [`SpecializeError`].
-    pub(crate) async fn specialise(
+    pub(crate) async fn specialize(
         &self,
         prewarmed: PrewarmedSandbox,
         revision: &Arc<Revision>,
@@ -105,57 +105,53 @@ impl SandboxLauncher {
                 return Err(SpecializeError::Failed(StartFailure { verdict, log: None, took }));
             }
         };
-        let course = ColdStartProgress {
+        let progress = ColdStartProgress {
             revision: Arc::clone(revision),
             begun,
             code: begun.elapsed(),
             from_prewarmed: true,
         };
-        let thawed = !prewarmed.frozen || prewarmed.body.sandbox.thaw();
-        let shown = prewarmed.body.sandbox.give_code(&code_dir).await;
-        if !thawed || shown.is_err() || !prewarmed.is_alive() {
-            let error = shown.err().map(|error| error.to_string());
-            tracing::warn!(instance = %prewarmed.body.id, thawed, error, "A prewarmed sandbox was lost");
-            return Err(SpecializeError::Lost(prewarmed.dismantle().await));
+        let thawed = !prewarmed.frozen || prewarmed.parts.sandbox.thaw();
+        let given = prewarmed.parts.sandbox.give_code(&code_dir).await;
+        if !thawed || given.is_err() || !prewarmed.is_alive() {
+            let (instance, error) =
+                (prewarmed.parts.id, given.err().map(|error| error.to_string()));
+            tracing::warn!(%instance, thawed, error, "A prewarmed sandbox was lost");
+            return Err(SpecializeError::Lost(prewarmed.parts.remove().await));
         }
-        let PrewarmedSandbox { body, output, mut attached, runtime, place, .. } = prewarmed;
-        let log = Arc::new(SandboxLog::new(output, Arc::clone(revision), self.outlet.clone()));
-        let start = start_of(revision, &self.options);
-        let talk = async {
+        let PrewarmedSandbox { parts, output, mut shim, runtime, .. } = prewarmed;
+        let log = Arc::new(SandboxLog::new(output, Arc::clone(revision), self.sink.clone()));
+        let start = start_message(revision, &self.options);
+        let startup = async {
             let init = PrewarmedInit { init: &start.init, env: &start.env };
-            let load = handshake::or_ended(handshake::load(runtime, &init), &mut attached.control);
+            let load = handshake::unless_ended(handshake::load(runtime, &init), &mut shim.conn);
             let loaded = time::timeout(revision.config.init_timeout, load).await;
-            Ok(ReadyRuntime { loaded: loaded.unwrap_or(Err(StartupError::TimedOut))?, attached })
+            Ok(ReadyRuntime { loaded: loaded.unwrap_or(Err(StartupError::TimedOut))?, shim })
         };
-        let talked = self.unless_cut(&log, talk).await;
-        self.conclude(&course, (body, place), log, talked).await.map_err(SpecializeError::Failed)
+        let runtime = self.unless_aborted(&log, startup).await;
+        let finished = self.finish_start(&progress, parts, log, runtime).await;
+        finished.map_err(SpecializeError::Failed)
     }
 }
 
 impl PrewarmedSandbox {
-    pub(crate) fn kind(&self) -> SandboxShape {
-        self.kind
+    pub(crate) fn shape(&self) -> SandboxShape {
+        self.shape
     }
 
-    /// Its room on the node.
-    pub(crate) fn place(&mut self) -> &mut CapacityReservation {
-        &mut self.place
+    /// Its room on the node: little, until it is given a function's.
+    pub(crate) fn capacity(&mut self) -> &mut CapacityReservation {
+        &mut self.parts.resources.capacity
     }
 
-    /// Whether its shim is there, as far as is known.
+    /// Whether its shim is connected, as far as is known.
     pub(crate) fn is_alive(&self) -> bool {
-        self.attached.control.is_silent()
+        self.shim.conn.is_silent()
     }
 
-    /// Ends and removes it. Run in a task that nobody drops half-way.
+    /// Ends and removes it. Run in a task that is never dropped.
     pub(crate) async fn discard(mut self) {
-        self.place.leave();
-        drop(self.dismantle().await);
-    }
-
-    async fn dismantle(self) -> CapacityReservation {
-        let Self { body, place, .. } = self;
-        body.remove().await;
-        place
+        self.capacity().mark_leaving();
+        drop(self.parts.remove().await);
     }
 }

@@ -1,32 +1,32 @@
-//! One event's output within a bound: its start and its end are kept, the middle is counted.
+//! One event's output within a size limit: its start and its end are kept, the middle is counted.
 //! Pure.
 
 use hanshu_core::{LOG_KEEP_BYTES, LOG_TAIL_BYTES_MAX};
 
-/// A line up to this long is kept whole where start and end of the output meet the cut.
+/// A line up to this long is kept whole where the start or the end of the output is cut.
 const LINE_BYTES_MAX: usize = 1024 * 1024 + 4096;
-/// The end that is held in memory: what is kept, and the line that it may begin in.
+/// Bytes of the end that are held in memory: what is kept, and the line in which it may begin.
 const END_BYTES_MAX: usize = LOG_KEEP_BYTES + LINE_BYTES_MAX;
 
 /// One event's output.
 #[derive(Debug, Default)]
 pub(crate) struct OutputCapture {
-    /// Of the start, what was not taken yet.
+    /// The part of the start that was not taken yet.
     start: Vec<u8>,
-    /// Bytes that went to the start, taken ones too.
+    /// Bytes that were added to the start, including those taken since.
     start_len: usize,
     /// Bytes of the start's last line so far.
     line_len: usize,
     start_is_full: bool,
     end: Vec<u8>,
     /// Bytes dropped between start and end.
-    cut: u64,
-    /// The last bytes of everything, where a caller asked for them.
+    dropped_bytes: u64,
+    /// The last bytes of all output, where a caller asked for them.
     tail: Option<Vec<u8>>,
 }
 
 impl OutputCapture {
-    /// Keeps the last [`LOG_TAIL_BYTES_MAX`] bytes aside, of what is here already, too.
+    /// Keeps the last [`LOG_TAIL_BYTES_MAX`] bytes from now on, those of earlier output included.
     pub(crate) fn want_tail(&mut self) {
         let mut tail = Vec::new();
         for part in [&self.start, &self.end] {
@@ -35,7 +35,7 @@ impl OutputCapture {
         self.tail = Some(tail);
     }
 
-    /// Takes more output.
+    /// Adds output.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         if let Some(tail) = &mut self.tail {
             extend_tail(tail, bytes);
@@ -47,12 +47,12 @@ impl OutputCapture {
         }
     }
 
-    /// Whether there is anything that nobody took yet.
+    /// Whether everything was taken.
     pub(crate) fn is_empty(&self) -> bool {
-        self.start.is_empty() && self.end.is_empty() && self.cut == 0
+        self.start.is_empty() && self.end.is_empty() && self.dropped_bytes == 0
     }
 
-    /// The whole lines of the start that nobody took yet.
+    /// Takes the whole lines of the start.
     pub(crate) fn take_lines(&mut self) -> Vec<String> {
         let Some(last) = self.start.iter().rposition(|byte| *byte == b'\n') else {
             return Vec::new();
@@ -62,33 +62,33 @@ impl OutputCapture {
         lines(&whole)
     }
 
-    /// Everything that nobody took yet, with a mark where something is missing.
+    /// Takes the rest, with a mark where bytes were dropped.
     pub(crate) fn finish(&mut self) -> Vec<String> {
         let from = self.end_begins_at();
         self.drop_front(from);
         let mut start = std::mem::take(&mut self.start);
         let end = std::mem::take(&mut self.end);
-        if self.cut == 0 {
+        if self.dropped_bytes == 0 {
             start.extend_from_slice(&end);
             return lines(&start);
         }
         let mut all = lines(&start);
-        all.push(format!("[… {} bytes cut …]", self.cut));
+        all.push(format!("[… {} bytes cut …]", self.dropped_bytes));
         all.extend(lines(&end));
         all
     }
 
-    /// The last bytes of everything, lossy; `None` unless asked for before.
+    /// The last bytes of all output, as lossy UTF-8; `None` unless they were asked for.
     pub(crate) fn tail(&self) -> Option<String> {
         self.tail.as_ref().map(|tail| String::from_utf8_lossy(tail).into_owned())
     }
 
-    /// Bytes that were dropped.
-    pub(crate) fn cut(&self) -> u64 {
-        self.cut
+    /// Bytes dropped so far.
+    pub(crate) fn dropped_bytes(&self) -> u64 {
+        self.dropped_bytes
     }
 
-    /// Fills the start up to its bound, or to the end of the line that crosses it; gives the rest.
+    /// Fills the start up to its limit, or to the end of the line that crosses it; returns the rest.
     fn push_start<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let mut take = LOG_KEEP_BYTES.saturating_sub(self.start_len).min(bytes.len());
         let (head, rest) = bytes.split_at(take);
@@ -115,8 +115,8 @@ impl OutputCapture {
         rest
     }
 
-    /// Where the end that is kept begins: at the line that crosses its bound, unless that is
-    /// longer than any line that is promised.
+    /// Where the kept end begins: at the line that crosses its limit, unless that line is longer than
+    /// [`LINE_BYTES_MAX`].
     fn end_begins_at(&self) -> usize {
         let over = self.end.len().saturating_sub(LOG_KEEP_BYTES);
         if over == 0 {
@@ -129,7 +129,7 @@ impl OutputCapture {
 
     fn drop_front(&mut self, bytes: usize) {
         self.end.drain(..bytes);
-        self.cut += bytes as u64;
+        self.dropped_bytes += bytes as u64;
     }
 }
 
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn fifty_megabytes_are_cut_with_a_mark_and_keep_their_ends() {
+    fn fifty_megabytes_are_cut_with_a_mark_and_keep_start_and_end() {
         let mut capture = OutputCapture::default();
         let mut kept = Vec::new();
         let mut total = 0;
@@ -206,10 +206,10 @@ mod tests {
         assert!(50_000_000 < total);
         assert!(kept[0].starts_with("line 0 ") && kept.last().unwrap().starts_with("line 699999 "));
         let marks: Vec<_> = kept.iter().filter(|line| line.starts_with("[…")).collect();
-        assert_eq!(marks, [&format!("[… {} bytes cut …]", capture.cut())]);
+        assert_eq!(marks, [&format!("[… {} bytes cut …]", capture.dropped_bytes())]);
         let bytes: usize = kept.iter().map(|line| line.len() + 1).sum();
-        let cut = usize::try_from(capture.cut()).unwrap();
-        assert_eq!(bytes - marks[0].len() - 1 + cut, total);
+        let dropped = usize::try_from(capture.dropped_bytes()).unwrap();
+        assert_eq!(bytes - marks[0].len() - 1 + dropped, total);
     }
 
     #[test]
@@ -225,9 +225,9 @@ mod tests {
     }
 
     proptest! {
-        /// Below the bound, any output cut into any chunks comes out as its lines.
+        /// Below the limit, output in any chunks comes out as its lines.
         #[test]
-        fn nothing_is_lost_below_the_bound(
+        fn nothing_is_lost_below_the_limit(
             chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..20),
         ) {
             let whole = chunks.concat();

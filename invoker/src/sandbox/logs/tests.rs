@@ -21,9 +21,9 @@ fn scene() -> LogScene {
     let dir = RunDir::make(temp.path(), hanshu_core::InstanceId::new(), uid).unwrap();
     let journal = Arc::new(MemoryJournal::default());
     let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
-    let outlet = JournalSink { journal: Arc::clone(&journal) as _, clock };
+    let sink = JournalSink { journal: Arc::clone(&journal) as _, clock };
     let writer = File::options().write(true).open(dir.path.join("out")).unwrap();
-    let log = Arc::new(SandboxLog::new(dir.output, Arc::new(revision("hello")), outlet));
+    let log = Arc::new(SandboxLog::new(dir.output, Arc::new(revision("hello")), sink));
     LogScene { _temp: temp, log, journal, writer }
 }
 
@@ -67,11 +67,11 @@ fn late_output_is_handed_over_while_nobody_calls() {
     let mut scene = scene();
     scene.log.begin(RequestId::new(), false, None);
     scene.writer.write_all(b"during\n").unwrap();
-    scene.log.late();
+    scene.log.write_unowned();
     assert_eq!(scene.journal.lines(None), [""; 0], "an event runs");
     scene.log.end();
     scene.writer.write_all(b"after\n").unwrap();
-    scene.log.late();
+    scene.log.write_unowned();
     assert_eq!(scene.journal.lines(None), ["after"]);
 }
 
@@ -94,11 +94,11 @@ async fn a_talkative_event_is_read_while_it_runs() {
         written = writing => written.unwrap(),
     }
     let ended = log.end();
-    assert!(0 < ended.cut);
+    assert!(0 < ended.dropped_bytes);
     let lines = journal.lines(Some(request_id));
     let kept: usize =
         lines.iter().filter(|line| line.len() == 1023).map(|line| line.len() + 1).sum();
-    assert_eq!(kept + usize::try_from(ended.cut).unwrap(), MEGABYTES * 1024 * 1024);
+    assert_eq!(kept + usize::try_from(ended.dropped_bytes).unwrap(), MEGABYTES * 1024 * 1024);
     assert_eq!(lines.iter().filter(|line| line.starts_with("[…")).count(), 1);
 }
 

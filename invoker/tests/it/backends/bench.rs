@@ -1,4 +1,4 @@
-//! A bench for sandboxes: makes what the launcher makes, and runs a shell script as the runtime.
+//! A test bench for sandboxes: makes what the launcher makes, and runs a shell script as the runtime.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -12,7 +12,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use hanshu_core::{FunctionId, InstanceId, NodeId, RuntimeFamily};
-use hanshu_invoker::{NetworkAccess, Sandbox, SandboxBackend, SandboxOwner, SandboxSpec};
+use hanshu_invoker::{
+    CODE_DIR, NetworkAccess, Sandbox, SandboxBackend, SandboxMount, SandboxOwner, SandboxSpec,
+    image_reference,
+};
 use hanshu_runtimes::wire::{
     ExitedMessage, FrameHeader, FrameKind, HEADER_LEN, InitMessage, RuntimeAdapter, StartMessage,
 };
@@ -20,11 +23,11 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use tokio_util::task::TaskTracker;
 
-/// Everything here ends within milliseconds or seconds; this is for ill machines.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Limit of every wait here, each of which takes milliseconds or seconds.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// A node: its folders and its name.
-pub(crate) struct Node {
+/// A node: its folders and its id.
+pub(crate) struct BenchNode {
     pub(crate) id: NodeId,
     pub(crate) dir: tempfile::TempDir,
     pub(crate) tasks: TaskTracker,
@@ -32,8 +35,8 @@ pub(crate) struct Node {
     uids: AtomicU32,
 }
 
-/// A sandbox whose process 1 has said hello.
-pub(crate) struct Running {
+/// A sandbox whose process 1 has sent `HELLO`.
+pub(crate) struct BenchSandbox {
     pub(crate) sandbox: Box<dyn Sandbox>,
     pub(crate) spec: SandboxSpec,
     control: UnixStream,
@@ -63,7 +66,7 @@ pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-impl Node {
+impl BenchNode {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
@@ -72,13 +75,13 @@ impl Node {
         let id = format!("test-{}", &InstanceId::new().to_string()[..8]).parse().unwrap();
         fs::create_dir_all(dir.path().join("code")).unwrap();
         fs::write(dir.path().join("code/index.py"), "x = 1\n").unwrap();
-        // Tests run side by side, and the kernel counts some things by user.
+        // Tests run concurrently, and the kernel counts some things by user.
         static NEXT_UIDS: AtomicU32 = AtomicU32::new(600_000);
         let uids = AtomicU32::new(NEXT_UIDS.fetch_add(100, Ordering::Relaxed));
         Self { id, dir, tasks: TaskTracker::new(), runtime_dir, uids }
     }
 
-    /// The first of twenty user ids that nobody else uses here.
+    /// The first of twenty user ids that no other test uses.
     pub(crate) fn spare_uids(&self) -> u32 {
         self.uids.load(Ordering::Relaxed) + 50
     }
@@ -97,18 +100,22 @@ impl Node {
         SandboxSpec {
             instance,
             node: self.id.clone(),
-            whose: SandboxOwner::Function {
+            owner: SandboxOwner::Function {
                 function: FunctionId {
                     namespace: "default".parse().unwrap(),
                     name: "hello".parse().unwrap(),
                 },
                 version: "$LATEST".parse().unwrap(),
-                code_dir: self.dir.path().join("code"),
             },
-            family,
+            image: image_reference(family),
+            mounts: vec![SandboxMount {
+                source: self.dir.path().join("code"),
+                target: CODE_DIR.into(),
+            }],
             memory_mb: 128,
             cpu_milli: 1000,
             network,
+            listens: family.profile().listens,
             pids_max: 64,
             open_files_max: 1024,
             uid,
@@ -117,22 +124,26 @@ impl Node {
     }
 
     /// Starts a sandbox and waits for its shim.
-    pub(crate) async fn start(&self, backend: &dyn SandboxBackend, spec: SandboxSpec) -> Running {
+    pub(crate) async fn start(
+        &self,
+        backend: &dyn SandboxBackend,
+        spec: SandboxSpec,
+    ) -> BenchSandbox {
         let (listener, output) = make_run_dir(&spec);
         let sandbox = backend.start(&spec).await.unwrap();
         let mut control = accept(&listener).await;
         let (kind, _) = read_frame(&mut control);
         assert_eq!(kind, FrameKind::Hello);
-        Running { sandbox, spec, control, output }
+        BenchSandbox { sandbox, spec, control, output }
     }
 
-    /// Starts one with the most network there is and runs a script in it to its end.
+    /// Starts a sandbox with the backend's default network and runs a script in it to its end.
     pub(crate) async fn run(
         &self,
         backend: &dyn SandboxBackend,
         script: &str,
     ) -> (ExitedMessage, String) {
-        let spec = self.spec(RuntimeFamily::Python, backend.default_network(RuntimeFamily::Python));
+        let spec = self.spec(RuntimeFamily::PYTHON, backend.default_network(false));
         let mut running = self.start(backend, spec).await;
         let ended = running.run(script);
         running.sandbox.stop().await;
@@ -140,7 +151,7 @@ impl Node {
     }
 }
 
-impl Running {
+impl BenchSandbox {
     /// Starts a script as the runtime.
     pub(crate) fn begin(&mut self, script: &str) {
         let init = InitMessage {
@@ -172,7 +183,7 @@ impl Running {
     pub(crate) fn ended(&mut self) -> (ExitedMessage, String) {
         let (kind, body) = read_frame(&mut self.control);
         assert_eq!(kind, FrameKind::Exited);
-        (serde_json::from_slice(&body).unwrap(), self.said())
+        (serde_json::from_slice(&body).unwrap(), self.new_output())
     }
 
     pub(crate) fn run(&mut self, script: &str) -> (ExitedMessage, String) {
@@ -180,8 +191,8 @@ impl Running {
         self.ended()
     }
 
-    /// What it has written since the last time, without waiting.
-    pub(crate) fn said(&mut self) -> String {
+    /// What it has written since the last call, without waiting.
+    pub(crate) fn new_output(&mut self) -> String {
         let mut text = Vec::new();
         let mut bytes = [0; 65536];
         while let Ok(len @ 1..) = self.output.read(&mut bytes) {
@@ -191,23 +202,23 @@ impl Running {
     }
 
     /// Waits until it has written something that contains `text`.
-    pub(crate) async fn says(&mut self, text: &str) {
-        let mut said = String::new();
+    pub(crate) async fn wait_for_output(&mut self, text: &str) {
+        let mut output = String::new();
         let since = Instant::now();
-        while !said.contains(text) {
-            assert!(since.elapsed() < PATIENCE, "it said {said:?}");
+        while !output.contains(text) {
+            assert!(since.elapsed() < WAIT_MAX, "it output {output:?}");
             tokio::time::sleep(Duration::from_millis(2)).await;
-            said += &self.said();
+            output += &self.new_output();
         }
     }
 }
 
-/// What the launcher makes: sockets and FIFO, the sandbox's own.
+/// The run folder that the launcher makes: sockets and FIFO, owned by the sandbox's user.
 fn make_run_dir(spec: &SandboxSpec) -> (UnixListener, File) {
     fs::create_dir_all(&spec.run_dir).unwrap();
     let [control, data, out] = ["control.sock", "data.sock", "out"].map(|n| spec.run_dir.join(n));
     let listener = UnixListener::bind(&control).unwrap();
-    // Nobody connects here: the runtime is a script.
+    // The runtime is a script, which does not connect.
     drop(UnixListener::bind(&data).unwrap());
     nix::unistd::mkfifo(&out, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
     let mut options = OpenOptions::new();
@@ -226,10 +237,10 @@ async fn accept(listener: &UnixListener) -> UnixStream {
         match listener.accept() {
             Ok((stream, _)) => {
                 stream.set_nonblocking(false).unwrap();
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
                 return stream;
             }
-            Err(_) => assert!(since.elapsed() < PATIENCE, "the shim does not connect"),
+            Err(_) => assert!(since.elapsed() < WAIT_MAX, "the shim does not connect"),
         }
         tokio::time::sleep(Duration::from_micros(200)).await;
     }

@@ -1,4 +1,4 @@
-//! What holds of containers alone.
+//! What holds for containers only.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,21 +12,18 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use super::bench::{Node, is_root};
+use super::bench::{BenchNode, is_root};
 use super::{docker, docker_options};
 
 const SOCKET: &str = "/var/run/docker.sock";
 
 #[tokio::test]
-async fn a_family_without_an_image_is_told_to_deploy() {
-    let node = Node::new();
+async fn a_start_without_its_image_asks_for_a_deploy() {
+    let node = BenchNode::new();
     let Some(backend) = docker(&node).await else { return };
-    let image = reference_of(RuntimeFamily::Nodejs);
-    let there = Command::new("docker").args(["image", "inspect", &image]).output();
-    if there.is_ok_and(|output| output.status.success()) {
-        Command::new("docker").args(["rmi", "-f", &image]).output().unwrap();
-    }
-    let spec = node.spec(RuntimeFamily::Nodejs, NetworkAccess::None);
+    let image = "hanshu/nodejs:000000000000".to_owned();
+    let mut spec = node.spec(RuntimeFamily::NODEJS, NetworkAccess::None);
+    spec.image.clone_from(&image);
     std::fs::create_dir_all(&spec.run_dir).unwrap();
     let error = backend.start(&spec).await.unwrap_err();
     assert!(matches!(error, StartError::Image(_)), "{error:?}");
@@ -36,7 +33,7 @@ async fn a_family_without_an_image_is_told_to_deploy() {
 
 #[tokio::test]
 async fn a_prewarmed_sandbox_sees_the_code_that_it_is_given_and_cannot_change_it() {
-    let node = Node::new();
+    let node = BenchNode::new();
     let Some(backend) = docker(&node).await else { return };
     if !is_root() {
         assert!(backend.prewarming().is_err(), "only root may mount");
@@ -44,8 +41,9 @@ async fn a_prewarmed_sandbox_sees_the_code_that_it_is_given_and_cannot_change_it
     }
     assert_eq!(backend.prewarming(), Ok(()));
     let prewarmed = || {
-        let mut spec = node.spec(RuntimeFamily::Python, NetworkAccess::None);
-        spec.whose = SandboxOwner::Unassigned;
+        let mut spec = node.spec(RuntimeFamily::PYTHON, NetworkAccess::None);
+        spec.owner = SandboxOwner::Unassigned;
+        spec.mounts.clear();
         spec
     };
     let mut one = node.start(&backend, prewarmed()).await;
@@ -54,10 +52,10 @@ async fn a_prewarmed_sandbox_sees_the_code_that_it_is_given_and_cannot_change_it
     one.sandbox.give_code(&node.dir.path().join("code")).await.unwrap();
     let look = "cd /var/user; ls; cat index.py; (touch new; rm index.py; echo > index.py) 2>&1 | \
                 grep -c 'Read-only'; touch /tmp/new && echo tmp";
-    let (_, said) = one.run(look);
-    assert_eq!(said, "index.py\nx = 1\n3\ntmp\n");
-    let (_, said) = other.run("ls -A /var/user | wc -l");
-    assert_eq!(said, "0\n", "what is given to one is nobody else's");
+    let (_, output) = one.run(look);
+    assert_eq!(output, "index.py\nx = 1\n3\ntmp\n");
+    let (_, output) = other.run("ls -A /var/user | wc -l");
+    assert_eq!(output, "0\n", "code that is given to one is not visible in another");
     one.sandbox.stop().await;
     let late = other.sandbox.give_code(&node.dir.path().join("code")).await;
     assert!(late.is_err(), "its container has ended: the code is not seen inside");
@@ -68,27 +66,22 @@ async fn a_prewarmed_sandbox_sees_the_code_that_it_is_given_and_cannot_change_it
     assert_eq!(std::fs::read(node.dir.path().join("code/index.py")).unwrap(), b"x = 1\n");
 }
 
-/// As the backend names it; seen from outside in its own error.
-fn reference_of(family: RuntimeFamily) -> String {
-    hanshu_invoker::image_reference(family)
-}
-
 #[tokio::test]
 async fn containers_cannot_reach_each_other_or_the_host() {
-    let node = Node::new();
+    let node = BenchNode::new();
     let Some(backend) = docker(&node).await else { return };
     let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let mut one =
-        node.start(&backend, node.spec(RuntimeFamily::Python, NetworkAccess::Bridge)).await;
+        node.start(&backend, node.spec(RuntimeFamily::PYTHON, NetworkAccess::Bridge)).await;
     let serve = "hostname -i; exec /usr/bin/python3 -m http.server 8000 -d /tmp";
     one.begin(serve);
     let mut address = String::new();
     let since = Instant::now();
     while !address.contains('\n') {
-        assert!(since.elapsed() < super::bench::PATIENCE);
+        assert!(since.elapsed() < super::bench::WAIT_MAX);
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        address += &one.said();
+        address += &one.new_output();
     }
     let address = address.lines().next().unwrap().trim().to_owned();
     let gateway = address.rsplit_once('.').unwrap().0.to_owned() + ".1";
@@ -102,11 +95,11 @@ async fn containers_cannot_reach_each_other_or_the_host() {
         script += &(reach("169.254.169.254", 80) + &reach(&gateway, port));
     }
     let mut other =
-        node.start(&backend, node.spec(RuntimeFamily::Python, NetworkAccess::Bridge)).await;
-    let (_, said) = other.run(&(script + "echo done"));
+        node.start(&backend, node.spec(RuntimeFamily::PYTHON, NetworkAccess::Bridge)).await;
+    let (_, output) = other.run(&(script + "echo done"));
     one.sandbox.stop().await;
     other.sandbox.stop().await;
-    assert_eq!(said, "done\n");
+    assert_eq!(output, "done\n");
     backend.close().await;
     if is_root() {
         let rules = Command::new("iptables").args(["-w", "-S"]).output().unwrap();
@@ -131,7 +124,7 @@ fn relay(path: PathBuf) -> JoinHandle<()> {
 
 #[tokio::test]
 async fn an_engine_that_went_away_is_used_again_when_it_is_back() {
-    let node = Node::new();
+    let node = BenchNode::new();
     if docker(&node).await.is_none() {
         return;
     }
@@ -141,12 +134,12 @@ async fn an_engine_that_went_away_is_used_again_when_it_is_back() {
     let options = DockerOptions { engine, ..docker_options(&node) };
     let backend = DockerBackend::connect(options, node.tasks.clone()).await.unwrap();
     backend.sweep().await.unwrap();
-    let left = node.start(&backend, node.spec(RuntimeFamily::Shell, NetworkAccess::None)).await;
+    let left = node.start(&backend, node.spec(RuntimeFamily::SHELL, NetworkAccess::None)).await;
     take_away(&relaying, &socket);
 
     let since = Instant::now();
     let error =
-        backend.start(&node.spec(RuntimeFamily::Shell, NetworkAccess::None)).await.unwrap_err();
+        backend.start(&node.spec(RuntimeFamily::SHELL, NetworkAccess::None)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains("does not answer"), "{error}");
     assert!(since.elapsed().as_secs() < 5);
@@ -156,7 +149,7 @@ async fn an_engine_that_went_away_is_used_again_when_it_is_back() {
 
     let relaying = relay(socket.clone());
     until("what was left is swept", async || containers(&node) == 0).await;
-    let again = node.start(&backend, node.spec(RuntimeFamily::Shell, NetworkAccess::None)).await;
+    let again = node.start(&backend, node.spec(RuntimeFamily::SHELL, NetworkAccess::None)).await;
     assert_eq!(containers(&node), 1);
     again.sandbox.stop().await;
     assert_eq!(containers(&node), 0);
@@ -180,7 +173,7 @@ fn take_away(relaying: &JoinHandle<()>, socket: &Path) {
     std::fs::remove_file(socket).unwrap();
 }
 
-fn containers(node: &Node) -> usize {
+fn containers(node: &BenchNode) -> usize {
     let label = format!("label=hanshu={}", node.id);
     let listed = Command::new("docker").args(["ps", "-aq", "--filter", &label]).output().unwrap();
     String::from_utf8(listed.stdout).unwrap().lines().count()

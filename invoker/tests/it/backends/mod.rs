@@ -19,9 +19,9 @@ use hanshu_invoker::{
     SandboxBackend,
 };
 
-use bench::{Node, is_root};
+use bench::{BenchNode, is_root};
 
-async fn process(node: &Node) -> ProcessBackend {
+async fn process(node: &BenchNode) -> ProcessBackend {
     let options = ProcessOptions {
         node: node.id.clone(),
         dir: node.dir.path().join("process"),
@@ -31,7 +31,7 @@ async fn process(node: &Node) -> ProcessBackend {
     ProcessBackend::new(options, node.tasks.clone()).await.unwrap()
 }
 
-fn docker_options(node: &Node) -> DockerOptions {
+fn docker_options(node: &BenchNode) -> DockerOptions {
     DockerOptions {
         node: node.id.clone(),
         engine: None,
@@ -41,14 +41,14 @@ fn docker_options(node: &Node) -> DockerOptions {
 }
 
 /// Docker with the images that tests need; `None` where no engine answers, which CI must have.
-async fn docker(node: &Node) -> Option<DockerBackend> {
+async fn docker(node: &BenchNode) -> Option<DockerBackend> {
     if std::env::var_os("HANSHU_TEST_PROCESS_ONLY").is_some() {
         return None;
     }
     match DockerBackend::connect(docker_options(node), node.tasks.clone()).await {
         Ok(backend) => {
             let images = backend.images();
-            for family in [RuntimeFamily::Python, RuntimeFamily::Shell] {
+            for family in [RuntimeFamily::PYTHON, RuntimeFamily::SHELL] {
                 images.ensure(family, &|_: &str| {}).await.unwrap();
             }
             Some(backend)
@@ -62,11 +62,11 @@ async fn docker(node: &Node) -> Option<DockerBackend> {
 }
 
 /// Every backend that can be had here.
-pub(crate) async fn each_backend(node: &Node) -> Vec<Arc<dyn SandboxBackend>> {
+pub(crate) async fn each_backend(node: &BenchNode) -> Vec<Arc<dyn SandboxBackend>> {
     backends(node).await
 }
 
-async fn backends(node: &Node) -> Vec<Arc<dyn SandboxBackend>> {
+async fn backends(node: &BenchNode) -> Vec<Arc<dyn SandboxBackend>> {
     let mut all: Vec<Arc<dyn SandboxBackend>> = vec![Arc::new(process(node).await)];
     if let Some(docker) = docker(node).await {
         all.push(Arc::new(docker));
@@ -77,22 +77,22 @@ async fn backends(node: &Node) -> Vec<Arc<dyn SandboxBackend>> {
 fn holds(backend: &dyn SandboxBackend, what: &str) -> bool {
     let table = backend.guarantees();
     let row = table.iter().find(|row| row.what == what);
-    row.unwrap_or_else(|| panic!("no guarantee `{what}`")).held == GuaranteeLevel::Held
+    row.unwrap_or_else(|| panic!("no guarantee `{what}`")).level == GuaranteeLevel::Full
 }
 
 #[tokio::test]
 async fn a_sandbox_has_its_own_user_and_no_rights() {
-    let node = Node::new();
+    let node = BenchNode::new();
     for backend in backends(&node).await {
-        let spec = node.spec(RuntimeFamily::Python, NetworkAccess::None);
+        let spec = node.spec(RuntimeFamily::PYTHON, NetworkAccess::None);
         let uid = spec.uid;
         let mut running = node.start(&*backend, spec).await;
         let script = "id -u; id -g; id -G; grep -E '^(Cap|NoNewPrivs)' /proc/self/status; pwd; \
                       echo $$; ulimit -n; ulimit -c";
-        let (ended, said) = running.run(script);
+        let (ended, output) = running.run(script);
         running.sandbox.stop().await;
-        assert_eq!(ended.code, Some(0), "{}: {said}", backend.name());
-        let mut lines = said.lines();
+        assert_eq!(ended.code, Some(0), "{}: {output}", backend.name());
+        let mut lines = output.lines();
         if holds(&*backend, "own user per sandbox") {
             let uid = uid.to_string();
             assert_eq!([lines.next(), lines.next(), lines.next()], [Some(&*uid); 3]);
@@ -112,21 +112,21 @@ async fn a_sandbox_has_its_own_user_and_no_rights() {
 
 #[tokio::test]
 async fn only_tmp_can_be_written_to() {
-    let node = Node::new();
+    let node = BenchNode::new();
     for backend in backends(&node).await {
         let script = "for at in / /usr /etc /var/user /var/runtime /run/hanshu /home /opt; do \
                       (echo x > $at/written) 2>/dev/null && echo wrote to $at; done; \
                       rm -f /run/hanshu/out 2>/dev/null && echo removed the log; \
                       echo x > /tmp/written && cat /tmp/written; ls -A /tmp; cat /var/user/index.py";
-        let (ended, said) = node.run(&*backend, script).await;
-        assert_eq!((ended.code, &*said), (Some(0), "x\nwritten\nx = 1\n"), "{}", backend.name());
+        let (ended, output) = node.run(&*backend, script).await;
+        assert_eq!((ended.code, &*output), (Some(0), "x\nwritten\nx = 1\n"), "{}", backend.name());
         backend.close().await;
     }
 }
 
 #[tokio::test]
 async fn nothing_of_the_host_is_in_reach() {
-    let node = Node::new();
+    let node = BenchNode::new();
     let secret = node.dir.path().join("secret");
     fs::write(&secret, "s3cret").unwrap();
     let script = format!(
@@ -137,11 +137,11 @@ async fn nothing_of_the_host_is_in_reach() {
         secret.display()
     );
     for backend in backends(&node).await {
-        let (ended, said) = node.run(&*backend, &script).await;
-        let lines: Vec<_> = said.lines().collect();
-        assert_eq!(ended.code, Some(0), "{}: {said}", backend.name());
-        assert_eq!(lines.len(), 2, "{}: {said}", backend.name());
-        assert!(lines[0].trim().parse::<u32>().unwrap() < 8, "{said}");
+        let (ended, output) = node.run(&*backend, &script).await;
+        let lines: Vec<_> = output.lines().collect();
+        assert_eq!(ended.code, Some(0), "{}: {output}", backend.name());
+        assert_eq!(lines.len(), 2, "{}: {output}", backend.name());
+        assert!(lines[0].trim().parse::<u32>().unwrap() < 8, "{output}");
         assert_eq!(lines[1], "done");
         backend.close().await;
     }
@@ -149,17 +149,17 @@ async fn nothing_of_the_host_is_in_reach() {
 
 #[tokio::test]
 async fn without_a_network_there_is_a_loopback_and_nothing_else() {
-    let node = Node::new();
+    let node = BenchNode::new();
     // Bash, since not every image has ip or curl.
     let script = "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '; \
                   grep -c '^' /proc/net/route; \
                   (echo > /dev/tcp/127.0.0.1/9) 2>&1 | grep -o 'Connection refused' | head -1";
     for backend in backends(&node).await {
-        for family in [RuntimeFamily::Python, RuntimeFamily::Shell] {
+        for family in [RuntimeFamily::PYTHON, RuntimeFamily::SHELL] {
             let mut running = node.start(&*backend, node.spec(family, NetworkAccess::None)).await;
-            let (_, said) = running.run(script);
+            let (_, output) = running.run(script);
             running.sandbox.stop().await;
-            assert_eq!(said, "lo\n1\nConnection refused\n", "{}", backend.name());
+            assert_eq!(output, "lo\n1\nConnection refused\n", "{}", backend.name());
         }
         backend.close().await;
     }
@@ -167,17 +167,17 @@ async fn without_a_network_there_is_a_loopback_and_nothing_else() {
 
 #[tokio::test]
 async fn memory_beyond_the_limit_ends_the_process_and_is_counted() {
-    let node = Node::new();
+    let node = BenchNode::new();
     let script = "exec /usr/bin/python3 -c 'x = bytearray(600 << 20); print(len(x))'";
     for backend in backends(&node).await {
         let mut running =
-            node.start(&*backend, node.spec(RuntimeFamily::Python, NetworkAccess::None)).await;
-        let (ended, said) = running.run(script);
+            node.start(&*backend, node.spec(RuntimeFamily::PYTHON, NetworkAccess::None)).await;
+        let (ended, output) = running.run(script);
         if holds(&*backend, "memory limit") {
-            assert_eq!(ended.signal, Some(9), "{}: {said}", backend.name());
+            assert_eq!(ended.signal, Some(9), "{}: {output}", backend.name());
             assert_eq!(ended.oom_killed, Some(true), "{}", backend.name());
         } else {
-            assert!(said.contains("MemoryError"), "{}: {said}", backend.name());
+            assert!(output.contains("MemoryError"), "{}: {output}", backend.name());
         }
         running.sandbox.stop().await;
         backend.close().await;
@@ -186,7 +186,7 @@ async fn memory_beyond_the_limit_ends_the_process_and_is_counted() {
 
 #[tokio::test]
 async fn tmp_holds_512_mb_beside_memory() {
-    let node = Node::new();
+    let node = BenchNode::new();
     let script = "head -c 536870912 /dev/zero > /tmp/all && echo wrote; ls -l /tmp/all | \
                   cut -d' ' -f5; (head -c 64m /dev/zero > /tmp/more) 2>/dev/null || echo full; \
                   echo ready; read -t 30 < <(sleep 30)";
@@ -198,9 +198,9 @@ async fn tmp_holds_512_mb_beside_memory() {
             continue;
         }
         let mut running =
-            node.start(&*backend, node.spec(RuntimeFamily::Python, NetworkAccess::None)).await;
+            node.start(&*backend, node.spec(RuntimeFamily::PYTHON, NetworkAccess::None)).await;
         running.begin(script);
-        running.says("wrote\n536870912\nfull\nready").await;
+        running.wait_for_output("wrote\n536870912\nfull\nready").await;
         let memory = running.sandbox.memory_bytes().unwrap();
         assert!(memory < 32 << 20, "{}: {memory} bytes", backend.name());
         running.sandbox.stop().await;
@@ -210,13 +210,13 @@ async fn tmp_holds_512_mb_beside_memory() {
 
 #[tokio::test]
 async fn a_fork_bomb_meets_its_limit() {
-    let node = Node::new();
+    let node = BenchNode::new();
     let script = "exec /usr/bin/python3 -c 'import os, time\nn = 0\ntry:\n  while n < 200:\n    \
                   if os.fork() == 0: time.sleep(20); os._exit(0)\n    n += 1\n\
                   except OSError: pass\nprint(n)'";
     for backend in backends(&node).await {
-        let (_, said) = node.run(&*backend, script).await;
-        let started: u32 = said.trim().parse().unwrap();
+        let (_, output) = node.run(&*backend, script).await;
+        let started: u32 = output.trim().parse().unwrap();
         assert!((32..64).contains(&started), "{}: {started} processes", backend.name());
         backend.close().await;
     }
@@ -224,18 +224,18 @@ async fn a_fork_bomb_meets_its_limit() {
 
 #[tokio::test]
 async fn a_frozen_sandbox_stands_still_until_it_is_thawed() {
-    let node = Node::new();
+    let node = BenchNode::new();
     let script = "while :; do echo tick; sleep 0.01; done";
     for backend in backends(&node).await {
         let mut running =
-            node.start(&*backend, node.spec(RuntimeFamily::Shell, NetworkAccess::None)).await;
+            node.start(&*backend, node.spec(RuntimeFamily::SHELL, NetworkAccess::None)).await;
         running.begin(script);
-        running.says("tick").await;
+        running.wait_for_output("tick").await;
         if !holds(&*backend, "freezing when idle") {
             assert!(!running.sandbox.freeze());
             if backend.name() == "docker" {
                 assert!(running.sandbox.pause().await && running.sandbox.unpause().await);
-                running.says("tick").await;
+                running.wait_for_output("tick").await;
             }
             running.sandbox.stop().await;
             backend.close().await;
@@ -246,11 +246,11 @@ async fn a_frozen_sandbox_stands_still_until_it_is_thawed() {
         assert!(since.elapsed() < Duration::from_millis(50));
         // What was under way when the kernel was told.
         tokio::time::sleep(Duration::from_millis(30)).await;
-        running.said();
+        running.new_output();
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert_eq!(running.said(), "", "{}", backend.name());
+        assert_eq!(running.new_output(), "", "{}", backend.name());
         assert!(running.sandbox.thaw());
-        running.says("tick").await;
+        running.wait_for_output("tick").await;
         // And one that is frozen can be stopped.
         assert!(running.sandbox.freeze());
         running.sandbox.stop().await;
@@ -260,11 +260,11 @@ async fn a_frozen_sandbox_stands_still_until_it_is_thawed() {
 
 #[tokio::test]
 async fn a_stopped_sandbox_leaves_nothing() {
-    let node = Node::new();
+    let node = BenchNode::new();
     let script = "(setsid sleep 1000 &) ; echo x > /tmp/x; sleep 1000";
     for backend in backends(&node).await {
         let mut running =
-            node.start(&*backend, node.spec(RuntimeFamily::Shell, NetworkAccess::None)).await;
+            node.start(&*backend, node.spec(RuntimeFamily::SHELL, NetworkAccess::None)).await;
         running.begin(script);
         let instance = running.spec.instance.to_string();
         running.sandbox.stop().await;
@@ -294,11 +294,11 @@ fn mounts_below(dir: &str) -> usize {
 
 #[tokio::test]
 async fn what_a_killed_server_left_is_swept_by_the_next() {
-    let node = Node::new();
+    let node = BenchNode::new();
     for backend in backends(&node).await {
         assert_eq!(backend.sweep().await.unwrap(), 0, "{}", backend.name());
         let mut left =
-            node.start(&*backend, node.spec(RuntimeFamily::Shell, NetworkAccess::None)).await;
+            node.start(&*backend, node.spec(RuntimeFamily::SHELL, NetworkAccess::None)).await;
         left.begin("sleep 1000");
         let instance = left.spec.instance.to_string();
         // Nobody stops it: its control connection stays open as long as `left` does.

@@ -9,29 +9,29 @@ use hanshu_invoker::{
     NetworkAccess, ProcessBackend, ProcessOptions, SandboxBackend as _, StartError,
 };
 
-use super::bench::{Node, is_root, program};
+use super::bench::{BenchNode, is_root, program};
 use super::process;
 
 #[tokio::test]
 async fn who_listens_does_so_on_a_loopback_of_its_own() {
-    let node = Node::new();
+    let node = BenchNode::new();
     let backend = process(&node).await;
-    assert_eq!(backend.default_network(RuntimeFamily::Go), NetworkAccess::None);
-    assert_eq!(backend.default_network(RuntimeFamily::Python), NetworkAccess::Bridge);
+    assert_eq!(backend.default_network(true), NetworkAccess::None);
+    assert_eq!(backend.default_network(false), NetworkAccess::Bridge);
     let script = "tail -n +3 /proc/net/dev | wc -l";
     let mut running =
-        node.start(&backend, node.spec(RuntimeFamily::Go, NetworkAccess::Bridge)).await;
+        node.start(&backend, node.spec(RuntimeFamily::GO, NetworkAccess::Bridge)).await;
     assert_eq!(running.run(script).1, "1\n");
     running.sandbox.stop().await;
     let hosts = fs::read_to_string("/proc/net/dev").unwrap().lines().count() - 2;
-    let (_, said) = node.run(&backend, script).await;
-    assert_eq!(said, format!("{hosts}\n"));
+    let (_, output) = node.run(&backend, script).await;
+    assert_eq!(output, format!("{hosts}\n"));
     backend.close().await;
 }
 
 #[tokio::test]
 async fn a_host_without_walls_is_refused_with_the_reason() {
-    let node = Node::new();
+    let node = BenchNode::new();
     let options = ProcessOptions {
         node: node.id.clone(),
         dir: node.dir.path().join("process"),
@@ -70,7 +70,7 @@ fn all_of_it_holds_for_a_server_that_is_not_root() {
         .current_dir("/")
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&ended.stdout);
-    assert!(ended.status.success(), "{said}{}", String::from_utf8_lossy(&ended.stderr));
-    assert!(said.contains("a_fork_bomb_meets_its_limit ... ok"), "{said}");
+    let output = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success(), "{output}{}", String::from_utf8_lossy(&ended.stderr));
+    assert!(output.contains("a_fork_bomb_meets_its_limit ... ok"), "{output}");
 }

@@ -17,22 +17,22 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
 
-use super::recipe::BASE;
+use crate::backend::image_recipe::BASE_IMAGE as BASE;
 
-/// A registry that has not delivered 30 MB by then is as good as away.
+/// Limit of the whole pull, of 30 MB.
 const PULL_TIMEOUT: Duration = Duration::from_secs(60);
-/// A registry that has not said a word by then is away.
-const PULL_WORD_TIMEOUT: Duration = Duration::from_secs(10);
-/// 25 s on a good line.
+/// Limit of waiting for the registry's next message.
+const PULL_MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Limit of putting it together, which takes 25 s on a good connection.
 const MAKE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-/// Also what `compose-prepare` runs. With `--tar FILE` it touches no engine.
+/// The script that `compose-prepare` runs as well. With `--tar FILE` it uses no engine.
 const SCRIPT: &str = include_str!("../../../../../runtimes/images/base.sh");
 const SUITE: &str = "bookworm";
-/// As the official image has them; a flat archive has no settings of its own.
+/// Settings of the official image; a flat archive has none of its own.
 const SETTINGS: [&str; 2] =
     ["CMD [\"bash\"]", "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
-/// The script's words that go into an error.
-const LAST_LINES: usize = 5;
+/// Last lines of the script's output that an error quotes.
+const QUOTED_LINES: usize = 5;
 
 #[derive(Debug)]
 pub(super) struct BaseImage {
@@ -45,7 +45,7 @@ impl BaseImage {
         Self { dir }
     }
 
-    /// Gets the image, one way or the other.
+    /// Pulls the image, or puts it together where no registry gives it.
     pub(super) async fn make(
         &self,
         docker: &Docker,
@@ -87,7 +87,7 @@ impl BaseImage {
     }
 }
 
-/// Pulls; the error is a reason for people.
+/// Pulls the image; the error is a text for the operator.
 async fn pull(docker: &Docker) -> Result<(), String> {
     let (name, tag) = BASE.split_once(':').unwrap_or((BASE, "latest"));
     let options = CreateImageOptions {
@@ -97,7 +97,7 @@ async fn pull(docker: &Docker) -> Result<(), String> {
     };
     let mut lines = Box::pin(docker.create_image(Some(options), None, None));
     loop {
-        match timeout(PULL_WORD_TIMEOUT, lines.next()).await {
+        match timeout(PULL_MESSAGE_TIMEOUT, lines.next()).await {
             Ok(Some(Ok(line))) => {
                 if let Some(message) = line.error_detail.and_then(|detail| detail.message) {
                     return Err(message);
@@ -121,7 +121,9 @@ async fn run_script(archive: &Path, progress: BuildProgress<'_>) -> Result<(), I
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| failed("start bash", &error))?;
-    let last = tell(&mut child, progress).await.map_err(|error| failed("hear bash", &error))?;
+    let last = report_lines(&mut child, progress)
+        .await
+        .map_err(|error| failed("read from bash", &error))?;
     let status = child.wait().await.map_err(|error| failed("wait for bash", &error))?;
     if status.success() {
         return Ok(());
@@ -129,14 +131,14 @@ async fn run_script(archive: &Path, progress: BuildProgress<'_>) -> Result<(), I
     Err(ImageError(format!("could not make {BASE} ({status}): {}", last.join("; "))))
 }
 
-/// Tells each line on standard error; gives the last ones back.
-async fn tell(child: &mut Child, progress: BuildProgress<'_>) -> io::Result<Vec<String>> {
+/// Reports each line of standard error as progress; returns the last ones.
+async fn report_lines(child: &mut Child, progress: BuildProgress<'_>) -> io::Result<Vec<String>> {
     let mut last = Vec::new();
-    let Some(words) = child.stderr.take() else { return Ok(last) };
-    let mut lines = BufReader::new(words).lines();
+    let Some(output) = child.stderr.take() else { return Ok(last) };
+    let mut lines = BufReader::new(output).lines();
     while let Some(line) = lines.next_line().await? {
         progress(&line);
-        if last.len() == LAST_LINES {
+        if last.len() == QUOTED_LINES {
             last.remove(0);
         }
         last.push(line);

@@ -1,14 +1,13 @@
-//! Runtime images: what functions of a family run in, made from files inside this program.
+//! Builds runtime images with a Docker engine.
 //!
-//! They are made at the deploy of the first function that needs one, never at the start or in a
-//! call. An image is named by its recipe's digest, so a new recipe is a new image and an old
-//! server keeps its own. The platform's part of a runtime is mounted, not built in.
+//! They are built at the deploy of the first function that needs one, never at the start of the
+//! server or in a call. An image is named by its recipe's digest, so a new recipe is a new image and
+//! an older server keeps its own. The platform's part of a runtime is mounted, not built in.
 
 mod base;
-pub(super) mod recipe;
-pub(super) mod state;
+pub(in crate::backend::docker) mod state;
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,51 +24,51 @@ use tokio::time::timeout;
 
 use crate::backend::docker::engine::{DockerEngine, EngineError};
 use crate::backend::docker::labels::{LABEL, of_node};
+use crate::backend::image_recipe::{self, BASE_IMAGE, image_reference};
 use base::BaseImage;
-pub use recipe::reference as image_reference;
-use recipe::reference;
 use state::ImageStates;
 
-/// Packages are fetched from a mirror; on a slow line that takes minutes, never this long.
+/// Packages are fetched from a mirror; on a slow connection that takes minutes, never this long.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 
-/// Makes images with a Docker engine.
+/// Builds runtime images with a Docker engine.
 #[derive(Debug)]
 pub struct DockerImages {
     engine: Arc<DockerEngine>,
     node: NodeId,
     base: BaseImage,
-    /// Held while an image is made, so that each is made once; they share a base and a line.
-    making: Mutex<()>,
-    /// For those who need one meanwhile.
+    /// Locked while an image is built, so that each is built once; they share the base image and the
+    /// connection to the mirror.
+    building: Mutex<()>,
+    /// For starts that need an image meanwhile.
     states: Arc<ImageStates>,
 }
 
 impl DockerImages {
     /// `dir` is where the base image may be put together; it needs 150 MB for that time.
-    pub(crate) fn new(
+    pub(super) fn new(
         engine: Arc<DockerEngine>,
         node: NodeId,
         dir: PathBuf,
         states: Arc<ImageStates>,
     ) -> Self {
-        Self { engine, node, base: BaseImage::new(dir), making: Mutex::new(()), states }
+        Self { engine, node, base: BaseImage::new(dir), building: Mutex::new(()), states }
     }
 
-    /// With its base, one after the other.
+    /// Builds the base image where it is missing, then the family's.
     async fn make(
         &self,
         docker: &Docker,
         family: RuntimeFamily,
         progress: BuildProgress<'_>,
     ) -> Result<(), ImageError> {
-        let _making = self.making.lock().await;
-        let image = reference(family);
-        // Somebody else may have made it meanwhile.
+        let _building = self.building.lock().await;
+        let image = image_reference(family);
+        // Another caller may have built it meanwhile.
         if self.has(docker, &image).await? {
             return Ok(());
         }
-        if !self.has(docker, recipe::BASE).await? {
+        if !self.has(docker, BASE_IMAGE).await? {
             self.base.make(docker, progress).await?;
         }
         progress(&format!("building {image}"));
@@ -82,10 +81,10 @@ impl DockerImages {
 
     /// Whether the engine has an image.
     async fn has(&self, docker: &Docker, image: &str) -> Result<bool, ImageError> {
-        match self.engine.ask("look at an image", docker.inspect_image(image)).await {
+        match self.engine.ask("inspect an image", docker.inspect_image(image)).await {
             Ok(_) => Ok(true),
             Err(EngineError::NotFound { .. }) => Ok(false),
-            Err(error) => Err(ImageError(error.to_string())),
+            Err(error) => Err(to_image_error(&error)),
         }
     }
 
@@ -95,47 +94,51 @@ impl DockerImages {
         family: RuntimeFamily,
         progress: BuildProgress<'_>,
     ) -> Result<(), ImageError> {
-        let image = reference(family);
-        let context = recipe::context(family)
+        let image = image_reference(family);
+        let context = image_recipe::build_context(family)
             .map_err(|error| ImageError(format!("could not pack the recipe: {error}")))?;
-        let labels = BTreeMap::from([(LABEL, self.node.to_string())]);
         let options = BuildImageOptions {
-            dockerfile: recipe::DOCKERFILE.into(),
+            dockerfile: image_recipe::DOCKERFILE.into(),
             t: Some(image.clone()),
             rm: true,
             forcerm: true,
-            labels: Some(labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+            labels: Some(HashMap::from([(LABEL.to_owned(), self.node.to_string())])),
             ..Default::default()
         };
         let mut lines = docker.build_image(options, None, Some(body_full(context.into())));
         while let Some(line) = lines.next().await {
-            let line = line.map_err(|error| ImageError(explained(&image, &error.to_string())))?;
+            let line = line.map_err(|error| build_failed(&image, &error.to_string()))?;
             for text in line.stream.iter().flat_map(|text| text.lines()) {
                 if !text.trim().is_empty() {
                     progress(text);
                 }
             }
             if let Some(message) = line.error_detail.and_then(|detail| detail.message) {
-                return Err(ImageError(explained(&image, &message)));
+                return Err(build_failed(&image, &message));
             }
         }
         Ok(())
     }
 }
 
-/// Whether an image's names are all ours and none is of a recipe of this program.
+/// Whether an image's names are all the platform's and none is of a recipe of this program.
 fn is_outdated(names: &[String]) -> bool {
-    let current = RuntimeFamily::ALL.map(reference);
     let ours = |name: &String| name.starts_with("hanshu/");
-    names.iter().all(ours) && !names.iter().any(|name| current.contains(name))
+    let is_current = |name: &String| {
+        RuntimeFamily::all().map(image_reference).any(|reference| reference == *name)
+    };
+    names.iter().all(ours) && !names.iter().any(is_current)
 }
 
-fn explained(image: &str, message: &str) -> String {
-    format!(
-        "could not build {image}: {message}; containers need a Debian mirror in reach: try \
-         `docker run --rm {} apt-get update`",
-        recipe::BASE
-    )
+fn build_failed(image: &str, message: &str) -> ImageError {
+    ImageError(format!(
+        "could not build {image}: {message}; containers must be able to reach a Debian mirror: try \
+         `docker run --rm {BASE_IMAGE} apt-get update`"
+    ))
+}
+
+fn to_image_error(error: &EngineError) -> ImageError {
+    ImageError(error.to_string())
 }
 
 #[async_trait]
@@ -145,35 +148,34 @@ impl ImageBuilder for DockerImages {
         family: RuntimeFamily,
         progress: BuildProgress<'_>,
     ) -> Result<(), ImageError> {
-        let (docker, _) =
-            self.engine.client().await.map_err(|error| ImageError(error.to_string()))?;
-        if self.has(&docker, &reference(family)).await? {
+        let (docker, _) = self.engine.client().await.map_err(|error| to_image_error(&error))?;
+        let image = image_reference(family);
+        if self.has(&docker, &image).await? {
             return Ok(());
         }
-        let making = self.states.begin(family);
-        let made = self.make(&docker, family, progress).await;
-        making.end(&made);
-        made
+        let build = self.states.begin(&image);
+        let built = self.make(&docker, family, progress).await;
+        build.end(&built);
+        built
     }
 
     async fn collect(&self) -> Result<u64, ImageError> {
-        let said = |error: EngineError| ImageError(error.to_string());
-        let (docker, _) = self.engine.client().await.map_err(said)?;
-        // An image that is being made has no name yet.
-        let _making = self.making.lock().await;
+        let (docker, _) = self.engine.client().await.map_err(|error| to_image_error(&error))?;
+        // An image that is being built has no name yet.
+        let _building = self.building.lock().await;
         let options =
             ListImagesOptions { filters: Some(of_node(&self.node)), ..Default::default() };
         let images = self
             .engine
             .ask("list images", docker.list_images(Some(options)))
             .await
-            .map_err(said)?;
+            .map_err(|error| to_image_error(&error))?;
         let mut removed = 0;
         for image in images.iter().filter(|image| is_outdated(&image.repo_tags)) {
             let remove = docker.remove_image(&image.id, None::<RemoveImageOptions>, None);
             match self.engine.ask("remove an image", remove).await {
                 Ok(_) => removed += 1,
-                // In use by a container; it goes at a later round.
+                // In use by a container; a later round removes it.
                 Err(error) => {
                     tracing::debug!(%error, image = image.id, "Could not remove an image");
                 }
@@ -192,7 +194,7 @@ mod tests {
         let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert!(is_outdated(&names(&["hanshu/python:000000000000"])));
         assert!(is_outdated(&[]), "a name that a newer image took");
-        assert!(!is_outdated(&[reference(RuntimeFamily::Python)]));
+        assert!(!is_outdated(&[image_reference(RuntimeFamily::PYTHON)]));
         assert!(!is_outdated(&names(&["hanshu/python:000000000000", "mine:latest"])));
     }
 }

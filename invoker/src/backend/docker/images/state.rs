@@ -1,76 +1,68 @@
-//! What is known of images that are not there, for whoever needs one meanwhile.
+//! What is known of images that are missing, for the starts that need one meanwhile.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
-use hanshu_core::RuntimeFamily;
+use hanshu_core::lock;
 use hanshu_core::ports::ImageError;
 
-use super::recipe::reference;
-
-/// How the making of images goes, by family.
+/// The builds of images, by the images' names.
 #[derive(Debug, Default)]
-pub(crate) struct ImageStates {
-    families: Mutex<HashMap<RuntimeFamily, ImageState>>,
+pub(in crate::backend::docker) struct ImageStates {
+    images: Mutex<HashMap<String, ImageState>>,
 }
 
 #[derive(Debug, Default)]
 struct ImageState {
-    /// How many wait for it; the first of them makes it.
-    making: u32,
-    /// Why the last try failed.
-    failed: Option<String>,
+    /// How many wait for it; the first of them builds it.
+    building: u32,
+    /// Why the last build failed.
+    failure: Option<String>,
 }
 
 /// One who waits for an image, until dropped.
 #[derive(Debug)]
 pub(super) struct ImageBuild<'a> {
     states: &'a ImageStates,
-    family: RuntimeFamily,
+    image: &'a str,
 }
 
 impl ImageStates {
-    pub(super) fn begin(&self, family: RuntimeFamily) -> ImageBuild<'_> {
-        self.lock().entry(family).or_default().making += 1;
-        ImageBuild { states: self, family }
+    pub(super) fn begin<'a>(&'a self, image: &'a str) -> ImageBuild<'a> {
+        lock(&self.images).entry(image.to_owned()).or_default().building += 1;
+        ImageBuild { states: self, image }
     }
 
-    /// Why a family's functions cannot run, whose image the engine does not have (it says
-    /// `message`), and what to do.
-    pub(crate) fn why_missing(&self, family: RuntimeFamily, message: &str) -> String {
-        let image = reference(family);
-        let families = self.lock();
-        let state = families.get(&family);
-        if state.is_some_and(|state| 0 < state.making) {
+    /// Why sandboxes cannot start whose image the engine does not have (it says `message`), and what
+    /// to do.
+    pub(in crate::backend::docker) fn explain_missing(&self, image: &str, message: &str) -> String {
+        let images = lock(&self.images);
+        let state = images.get(image);
+        if state.is_some_and(|state| 0 < state.building) {
             return format!(
                 "the image {image} is being made on this node, which takes a minute or two: try \
                  again then"
             );
         }
-        match state.and_then(|state| state.failed.as_deref()) {
+        match state.and_then(|state| state.failure.as_deref()) {
             Some(reason) => format!("the image {image} is missing on this node: {reason}"),
             None => format!("the image {image} is missing ({message}): deploy the function again"),
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<RuntimeFamily, ImageState>> {
-        // A panic elsewhere leaves a map that is still true.
-        self.families.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl ImageBuild<'_> {
-    /// What came of it.
-    pub(super) fn end(self, made: &Result<(), ImageError>) {
-        let failed = made.as_ref().err().map(ToString::to_string);
-        self.states.lock().entry(self.family).or_default().failed = failed;
+    /// Notes how the build ended.
+    pub(super) fn end(self, built: &Result<(), ImageError>) {
+        let failure = built.as_ref().err().map(ToString::to_string);
+        lock(&self.states.images).entry(self.image.to_owned()).or_default().failure = failure;
     }
 }
 
 impl Drop for ImageBuild<'_> {
     fn drop(&mut self) {
-        if let Some(state) = self.states.lock().get_mut(&self.family) {
-            state.making = state.making.saturating_sub(1);
+        if let Some(state) = lock(&self.states.images).get_mut(self.image) {
+            state.building = state.building.saturating_sub(1);
         }
     }
 }
@@ -80,20 +72,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_needs_a_missing_image_is_told_how_it_stands() {
+    fn a_start_whose_image_is_missing_learns_the_state_of_its_build() {
         let states = ImageStates::default();
-        let said = |family| states.why_missing(family, "no such image");
-        assert!(said(RuntimeFamily::Go).ends_with("(no such image): deploy the function again"));
-        let making = states.begin(RuntimeFamily::Go);
-        assert!(
-            said(RuntimeFamily::Go).contains("is being made on this node"),
-            "{}",
-            said(RuntimeFamily::Go)
-        );
-        assert!(said(RuntimeFamily::Shell).ends_with("deploy the function again"));
-        making.end(&Err(ImageError("no mirror answers".into())));
-        assert!(said(RuntimeFamily::Go).ends_with("is missing on this node: no mirror answers"));
-        states.begin(RuntimeFamily::Go).end(&Ok(()));
-        assert!(said(RuntimeFamily::Go).ends_with("deploy the function again"));
+        let explain = |image| states.explain_missing(image, "no such image");
+        assert!(explain("one").ends_with("(no such image): deploy the function again"));
+        let build = states.begin("one");
+        assert!(explain("one").contains("is being made on this node"), "{}", explain("one"));
+        assert!(explain("two").ends_with("deploy the function again"));
+        build.end(&Err(ImageError("no mirror answers".into())));
+        assert!(explain("one").ends_with("is missing on this node: no mirror answers"));
+        states.begin("one").end(&Ok(()));
+        assert!(explain("one").ends_with("deploy the function again"));
     }
 }

@@ -1,4 +1,4 @@
-//! The words that pass between a pool's state and its shell. Plain data.
+//! The messages between a pool's state and its shell. Plain data.
 
 use std::time::Duration;
 
@@ -13,34 +13,34 @@ pub(crate) struct LaneId(pub(crate) u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SandboxKey(pub(crate) u64);
 
-/// A caller in line.
+/// A caller that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct WaiterId(pub(crate) u64);
 
-/// What happened.
+/// What happened to a pool.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum PoolInput {
-    /// Somebody wants a sandbox. The ids of waiters only grow.
+    /// A caller wants a sandbox. The ids of callers only grow.
     Requested { lane: LaneId, waiter: WaiterId },
-    /// Somebody in line went away.
+    /// A waiting caller hung up.
     Abandoned { lane: LaneId, waiter: WaiterId },
-    /// Somebody's time in line is over. May be said again while code is being loaded for them.
+    /// A caller's waiting time is over. Reported again while code is being loaded for it.
     Expired { lane: LaneId, waiter: WaiterId },
-    /// A sandbox came up; how long that took.
+    /// A sandbox is ready; how long its start took.
     Started { key: SandboxKey, took: Duration },
-    /// A sandbox did not come up.
+    /// A start failed.
     StartFailed { key: SandboxKey },
-    /// A start waits for room on the node. Said again and again while it does.
+    /// A start waits for room on the node. Reported again and again while it does.
     Blocked { key: SandboxKey },
     /// A start found room.
     Unblocked { key: SandboxKey },
-    /// A sandbox is up and loads the user's code. May be said again.
+    /// A sandbox was started and loads the user's code. May be reported again.
     Loading { key: SandboxKey },
-    /// A sandbox was given back.
+    /// A lease ended.
     Released { key: SandboxKey, healthy: bool },
-    /// A sandbox was given back that only the platform used: it counts as idle since then.
+    /// The maintenance returned a sandbox, which counts as idle since then.
     Returned { key: SandboxKey, idle_since: Instant },
-    /// The platform itself wants this sandbox, to freeze it.
+    /// The maintenance wants this sandbox, to freeze it.
     Borrowed { key: SandboxKey },
     /// A sandbox ended by itself.
     Died { key: SandboxKey },
@@ -48,7 +48,7 @@ pub(crate) enum PoolInput {
     Evicted { key: SandboxKey },
     /// A sandbox is gone.
     Stopped { key: SandboxKey },
-    /// No new events are to be expected for the lane.
+    /// No new events are expected for the lane.
     Retired { lane: LaneId },
     /// The node stops.
     Shutdown,
@@ -56,27 +56,27 @@ pub(crate) enum PoolInput {
     Tick,
 }
 
-/// What is to be done. Nothing of it may be left out.
+/// What the shell must do.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum PoolAction {
     /// Start a sandbox for the lane.
     Start { key: SandboxKey, lane: LaneId },
-    /// Do not go on with a start that still waits for room.
+    /// Give up a start that still waits for room.
     Cancel { key: SandboxKey },
-    /// The sandbox is the waiter's until it is released.
+    /// The caller has the sandbox until it is released.
     Grant { waiter: WaiterId, key: SandboxKey },
-    /// The sandbox is the platform's until it is returned.
+    /// The maintenance has the sandbox until it is returned.
     Lend { key: SandboxKey },
-    /// The waiter gets none.
-    Refuse { waiter: WaiterId, why: RefusalReason },
-    /// Stop the sandbox and say when it is gone.
+    /// The caller gets none.
+    Refuse { waiter: WaiterId, reason: RefusalReason },
+    /// Stop the sandbox and report when it is gone.
     Stop { key: SandboxKey },
 }
 
-/// Why a waiter gets no sandbox.
+/// Why a caller gets no sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RefusalReason {
-    /// So many stand in line already.
+    /// So many callers wait already.
     WaitQueueFull { waiting: u32 },
     /// So many events of the function run already.
     Concurrency { limit: u32 },
@@ -86,24 +86,24 @@ pub(crate) enum RefusalReason {
     StartSlow,
     /// None became free or came up in time.
     TooSlow { busy: u32 },
-    /// The start that it waited for failed.
+    /// The start that the caller waited for failed.
     StartFailed,
     /// The node stops.
     Stopping,
 }
 
-/// What the operator and the function's author have set.
+/// Settings of the operator and of the function.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct PoolRules {
     /// Events of the function at once.
     pub(crate) concurrency: Option<u32>,
-    /// Callers in line.
+    /// Callers that may wait.
     pub(crate) waiting_max: usize,
-    /// Starts under way at once.
+    /// Starts at once.
     pub(crate) starts_max: usize,
     /// The machine's processors.
     pub(crate) cores: usize,
-    /// A wait that is worth another sandbox, unless a cold start takes less.
+    /// A wait that justifies another sandbox, unless a cold start takes less.
     pub(crate) target_wait: Duration,
     /// How long idle sandboxes are kept.
     pub(crate) keep_alive: Duration,
@@ -119,5 +119,5 @@ pub(crate) struct PoolCounts {
     pub(crate) waiting: u32,
 }
 
-/// At most a handful: on the warm path one, without an allocation.
+/// On the warm path one action, without an allocation.
 pub(crate) type PoolActions = SmallVec<[PoolAction; 2]>;

@@ -1,9 +1,10 @@
-//! The decisions of one function's pool: who gets which sandbox, who waits, what is started and
-//! stopped. Pure: it never waits, reads a clock, spawns or logs.
+//! The decisions of one function's pool: which caller gets which sandbox, who waits, what is started
+//! and stopped. Pure: nothing here waits, reads a clock, spawns or logs.
 //!
-//! A pool serves all revisions of one function, each in a *lane* of its own, because their
-//! concurrency is one. Whatever races the real world has, they reach this file as some order of
-//! [`PoolInput`]s; `state/tests.rs` plays thousands of orders.
+//! A pool serves all revisions of one function, each in a *lane* of its own, because they share one
+//! concurrency limit. A semaphore and a list of idle sandboxes were not enough: callers hang up,
+//! starts fail or wait for room, sandboxes die, revisions retire, in any order. Every order reaches
+//! this file as a sequence of [`PoolInput`]s, and `tests/lives.rs` plays thousands of them.
 
 mod autoscale;
 mod lane;
@@ -22,7 +23,7 @@ pub(crate) use messages::{
     WaiterId,
 };
 
-/// One function's pool.
+/// The state of one function's pool.
 #[derive(Debug)]
 pub(crate) struct PoolState {
     pub(crate) rules: PoolRules,
@@ -32,8 +33,8 @@ pub(crate) struct PoolState {
     busy: u32,
     starting: usize,
     waiting: usize,
-    /// Since when somebody has been in line without a break.
-    line_since: Option<Instant>,
+    /// Since when callers have been waiting without a break.
+    backlog_since: Option<Instant>,
     stopping: bool,
 }
 
@@ -41,7 +42,7 @@ pub(crate) struct PoolState {
 struct PooledSandbox {
     lane: LaneId,
     phase: SandboxPhase,
-    /// When it was granted last.
+    /// When it was last granted.
     granted: Option<Instant>,
 }
 
@@ -66,17 +67,17 @@ impl PoolState {
             busy: 0,
             starting: 0,
             waiting: 0,
-            line_since: None,
+            backlog_since: None,
             stopping: false,
         }
     }
 
-    /// The one entry: what happened, and what is to be done about it.
+    /// The only entry point: what happened, and what is to be done about it.
     pub(crate) fn on(&mut self, now: Instant, input: PoolInput) -> PoolActions {
         let mut todo = PoolActions::new();
         match input {
             PoolInput::Requested { lane, waiter } => self.requested(now, lane, waiter, &mut todo),
-            PoolInput::Abandoned { lane, waiter } => self.leave_line(now, lane, waiter),
+            PoolInput::Abandoned { lane, waiter } => self.leave_wait_queue(now, lane, waiter),
             PoolInput::Expired { lane, waiter } => self.expired(now, lane, waiter, &mut todo),
             PoolInput::Started { key, took } => self.started(now, key, took, &mut todo),
             PoolInput::StartFailed { key } => self.start_failed(now, key, &mut todo),
@@ -85,7 +86,7 @@ impl PoolState {
             PoolInput::Loading { key } => self.loading(key),
             PoolInput::Released { key, healthy } => self.released(now, key, healthy, &mut todo),
             PoolInput::Returned { key, idle_since } => {
-                self.returned(now, key, idle_since, &mut todo)
+                self.returned(now, key, idle_since, &mut todo);
             }
             PoolInput::Borrowed { key } => self.borrowed(key, &mut todo),
             PoolInput::Died { key } | PoolInput::Evicted { key } => self.stop_idle(key, &mut todo),
@@ -106,7 +107,7 @@ impl PoolState {
         for sandbox in self.sandboxes.values() {
             match sandbox.phase {
                 SandboxPhase::Starting | SandboxPhase::Blocked | SandboxPhase::Loading => {
-                    counts.starting += 1
+                    counts.starting += 1;
                 }
                 SandboxPhase::Idle => counts.idle += 1,
                 SandboxPhase::Busy | SandboxPhase::Lent => counts.busy += 1,
@@ -116,17 +117,17 @@ impl PoolState {
         counts
     }
 
-    /// Whether nobody waits and no sandbox is left.
+    /// Whether no caller waits and no sandbox is left.
     pub(crate) fn is_empty(&self) -> bool {
         self.sandboxes.is_empty() && self.waiting == 0
     }
 
-    /// Whether the lane was used and is not yet forgotten.
+    /// Whether the lane was used and has not ended.
     pub(crate) fn has_lane(&self, lane: LaneId) -> bool {
         self.lanes.contains_key(&lane)
     }
 
-    /// Callers in line.
+    /// Callers that wait.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting
     }
@@ -138,10 +139,10 @@ impl PoolState {
 
     fn requested(&mut self, now: Instant, id: LaneId, waiter: WaiterId, todo: &mut PoolActions) {
         if self.stopping {
-            todo.push(PoolAction::Refuse { waiter, why: RefusalReason::Stopping });
+            todo.push(PoolAction::Refuse { waiter, reason: RefusalReason::Stopping });
             return;
         }
-        let free = self.has_free_run();
+        let free = self.has_free_concurrency();
         let lane = self.lanes.entry(id).or_default();
         if free
             && lane.waiting() == 0
@@ -151,9 +152,12 @@ impl PoolState {
             return;
         }
         let service = lane.service;
-        if self.line_is_full(now, service) {
+        if self.wait_queue_is_full(now, service) {
             let waiting = u32::try_from(self.waiting).unwrap_or(u32::MAX);
-            todo.push(PoolAction::Refuse { waiter, why: RefusalReason::WaitQueueFull { waiting } });
+            todo.push(PoolAction::Refuse {
+                waiter,
+                reason: RefusalReason::WaitQueueFull { waiting },
+            });
             self.forget_if_empty(id);
             return;
         }
@@ -161,12 +165,12 @@ impl PoolState {
             lane.join(waiter, now);
         }
         self.waiting += 1;
-        self.line_since.get_or_insert(now);
+        self.backlog_since.get_or_insert(now);
         self.start_where_needed(now, id, todo);
     }
 
     fn started(&mut self, now: Instant, key: SandboxKey, took: Duration, todo: &mut PoolActions) {
-        let Some(id) = self.start_over(key) else { return };
+        let Some(id) = self.end_start(key) else { return };
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.cold_start = average(lane.cold_start, took);
         lane.last_start = Some(now);
@@ -174,16 +178,16 @@ impl PoolState {
     }
 
     fn start_failed(&mut self, now: Instant, key: SandboxKey, todo: &mut PoolActions) {
-        let Some(id) = self.start_over(key) else { return };
+        let Some(id) = self.end_start(key) else { return };
         self.sandboxes.remove(&key);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        // Nobody else can serve them: the next start would most likely fail alike.
+        // No other sandbox can serve them, and the next start would most likely fail alike.
         let hopeless = lane.starting == 0 && lane.busy == 0 && lane.idle.is_empty();
         let answered = if hopeless { lane.waiting() } else { 1 };
-        let told: SmallVec<[_; 2]> = (0..answered).filter_map(|_| lane.next(now)).collect();
-        self.left_line(told.len());
-        for waiter in told {
-            todo.push(PoolAction::Refuse { waiter, why: RefusalReason::StartFailed });
+        let refused: SmallVec<[_; 2]> = (0..answered).filter_map(|_| lane.next(now)).collect();
+        self.left_wait_queue(refused.len());
+        for waiter in refused {
+            todo.push(PoolAction::Refuse { waiter, reason: RefusalReason::StartFailed });
         }
         self.start_where_needed(now, id, todo);
         self.forget_if_empty(id);
@@ -206,7 +210,7 @@ impl PoolState {
             | SandboxPhase::Stopping => return,
         }
         if lane.waiting() < lane.starting {
-            self.start_over(key);
+            self.end_start(key);
             self.sandboxes.remove(&key);
             todo.push(PoolAction::Cancel { key });
             self.forget_if_empty(id);
@@ -235,11 +239,11 @@ impl PoolState {
 
     fn released(&mut self, now: Instant, key: SandboxKey, healthy: bool, todo: &mut PoolActions) {
         let granted = self.sandboxes.get(&key).and_then(|sandbox| sandbox.granted);
-        let Some(id) = self.no_longer_used(key) else { return };
+        let Some(id) = self.end_use(key) else { return };
         if let (Some(granted), Some(lane)) = (granted, self.lanes.get_mut(&id)) {
             let took = now.saturating_duration_since(granted);
             lane.service = average(lane.service, took);
-            lane.climb.served(took);
+            lane.autoscaler.served(took);
         }
         if healthy {
             self.settle(now, key, now, todo);
@@ -252,7 +256,7 @@ impl PoolState {
     }
 
     fn returned(&mut self, now: Instant, key: SandboxKey, since: Instant, todo: &mut PoolActions) {
-        if self.no_longer_used(key).is_some() {
+        if self.end_use(key).is_some() {
             self.settle(now, key, since, todo);
         }
     }
@@ -273,7 +277,7 @@ impl PoolState {
     fn stop_idle(&mut self, key: SandboxKey, todo: &mut PoolActions) {
         let Some(sandbox) = self.sandboxes.get(&key) else { return };
         let (id, phase) = (sandbox.lane, sandbox.phase);
-        // A busy one is its user's: that it died is seen there.
+        // The user of a busy one notices its death.
         if phase == SandboxPhase::Idle {
             if let Some(lane) = self.lanes.get_mut(&id) {
                 lane.idle.retain(|(idle, _)| *idle != key);
@@ -303,11 +307,11 @@ impl PoolState {
         let lanes: Vec<_> = self.lanes.keys().copied().collect();
         for id in lanes {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            let told: Vec<_> = std::iter::from_fn(|| lane.next(now)).collect();
+            let refused: Vec<_> = std::iter::from_fn(|| lane.next(now)).collect();
             let idle = std::mem::take(&mut lane.idle);
-            self.left_line(told.len());
-            for waiter in told {
-                todo.push(PoolAction::Refuse { waiter, why: RefusalReason::Stopping });
+            self.left_wait_queue(refused.len());
+            for waiter in refused {
+                todo.push(PoolAction::Refuse { waiter, reason: RefusalReason::Stopping });
             }
             for (key, _) in idle {
                 self.stop(key, todo);
@@ -332,7 +336,7 @@ impl PoolState {
         }
     }
 
-    /// Puts a healthy sandbox to its next use.
+    /// Makes a healthy sandbox idle, or stops it where it is not wanted, and serves who waits.
     fn settle(&mut self, now: Instant, key: SandboxKey, since: Instant, todo: &mut PoolActions) {
         let Some(id) = self.sandboxes.get(&key).map(|sandbox| sandbox.lane) else { return };
         let Some(lane) = self.lanes.get_mut(&id) else { return };
@@ -351,16 +355,16 @@ impl PoolState {
         self.forget_if_empty(id);
     }
 
-    /// Grants idle sandboxes to waiters, the longest wait first, as long as both are there.
+    /// Grants idle sandboxes to callers, the longest wait first, as long as there are both.
     fn serve(&mut self, now: Instant, todo: &mut PoolActions) {
-        while 0 < self.waiting && self.has_free_run() {
+        while 0 < self.waiting && self.has_free_concurrency() {
             let servable = self.lanes.iter().filter(|(_, lane)| !lane.idle.is_empty());
             let oldest =
                 servable.filter_map(|(id, lane)| lane.oldest().map(|since| (since, *id))).min();
             let Some((_, id)) = oldest else { return };
             let Some(lane) = self.lanes.get_mut(&id) else { return };
             let (Some(waiter), Some((key, _))) = (lane.next(now), lane.idle.pop()) else { return };
-            self.left_line(1);
+            self.left_wait_queue(1);
             self.grant(now, key, waiter, todo);
         }
     }
@@ -378,11 +382,11 @@ impl PoolState {
         todo.push(PoolAction::Grant { waiter, key });
     }
 
-    /// Starts sandboxes for those who have waited long enough, one for each at most. What it costs
-    /// does not grow with the line.
+    /// Starts sandboxes for callers that have waited long enough, at most one for each. The cost does
+    /// not grow with the wait queue.
     fn start_where_needed(&mut self, now: Instant, id: LaneId, todo: &mut PoolActions) {
-        // Without a free run, another sandbox would only stand beside the others.
-        if self.waiting == 0 || self.stopping || !self.has_free_run() {
+        // At the concurrency limit another sandbox would only be idle.
+        if self.waiting == 0 || self.stopping || !self.has_free_concurrency() {
             return;
         }
         let PoolRules { concurrency, starts_max, .. } = self.rules;
@@ -415,8 +419,8 @@ impl PoolState {
         }
     }
 
-    /// Takes a sandbox out of the starting ones; its phase is the caller's to set.
-    fn start_over(&mut self, key: SandboxKey) -> Option<LaneId> {
+    /// Removes a sandbox from the starting ones; the caller sets its phase.
+    fn end_start(&mut self, key: SandboxKey) -> Option<LaneId> {
         let sandbox = self.sandboxes.get(&key)?;
         let lane = self.lanes.get_mut(&sandbox.lane)?;
         match sandbox.phase {
@@ -433,8 +437,8 @@ impl PoolState {
         Some(sandbox.lane)
     }
 
-    /// Takes a sandbox out of the used ones; its phase is the caller's to set.
-    fn no_longer_used(&mut self, key: SandboxKey) -> Option<LaneId> {
+    /// Removes a sandbox from the used ones; the caller sets its phase.
+    fn end_use(&mut self, key: SandboxKey) -> Option<LaneId> {
         let sandbox = self.sandboxes.get(&key)?;
         match sandbox.phase {
             SandboxPhase::Busy => self.busy -= 1,
@@ -453,7 +457,7 @@ impl PoolState {
         Some(sandbox.lane)
     }
 
-    fn has_free_run(&self) -> bool {
+    fn has_free_concurrency(&self) -> bool {
         self.rules.concurrency.is_none_or(|limit| self.busy < limit)
     }
 

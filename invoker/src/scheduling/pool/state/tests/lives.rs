@@ -49,25 +49,25 @@ fn step() -> impl Strategy<Value = PoolStep> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum SimulatedPhase {
+enum SimPhase {
     Starting,
     Blocked,
     Loading,
     Idle,
-    /// Given back, and not to be used again.
+    /// Returned, and not to be used again.
     Tainted,
     Busy,
     Lent,
     Stopping,
 }
 
-/// What is true outside the state machine.
+/// The state outside the state machine.
 struct PoolWorld {
     state: PoolState,
     now: Instant,
     next_waiter: u64,
-    line: BTreeMap<WaiterId, LaneId>,
-    sandboxes: BTreeMap<SandboxKey, (LaneId, SimulatedPhase)>,
+    waiting: BTreeMap<WaiterId, LaneId>,
+    sandboxes: BTreeMap<SandboxKey, (LaneId, SimPhase)>,
     shut: bool,
 }
 
@@ -77,42 +77,41 @@ impl PoolWorld {
             state: PoolState::new(rules),
             now: Instant::now(),
             next_waiter: 0,
-            line: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
             shut: false,
         }
     }
 
     /// Picks a sandbox in one of these phases.
-    fn pick(&self, index: usize, phases: &[SimulatedPhase]) -> Option<SandboxKey> {
+    fn pick(&self, index: usize, phases: &[SimPhase]) -> Option<SandboxKey> {
         let fit = self.sandboxes.iter().filter(|(_, (_, life))| phases.contains(life));
         let fit: Vec<_> = fit.map(|(key, _)| *key).collect();
         (!fit.is_empty()).then(|| fit[index % fit.len()])
     }
 
-    fn set(&mut self, key: SandboxKey, life: SimulatedPhase) {
+    fn set(&mut self, key: SandboxKey, life: SimPhase) {
         self.sandboxes.get_mut(&key).unwrap().1 = life;
     }
 
     fn pick_waiter(&self, index: usize) -> Option<(WaiterId, LaneId)> {
-        let line: Vec<_> = self.line.iter().map(|(waiter, lane)| (*waiter, *lane)).collect();
-        (!line.is_empty()).then(|| line[index % line.len()])
+        let waiting: Vec<_> = self.waiting.iter().map(|(waiter, lane)| (*waiter, *lane)).collect();
+        (!waiting.is_empty()).then(|| waiting[index % waiting.len()])
     }
 
-    /// What the step is to the pool; `None` where there is nothing to do it with.
+    /// The pool's input for a step; `None` where the step is impossible.
     fn input_of(&mut self, step: PoolStep) -> Option<PoolInput> {
-        let starting = [SimulatedPhase::Starting, SimulatedPhase::Blocked];
-        let under_way =
-            [SimulatedPhase::Starting, SimulatedPhase::Blocked, SimulatedPhase::Loading];
+        let starting = [SimPhase::Starting, SimPhase::Blocked];
+        let under_way = [SimPhase::Starting, SimPhase::Blocked, SimPhase::Loading];
         match step {
             PoolStep::Request(lane) => {
                 let (waiter, lane) = (WaiterId(self.next_waiter), LaneId(lane));
                 self.next_waiter += 1;
-                self.line.insert(waiter, lane);
+                self.waiting.insert(waiter, lane);
                 Some(PoolInput::Requested { lane, waiter })
             }
             PoolStep::Abandon(index) => self.pick_waiter(index).map(|(waiter, lane)| {
-                self.line.remove(&waiter);
+                self.waiting.remove(&waiter);
                 PoolInput::Abandoned { lane, waiter }
             }),
             PoolStep::Expire(index) => {
@@ -120,52 +119,44 @@ impl PoolWorld {
             }
             PoolStep::StartEnds(index, good) => self.pick(index, &under_way).map(|key| {
                 if good {
-                    self.set(key, SimulatedPhase::Idle);
+                    self.set(key, SimPhase::Idle);
                     return PoolInput::Started { key, took: Duration::from_millis(50) };
                 }
                 self.sandboxes.remove(&key);
                 PoolInput::StartFailed { key }
             }),
             PoolStep::Block(index) => self.pick(index, &starting).map(|key| {
-                self.set(key, SimulatedPhase::Blocked);
+                self.set(key, SimPhase::Blocked);
                 PoolInput::Blocked { key }
             }),
-            PoolStep::Unblock(index) => self.pick(index, &[SimulatedPhase::Blocked]).map(|key| {
-                self.set(key, SimulatedPhase::Starting);
+            PoolStep::Unblock(index) => self.pick(index, &[SimPhase::Blocked]).map(|key| {
+                self.set(key, SimPhase::Starting);
                 PoolInput::Unblocked { key }
             }),
             PoolStep::Load(index) => {
-                self.pick(index, &[SimulatedPhase::Starting, SimulatedPhase::Loading]).map(|key| {
-                    self.set(key, SimulatedPhase::Loading);
+                self.pick(index, &[SimPhase::Starting, SimPhase::Loading]).map(|key| {
+                    self.set(key, SimPhase::Loading);
                     PoolInput::Loading { key }
                 })
             }
-            PoolStep::Release(index, healthy) => {
-                self.pick(index, &[SimulatedPhase::Busy]).map(|key| {
-                    self.set(
-                        key,
-                        if healthy { SimulatedPhase::Idle } else { SimulatedPhase::Tainted },
-                    );
-                    PoolInput::Released { key, healthy }
-                })
-            }
+            PoolStep::Release(index, healthy) => self.pick(index, &[SimPhase::Busy]).map(|key| {
+                self.set(key, if healthy { SimPhase::Idle } else { SimPhase::Tainted });
+                PoolInput::Released { key, healthy }
+            }),
             PoolStep::Borrow(index) => self
-                .pick(index, &[SimulatedPhase::Idle, SimulatedPhase::Busy, SimulatedPhase::Lent])
+                .pick(index, &[SimPhase::Idle, SimPhase::Busy, SimPhase::Lent])
                 .map(|key| PoolInput::Borrowed { key }),
-            PoolStep::Return(index) => self.pick(index, &[SimulatedPhase::Lent]).map(|key| {
-                self.set(key, SimulatedPhase::Idle);
+            PoolStep::Return(index) => self.pick(index, &[SimPhase::Lent]).map(|key| {
+                self.set(key, SimPhase::Idle);
                 PoolInput::Returned { key, idle_since: self.now }
             }),
             PoolStep::Die(index) => self
-                .pick(
-                    index,
-                    &[SimulatedPhase::Idle, SimulatedPhase::Busy, SimulatedPhase::Stopping],
-                )
+                .pick(index, &[SimPhase::Idle, SimPhase::Busy, SimPhase::Stopping])
                 .map(|key| PoolInput::Died { key }),
             PoolStep::Evict(index) => self
-                .pick(index, &[SimulatedPhase::Idle, SimulatedPhase::Busy, SimulatedPhase::Lent])
+                .pick(index, &[SimPhase::Idle, SimPhase::Busy, SimPhase::Lent])
                 .map(|key| PoolInput::Evicted { key }),
-            PoolStep::StopEnds(index) => self.pick(index, &[SimulatedPhase::Stopping]).map(|key| {
+            PoolStep::StopEnds(index) => self.pick(index, &[SimPhase::Stopping]).map(|key| {
                 self.sandboxes.remove(&key);
                 PoolInput::Stopped { key }
             }),
@@ -179,7 +170,7 @@ impl PoolWorld {
 
     fn play(&mut self, step: PoolStep) {
         let Some(input) = self.input_of(step) else { return };
-        let line = self.line.len();
+        let waiting = self.waiting.len();
         let key_and_lane = match input {
             PoolInput::Blocked { key } => Some((key, self.sandboxes[&key].0)),
             _ => None,
@@ -188,18 +179,16 @@ impl PoolWorld {
             PoolInput::StartFailed { key } => self.state.sandboxes.get(&key).map(|its| its.lane),
             _ => None,
         };
-        let waited = failed.is_some_and(|lane| self.line.values().any(|its| *its == lane));
+        let waited = failed.is_some_and(|lane| self.waiting.values().any(|its| *its == lane));
         self.feed(input);
-        assert!(!waited || self.line.len() < line, "nobody was told of a failed start");
+        assert!(!waited || self.waiting.len() < waiting, "a failed start refused no caller");
         if let Some((key, lane)) = key_and_lane
             && self.sandboxes.contains_key(&key)
         {
-            let need = self.line.values().filter(|its| **its == lane).count();
-            let starts = self.count(
-                lane,
-                &[SimulatedPhase::Starting, SimulatedPhase::Blocked, SimulatedPhase::Loading],
-            );
-            assert!(starts <= need, "a start waits for room that nobody needs");
+            let need = self.waiting.values().filter(|its| **its == lane).count();
+            let starts =
+                self.count(lane, &[SimPhase::Starting, SimPhase::Blocked, SimPhase::Loading]);
+            assert!(starts <= need, "a start waits for room that no caller needs");
         }
     }
 
@@ -207,90 +196,81 @@ impl PoolWorld {
         for action in self.state.on(self.now, input) {
             match action {
                 PoolAction::Start { key, lane } => {
-                    let old = self.sandboxes.insert(key, (lane, SimulatedPhase::Starting));
+                    let old = self.sandboxes.insert(key, (lane, SimPhase::Starting));
                     assert_eq!(old, None, "a key was used twice");
-                    let need = self.line.values().filter(|its| **its == lane).count();
+                    let need = self.waiting.values().filter(|its| **its == lane).count();
                     assert!(
                         self.count(
                             lane,
-                            &[
-                                SimulatedPhase::Starting,
-                                SimulatedPhase::Blocked,
-                                SimulatedPhase::Loading
-                            ]
+                            &[SimPhase::Starting, SimPhase::Blocked, SimPhase::Loading]
                         ) <= need
                     );
                     assert!(!self.shut, "started while stopping");
                 }
                 PoolAction::Cancel { key } => {
-                    assert_eq!(self.sandboxes.remove(&key).unwrap().1, SimulatedPhase::Blocked);
+                    assert_eq!(self.sandboxes.remove(&key).unwrap().1, SimPhase::Blocked);
                 }
                 PoolAction::Grant { waiter, key } => {
-                    let lane = self.line.remove(&waiter).expect("answered twice");
-                    assert_eq!(
-                        self.sandboxes[&key],
-                        (lane, SimulatedPhase::Idle),
-                        "granted in use"
-                    );
-                    self.set(key, SimulatedPhase::Busy);
+                    let lane = self.waiting.remove(&waiter).expect("answered twice");
+                    assert_eq!(self.sandboxes[&key], (lane, SimPhase::Idle), "granted in use");
+                    self.set(key, SimPhase::Busy);
                 }
                 PoolAction::Lend { key } => {
-                    assert_eq!(self.sandboxes[&key].1, SimulatedPhase::Idle);
-                    self.set(key, SimulatedPhase::Lent);
+                    assert_eq!(self.sandboxes[&key].1, SimPhase::Idle);
+                    self.set(key, SimPhase::Lent);
                 }
                 PoolAction::Refuse { waiter, .. } => {
-                    self.line.remove(&waiter).expect("answered twice");
+                    self.waiting.remove(&waiter).expect("answered twice");
                 }
                 PoolAction::Stop { key } => {
                     let life = self.sandboxes[&key].1;
                     assert!(
-                        matches!(life, SimulatedPhase::Idle | SimulatedPhase::Tainted),
+                        matches!(life, SimPhase::Idle | SimPhase::Tainted),
                         "stopped while {life:?}"
                     );
-                    self.set(key, SimulatedPhase::Stopping);
+                    self.set(key, SimPhase::Stopping);
                 }
             }
         }
         self.check();
     }
 
-    fn count(&self, lane: LaneId, phases: &[SimulatedPhase]) -> usize {
+    fn count(&self, lane: LaneId, phases: &[SimPhase]) -> usize {
         let its =
             self.sandboxes.values().filter(|(its, life)| *its == lane && phases.contains(life));
         its.count()
     }
 
-    /// What holds after every step.
+    /// The properties that hold after every step.
     fn check(&self) {
         let lives = |life| self.sandboxes.values().filter(|(_, its)| *its == life).count();
         let rules = self.state.rules;
         let limit = rules.concurrency.map_or(usize::MAX, |limit| limit as usize);
-        let busy = lives(SimulatedPhase::Busy);
+        let busy = lives(SimPhase::Busy);
         assert!(busy <= limit, "{busy} busy");
-        let starting = lives(SimulatedPhase::Starting)
-            + lives(SimulatedPhase::Blocked)
-            + lives(SimulatedPhase::Loading);
+        let starting =
+            lives(SimPhase::Starting) + lives(SimPhase::Blocked) + lives(SimPhase::Loading);
         assert!(starting <= rules.starts_max);
-        assert!(self.line.len() <= rules.waiting_max);
-        for lane in self.line.values() {
-            let beside_idle = busy < limit && 0 < self.count(*lane, &[SimulatedPhase::Idle]);
+        assert!(self.waiting.len() <= rules.waiting_max);
+        for lane in self.waiting.values() {
+            let beside_idle = busy < limit && 0 < self.count(*lane, &[SimPhase::Idle]);
             assert!(!beside_idle, "waits beside an idle sandbox");
         }
         let counts = self.state.counts();
-        assert_eq!(counts.waiting as usize, self.line.len());
-        assert_eq!(lives(SimulatedPhase::Tainted), 0, "a tainted sandbox was kept");
-        assert_eq!(counts.idle as usize, lives(SimulatedPhase::Idle));
-        assert_eq!(counts.busy as usize, busy + lives(SimulatedPhase::Lent));
-        assert_eq!(counts.stopping as usize, lives(SimulatedPhase::Stopping));
+        assert_eq!(counts.waiting as usize, self.waiting.len());
+        assert_eq!(lives(SimPhase::Tainted), 0, "a tainted sandbox was kept");
+        assert_eq!(counts.idle as usize, lives(SimPhase::Idle));
+        assert_eq!(counts.busy as usize, busy + lives(SimPhase::Lent));
+        assert_eq!(counts.stopping as usize, lives(SimPhase::Stopping));
         assert_eq!(counts.starting as usize, starting);
     }
 
-    /// Lets everything that is under way end.
+    /// Lets everything in progress end.
     fn come_to_rest(&mut self) {
         let first = 0;
         for _ in 0..10_000 {
-            let anything = self.sandboxes.values().any(|(_, life)| *life != SimulatedPhase::Idle);
-            if self.line.is_empty() && !anything {
+            let anything = self.sandboxes.values().any(|(_, life)| *life != SimPhase::Idle);
+            if self.waiting.is_empty() && !anything {
                 return;
             }
             self.play(PoolStep::Unblock(first));
@@ -300,16 +280,16 @@ impl PoolWorld {
             self.play(PoolStep::StopEnds(first));
             self.play(PoolStep::Wait(10));
         }
-        panic!("never at rest: {:?} {:?}", self.line, self.sandboxes);
+        panic!("never at rest: {:?} {:?}", self.waiting, self.sandboxes);
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
-    /// Nobody is answered twice, nothing in use is granted or stopped, limits hold, nobody waits
-    /// beside an idle sandbox, starts have somebody who waits for them, and everybody is served
-    /// in the end.
+    /// No caller is answered twice, no sandbox in use is granted or stopped, limits hold, no caller waits
+    /// beside an idle sandbox, each start has a caller that waits for it, and every caller is served in
+    /// the end.
     #[test]
     fn every_life_of_a_pool_keeps_the_rules(
         steps in prop::collection::vec(step(), 1..150),
@@ -326,9 +306,9 @@ proptest! {
         prop_assert!(world.state.is_empty());
     }
 
-    /// However the node is stopped, everybody in line is told so and nothing is left.
+    /// Whenever the node stops, every waiting caller is refused and nothing is left.
     #[test]
-    fn shutting_down_answers_everybody(
+    fn shutting_down_answers_every_caller(
         steps in prop::collection::vec(step(), 1..100),
         after in prop::collection::vec(step(), 1..20),
     ) {
@@ -338,7 +318,7 @@ proptest! {
         }
         world.shut = true;
         world.feed(PoolInput::Shutdown);
-        prop_assert!(world.line.is_empty());
+        prop_assert!(world.waiting.is_empty());
         for step in after {
             world.play(step);
         }

@@ -1,11 +1,11 @@
 //! The rule for starts under load: clients, sandboxes and starts share a machine's processors in a
-//! simulated world, in no time at all.
+//! simulation.
 
 use super::super::*;
 use super::RULES;
 
 const LANE: LaneId = LaneId(0);
-/// Between two rounds of the pool while somebody waits.
+/// Between two ticks of the pool while a caller waits.
 const TICK: f64 = 0.010;
 
 /// The machine and the function. Seconds.
@@ -111,7 +111,7 @@ impl SimulatedLoad {
             for job in &mut self.running {
                 if 0.0 < job.processor {
                     job.processor = (job.processor - step * speed).max(0.0);
-                    // What is left of rounding is no work.
+                    // A rounding error is no work.
                     job.processor = if job.processor < 1e-9 { 0.0 } else { job.processor };
                 } else {
                     job.pause -= step;
@@ -162,10 +162,10 @@ impl SimulatedLoad {
 /// Two cores, a container whose start takes a quarter of a second.
 const MACHINE: SimulatedMachine =
     SimulatedMachine { cores: 2.0, start: (0.15, 0.1), event: (0.0, 0.0), front: 0.000_1 };
-const LONG_LINE: PoolRules = PoolRules { waiting_max: 1000, ..RULES };
+const LONG_QUEUE: PoolRules = PoolRules { waiting_max: 1000, ..RULES };
 
-/// So many clients, each with one call at a time, for so many seconds: the sandboxes started and
-/// the calls served in the last second.
+/// Simulates clients with one call at a time each: the sandboxes started and the calls served in the
+/// last second.
 fn closed(machine: SimulatedMachine, rules: PoolRules, clients: usize, seconds: f64) -> (u64, u64) {
     let mut load = SimulatedLoad::new(machine, rules);
     for _ in 0..clients {
@@ -183,7 +183,7 @@ fn a_trivial_function_gets_as_many_sandboxes_as_serve_best_and_few_more() {
         let machine = SimulatedMachine { event: (event, 0.0), ..MACHINE };
         let best = machine.cores / (event + machine.front);
         for clients in [16, 64] {
-            let (started, served) = closed(machine, LONG_LINE, clients, 12.0);
+            let (started, served) = closed(machine, LONG_QUEUE, clients, 12.0);
             assert!(started <= 4, "{event} s, {clients} clients: {started} started");
             let part = served as f64 / best;
             assert!(0.9 <= part, "{event} s, {clients} clients: {part} of the best");
@@ -191,13 +191,13 @@ fn a_trivial_function_gets_as_many_sandboxes_as_serve_best_and_few_more() {
     }
 }
 
-/// Where a cold start takes no time, a machine that stands still for a moment looks like a line that
-/// does not move, and its events like long ones.
+/// Where a cold start takes no time, a machine that pauses for a moment looks like a stuck queue, and its
+/// events like long ones.
 #[test]
-fn a_machine_that_stands_still_for_moments_gets_no_sandbox_for_each() {
+fn a_machine_that_pauses_for_moments_gets_no_sandbox_for_each_pause() {
     for event in [0.000_1, 0.000_3] {
         let machine = SimulatedMachine { start: (0.002, 0.003), event: (event, 0.0), ..MACHINE };
-        let mut load = SimulatedLoad::new(machine, LONG_LINE);
+        let mut load = SimulatedLoad::new(machine, LONG_QUEUE);
         for _ in 0..64 {
             load.call();
         }
@@ -209,13 +209,13 @@ fn a_machine_that_stands_still_for_moments_gets_no_sandbox_for_each() {
     }
 }
 
-/// Clients and machines hesitate: a line that is away for a moment now and then still stands, one
-/// that comes and goes does not.
+/// Clients and machines hesitate: a queue that is empty for a moment now and then is still a backlog, one
+/// that comes and goes is not.
 #[test]
-fn a_line_with_small_gaps_is_a_standing_one() {
+fn a_queue_with_small_gaps_is_a_backlog() {
     let machine = SimulatedMachine { event: (0.000_3, 0.0), ..MACHINE };
     for (every, gap, starts) in [(0.1, 0.002, 2..=4), (0.1, 0.05, 1..=1)] {
-        let mut load = SimulatedLoad::new(machine, LONG_LINE);
+        let mut load = SimulatedLoad::new(machine, LONG_QUEUE);
         while load.now < 6.0 {
             load.calls_left = u64::MAX;
             for _ in 0..16 {
@@ -235,7 +235,7 @@ fn a_line_with_small_gaps_is_a_standing_one() {
 fn a_function_that_sleeps_gets_a_sandbox_for_each_client() {
     for (pause, seconds) in [(0.005, 20.0), (0.020, 10.0), (0.1, 6.0)] {
         let machine = SimulatedMachine { event: (0.000_2, pause), ..MACHINE };
-        let (started, served) = closed(machine, LONG_LINE, 16, seconds);
+        let (started, served) = closed(machine, LONG_QUEUE, 16, seconds);
         assert!(started <= 16, "{started} started");
         let part = served as f64 / (16.0 / (pause + 0.000_3));
         assert!(0.9 <= part, "{pause} s: {part} of the best, {started} started");
@@ -245,7 +245,7 @@ fn a_function_that_sleeps_gets_a_sandbox_for_each_client() {
 #[test]
 fn a_function_that_computes_is_not_given_a_sandbox_for_each_client() {
     let machine = SimulatedMachine { event: (0.02, 0.0), ..MACHINE };
-    let (started, served) = closed(machine, LONG_LINE, 64, 20.0);
+    let (started, served) = closed(machine, LONG_QUEUE, 64, 20.0);
     assert!(started <= 8, "{started} started");
     assert!(90 <= served, "{served} of 100 a second");
 }
@@ -255,7 +255,7 @@ fn a_burst_on_a_cold_function_is_over_soon_after_its_sandboxes_are_up() {
     for start in [(0.01, 0.01), (0.15, 0.1), (0.4, 0.1)] {
         let machine = SimulatedMachine { start, event: (0.000_5, 0.1), ..MACHINE };
         let mut load =
-            SimulatedLoad::new(machine, PoolRules { concurrency: Some(20), ..LONG_LINE });
+            SimulatedLoad::new(machine, PoolRules { concurrency: Some(20), ..LONG_QUEUE });
         load.calls_left = 0;
         for _ in 0..200 {
             load.call();
@@ -271,9 +271,9 @@ fn a_burst_on_a_cold_function_is_over_soon_after_its_sandboxes_are_up() {
 }
 
 #[test]
-fn an_overload_is_worked_off_at_full_rate_and_leaves_a_short_line() {
+fn an_overload_is_served_at_full_rate_and_leaves_a_short_queue() {
     let machine = SimulatedMachine { event: (0.000_2, 0.02), ..MACHINE };
-    let rules = PoolRules { concurrency: Some(8), ..LONG_LINE };
+    let rules = PoolRules { concurrency: Some(8), ..LONG_QUEUE };
     let mut load = SimulatedLoad::new(machine, rules);
     load.calls_left = 0;
     // 2,000 a second for 20 s.
@@ -293,7 +293,7 @@ fn an_overload_is_worked_off_at_full_rate_and_leaves_a_short_line() {
     let rate = (load.served - early) as f64 / 15.0;
     assert!(0.95 * 8.0 / 0.0202 <= rate, "{rate} a second");
     assert_eq!(load.started, 8);
-    assert!(load.state.waiting() <= 210, "{} in line", load.state.waiting());
+    assert!(load.state.waiting() <= 210, "{} wait", load.state.waiting());
     load.run(21.0);
     assert_eq!(load.state.waiting(), 0);
     assert_eq!(load.state.counts().busy, 0);

@@ -35,8 +35,8 @@ fn grant(waiter: u64, key: u64) -> PoolAction {
     PoolAction::Grant { waiter: WaiterId(waiter), key: SandboxKey(key) }
 }
 
-fn refuse(waiter: u64, why: RefusalReason) -> PoolAction {
-    PoolAction::Refuse { waiter: WaiterId(waiter), why }
+fn refuse(waiter: u64, reason: RefusalReason) -> PoolAction {
+    PoolAction::Refuse { waiter: WaiterId(waiter), reason }
 }
 
 fn stop(key: u64) -> PoolAction {
@@ -47,7 +47,7 @@ fn no_actions() -> PoolActions {
     PoolActions::new()
 }
 
-/// A state with so many idle sandboxes, `0..count`, the last the hottest.
+/// A state with idle sandboxes `0..count`, of which the last one is granted first.
 fn warm(rules: PoolRules, now: Instant, count: u64) -> PoolState {
     let eager = PoolRules { target_wait: Duration::ZERO, concurrency: None, ..rules };
     let mut state = PoolState::new(eager);
@@ -80,7 +80,7 @@ fn a_burst_on_a_cold_function_starts_one_sandbox() {
     }
     let later = now + Duration::from_millis(100);
     assert_eq!(state.on(later, PoolInput::Tick), no_actions());
-    // It is given a chance to work off the line before it gets company.
+    // It is given the time to serve the others before more are started.
     assert_eq!(started(&mut state, later, 0).as_slice(), [grant(0, 0)]);
     assert_eq!(state.on(later + Duration::from_millis(19), PoolInput::Tick), no_actions());
     let ticked = state.on(later + Duration::from_millis(20), PoolInput::Tick);
@@ -99,7 +99,7 @@ fn a_short_wait_for_a_busy_sandbox_starts_nothing() {
 }
 
 #[test]
-fn a_line_that_moves_gets_no_company_until_it_is_stuck() {
+fn a_queue_that_moves_gets_no_further_sandbox_until_it_is_stuck() {
     let mut now = Instant::now();
     let mut state = warm(RULES, now, 1);
     request(&mut state, now, 10);
@@ -111,14 +111,14 @@ fn a_line_that_moves_gets_no_company_until_it_is_stuck() {
         now += Duration::from_millis(10);
         assert_eq!(released(&mut state, now, 0).as_slice(), [grant(waiter, 0)]);
     }
-    // A fifth of a second is what a machine may stand still.
+    // A machine may pause for a fifth of a second.
     assert_eq!(state.on(now + Duration::from_millis(199), PoolInput::Tick), no_actions());
     let ticked = state.on(now + Duration::from_millis(200), PoolInput::Tick);
     assert_eq!(ticked.as_slice(), [start(1), start(2)]);
 }
 
 #[test]
-fn a_full_line_refuses_at_once() {
+fn a_full_queue_refuses_at_once() {
     let now = Instant::now();
     let mut state = PoolState::new(RULES);
     for waiter in 0..5 {
@@ -129,7 +129,7 @@ fn a_full_line_refuses_at_once() {
 }
 
 #[test]
-fn a_line_that_stands_at_the_functions_concurrency_is_a_short_one() {
+fn a_backlog_at_the_functions_concurrency_is_kept_short() {
     let mut now = Instant::now();
     let mut state = warm(PoolRules { waiting_max: 1000, ..RULES }, now, 1);
     state.rules.concurrency = Some(1);
@@ -142,15 +142,15 @@ fn a_line_that_stands_at_the_functions_concurrency_is_a_short_one() {
         now += Duration::from_millis(10);
         assert_eq!(released(&mut state, now, 0).as_slice(), [grant(waiter, 0)]);
         let next = request(&mut state, now, waiter + 100);
-        let stands = 100 <= waiter - 10;
-        assert_eq!(next.len(), usize::from(stands), "{waiter}");
+        let full = 100 <= waiter - 10;
+        assert_eq!(next.len(), usize::from(full), "{waiter}");
     }
     for waiter in 111..161 {
         now += Duration::from_millis(10);
         assert_eq!(released(&mut state, now, 0).as_slice(), [grant(waiter, 0)]);
     }
     // Fifty-one of a hair under ten milliseconds fit.
-    assert_eq!(request(&mut state, now, 300), no_actions(), "so short a line takes more");
+    assert_eq!(request(&mut state, now, 300), no_actions(), "a short queue takes more");
     assert_eq!(request(&mut state, now, 301), no_actions());
     let full = request(&mut state, now, 302);
     assert_eq!(full.as_slice(), [refuse(302, RefusalReason::WaitQueueFull { waiting: 51 })]);
@@ -170,7 +170,7 @@ fn concurrency_is_one_for_all_lanes_and_the_longest_wait_goes_first() {
 }
 
 #[test]
-fn who_waits_for_code_that_is_being_loaded_is_not_sent_away() {
+fn who_waits_for_code_that_is_being_loaded_is_not_refused() {
     let now = Instant::now();
     let mut state = PoolState::new(RULES);
     request(&mut state, now, 0);
@@ -184,7 +184,7 @@ fn who_waits_for_code_that_is_being_loaded_is_not_sent_away() {
 }
 
 #[test]
-fn who_waits_for_a_backend_that_gets_nothing_up_is_told_so_in_time() {
+fn who_waits_for_a_backend_that_starts_nothing_is_refused_in_time() {
     let now = Instant::now();
     let mut state = PoolState::new(RULES);
     request(&mut state, now, 0);
@@ -199,7 +199,7 @@ fn who_waits_for_a_backend_that_gets_nothing_up_is_told_so_in_time() {
 }
 
 #[test]
-fn a_failed_start_is_told_to_everybody_whom_nothing_else_can_serve() {
+fn a_failed_start_refuses_every_caller_that_no_other_sandbox_can_serve() {
     let now = Instant::now();
     let mut state = PoolState::new(RULES);
     request(&mut state, now, 0);
@@ -223,7 +223,7 @@ fn a_cancelled_waiter_gets_nothing_and_its_sandbox_stays_warm() {
 }
 
 #[test]
-fn idle_sandboxes_are_given_up_after_their_keep_alive() {
+fn idle_sandboxes_are_stopped_after_their_keep_alive() {
     let now = Instant::now();
     let mut state = warm(RULES, now, 2);
     let later = now + Duration::from_secs(200);
@@ -231,7 +231,7 @@ fn idle_sandboxes_are_given_up_after_their_keep_alive() {
     released(&mut state, later, 1);
     let end = now + Duration::from_secs(300);
     assert_eq!(state.on(end, PoolInput::Tick).as_slice(), [stop(0)]);
-    // Being frozen is no use: the time of idleness goes on.
+    // Freezing it is no use of it: its idle time goes on.
     let lent = state.on(end, PoolInput::Borrowed { key: SandboxKey(1) });
     assert_eq!(lent.as_slice(), [PoolAction::Lend { key: SandboxKey(1) }]);
     let back = PoolInput::Returned { key: SandboxKey(1), idle_since: later };
@@ -245,7 +245,7 @@ fn a_retired_lane_ends_with_its_last_event() {
     let mut state = warm(RULES, now, 2);
     request(&mut state, now, 10);
     assert_eq!(state.on(now, PoolInput::Retired { lane: LANE }).as_slice(), [stop(0)]);
-    // Somebody whose event was accepted for the old code is still served by it.
+    // An event that was accepted for the old code is still served by it.
     assert_eq!(request(&mut state, now, 11), no_actions());
     assert_eq!(released(&mut state, now, 1).as_slice(), [grant(11, 1)]);
     assert_eq!(released(&mut state, now, 1).as_slice(), [stop(1)]);
@@ -256,7 +256,7 @@ fn a_retired_lane_ends_with_its_last_event() {
 }
 
 #[test]
-fn after_a_fault_the_sandbox_goes_and_the_line_gets_a_fresh_one() {
+fn after_a_fault_the_sandbox_is_stopped_and_who_waits_gets_a_new_one() {
     let now = Instant::now();
     let mut state = warm(RULES, now, 1);
     request(&mut state, now, 10);

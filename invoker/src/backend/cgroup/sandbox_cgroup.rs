@@ -1,4 +1,4 @@
-//! The control group of one sandbox.
+//! The control group of one sandbox, with the files open that are used often.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -10,21 +10,21 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::CgroupHierarchy;
+use super::hierarchy::CgroupHierarchy;
 use crate::backend::host::SandboxHost;
 
-/// How often, and how long in between, a group is looked at until it is empty: 2 s in all. A
-/// killed process of 128 MiB needs some milliseconds to be gone.
+/// How often, and with what pause, a group is checked until it is empty: 2 s in all. A killed process
+/// of 128 MiB needs some milliseconds to be gone.
 const EMPTY_TRIES: u32 = 400;
 const EMPTY_PAUSE: Duration = Duration::from_millis(5);
-/// `memory.stat` has some forty lines.
+/// Bytes read of a file: `memory.stat` has some forty lines.
 const STAT_BYTES: usize = 8 * 1024;
 
-/// The control group of one sandbox, with the files open that are used often.
+/// The control group of one sandbox.
 #[derive(Debug)]
 pub(crate) struct SandboxCgroup {
     hierarchy: CgroupHierarchy,
-    /// Below the root, one for each controller, since Docker may place them differently.
+    /// One for each controller, since Docker may place them differently.
     folders: Vec<(&'static str, PathBuf)>,
     freezer: Option<CgroupFreezer>,
     stat: Option<File>,
@@ -40,7 +40,7 @@ struct CgroupFreezer {
 }
 
 impl SandboxCgroup {
-    /// One that we made.
+    /// Opens a group that this node made.
     pub(super) fn open(hierarchy: &CgroupHierarchy, path: &Path, name: &str) -> io::Result<Self> {
         if name.is_empty() {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -48,15 +48,15 @@ impl SandboxCgroup {
         Ok(Self::with_folders(hierarchy.clone(), hierarchy.folders(path)))
     }
 
-    /// The one that process `pid` is in, if `mark` is part of its path: a process id alone may be
-    /// of another namespace of ids, or of another process by now.
+    /// Opens the group that process `pid` is in, if `mark` is part of its path: the id alone may
+    /// belong to another process id namespace, or to another process by now.
     pub(crate) fn of_process(
         host: &SandboxHost,
         hierarchy: &CgroupHierarchy,
         pid: u32,
         mark: &str,
     ) -> Option<Self> {
-        let text = host.groups_of(pid).ok()?;
+        let text = host.cgroup_of_pid(pid).ok()?;
         let folders = folders_of(hierarchy, &text, mark);
         (!folders.is_empty()).then(|| Self::with_folders(hierarchy.clone(), folders))
     }
@@ -81,19 +81,19 @@ impl SandboxCgroup {
         Self { hierarchy, folders, freezer, stat, events }
     }
 
-    /// The files that a process of one thread writes 0 to in order to join.
+    /// The files to which a process of one thread writes 0 in order to join.
     pub(crate) fn joining_files(&self) -> Vec<PathBuf> {
         let name = match self.hierarchy {
-            // A thread that moves itself needs no stop of all forks, for which `cgroup.procs` waits
-            // some 10 ms.
+            // A thread that moves itself need not stop all forks of the machine, for which
+            // `cgroup.procs` waits some 10 ms.
             CgroupHierarchy::V1(_) => "tasks",
             CgroupHierarchy::V2(_) => "cgroup.procs",
         };
         self.folders.iter().map(|(_, folder)| folder.join(name)).collect()
     }
 
-    /// What to show at which place inside the sandbox, so that its process 1 can count kills for
-    /// want of memory; see `shim/oom.rs` in the runtimes.
+    /// The folder to mount, and where inside the sandbox, so that its process 1 can count
+    /// out-of-memory kills; see `shim/oom_kills.rs` in the runtimes.
     pub(crate) fn memory_view(&self) -> Option<(PathBuf, PathBuf)> {
         let name = match self.hierarchy {
             CgroupHierarchy::V1(_) => "memory",
@@ -107,18 +107,18 @@ impl SandboxCgroup {
         Some((folder.clone(), PathBuf::from(place)))
     }
 
-    /// `false` where it cannot be done.
+    /// Freezes all processes; `false` where that is impossible.
     pub(crate) fn freeze(&self) -> bool {
-        self.freezer.as_ref().is_some_and(|it| it.file.write_at(it.frozen, 0).is_ok())
+        self.freezer.as_ref().is_some_and(|freezer| freezer.write(freezer.frozen))
     }
 
-    /// `false` where it cannot be done.
+    /// Lets them run again; `false` where that is impossible.
     pub(crate) fn thaw(&self) -> bool {
-        self.freezer.as_ref().is_some_and(|it| it.file.write_at(it.thawed, 0).is_ok())
+        self.freezer.as_ref().is_some_and(|freezer| freezer.write(freezer.thawed))
     }
 
-    /// Bytes that cannot be had back without ending a process: anonymous and shared memory. Files
-    /// that are cached, such as those of `/tmp`, are not among them.
+    /// Bytes that cannot be reclaimed without ending a process: anonymous and shared memory, without
+    /// cached files such as those of `/tmp`.
     pub(crate) fn memory_bytes(&self) -> Option<u64> {
         let names: &[&str] = match self.hierarchy {
             CgroupHierarchy::V1(_) => &["total_rss", "total_shmem"],
@@ -129,7 +129,7 @@ impl SandboxCgroup {
         values.flatten().reduce(|sum, next| sum.saturating_add(next))
     }
 
-    /// How often the kernel killed here for want of memory.
+    /// How often the kernel killed a process here for lack of memory.
     pub(crate) fn oom_kills(&self) -> Option<u64> {
         value(&read(self.events.as_ref()?)?, "oom_kill")
     }
@@ -139,7 +139,7 @@ impl SandboxCgroup {
     pub(crate) fn kill_and_remove(&self) -> bool {
         for _ in 0..EMPTY_TRIES {
             self.kill();
-            // What is frozen dies when it thaws, before it runs on.
+            // A frozen process dies when it thaws, before it runs on.
             self.thaw();
             if self.remove() {
                 return true;
@@ -156,7 +156,7 @@ impl SandboxCgroup {
                 continue;
             }
             let Ok(text) = fs::read_to_string(folder.join("cgroup.procs")) else { continue };
-            // 0 stands for a process of a namespace that we cannot see into.
+            // 0 stands for a process of a namespace that is not visible from here.
             for pid in text.lines().filter_map(|line| line.parse().ok()).filter(|pid| 0 < *pid) {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
@@ -172,6 +172,10 @@ impl SandboxCgroup {
 }
 
 impl CgroupFreezer {
+    fn write(&self, state: &[u8]) -> bool {
+        self.file.write_at(state, 0).is_ok()
+    }
+
     fn v1(folder: &Path) -> Option<Self> {
         let file = writable(&folder.join("freezer.state"))?;
         Some(Self { file, frozen: b"FROZEN", thawed: b"THAWED" })
@@ -187,7 +191,7 @@ fn writable(path: &Path) -> Option<File> {
     OpenOptions::new().write(true).open(path).ok()
 }
 
-/// From the lines of `/proc/PID/cgroup`: `number:controllers:path`.
+/// The folders of a group in the lines of `/proc/PID/cgroup`: `number:controllers:path`.
 pub(super) fn folders_of(
     hierarchy: &CgroupHierarchy,
     text: &str,

@@ -1,12 +1,11 @@
-//! The bridge that functions with a network are on: one for each node, without traffic between
-//! its containers.
+//! The network of functions that have one: a bridge for each node, without traffic between its
+//! containers.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
 use bollard::Docker;
 use bollard::models::NetworkCreateRequest;
-use hanshu_core::NodeId;
+use hanshu_core::{NodeId, hex};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
@@ -16,20 +15,20 @@ use super::firewall::HostFirewall;
 use super::labels::LABEL;
 use crate::backend::host::SandboxHost;
 
-/// The bridge of a node.
+/// The bridge network of a node.
 #[derive(Debug)]
 pub(super) struct FunctionNetwork {
     node: NodeId,
     name: String,
     interface: String,
     firewall: Result<HostFirewall, String>,
-    /// Whether it is there, as far as we know. Held while it is made, so that it is made once.
-    there: Mutex<bool>,
+    /// Whether it is known to exist. Locked while it is made, so that it is made once.
+    exists: Mutex<bool>,
     tasks: TaskTracker,
 }
 
 impl FunctionNetwork {
-    /// `host` is the engine's machine, or why it is out of reach.
+    /// `host` is the engine's machine, or why it cannot be reached.
     pub(super) fn new(node: &NodeId, host: Result<SandboxHost, &str>, tasks: TaskTracker) -> Self {
         let interface = interface(node);
         let firewall = match host {
@@ -41,7 +40,7 @@ impl FunctionNetwork {
             name: format!("hanshu-{node}"),
             interface,
             firewall,
-            there: Mutex::new(false),
+            exists: Mutex::new(false),
             tasks,
         }
     }
@@ -51,27 +50,27 @@ impl FunctionNetwork {
         self.firewall.as_ref().err().cloned()
     }
 
-    /// The network's name, when it is there.
+    /// Makes the network where it does not exist, and returns its name.
     pub(super) async fn ensure(
         &self,
         engine: &DockerEngine,
         docker: &Docker,
     ) -> Result<&str, EngineError> {
-        let mut there = self.there.lock().await;
-        if *there {
+        let mut exists = self.exists.lock().await;
+        if *exists {
             return Ok(&self.name);
         }
         let inspected = docker
             .inspect_network(&self.name, None::<bollard::query_parameters::InspectNetworkOptions>);
-        match engine.ask("look at a network", inspected).await {
+        match engine.ask("inspect a network", inspected).await {
             Ok(_) => {}
             Err(EngineError::NotFound { .. }) => {
                 engine.ask("create a network", docker.create_network(self.request())).await?;
             }
             Err(error) => return Err(error),
         }
-        self.raise_firewall().await;
-        *there = true;
+        self.apply_firewall().await;
+        *exists = true;
         Ok(&self.name)
     }
 
@@ -90,21 +89,21 @@ impl FunctionNetwork {
         }
     }
 
-    /// The next one who needs it looks whether it is there.
+    /// Has the next start check again whether the network exists.
     pub(super) async fn forget(&self) {
-        *self.there.lock().await = false;
+        *self.exists.lock().await = false;
     }
 
-    async fn raise_firewall(&self) {
+    async fn apply_firewall(&self) {
         let Ok(firewall) = self.firewall.clone() else { return };
-        let raised = self.tasks.spawn_blocking(move || firewall.raise()).await;
-        if let Ok(Err(error)) = raised {
-            // Said, not fatal: the bridge's own rules hold.
+        let applied = self.tasks.spawn_blocking(move || firewall.apply()).await;
+        if let Ok(Err(error)) = applied {
+            // Not fatal: traffic between functions is still off.
             tracing::warn!(%error, "Could not keep functions from the host's services");
         }
     }
 
-    /// Removes our firewall rules.
+    /// Removes this node's firewall rules.
     pub(super) async fn clear_firewall(&self) {
         let Ok(firewall) = self.firewall.clone() else { return };
         self.forget().await;
@@ -112,14 +111,10 @@ impl FunctionNetwork {
     }
 }
 
-/// The kernel's bound is 15 characters, a node's id may have 40.
+/// The interface's name: the kernel allows 15 characters, a node's id may have 40.
 fn interface(node: &NodeId) -> String {
-    let mut name = String::from("hanshu-");
-    for byte in Sha256::digest(node.to_string()).iter().take(4) {
-        // Writing to a string does not fail.
-        let _ = write!(name, "{byte:02x}");
-    }
-    name
+    let digest = hex(&Sha256::digest(node.to_string()));
+    format!("hanshu-{}", digest.get(..8).unwrap_or(&digest))
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
-//! User ids for sandboxes: one each, as long as it lives.
+//! User ids for sandboxes: one for each, as long as it lives.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use hanshu_core::lock;
 
 /// The user ids that this node may give to sandboxes.
 #[derive(Debug)]
@@ -15,7 +17,7 @@ pub(crate) struct UserIdPool {
 #[derive(Debug)]
 pub(crate) struct SandboxUserId {
     number: u32,
-    uids: Arc<UserIdPool>,
+    pool: Arc<UserIdPool>,
 }
 
 impl UserIdPool {
@@ -31,9 +33,9 @@ impl UserIdPool {
     pub(crate) fn take(self: &Arc<Self>) -> Option<SandboxUserId> {
         let number = match &self.free {
             None => self.own,
-            Some(free) => free.lock().unwrap_or_else(PoisonError::into_inner).pop_first()?,
+            Some(free) => lock(free).pop_first()?,
         };
-        Some(SandboxUserId { number, uids: Arc::clone(self) })
+        Some(SandboxUserId { number, pool: Arc::clone(self) })
     }
 }
 
@@ -45,8 +47,8 @@ impl SandboxUserId {
 
 impl Drop for SandboxUserId {
     fn drop(&mut self) {
-        if let Some(free) = &self.uids.free {
-            free.lock().unwrap_or_else(PoisonError::into_inner).insert(self.number);
+        if let Some(free) = &self.pool.free {
+            lock(free).insert(self.number);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A Docker engine for tests: a socket that answers each request as it is told.
+//! A Docker engine for tests: a socket that answers each request by a function.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-/// What an engine says of itself.
+/// The answer to `/version`.
 pub(super) const VERSION: &str = r#"{"Version":"29.0","ApiVersion":"1.44","MinAPIVersion":"1.24"}"#;
 
-/// Its method and path, without the version of the API; `None`: no answer, ever.
+/// From method and path, without the version of the API, to status and body; `None`: no answer, ever.
 type EngineAnswer = dyn Fn(&str, &str) -> Option<(u16, String)> + Send + Sync;
 
 pub(super) struct ScriptedEngine {
