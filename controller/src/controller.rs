@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hanshu_core::ports::{
-    self, FunctionRegistry, ImageBuilder, PackageStore, RevisionCatalog as _, StoreError,
+    self, EventQueue, FunctionRegistry, ImageBuilder, PackageStore, RevisionCatalog as _,
+    StoreError,
 };
 use hanshu_core::{
     Clock, Digest, FunctionConfig, FunctionId, HttpTrigger, Qualifier, Revision, Secret,
@@ -22,6 +23,9 @@ use crate::revision_digest::revision_digest;
 
 /// Characters of an HTTP trigger's key.
 const TRIGGER_KEY_LENGTH: usize = 40;
+
+/// Revisions forgotten in one transaction, so that deploys get their turn in between.
+const FORGET_MAX: usize = 500;
 
 /// The use-cases of deploying.
 #[derive(Clone)]
@@ -195,13 +199,27 @@ impl Controller {
         Ok(self.catalog.resolve(&id.namespace, &id.name, qualifier)?)
     }
 
-    /// Forgets revisions that were replaced before `before` and that no event of `pinned` needs,
-    /// and the packages that nothing names any more. Returns how many packages went.
+    /// Forgets revisions that were replaced before `before` and that no event of the queue names,
+    /// and removes the packages that no revision names any more. Returns how many packages were
+    /// removed.
+    ///
+    /// An event that is accepted while this runs is not among the queue's pins. Its revision is
+    /// safe all the same as long as `before` is further back than a catalog can be behind: what was
+    /// replaced since is not a candidate.
     ///
     /// # Errors
-    /// The registry or the package store.
-    pub async fn collect(&self, before: Timestamp) -> Result<u64, Error> {
-        let keep = self.registry.collect(before).await?;
+    /// The registry, the queue or the package store. Nothing is forgotten when the queue cannot be
+    /// asked.
+    pub async fn collect(&self, queue: &dyn EventQueue, before: Timestamp) -> Result<u64, Error> {
+        let mut replaced = self.registry.replaced(before).await?;
+        if !replaced.is_empty() {
+            let pinned: HashSet<Digest> = queue.pinned().await?.into_iter().collect();
+            replaced.retain(|revision| !pinned.contains(&revision.digest));
+            for revisions in replaced.chunks(FORGET_MAX) {
+                self.registry.forget(revisions, before).await?;
+            }
+        }
+        let keep = self.registry.packages().await?;
         Ok(self.packages.collect(&keep).await?)
     }
 

@@ -1,7 +1,7 @@
 //! What can go wrong in a use-case.
 
 use hanshu_core::ErrorKind;
-use hanshu_core::ports::{CatalogError, ImageError, PackageError, StoreError};
+use hanshu_core::ports::{CatalogError, ImageError, PackageError, QueueError, StoreError};
 
 /// A use-case failed.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,9 @@ pub enum Error {
     /// The registry.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The event queue.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
     /// An access key could not be sealed or opened.
     #[error(
         "access key `{id}` cannot be {what}: this database was begun with another data folder. Put \
@@ -73,6 +76,7 @@ impl Error {
             },
             Self::Image(_) => ErrorKind::Unavailable,
             Self::Store(error) => error.kind(),
+            Self::Queue(error) => error.kind(),
             Self::Sealing { .. } => ErrorKind::Internal,
         }
     }

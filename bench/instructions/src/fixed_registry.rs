@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use hanshu_core::ports::{
     AccessKey, DeployResult, FunctionEntry, FunctionRegistry, FunctionRow, NewDeployment,
-    RegistryChanges, RegistrySnapshot, StoreError,
+    RegistryChanges, RegistrySnapshot, ReplacedRevision, StoreError,
 };
 use hanshu_core::{
     AsyncPolicy, Digest, FunctionConfig, FunctionId, FunctionName, Namespace, Qualifier, Revision,
@@ -88,7 +88,15 @@ impl FunctionRegistry for FixedRegistry {
         not_kept()
     }
 
-    async fn collect(&self, _: Timestamp) -> Result<Vec<Digest>, StoreError> {
+    async fn replaced(&self, _: Timestamp) -> Result<Vec<ReplacedRevision>, StoreError> {
+        not_kept()
+    }
+
+    async fn forget(&self, _: &[ReplacedRevision], _: Timestamp) -> Result<(), StoreError> {
+        not_kept()
+    }
+
+    async fn packages(&self) -> Result<Vec<Digest>, StoreError> {
         not_kept()
     }
 

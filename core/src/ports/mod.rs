@@ -30,5 +30,5 @@ pub use queue::{
 };
 pub use registry::{
     AccessKey, DeployResult, FunctionEntry, FunctionRegistry, FunctionRow, NewDeployment,
-    RegistryChanges, RegistrySnapshot, StoreError,
+    RegistryChanges, RegistrySnapshot, ReplacedRevision, StoreError,
 };

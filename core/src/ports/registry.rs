@@ -58,12 +58,28 @@ pub trait FunctionRegistry: Send + Sync {
         digest: &Digest,
     ) -> Result<Option<(FunctionConfig, Digest)>, StoreError>;
 
-    /// Forgets revisions that nothing points to and that were replaced before `before`; returns
-    /// the packages still named by any revision.
+    /// The revisions that are neither `$LATEST` nor a version and were replaced before `before`.
+    /// Events may still name them.
     ///
     /// # Errors
     /// The database cannot be reached.
-    async fn collect(&self, before: Timestamp) -> Result<Vec<Digest>, StoreError>;
+    async fn replaced(&self, before: Timestamp) -> Result<Vec<ReplacedRevision>, StoreError>;
+
+    /// Forgets those of `revisions` that are still as [`FunctionRegistry::replaced`] says.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    async fn forget(
+        &self,
+        revisions: &[ReplacedRevision],
+        before: Timestamp,
+    ) -> Result<(), StoreError>;
+
+    /// The packages that any revision names.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    async fn packages(&self) -> Result<Vec<Digest>, StoreError>;
 
     /// Adds an access key, its secret encrypted by the caller.
     ///
@@ -110,6 +126,15 @@ pub struct DeployResult {
     pub triggers: Vec<Trigger>,
     /// Names of triggers that were removed.
     pub removed: Vec<TriggerId>,
+}
+
+/// A revision that was `$LATEST` once and is nothing now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplacedRevision {
+    /// Whose.
+    pub function: FunctionId,
+    /// The revision's digest.
+    pub digest: Digest,
 }
 
 /// One function as it is now.

@@ -12,7 +12,8 @@ use hanshu_core::ports::{
     FunctionEntry, FunctionRegistry, FunctionRow, HistoryBounds, HistoryEntry, HistoryPage,
     HistoryQuery, ImageBuilder, ImageError, InvocationHistory, InvocationJournal, JournalError,
     LogCursor, LogPage, LogQuery, NewDeployment, NewEvent, PackageError, PackageStore, PushOutcome,
-    QueueError, QueueName, QueueStats, ReadyQueues, RegistryChanges, RegistrySnapshot, StoreError,
+    QueueError, QueueName, QueueStats, ReadyQueues, RegistryChanges, RegistrySnapshot,
+    ReplacedRevision, StoreError,
 };
 use hanshu_core::{
     AsyncState, Digest, FunctionConfig, FunctionId, InvocationRecord, InvocationState, LogBatch,
@@ -111,7 +112,15 @@ impl FunctionRegistry for MemoryRegistry {
         Ok(None)
     }
 
-    async fn collect(&self, _before: Timestamp) -> Result<Vec<Digest>, StoreError> {
+    async fn replaced(&self, _before: Timestamp) -> Result<Vec<ReplacedRevision>, StoreError> {
+        Ok(vec![])
+    }
+
+    async fn forget(&self, _: &[ReplacedRevision], _before: Timestamp) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn packages(&self) -> Result<Vec<Digest>, StoreError> {
         Ok(vec![])
     }
 

@@ -1,6 +1,8 @@
 //! The contract of `FunctionRegistry`, but for what it tells of changes.
 
-use hanshu_core::ports::{AccessKey, DeployResult, FunctionRegistry, NewDeployment, StoreError};
+use hanshu_core::ports::{
+    AccessKey, DeployResult, FunctionRegistry, NewDeployment, ReplacedRevision, StoreError,
+};
 use hanshu_core::{ErrorKind, HttpAuth, HttpTrigger, Qualifier, Secret, TriggerId, TriggerSpec};
 use hanshu_store::SqlRegistry;
 
@@ -223,14 +225,39 @@ async fn a_replaced_revision_is_kept_until_it_is_collected() {
         }
         let (kept, code) = registry.revision(&hello, &digest(1)).await.unwrap().unwrap();
         assert_eq!((kept, code), (config(128), digest(101)), "{name}");
-        let named = registry.collect(at(20)).await.unwrap();
-        assert_eq!(named.len(), 3, "replaced at 20, so not before it: {name}");
-        let mut named = registry.collect(at(1000)).await.unwrap();
+        let before = registry.replaced(at(20)).await.unwrap();
+        assert_eq!(before, [], "replaced at 20, so not before it: {name}");
+        let replaced = registry.replaced(at(1000)).await.unwrap();
+        let first = ReplacedRevision { function: hello.clone(), digest: digest(1) };
+        assert_eq!(replaced, [first], "the others are published or live: {name}");
+        assert_eq!(registry.packages().await.unwrap().len(), 3, "{name}");
+        registry.forget(&replaced, at(1000)).await.unwrap();
+        let mut named = registry.packages().await.unwrap();
         named.sort();
         assert_eq!(named, [digest(102), digest(103)], "{name}");
         assert_eq!(registry.revision(&hello, &digest(1)).await.unwrap(), None, "{name}");
         assert!(registry.revision(&hello, &digest(2)).await.unwrap().is_some(), "published");
         assert!(registry.revision(&hello, &digest(3)).await.unwrap().is_some(), "live");
+    }
+}
+
+#[tokio::test]
+async fn a_revision_that_is_live_again_is_not_forgotten() {
+    for (name, registry, _db) in registries().await {
+        let hello = function("hello");
+        for (revision, now) in [(1, 10), (2, 20)] {
+            registry.deploy(deployment("hello", revision, now)).await.unwrap();
+        }
+        let replaced = registry.replaced(at(50)).await.unwrap();
+        assert_eq!(replaced.len(), 1, "{name}");
+        registry.deploy(deployment("hello", 1, 30)).await.unwrap();
+        registry.forget(&replaced, at(50)).await.unwrap();
+        assert!(registry.revision(&hello, &digest(1)).await.unwrap().is_some(), "live: {name}");
+        registry.deploy(deployment("hello", 2, 60)).await.unwrap();
+        registry.forget(&replaced, at(50)).await.unwrap();
+        assert!(registry.revision(&hello, &digest(1)).await.unwrap().is_some(), "new: {name}");
+        registry.forget(&replaced, at(70)).await.unwrap();
+        assert_eq!(registry.revision(&hello, &digest(1)).await.unwrap(), None, "{name}");
     }
 }
 

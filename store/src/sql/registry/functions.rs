@@ -1,13 +1,12 @@
-//! Functions, their revisions and versions.
+//! Functions, their `$LATEST` and their versions.
 
 use hanshu_core::ports::{NewDeployment, StoreError};
-use hanshu_core::{Digest, FunctionConfig, FunctionId, Qualifier, Revision, Timestamp};
+use hanshu_core::{Digest, FunctionId, Qualifier, Revision, Timestamp};
 use sqlx::{AnyConnection, FromRow, query, query_as, query_scalar};
 
-use super::counter;
+use super::revisions;
 use crate::sql::error::DatabaseError;
-use crate::sql::row::{RowContext, micros, to_json};
-use crate::stored::StoredFunctionConfig;
+use crate::sql::row::{RowContext, micros};
 
 const LATEST: &str = "
 SELECT latest FROM functions WHERE namespace = $1 AND name = $2";
@@ -22,35 +21,6 @@ UPDATE functions SET latest = $3, updated_at = $4 WHERE namespace = $1 AND name 
 const DELETE: &str = "
 DELETE FROM functions WHERE namespace = $1 AND name = $2";
 
-const INSERT_REVISION: &str = "
-INSERT INTO revisions (namespace, function, digest, code, config, replaced_at)
-VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT (namespace, function, digest) DO NOTHING";
-
-const REPLACE_REVISION: &str = "
-UPDATE revisions SET replaced_at = $4 WHERE namespace = $1 AND function = $2 AND digest = $3";
-
-const REVISION: &str = "
-SELECT code, config FROM revisions WHERE namespace = $1 AND function = $2 AND digest = $3";
-
-const DELETE_REVISIONS: &str = "
-DELETE FROM revisions WHERE namespace = $1 AND function = $2";
-
-const FORGET_REVISIONS: &str = "
-DELETE FROM revisions
-WHERE replaced_at < $1
-  AND NOT EXISTS (
-    SELECT 1 FROM functions
-    WHERE functions.namespace = revisions.namespace AND functions.name = revisions.function
-      AND functions.latest = revisions.digest)
-  AND NOT EXISTS (
-    SELECT 1 FROM versions
-    WHERE versions.namespace = revisions.namespace AND versions.function = revisions.function
-      AND versions.digest = revisions.digest)";
-
-const CODES: &str = "
-SELECT DISTINCT code FROM revisions";
-
 const NEWEST_VERSION: &str = "
 SELECT number, digest FROM versions
 WHERE namespace = $1 AND function = $2 ORDER BY number DESC LIMIT 1";
@@ -62,28 +32,8 @@ VALUES ($1, $2, $3, $4, $5)";
 const DELETE_VERSIONS: &str = "
 DELETE FROM versions WHERE namespace = $1 AND function = $2";
 
-pub(super) const STATEMENTS: &[&str] = &[
-    LATEST,
-    INSERT,
-    UPDATE,
-    DELETE,
-    INSERT_REVISION,
-    REPLACE_REVISION,
-    REVISION,
-    DELETE_REVISIONS,
-    FORGET_REVISIONS,
-    CODES,
-    NEWEST_VERSION,
-    INSERT_VERSION,
-    DELETE_VERSIONS,
-];
-
-/// A revision's package and configuration.
-#[derive(Debug, FromRow)]
-struct RevisionContentRow {
-    code: String,
-    config: String,
-}
+pub(super) const STATEMENTS: &[&str] =
+    &[LATEST, INSERT, UPDATE, DELETE, NEWEST_VERSION, INSERT_VERSION, DELETE_VERSIONS];
 
 /// A version and the revision it names.
 #[derive(Debug, FromRow)]
@@ -125,7 +75,7 @@ pub(super) async fn point_latest(
     if before.as_ref() == Some(&deployment.revision) {
         return Ok(false);
     }
-    insert_revision(tx, deployment).await?;
+    revisions::insert(tx, deployment).await?;
     let statement = if before.is_some() { UPDATE } else { INSERT };
     query(statement)
         .bind(function.namespace.as_str())
@@ -135,50 +85,9 @@ pub(super) async fn point_latest(
         .execute(&mut *tx)
         .await?;
     if let Some(replaced) = before {
-        query(REPLACE_REVISION)
-            .bind(function.namespace.as_str())
-            .bind(function.name.as_str())
-            .bind(replaced.as_str())
-            .bind(micros(deployment.now))
-            .execute(tx)
-            .await?;
+        revisions::set_replaced(tx, function, &replaced, deployment.now).await?;
     }
     Ok(true)
-}
-
-async fn insert_revision(
-    tx: &mut AnyConnection,
-    deployment: &NewDeployment,
-) -> Result<(), DatabaseError> {
-    query(INSERT_REVISION)
-        .bind(deployment.function.namespace.as_str())
-        .bind(deployment.function.name.as_str())
-        .bind(deployment.revision.as_str())
-        .bind(deployment.code.as_str())
-        .bind(to_json("revisions", &StoredFunctionConfig::from(&deployment.config))?)
-        .bind(micros(deployment.now))
-        .execute(tx)
-        .await?;
-    Ok(())
-}
-
-/// A revision's configuration and package.
-pub(super) async fn revision(
-    tx: &mut AnyConnection,
-    function: &FunctionId,
-    digest: &Digest,
-) -> Result<Option<(FunctionConfig, Digest)>, DatabaseError> {
-    let found: Option<RevisionContentRow> = query_as(REVISION)
-        .bind(function.namespace.as_str())
-        .bind(function.name.as_str())
-        .bind(digest.as_str())
-        .fetch_optional(tx)
-        .await?;
-    let key = format!("{function} {}", digest.short());
-    let row = RowContext::new("revisions", &key);
-    let Some(found) = found else { return Ok(None) };
-    let config: StoredFunctionConfig<'_> = row.json(&found.config)?;
-    Ok(Some((config.into(), row.parse(&found.code)?)))
 }
 
 /// Publishes `$LATEST`, unless the newest version is the same revision.
@@ -190,7 +99,7 @@ pub(super) async fn publish(
     let Some(digest) = latest(tx, function).await? else {
         return Err(no_function(function));
     };
-    let Some((config, code)) = revision(tx, function, &digest).await? else {
+    let Some((config, code)) = revisions::select(tx, function, &digest).await? else {
         let reason = format!("`$LATEST` names revision {}, which is not stored", digest.short());
         let key = function.to_string();
         return Err(DatabaseError::Row { table: "functions", key, reason }.into());
@@ -237,8 +146,9 @@ pub(super) async fn delete(
     tx: &mut AnyConnection,
     function: &FunctionId,
 ) -> Result<bool, DatabaseError> {
+    revisions::delete_all(tx, function).await?;
     let mut functions = 0;
-    for statement in [DELETE_VERSIONS, DELETE_REVISIONS, DELETE] {
+    for statement in [DELETE_VERSIONS, DELETE] {
         functions = query(statement)
             .bind(function.namespace.as_str())
             .bind(function.name.as_str())
@@ -247,18 +157,6 @@ pub(super) async fn delete(
             .rows_affected();
     }
     Ok(functions != 0)
-}
-
-/// Forgets what nothing points to and was replaced before; returns the packages still named.
-/// Nothing live changes, so the counter does not either.
-pub(super) async fn collect(
-    tx: &mut AnyConnection,
-    before: Timestamp,
-) -> Result<Vec<Digest>, DatabaseError> {
-    counter::lock(&mut *tx).await?;
-    query(FORGET_REVISIONS).bind(micros(before)).execute(&mut *tx).await?;
-    let codes: Vec<String> = query_scalar(CODES).fetch_all(tx).await?;
-    codes.iter().map(|code| RowContext::new("revisions", code).parse(code)).collect()
 }
 
 pub(super) fn no_function(function: &FunctionId) -> StoreError {

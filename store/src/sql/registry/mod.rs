@@ -5,12 +5,14 @@ mod access_keys;
 mod changes;
 mod counter;
 mod functions;
+mod revisions;
 mod snapshot;
 mod triggers;
 
 use async_trait::async_trait;
 use hanshu_core::ports::{
-    AccessKey, DeployResult, FunctionRegistry, NewDeployment, RegistryChanges, StoreError,
+    AccessKey, DeployResult, FunctionRegistry, NewDeployment, RegistryChanges, ReplacedRevision,
+    StoreError,
 };
 use hanshu_core::{Digest, FunctionConfig, FunctionId, Revision, Timestamp, TriggerId};
 use sqlx::{Any, Transaction, query_scalar};
@@ -27,6 +29,7 @@ pub(super) fn statements() -> Vec<&'static str> {
         changes::STATEMENTS,
         counter::STATEMENTS,
         functions::STATEMENTS,
+        revisions::STATEMENTS,
         snapshot::STATEMENTS,
         triggers::STATEMENTS,
         &[PING],
@@ -145,18 +148,41 @@ impl FunctionRegistry for SqlRegistry {
             .within(async {
                 let mut connection =
                     self.db.reader().acquire().await.map_err(DatabaseError::from)?;
-                Ok(functions::revision(&mut connection, function, digest).await?)
+                Ok(revisions::select(&mut connection, function, digest).await?)
             })
             .await
     }
 
-    async fn collect(&self, before: Timestamp) -> Result<Vec<Digest>, StoreError> {
+    async fn replaced(&self, before: Timestamp) -> Result<Vec<ReplacedRevision>, StoreError> {
+        self.db
+            .within(async {
+                let mut connection =
+                    self.db.reader().acquire().await.map_err(DatabaseError::from)?;
+                Ok(revisions::replaced(&mut connection, before).await?)
+            })
+            .await
+    }
+
+    async fn forget(
+        &self,
+        revisions: &[ReplacedRevision],
+        before: Timestamp,
+    ) -> Result<(), StoreError> {
         self.db
             .within(async {
                 let mut tx = self.db.begin().await?;
-                let kept = functions::collect(&mut tx, before).await?;
-                commit(tx).await?;
-                Ok(kept)
+                revisions::forget(&mut tx, revisions, before).await?;
+                Ok(commit(tx).await?)
+            })
+            .await
+    }
+
+    async fn packages(&self) -> Result<Vec<Digest>, StoreError> {
+        self.db
+            .within(async {
+                let mut connection =
+                    self.db.reader().acquire().await.map_err(DatabaseError::from)?;
+                Ok(revisions::packages(&mut connection).await?)
             })
             .await
     }
