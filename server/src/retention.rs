@@ -114,7 +114,9 @@ mod tests {
         AsyncPolicy, Digest, Event, FunctionConfig, FunctionId, ManualClock, Origin, Qualifier,
         RequestId, RuntimeFamily,
     };
-    use hanshu_store::{SqlDatabase, SqlJournal, SqlJournalOptions, SqlQueue, SqlRegistry};
+    use hanshu_store::{
+        SqlDatabase, SqlHistory, SqlJournal, SqlJournalOptions, SqlQueue, SqlRegistry,
+    };
     use tokio_util::task::TaskTracker;
 
     use super::*;
@@ -214,7 +216,11 @@ mod tests {
             let job = RetentionJob {
                 controller,
                 queue: Arc::new(queue.clone()),
-                journal: Arc::new(SqlJournal::new(database, SqlJournalOptions::default()).0),
+                journal: Arc::new(
+                    SqlJournal::new(database.clone(), SqlJournalOptions::default()).0,
+                ),
+                history: Arc::new(SqlHistory::new(database)),
+                history_bounds: HistoryBounds::default(),
                 clock: clock.clone(),
                 keep_results: LONG,
             };
@@ -237,6 +243,7 @@ mod tests {
                 expires_at: now + 4 * LONG,
                 max_waiting: 10,
                 tick: None,
+                rerun_of: None,
             };
             self.queue.push(event).await.unwrap();
         }

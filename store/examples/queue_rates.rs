@@ -102,8 +102,8 @@ async fn drain(queue: &dyn EventQueue, name: &str) -> anyhow::Result<usize> {
             return Ok(ended);
         }
         ended += claims.len();
-        let ends = claims.into_iter().map(|claim| {
-            source.end(claim.receipt, None, EventEnd::Succeeded(Bytes::from_static(b"1")))
+        let ends = claims.iter().map(|claim| {
+            source.end(&claim.receipt, None, EventEnd::Succeeded(Bytes::from_static(b"1")))
         });
         try_join_all(ends).await?;
     }

@@ -1,6 +1,7 @@
 //! Persistence: functions, records, queues and packages, in SQL databases, in Redis, in
 //! append-only files and in folders. The only crate that knows sqlx, redis and zip.
 
+mod claim_token;
 mod journal;
 mod packages;
 mod ready_signal;

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use hanshu_core::ports::{CatalogError, Claim, EventEnd, EventSource, QueueError, Receipt};
+use hanshu_core::ports::{CatalogError, Claim, EventEnd, EventSource, QueueError};
 use hanshu_core::{
     AsyncPolicy, Attempt, Backoff, Event, Failure, FunctionId, Invocation, InvocationMode, Outcome,
-    Qualifier, Refusal, Revision, StatusCode, Timestamp, Verdict,
+    Refusal, Revision, StatusCode, Timestamp, Verdict,
 };
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -101,10 +101,7 @@ impl ClaimedEvent {
 
     async fn resolve(&self) -> Result<Arc<Revision>, CatalogError> {
         let (function, catalog) = (&self.claim.queue.function, &self.context.catalog);
-        match &self.claim.revision {
-            Some(revision) => catalog.pinned(function, self.claim.version, revision).await,
-            None => catalog.resolve(&function.namespace, &function.name, Qualifier::Latest),
-        }
+        catalog.pinned(function, self.claim.version, &self.claim.revision).await
     }
 
     /// Renews the hold; `false` if another node has the claim now. (What runs here runs to its
@@ -183,10 +180,7 @@ impl ClaimedEvent {
         attempt: &Option<Attempt>,
         action: &SettleAction,
     ) -> Result<(), QueueError> {
-        // One claim is settled once; the receipt is made again only because a settle that failed
-        // has consumed it.
-        let Receipt { key, claim } = &self.claim.receipt;
-        let receipt = Receipt { key: key.clone(), claim: *claim };
+        let receipt = &self.claim.receipt;
         match action {
             SettleAction::End(end) => self.source.end(receipt, attempt.clone(), end.clone()).await,
             SettleAction::Retry(due) => self.source.retry(receipt, *due, attempt.clone()).await,

@@ -213,6 +213,12 @@ impl std::ops::Deref for FakeQueue {
     }
 }
 
+/// What a receipt of the fake queue holds.
+struct FakeClaim {
+    request_id: RequestId,
+    claim: u64,
+}
+
 impl FakeQueueState {
     fn kept(&self) -> Result<MutexGuard<'_, Vec<StoredEvent>>, QueueError> {
         if *self.unavailable.lock().unwrap() {
@@ -226,14 +232,15 @@ impl FakeQueueState {
         receipt: &Receipt,
         settle: impl FnOnce(&mut StoredEvent, Timestamp),
     ) -> Result<(), QueueError> {
+        let FakeClaim { request_id, claim } = receipt.token::<FakeClaim>().unwrap();
         let mut kept = self.kept()?;
         let ours = kept.iter_mut().find(|kept| {
-            let same = kept.event.request_id.to_string() == receipt.key;
-            same && kept.claims == receipt.claim && kept.held_until.is_some()
+            let same = kept.event.request_id == *request_id;
+            same && kept.claims == *claim && kept.held_until.is_some()
         });
         match ours {
             Some(kept) => settle(kept, self.clock.now()),
-            None => return Err(QueueError::Stale(receipt.key.clone())),
+            None => return Err(QueueError::Stale(request_id.to_string())),
         }
         drop(kept);
         self.changed.notify_one();
@@ -372,12 +379,13 @@ impl EventSource for FakeSource {
             .map(|kept| {
                 kept.claims += 1;
                 kept.held_until = Some(now + hold);
+                let (request_id, claim) = (kept.event.request_id, kept.claims);
                 Claim {
-                    receipt: Receipt { key: kept.event.request_id.to_string(), claim: kept.claims },
-                    request_id: kept.event.request_id,
+                    receipt: Receipt::new(FakeClaim { request_id, claim }),
+                    request_id,
                     queue: self.queue.clone(),
                     version: kept.event.version,
-                    revision: Some(kept.event.revision.clone()),
+                    revision: kept.event.revision.clone(),
                     payload: kept.event.event.payload.clone(),
                     origin: kept.event.event.origin.clone(),
                     attempt: u32::try_from(kept.attempts.len()).unwrap() + 1,
@@ -395,11 +403,11 @@ impl EventSource for FakeSource {
 
     async fn end(
         &self,
-        receipt: Receipt,
+        receipt: &Receipt,
         attempt: Option<Attempt>,
         ended: EventEnd,
     ) -> Result<(), QueueError> {
-        self.events.claimed(&receipt, |kept, _| {
+        self.events.claimed(receipt, |kept, _| {
             kept.attempts.extend(attempt);
             kept.ended = Some(ended);
             kept.held_until = None;
@@ -408,11 +416,11 @@ impl EventSource for FakeSource {
 
     async fn retry(
         &self,
-        receipt: Receipt,
+        receipt: &Receipt,
         due: Timestamp,
         attempt: Option<Attempt>,
     ) -> Result<(), QueueError> {
-        self.events.claimed(&receipt, |kept, _| {
+        self.events.claimed(receipt, |kept, _| {
             kept.attempts.extend(attempt);
             kept.due = due;
             kept.held_until = None;

@@ -1,5 +1,6 @@
-//! Queues of events: our own, and users' queues that triggers read.
+//! Queues of events that wait for their function.
 
+use std::any::Any;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -85,15 +86,10 @@ pub enum CancelOutcome {
     Unknown,
 }
 
-/// The right to settle one claim. It cannot be copied, and settling consumes it. A settle that
-/// comes after the hold ran out and another claim was made is refused.
-#[derive(Debug)]
-pub struct Receipt {
-    /// Which event. For our own queues the request id; for users' queues what the source needs.
-    pub key: String,
-    /// Which claim of it, counted by the source.
-    pub claim: u64,
-}
+/// The right to settle one claim. It cannot be copied, and only the queue that was claimed from can
+/// make one that it accepts. A settle is refused as stale once the claim is settled, or once its
+/// hold ran out and another claim was made; one that failed for another reason may be tried again.
+pub struct Receipt(Box<dyn Any + Send + Sync>);
 
 /// An event taken off a queue, ours until settled or until its hold is over.
 #[derive(Debug)]
@@ -106,8 +102,8 @@ pub struct Claim {
     pub queue: QueueName,
     /// What was called.
     pub version: Qualifier,
-    /// The revision it was accepted for; `None` for users' queues: whatever is `$LATEST`.
-    pub revision: Option<Digest>,
+    /// The revision it was accepted for; it runs on that one.
+    pub revision: Digest,
     /// What the function is given.
     pub payload: Bytes,
     /// Where it came from, for the function.
@@ -157,9 +153,11 @@ pub struct QueueStats {
     pub dead_lettered: u64,
 }
 
-/// Where events are claimed from: one of our own queues, or a user's queue that a trigger reads.
+/// One queue, to claim events from and to settle them.
 ///
 /// Delivery is at least once: an event whose claim runs out before it is settled is claimed again.
+/// (Streams of users, such as Redis streams, are read by the triggers themselves: their entries are
+/// acknowledged there and never pass through a queue of this kind.)
 #[async_trait]
 pub trait EventSource: Send + Sync {
     /// Takes at most `max` events that are due. Each is ours for `hold`. Marks them running, with
@@ -178,7 +176,7 @@ pub trait EventSource: Send + Sync {
     /// `None` where none ran (expired in the queue, function gone).
     async fn end(
         &self,
-        receipt: Receipt,
+        receipt: &Receipt,
         attempt: Option<Attempt>,
         ended: EventEnd,
     ) -> Result<(), QueueError>;
@@ -187,7 +185,7 @@ pub trait EventSource: Send + Sync {
     /// try cost none (a refusal).
     async fn retry(
         &self,
-        receipt: Receipt,
+        receipt: &Receipt,
         due: Timestamp,
         attempt: Option<Attempt>,
     ) -> Result<(), QueueError>;
@@ -228,7 +226,8 @@ pub trait EventQueue: Send + Sync {
     /// Drops ended events older than `ended_before`; returns how many.
     async fn collect(&self, ended_before: Timestamp) -> Result<u64, QueueError>;
 
-    /// Revisions that waiting events name, so that they are not collected.
+    /// Revisions that events name which have not ended: they must not be forgotten, nor their
+    /// packages be removed.
     async fn pinned(&self) -> Result<Vec<Digest>, QueueError>;
 
     /// Why accepted events would not be safe, if they would not; else nothing.
@@ -270,6 +269,25 @@ impl QueueError {
             Self::Unavailable(_) => ErrorKind::Unavailable,
             Self::Internal(_) => ErrorKind::Internal,
         }
+    }
+}
+
+impl Receipt {
+    /// For queues: a receipt that holds what the queue needs to find the claim again. While that
+    /// type is private to the queue, nobody else can make a receipt that the queue accepts.
+    pub fn new(token: impl Any + Send + Sync) -> Self {
+        Self(Box::new(token))
+    }
+
+    /// For queues: what [`Receipt::new`] was given; `None` if another queue made it.
+    pub fn token<T: Any>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+impl fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Receipt(…)")
     }
 }
 

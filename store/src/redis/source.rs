@@ -10,7 +10,8 @@ use hanshu_core::{Attempt, NodeId, RequestId, Timestamp};
 use super::context::RedisContext;
 use super::ended_stream::EndedStream;
 use super::replies::ClaimedEventReply;
-use crate::stored::{self, StoredEventEnd, unreadable};
+use crate::claim_token::ClaimToken;
+use crate::stored::{self, StoredEventEnd};
 
 /// One queue in Redis.
 #[derive(Debug)]
@@ -55,15 +56,16 @@ impl EventSource for RedisEventSource {
         let RedisContext { connection, scripts, keys, clock, .. } = &*self.context;
         let mut extend = scripts.extend.prepare_invoke();
         extend.key(keys.queues()).key(keys.waiting(&self.queue));
-        extend.key(keys.held(&self.queue)).key(keys.event(request_id(receipt)?));
-        extend.arg(self.queue.to_string()).arg(receipt.claim);
+        let ClaimToken { request_id, claim } = ClaimToken::of(receipt)?;
+        extend.key(keys.held(&self.queue)).key(keys.event(request_id));
+        extend.arg(self.queue.to_string()).arg(claim);
         extend.arg(stored::hold_end(clock.now(), hold));
-        check_settled(connection.run(&extend).await?, receipt)
+        check_settled(connection.run(&extend).await?, request_id)
     }
 
     async fn end(
         &self,
-        receipt: Receipt,
+        receipt: &Receipt,
         attempt: Option<Attempt>,
         ended: EventEnd,
     ) -> Result<(), QueueError> {
@@ -76,39 +78,37 @@ impl EventSource for RedisEventSource {
         };
         let mut script = scripts.end.prepare_invoke();
         script.key(keys.queues()).key(keys.waiting(&self.queue)).key(keys.held(&self.queue));
-        script.key(keys.event(request_id(&receipt)?)).key(keys.ended()).key(keys.dead_lettered());
+        let ClaimToken { request_id, claim } = ClaimToken::of(receipt)?;
+        script.key(keys.event(request_id)).key(keys.ended()).key(keys.dead_lettered());
         script.key(keys.pins()).key(keys.ended_stream());
-        script.arg(self.queue.to_string()).arg(&receipt.key).arg(receipt.claim);
+        script.arg(self.queue.to_string()).arg(request_id.to_string()).arg(claim);
         script.arg(stored::finished_line(attempt.as_ref())?).arg(end.state.as_str());
         script.arg(clock.now().as_microsecond()).arg(field).arg(text);
         script.arg(i64::try_from(keep.as_millis()).unwrap_or(i64::from(u32::MAX)));
         script.arg(EndedStream::UNREAD_MAX);
-        check_settled(connection.run(&script).await?, &receipt)
+        check_settled(connection.run(&script).await?, request_id)
     }
 
     async fn retry(
         &self,
-        receipt: Receipt,
+        receipt: &Receipt,
         due: Timestamp,
         attempt: Option<Attempt>,
     ) -> Result<(), QueueError> {
         let RedisContext { connection, scripts, keys, signal, .. } = &*self.context;
         let mut retry = scripts.retry.prepare_invoke();
         retry.key(keys.queues()).key(keys.waiting(&self.queue)).key(keys.held(&self.queue));
-        retry.key(keys.event(request_id(&receipt)?)).key(keys.retried(&self.queue));
-        retry.arg(self.queue.to_string()).arg(receipt.claim).arg(due.as_microsecond());
+        let ClaimToken { request_id, claim } = ClaimToken::of(receipt)?;
+        retry.key(keys.event(request_id)).key(keys.retried(&self.queue));
+        retry.arg(self.queue.to_string()).arg(claim).arg(due.as_microsecond());
         retry.arg(stored::finished_line(attempt.as_ref())?);
-        check_settled(connection.run(&retry).await?, &receipt)?;
+        check_settled(connection.run(&retry).await?, request_id)?;
         signal.notify();
         Ok(())
     }
 }
 
-fn request_id(receipt: &Receipt) -> Result<RequestId, QueueError> {
-    receipt.key.parse().map_err(|error| unreadable(&receipt.key, error))
-}
-
 /// Scripts answer 0 where the claim is not the newest, or the event ended.
-fn check_settled(answer: i64, receipt: &Receipt) -> Result<(), QueueError> {
-    if answer == 1 { Ok(()) } else { Err(QueueError::Stale(receipt.key.clone())) }
+fn check_settled(answer: i64, request_id: RequestId) -> Result<(), QueueError> {
+    if answer == 1 { Ok(()) } else { Err(QueueError::Stale(request_id.to_string())) }
 }

@@ -20,6 +20,7 @@ use super::database::SqlDatabase;
 use super::dialect::Dialect;
 use super::error::DatabaseError;
 use super::json_rows;
+use crate::claim_token::ClaimToken;
 use crate::redis::EndedStream;
 use crate::stored::{StoredEventState, read_origin, unreadable};
 
@@ -138,8 +139,7 @@ fn texts(dialect: Dialect) -> Texts {
 /// An end that is about to be written to its event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EndToRecord<'a> {
-    pub(super) request_id: &'a str,
-    pub(super) claim: u64,
+    pub(super) claim: ClaimToken,
     pub(super) state: &'a str,
     pub(super) now_us: i64,
     /// The finished attempt's line; empty if there was none.
@@ -157,8 +157,8 @@ pub(super) async fn record(
 ) -> Result<u64, QueueError> {
     let first = take_numbers(tx, ends.len()).await?;
     let rows = (first..).zip(ends).map(|(number, end)| {
-        let claim = i64::try_from(end.claim).unwrap_or(i64::MAX);
-        (end.request_id, claim, end.state, end.now_us, end.line, end.error, number)
+        let ClaimToken { request_id, claim } = end.claim;
+        (request_id, claim, end.state, end.now_us, end.line, end.error, number)
     });
     let record = query(texts(dialect).record).bind(json_rows::encode(rows)?);
     Ok(record.execute(tx).await.map_err(DatabaseError::from)?.rows_affected())

@@ -4,11 +4,12 @@
 //! fields is a part of every key in Redis.
 
 use bytes::Bytes;
-use hanshu_core::ports::{Claim, NewEvent, QueueError, QueueName, Receipt};
+use hanshu_core::ports::{Claim, NewEvent, QueueError, QueueName};
 
 use super::origin::{origin_json, read_origin};
 use super::times::time;
 use super::unreadable::unreadable;
+use crate::claim_token::ClaimToken;
 
 /// An event to be stored.
 #[derive(Debug)]
@@ -62,18 +63,19 @@ impl<'a> StoredNewEvent<'a> {
 impl StoredClaim {
     pub(crate) fn into_claim(self, queue: &QueueName) -> Result<Claim, QueueError> {
         let id = self.request_id.as_str();
+        let request_id = id.parse().map_err(|error| unreadable(id, error))?;
         Ok(Claim {
-            request_id: id.parse().map_err(|error| unreadable(id, error))?,
+            receipt: ClaimToken { request_id, claim: self.tries }.into_receipt(),
+            request_id,
             queue: queue.clone(),
             version: self.version.parse().map_err(|error| unreadable(id, error))?,
-            revision: Some(self.revision.parse().map_err(|error| unreadable(id, error))?),
+            revision: self.revision.parse().map_err(|error| unreadable(id, error))?,
             payload: self.payload.into(),
             origin: read_origin(id, &self.origin)?,
             attempt: self.attempt,
             tries: self.tries,
             accepted_at: time(self.accepted_us)?,
             expires_at: time(self.expires_us)?,
-            receipt: Receipt { claim: u64::from(self.tries), key: self.request_id },
         })
     }
 }

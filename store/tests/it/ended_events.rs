@@ -52,7 +52,7 @@ async fn end(kind: &Kind, queue: &str, ended: EventEnd) -> RequestId {
     let id = kind.push(queue).await;
     let claim = kind.claim_one(queue).await;
     let attempt = kind.attempt(&claim, StatusCode::Success);
-    kind.queue.source(&name(queue)).end(claim.receipt, attempt, ended).await.unwrap();
+    kind.queue.source(&name(queue)).end(&claim.receipt, attempt, ended).await.unwrap();
     id
 }
 
@@ -98,7 +98,7 @@ async fn an_end_is_read_once_with_everything_that_was_known() {
         let claim = kind.claim_one("default/hello/orders").await;
         let attempt = kind.attempt(&claim, StatusCode::UserException);
         let source = kind.queue.source(&name("default/hello/orders"));
-        source.end(claim.receipt, attempt, EventEnd::Failed(failure("boom"))).await.unwrap();
+        source.end(&claim.receipt, attempt, EventEnd::Failed(failure("boom"))).await.unwrap();
 
         while stream.take_over(10).await.unwrap() != 0 {}
         let batch = stream.read(READER, 10).await.unwrap();
@@ -131,14 +131,14 @@ async fn retries_and_lost_claims_end_nothing() {
         kind.push("default/hello").await;
         let claim = kind.claim_one("default/hello").await;
         let source = kind.queue.source(&name("default/hello"));
-        source.retry(claim.receipt, kind.now(), None).await.unwrap();
+        source.retry(&claim.receipt, kind.now(), None).await.unwrap();
         let first = kind.claim_one("default/hello").await;
         kind.clock.advance(Duration::from_secs(61));
         let second = kind.claim_one("default/hello").await;
-        let late = source.end(first.receipt, None, EventEnd::Expired(None)).await;
+        let late = source.end(&first.receipt, None, EventEnd::Expired(None)).await;
         assert!(late.is_err(), "{}", kind.name);
         assert_eq!(fill(&stream, &history).await, 0, "{}", kind.name);
-        source.end(second.receipt, None, EventEnd::Expired(None)).await.unwrap();
+        source.end(&second.receipt, None, EventEnd::Expired(None)).await.unwrap();
         assert_eq!(fill(&stream, &history).await, 1, "{}", kind.name);
     }
 }
@@ -153,9 +153,9 @@ async fn ends_of_many_callers_are_all_there() {
         }
         let claims = kind.claim("default/hello", 100).await;
         let source = kind.queue.source(&name("default/hello"));
-        let ends = claims.into_iter().map(|claim| {
+        let ends = claims.iter().map(|claim| {
             let ended = EventEnd::Succeeded(bytes::Bytes::from_static(b"1"));
-            source.end(claim.receipt, None, ended)
+            source.end(&claim.receipt, None, ended)
         });
         futures_util::future::try_join_all(ends).await.unwrap();
         assert_eq!(fill(&stream, &history).await, 40, "{}", kind.name);

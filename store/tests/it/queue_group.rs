@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use hanshu_core::ports::{EventEnd, NewEvent, PushOutcome, QueueError, TimerTick};
 use hanshu_core::{Event, InvocationState, StatusCode, TriggerId};
 
-use crate::queue_kinds::{Kind, copy, failure, kinds, name};
+use crate::queue_kinds::{Kind, failure, kinds, name};
 
 const Q: &str = "default/hello";
 
@@ -120,8 +120,8 @@ async fn events_ended_at_once_end_each_in_its_own_way() {
                 1 => EventEnd::Failed(failure("it \"broke\"\u{0}")),
                 _ => EventEnd::Expired(None),
             };
-            let receipts = claims.iter().enumerate().map(|(n, claim)| (n, copy(&claim.receipt)));
-            let twice = stale.then(|| (0, copy(&claims[0].receipt)));
+            let receipts = claims.iter().enumerate().map(|(n, claim)| (n, &claim.receipt));
+            let twice = stale.then(|| (0, &claims[0].receipt));
             let ends = receipts.chain(twice).map(|(n, receipt)| {
                 source.end(receipt, kind.attempt(&claims[n], StatusCode::Success), ended(n))
             });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hanshu_core::ports::{Claim, EventQueue, NewEvent, QueueName, Receipt};
+use hanshu_core::ports::{Claim, EventQueue, NewEvent, QueueName};
 use hanshu_core::{
     Attempt, Clock, Digest, Event, Failure, ManualClock, NodeId, Origin, Qualifier, RequestId,
     StatusCode, Timestamp,
@@ -206,11 +206,6 @@ pub(crate) fn failure(message: &str) -> Failure {
         error_type: Some("ValueError".into()),
         stack_trace: Some("at line 1".into()),
     }
-}
-
-/// The same right once more: what a slow holder would still have in hand.
-pub(crate) fn copy(receipt: &Receipt) -> Receipt {
-    Receipt { key: receipt.key.clone(), claim: receipt.claim }
 }
 
 pub(crate) fn ids(claims: &[Claim]) -> Vec<RequestId> {

@@ -11,7 +11,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop};
 use proptest::prop_oneof;
 use proptest::test_runner::TestRunner;
 
-use crate::queue_kinds::{Kind, copy, event, failure, name, node, redis, sqlite_memory};
+use crate::queue_kinds::{Kind, event, failure, name, node, redis, sqlite_memory};
 
 const QUEUES: [&str; 3] = ["default/aa", "default/bb", "default/bb/tt"];
 const MAX_WAITING: u32 = 6;
@@ -55,11 +55,19 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
+/// A receipt that was given out: for which event and which claim of it.
+#[derive(Clone)]
+struct GivenReceipt {
+    index: usize,
+    claim: u64,
+    receipt: Arc<Receipt>,
+}
+
 /// A queue, its model, and every receipt that was ever given out.
 struct Play {
     kind: Kind,
     events: Vec<Model>,
-    receipts: Vec<(usize, Receipt)>,
+    receipts: Vec<GivenReceipt>,
 }
 
 impl Play {
@@ -135,19 +143,20 @@ impl Play {
             model.held_until = until;
             model.claims += 1;
             model.attempts.push(false);
-            assert_eq!(claim.receipt.claim, model.claims);
             assert_eq!(u64::from(claim.tries), model.claims);
             assert_eq!(claim.attempt as usize, model.attempts.len());
-            self.receipts.push((index, claim.receipt));
+            let receipt = Arc::new(claim.receipt);
+            self.receipts.push(GivenReceipt { index, claim: model.claims, receipt });
         }
     }
 
     /// One of the receipts, and whether it is still good.
-    fn receipt(&self, choice: usize) -> Option<(usize, Receipt, bool)> {
-        let (index, receipt) = self.receipts.get(choice.checked_rem(self.receipts.len())?)?;
-        let model = &self.events[*index];
-        let good = model.state == InvocationState::Running && model.claims == receipt.claim;
-        Some((*index, copy(receipt), good))
+    fn receipt(&self, choice: usize) -> Option<(usize, Arc<Receipt>, bool)> {
+        let given = self.receipts.get(choice.checked_rem(self.receipts.len())?)?;
+        let GivenReceipt { index, claim, receipt } = given.clone();
+        let model = &self.events[index];
+        let good = model.state == InvocationState::Running && model.claims == claim;
+        Some((index, receipt, good))
     }
 
     fn attempt(&self, index: usize, ran: bool) -> Option<hanshu_core::Attempt> {
@@ -169,7 +178,7 @@ impl Play {
             1 => (EventEnd::Failed(failure("boom")), InvocationState::Failed),
             _ => (EventEnd::Expired(None), InvocationState::Expired),
         };
-        let ended = source.end(receipt, self.attempt(index, ran), how).await;
+        let ended = source.end(&receipt, self.attempt(index, ran), how).await;
         self.check(good, ended);
         if good {
             self.settle(index, ran, state);
@@ -180,7 +189,7 @@ impl Play {
         let Some((index, receipt, good)) = self.receipt(choice) else { return };
         let source = self.kind.queue.source(&name(QUEUES[self.events[index].queue]));
         let due = self.kind.now() + Duration::from_millis(after_ms);
-        let put = source.retry(receipt, due, self.attempt(index, ran)).await;
+        let put = source.retry(&receipt, due, self.attempt(index, ran)).await;
         self.check(good, put);
         if good {
             self.events[index].due = due;

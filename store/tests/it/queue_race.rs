@@ -51,11 +51,11 @@ async fn claimer(queue: Arc<dyn EventQueue>, clock: Arc<ManualClock>, ledger: Ar
             tokio::task::yield_now().await;
             if claim.tries < 3 && claim.request_id.to_string().ends_with(['0', '5', 'a', 'f']) {
                 ledger.give(&claim);
-                source.retry(claim.receipt, clock.now(), None).await.unwrap();
+                source.retry(&claim.receipt, clock.now(), None).await.unwrap();
             } else {
                 ledger.end(&claim);
                 let ended = EventEnd::Succeeded(Bytes::from_static(b"1"));
-                source.end(claim.receipt, None, ended).await.unwrap();
+                source.end(&claim.receipt, None, ended).await.unwrap();
             }
         }
         tokio::task::yield_now().await;
@@ -139,9 +139,9 @@ async fn timer_node(queue: Arc<dyn EventQueue>, clock: Arc<ManualClock>, rotate:
             let claims = source.claim(3, HOLD, &node()).await.unwrap();
             let settle = async |claim: Claim| {
                 if claim.tries % 2 == 1 {
-                    source.retry(claim.receipt, clock.now(), None).await.unwrap();
+                    source.retry(&claim.receipt, clock.now(), None).await.unwrap();
                 } else {
-                    source.end(claim.receipt, None, EventEnd::Expired(None)).await.unwrap();
+                    source.end(&claim.receipt, None, EventEnd::Expired(None)).await.unwrap();
                 }
             };
             let settles = claims.into_iter().map(&settle);

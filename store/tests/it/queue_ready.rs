@@ -44,7 +44,7 @@ async fn what_is_due_later_says_when() {
         let claim = kind.claim_one(Q).await;
         let held = kind.claim_one("default/other").await;
         let due = kind.now() + 5 * SECOND;
-        kind.queue.source(&name(Q)).retry(claim.receipt, due, None).await.unwrap();
+        kind.queue.source(&name(Q)).retry(&claim.receipt, due, None).await.unwrap();
         let ready = kind.queue.ready(10).await.unwrap();
         assert_eq!(ready.queues, [], "{}", kind.name);
         assert_eq!(ready.next_due.unwrap().as_microsecond(), due.as_microsecond());
@@ -54,7 +54,7 @@ async fn what_is_due_later_says_when() {
         let both = [name(Q), name("default/other")];
         assert_eq!(kind.queue.ready(10).await.unwrap().queues, both, "{}: lapsed", kind.name);
         let source = kind.queue.source(&held.queue);
-        source.end(held.receipt, None, EventEnd::Expired(None)).await.unwrap();
+        source.end(&held.receipt, None, EventEnd::Expired(None)).await.unwrap();
         assert_eq!(kind.queue.ready(10).await.unwrap().queues, both[..1], "{}", kind.name);
     }
 }
@@ -84,7 +84,7 @@ async fn flood(kind: &Kind) {
                 kind.push(&queue).await;
                 let claim = kind.claim_one(&queue).await;
                 let source = kind.queue.source(&claim.queue);
-                source.end(claim.receipt, None, EventEnd::Expired(None)).await.unwrap();
+                source.end(&claim.receipt, None, EventEnd::Expired(None)).await.unwrap();
             }
             join_all((0..5000).map(|_| kind.push(Q))).await;
         }
@@ -121,7 +121,7 @@ async fn figures_tell_waiting_running_buried_and_the_oldest() {
         let mut claims = kind.claim(Q, 3).await.into_iter();
         let first = claims.next().unwrap();
         let third = claims.next_back().unwrap();
-        source.end(third.receipt, None, EventEnd::Failed(failure("boom"))).await.unwrap();
+        source.end(&third.receipt, None, EventEnd::Failed(failure("boom"))).await.unwrap();
         let stats = kind.queue.stats().await.unwrap();
         let of = |waiting, running, oldest: Option<Duration>, dead_lettered| QueueStats {
             queue: name(Q),
@@ -139,7 +139,7 @@ async fn figures_tell_waiting_running_buried_and_the_oldest() {
         };
         assert_eq!(stats, [of(1, 2, Some(SECOND), 1), other], "{}", kind.name);
         let later = kind.now() + HOLD;
-        source.retry(first.receipt, later, None).await.unwrap();
+        source.retry(&first.receipt, later, None).await.unwrap();
         let stats = kind.queue.stats().await.unwrap();
         assert_eq!(stats[0], of(2, 1, Some(Duration::ZERO), 1), "{}: put back", kind.name);
     }

@@ -140,7 +140,7 @@ async fn while_redis_is_away_calls_fail_and_afterwards_all_is_there() {
     timeout(Duration::from_secs(10), back).await.expect("the connection is made anew");
     assert_eq!(queue.state(kept.request_id).await.unwrap().unwrap().request_id, kept.request_id);
     source.extend(&claim.receipt, HOLD).await.unwrap();
-    source.retry(claim.receipt, now(), None).await.unwrap();
+    source.retry(&claim.receipt, now(), None).await.unwrap();
     assert_eq!(queue.source(&name(Q)).claim(5, HOLD, &node()).await.unwrap().len(), 1);
     queue.push(event(Q, now())).await.unwrap();
 }
@@ -217,7 +217,7 @@ async fn what_ended_expires_in_redis_even_if_nobody_collects() {
     sleep(2 * keep).await;
     assert!(queue.state(event.request_id).await.unwrap().is_some(), "it has not ended");
     let ended = hanshu_core::ports::EventEnd::Expired(None);
-    source.end(claim.receipt, None, ended).await.unwrap();
+    source.end(&claim.receipt, None, ended).await.unwrap();
     assert!(queue.state(event.request_id).await.unwrap().is_some());
     sleep(2 * keep).await;
     assert_eq!(queue.state(event.request_id).await.unwrap(), None);

@@ -178,6 +178,14 @@ impl EventQueue for FlakyQueue {
     }
 }
 
+/// What a receipt of the flaky source holds: a call may be made after its caller gave up, and needs
+/// the receipt then.
+struct SharedReceipt(Arc<Receipt>);
+
+fn shared(receipt: &Receipt) -> Arc<Receipt> {
+    receipt.token::<SharedReceipt>().unwrap().0.clone()
+}
+
 struct FlakySource {
     inner: Arc<dyn EventSource>,
     dice: Arc<FaultDice>,
@@ -192,33 +200,37 @@ impl EventSource for FlakySource {
         node: &NodeId,
     ) -> Result<Vec<Claim>, QueueError> {
         let (inner, node) = (self.inner.clone(), node.clone());
-        self.dice.through(async move { inner.claim(max, hold, &node).await }).await
+        let claims = self.dice.through(async move { inner.claim(max, hold, &node).await }).await?;
+        let shared = claims.into_iter().map(|claim| {
+            let receipt = Receipt::new(SharedReceipt(Arc::new(claim.receipt)));
+            Claim { receipt, ..claim }
+        });
+        Ok(shared.collect())
     }
 
     async fn extend(&self, receipt: &Receipt, hold: Duration) -> Result<(), QueueError> {
-        let inner = self.inner.clone();
-        let receipt = Receipt { key: receipt.key.clone(), claim: receipt.claim };
+        let (inner, receipt) = (self.inner.clone(), shared(receipt));
         self.dice.through(async move { inner.extend(&receipt, hold).await }).await
     }
 
     async fn end(
         &self,
-        receipt: Receipt,
+        receipt: &Receipt,
         attempt: Option<Attempt>,
         ended: EventEnd,
     ) -> Result<(), QueueError> {
-        let inner = self.inner.clone();
-        self.dice.through(async move { inner.end(receipt, attempt, ended).await }).await
+        let (inner, receipt) = (self.inner.clone(), shared(receipt));
+        self.dice.through(async move { inner.end(&receipt, attempt, ended).await }).await
     }
 
     async fn retry(
         &self,
-        receipt: Receipt,
+        receipt: &Receipt,
         due: Timestamp,
         attempt: Option<Attempt>,
     ) -> Result<(), QueueError> {
-        let inner = self.inner.clone();
-        self.dice.through(async move { inner.retry(receipt, due, attempt).await }).await
+        let (inner, receipt) = (self.inner.clone(), shared(receipt));
+        self.dice.through(async move { inner.retry(&receipt, due, attempt).await }).await
     }
 }
 

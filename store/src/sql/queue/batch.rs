@@ -14,6 +14,7 @@ use sqlx::{AnyConnection, query, query_as, query_scalar};
 
 use super::batch_statements::{BatchStatements, batch_statements};
 use super::rows::AdmittedQueueRow;
+use crate::claim_token::ClaimToken;
 use crate::sql::dialect::Dialect;
 use crate::sql::ended_events::{self, EndToRecord};
 use crate::sql::error::DatabaseError;
@@ -31,8 +32,7 @@ pub(super) enum BulkOutcome<T> {
 /// The end of a claimed event.
 #[derive(Debug)]
 pub(super) struct Completion<'a> {
-    pub(super) key: &'a str,
-    pub(super) claim: u64,
+    pub(super) claim: ClaimToken,
     pub(super) end: &'a StoredEventEnd,
     pub(super) now: Timestamp,
     /// The finished attempt.
@@ -43,7 +43,6 @@ impl Completion<'_> {
     /// As the stream of ended events takes it.
     pub(super) fn to_record(&self) -> EndToRecord<'_> {
         EndToRecord {
-            request_id: self.key,
             claim: self.claim,
             state: self.end.state.as_str(),
             now_us: self.now.as_microsecond(),
@@ -253,14 +252,14 @@ pub(super) async fn end(
         .iter()
         .map(|completion| {
             let StoredEventEnd { state, result, error } = completion.end;
-            let claim = i64::try_from(completion.claim).unwrap_or(i64::MAX);
+            let ClaimToken { request_id, claim } = completion.claim;
             let now = completion.now.as_microsecond();
-            (completion.key, claim, state.as_str(), now, completion.line, result, error)
+            (request_id, claim, state.as_str(), now, completion.line, result, error)
         })
         .collect();
     let end = query(batch_statements(dialect).end_events).bind(to_json(&rows)?);
     let ended = end.execute(tx).await.map_err(DatabaseError::from)?.rows_affected();
-    // A key that is there twice is ended and counted once, which is a fallback too.
+    // An event that is there twice is ended and counted once, which is a fallback too.
     match usize::try_from(ended).is_ok_and(|ended| ended == rows.len()) {
         true => Ok(BulkOutcome::Done(())),
         false => Ok(BulkOutcome::Fallback),

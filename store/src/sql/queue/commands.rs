@@ -1,5 +1,6 @@
 //! A command for the queue's writer: what it does, what it locks, and who waits for its outcome.
 
+use hanshu_core::RequestId;
 use hanshu_core::ports::{CancelOutcome, Claim, NewEvent, PushOutcome, QueueError, QueueName};
 use sqlx::AnyConnection;
 use tokio::sync::oneshot;
@@ -109,12 +110,12 @@ impl QueueCommand {
     }
 
     /// The order in which locks are taken on PostgreSQL; commands on one queue are adjacent.
-    pub(super) fn lock_order(&self) -> (Option<&QueueName>, &str) {
+    pub(super) fn lock_order(&self) -> (Option<&QueueName>, Option<RequestId>) {
         match self {
-            Self::Push(push) => (Some(&push.work.queue), ""),
-            Self::Claim(claim) => (Some(&claim.work.queue), ""),
-            Self::Settle(settle) => (None, &settle.work.key),
-            Self::Cancel(_) => (None, ""),
+            Self::Push(push) => (Some(&push.work.queue), None),
+            Self::Claim(claim) => (Some(&claim.work.queue), None),
+            Self::Settle(settle) => (None, Some(settle.work.claim.request_id)),
+            Self::Cancel(_) => (None, None),
         }
     }
 

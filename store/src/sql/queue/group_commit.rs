@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::batch::{self, BulkOutcome};
 use super::commands::{QueueCommand, separate_refusal};
 use super::transactions::{self, SettleAction, SettleCommand};
+use crate::claim_token::ClaimToken;
 use crate::ready_signal::ReadySignal;
 use crate::sql::database::SqlDatabase;
 use crate::sql::ended_events;
@@ -243,7 +244,7 @@ impl GroupCommitter {
             let mut tx = self.db.begin().await?;
             for Claim { receipt, queue, .. } in claims {
                 let action = SettleAction::Retry { queue, due, line: String::new() };
-                let back = SettleCommand { key: receipt.key, claim: receipt.claim, action };
+                let back = SettleCommand { claim: ClaimToken::of(&receipt)?, action };
                 separate_refusal(transactions::settle(&mut tx, self.db.dialect(), &back).await)?
                     .ok();
             }

@@ -50,24 +50,24 @@ impl EventSource for SqlEventSource {
 
     async fn end(
         &self,
-        receipt: Receipt,
+        receipt: &Receipt,
         attempt: Option<Attempt>,
         ended: EventEnd,
     ) -> Result<(), QueueError> {
         let end = StoredEventEnd::of(&ended)?;
         let line = stored::finished_line(attempt.as_ref())?;
         let now = self.writers.clock().now();
-        self.writers.settle(&receipt, SettleAction::End { end, now, line }).await
+        self.writers.settle(receipt, SettleAction::End { end, now, line }).await
     }
 
     async fn retry(
         &self,
-        receipt: Receipt,
+        receipt: &Receipt,
         due: Timestamp,
         attempt: Option<Attempt>,
     ) -> Result<(), QueueError> {
         let line = stored::finished_line(attempt.as_ref())?;
         let action = SettleAction::Retry { queue: self.queue.clone(), due, line };
-        self.writers.settle(&receipt, action).await
+        self.writers.settle(receipt, action).await
     }
 }

@@ -15,6 +15,7 @@ use sqlx::{AnyConnection, query, query_as, query_scalar};
 use super::batch::Completion;
 use super::rows::ClaimedEventRow;
 use super::statements as text;
+use crate::claim_token::ClaimToken;
 use crate::sql::dialect::Dialect;
 use crate::sql::ended_events;
 use crate::sql::error::DatabaseError;
@@ -33,8 +34,7 @@ pub(super) struct ClaimCommand {
 /// What is to be done to a claimed event.
 #[derive(Debug)]
 pub(super) struct SettleCommand {
-    pub(super) key: String,
-    pub(super) claim: u64,
+    pub(super) claim: ClaimToken,
     pub(super) action: SettleAction,
 }
 
@@ -43,7 +43,7 @@ impl SettleCommand {
     pub(super) fn completion(&self) -> Option<Completion<'_>> {
         match &self.action {
             SettleAction::End { end, now, line } => {
-                Some(Completion { key: &self.key, claim: self.claim, end, now: *now, line })
+                Some(Completion { claim: self.claim, end, now: *now, line })
             }
             SettleAction::Extend { .. } | SettleAction::Retry { .. } => None,
         }
@@ -223,13 +223,13 @@ pub(super) async fn settle(
     dialect: Dialect,
     settle: &SettleCommand,
 ) -> Result<(), QueueError> {
-    let SettleCommand { key, claim, action } = settle;
+    let SettleCommand { claim: ClaimToken { request_id, claim }, action } = settle;
     if let Some(completion) = settle.completion()
         && ended_events::record(tx, dialect, &[completion.to_record()]).await? == 0
     {
-        return Err(QueueError::Stale(key.clone()));
+        return Err(QueueError::Stale(request_id.to_string()));
     }
-    let claim = i64::try_from(*claim).unwrap_or(i64::MAX);
+    let (key, claim) = (&request_id.to_string(), i64::from(*claim));
     let statement = match action {
         SettleAction::Extend { until_us } => {
             query(text::EXTEND).bind(key).bind(claim).bind(*until_us)

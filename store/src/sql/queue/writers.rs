@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::commands::{LockScope, PendingCommand, QueueCommand};
 use super::group_commit::{GROUP_MAX, GroupCommitter};
 use super::transactions::{SettleAction, SettleCommand};
+use crate::claim_token::ClaimToken;
 use crate::ready_signal::ReadySignal;
 use crate::sql::database::SqlDatabase;
 use crate::sql::dialect::Dialect;
@@ -93,7 +94,7 @@ impl QueueWriters {
         receipt: &Receipt,
         action: SettleAction,
     ) -> Result<(), QueueError> {
-        let settle = SettleCommand { key: receipt.key.clone(), claim: receipt.claim, action };
+        let settle = SettleCommand { claim: ClaimToken::of(receipt)?, action };
         self.run(settle, QueueCommand::Settle).await
     }
 
