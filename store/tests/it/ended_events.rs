@@ -263,7 +263,7 @@ async fn an_event_that_waits_ends_as_cancelled_and_is_never_claimed() {
         assert_eq!(running, CancelOutcome::Running, "{}", kind.name);
         let attempt = kind.attempt(&claim, StatusCode::UserException);
         let source = kind.queue.source(&name("default/hello"));
-        source.retry(claim.receipt, kind.now(), attempt).await.unwrap();
+        source.retry(&claim.receipt, kind.now(), attempt).await.unwrap();
         let outcome = kind.queue.cancel(retrying).await.unwrap();
         assert_eq!(outcome, CancelOutcome::Cancelled, "{}", kind.name);
         assert_eq!(kind.claim("default/hello", 10).await.len(), 0, "{}", kind.name);
@@ -308,7 +308,7 @@ async fn a_claim_and_a_cancellation_never_both_succeed() {
         let left = kind.claim("default/hello", 100).await;
         for claim in claimed.into_iter().flatten().chain(left) {
             ran.insert(claim.request_id);
-            source.end(claim.receipt, None, EventEnd::Expired(None)).await.unwrap();
+            source.end(&claim.receipt, None, EventEnd::Expired(None)).await.unwrap();
         }
         assert!(cancelled.is_disjoint(&ran), "{}", kind.name);
         assert_eq!(cancelled.len() + ran.len(), all.len(), "{}", kind.name);

@@ -4,11 +4,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hanshu_core::RequestId;
+use std::time::Duration;
+
+use hanshu_core::{RedisTrigger, RequestId, Secret};
 use redis::aio::MultiplexedConnection;
 use serde_json::Value;
 
-use super::consumer_group::{ConsumerGroup, ConsumerGroupOptions};
+use super::consumer::{ConsumerIdentity, StreamConsumer, StreamSource as _};
+
+/// Longer than any test: nothing is taken from another consumer.
+const DEAD_AFTER: Duration = Duration::from_secs(3_600);
 
 fn dumps() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../store/tests/golden");
@@ -59,9 +64,11 @@ async fn restore(connection: &mut MultiplexedConnection, name: &str, stream: &Va
     }
 }
 
-fn options(stream: &str, group: &Value) -> ConsumerGroupOptions {
+/// The consumer that the trigger of that group has on this node.
+async fn consumer(url: &str, stream: &str, group: &Value) -> Box<dyn StreamConsumer> {
     let (group, consumer) = (group["name"].as_str().unwrap().to_owned(), "golden-node".to_owned());
-    ConsumerGroupOptions { stream: stream.to_owned(), group, consumer, batch: 5 }
+    let trigger = RedisTrigger { url: Secret::new(url), stream: stream.to_owned(), batch: 5 };
+    trigger.connect(&ConsumerIdentity { group, consumer }).await.unwrap()
 }
 
 #[tokio::test]
@@ -74,15 +81,15 @@ async fn what_a_consumer_had_not_finished_is_its_own_at_the_attempt_that_was_nex
         restore(&mut connection, &name, orders).await;
         let group = &orders["groups"][0];
         assert_eq!(group["name"], "hanshu:default/worker/orders", "as triggers are named");
-        let mut reader = ConsumerGroup::connect(&url, options(&name, group)).await.unwrap();
-        let batch = reader.own().await.unwrap().unwrap();
+        let mut reader = consumer(&url, &name, group).await;
+        let batch = reader.read(DEAD_AFTER).await.unwrap();
         assert_eq!(batch.attempt, 2);
         let [entry] = &batch.entries[..] else { panic!("{batch:?}") };
         assert_eq!(entry.id, group["pending"][0]["id"].as_str().unwrap());
         assert_eq!(entry.fields, [(b"raise".to_vec(), b"pending".to_vec())]);
-        reader.acknowledge(std::slice::from_ref(&entry.id)).await.unwrap();
-        assert_eq!(reader.own().await.unwrap(), None);
-        assert_eq!(reader.read().await.unwrap().entries, [], "the others were done");
+        reader.ack(std::slice::from_ref(&entry.id)).await.unwrap();
+        let rest = reader.read(DEAD_AFTER).await.unwrap();
+        assert_eq!(rest.entries, [], "the others were done");
         let () = redis::cmd("DEL").arg(&name).query_async(&mut connection).await.unwrap();
     }
 }
@@ -99,7 +106,7 @@ async fn what_was_given_up_is_counted_and_says_whose_it_was() {
         restore(&mut connection, &name, refunds).await;
         restore(&mut connection, &dead_name, dead).await;
         let group = &refunds["groups"][0];
-        let mut reader = ConsumerGroup::connect(&url, options(&name, group)).await.unwrap();
+        let mut reader = consumer(&url, &name, group).await;
         assert_eq!(reader.dead_lettered().await.unwrap(), 1);
         let fields = dead["entries"][0]["fields"].as_array().unwrap();
         let names: Vec<_> = fields.iter().step_by(2).map(|it| it.as_str().unwrap()).collect();

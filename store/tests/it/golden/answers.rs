@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use hanshu_core::ports::{FunctionEntry, QueueStats};
 use hanshu_core::{
-    AsyncState, Digest, Failure, FunctionConfig, FunctionId, HttpAuth, InvocationRecord, LogLine,
-    LogSource, Qualifier, StatusCode, Timestamp, Trigger, TriggerSpec,
+    AsyncState, Digest, Failure, FunctionConfig, FunctionId, HttpAuth, HttpTrigger,
+    InvocationRecord, LogLine, LogSource, Qualifier, RedisTrigger, StatusCode, TimerTrigger,
+    Timestamp, Trigger,
 };
 use serde_json::{Value, json};
 
@@ -64,32 +65,29 @@ pub(crate) fn revision(
 
 /// A URL with its password: that is compared apart.
 fn trigger(trigger: &Trigger) -> Value {
-    let mut view = match &trigger.spec {
-        TriggerSpec::Timer { cron, timezone, argument } => json!({
+    let spec = &trigger.spec;
+    let mut view = if let Some(TimerTrigger { cron, timezone, argument }) = spec.get() {
+        json!({
             "type": "timer",
             "cron": cron,
             "timezone": timezone.as_deref().unwrap_or(SERVER_ZONE),
             "argument": argument,
-        }),
-        TriggerSpec::Http { path, methods, auth, key } => {
-            let (auth, is_keyed) = match auth {
-                HttpAuth::None => ("none", false),
-                HttpAuth::Key => ("key", true),
-            };
-            let mut view =
-                json!({ "type": "http", "path": path, "methods": methods, "auth": auth });
-            assert_eq!(key.is_some(), is_keyed);
-            if let Some(key) = key {
-                view["key"] = key.expose().into();
-            }
-            view
+        })
+    } else if let Some(HttpTrigger { path, methods, auth, key }) = spec.get() {
+        let (auth, is_keyed) = match auth {
+            HttpAuth::None => ("none", false),
+            HttpAuth::Key => ("key", true),
+        };
+        let mut view = json!({ "type": "http", "path": path, "methods": methods, "auth": auth });
+        assert_eq!(key.is_some(), is_keyed);
+        if let Some(key) = key {
+            view["key"] = key.expose().into();
         }
-        TriggerSpec::Redis { url, stream, batch } => json!({
-            "type": "redis",
-            "url": url.expose(),
-            "stream": stream,
-            "batch": batch,
-        }),
+        view
+    } else if let Some(RedisTrigger { url, stream, batch }) = spec.get() {
+        json!({ "type": "redis", "url": url.expose(), "stream": stream, "batch": batch })
+    } else {
+        panic!("{spec:?}")
     };
     view["name"] = trigger.id.name.as_str().into();
     view["enabled"] = trigger.enabled.into();

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hanshu_core::ports::{Claim, EventEnd, NewEvent, PushOutcome, QueueName, TimerTick};
-use hanshu_core::{AsyncState, Event, InvocationState, Origin, RequestId, StatusCode, TriggerId};
+use hanshu_core::{
+    AsyncState, Event, InvocationState, Origin, RequestId, StatusCode, TimerTrigger,
+    TriggerConfig as _, TriggerId,
+};
 use serde_json::Value;
 
 use super::answers;
@@ -127,7 +130,7 @@ fn check(golden: &GoldenQueue, answer: &Value, (queue, claim): (&QueueName, &Cla
     let before = answer["attempts"].as_array().unwrap().len();
     assert_eq!(usize::try_from(claim.attempt).unwrap(), before + 1, "{name}: {id}");
     assert!(claim.attempt <= claim.tries, "{name}: {id}");
-    let revision = golden.revision(claim.revision.as_ref().unwrap().as_str());
+    let revision = golden.revision(claim.revision.as_str());
     assert_eq!(answer["function"], revision["name"], "{name}: {id}");
     let age = Duration::try_from(claim.expires_at.duration_since(claim.accepted_at)).unwrap();
     assert_eq!(revision["async"]["maxAgeS"], age.as_secs(), "{name}: {id}");
@@ -137,12 +140,12 @@ fn check(golden: &GoldenQueue, answer: &Value, (queue, claim): (&QueueName, &Cla
             assert_eq!(golden.answers["events"][&id], payload, "{name}: {id}");
             assert_eq!(queue.trigger, None, "{name}: {id}");
         }
-        Origin::Timer(trigger) => {
+        Origin::Trigger { kind, name: trigger } if kind.as_str() == "timer" => {
             assert_eq!(payload["TriggerName"], trigger.as_str(), "{name}: {id}");
             assert_eq!(answer["trigger"]["name"], trigger.as_str(), "{name}: {id}");
             assert_eq!(queue.trigger.as_ref(), Some(trigger), "{name}: {id}");
         }
-        other @ (Origin::Http(_) | Origin::Redis(_)) => panic!("{name}: {id}: {other:?}"),
+        other @ Origin::Trigger { .. } => panic!("{name}: {id}: {other:?}"),
     }
 }
 
@@ -153,13 +156,13 @@ async fn what_was_claimed_can_be_put_back_and_ended() {
         for (queue, claim) in golden.claim_all().await {
             let source = golden.queue.source(&queue);
             source.extend(&claim.receipt, HOLD).await.unwrap();
-            source.retry(claim.receipt, claim.accepted_at, None).await.unwrap();
+            source.retry(&claim.receipt, claim.accepted_at, None).await.unwrap();
         }
         let mut ended = 0;
         for (queue, claim) in golden.claim_all().await {
             let (id, source) = (claim.request_id.to_string(), golden.queue.source(&queue));
             let result = EventEnd::Succeeded(Bytes::from_static(b"\"now\""));
-            source.end(claim.receipt, None, result).await.unwrap();
+            source.end(&claim.receipt, None, result).await.unwrap();
             let state = golden.state(&id).await;
             assert_eq!(state.state, InvocationState::Succeeded, "{}: {id}", golden.name);
             assert_eq!(state.result.as_deref(), Some("\"now\""), "{}: {id}", golden.name);
@@ -203,8 +206,7 @@ async fn the_revisions_of_whatever_has_not_ended_are_pinned() {
         let pinned: BTreeSet<_> = golden.queue.pinned().await.unwrap().into_iter().collect();
         golden.clock.advance(ALL_DUE);
         let claims = golden.claim_all().await;
-        let named: BTreeSet<_> =
-            claims.iter().map(|(_, claim)| claim.revision.clone().unwrap()).collect();
+        let named: BTreeSet<_> = claims.iter().map(|(_, claim)| claim.revision.clone()).collect();
         assert_eq!(pinned, named, "{}", golden.name);
         let later =
             pinned.iter().filter(|digest| golden.revision(digest.as_str())["name"] == "later");
@@ -224,7 +226,10 @@ async fn a_tick_that_was_queued_is_not_queued_again() {
         let at = hanshu_core::Timestamp::from_second(last.as_second()).unwrap();
         let push = |at| NewEvent {
             queue: ticker.clone(),
-            event: Event { origin: Origin::Timer(trigger.clone()), payload: Bytes::new() },
+            event: Event {
+                origin: Origin::trigger_of(TimerTrigger::KIND, trigger.clone()),
+                payload: Bytes::new(),
+            },
             revision: digest(1),
             tick: Some(TimerTick {
                 trigger: TriggerId { function: function.clone(), name: trigger.clone() },

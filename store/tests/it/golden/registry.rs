@@ -6,7 +6,9 @@ use hanshu_core::ports::{
     FunctionEntry, FunctionRegistry as _, NewDeployment, NodeRegistry as _, RegistryChanges,
     RegistrySnapshot,
 };
-use hanshu_core::{Digest, FunctionId, Qualifier, Trigger, TriggerSpec};
+use hanshu_core::{
+    Digest, FunctionId, Qualifier, RedisTrigger, TimerTrigger, Trigger, TriggerSpec,
+};
 use hanshu_store::{SqlNodes, SqlRegistry};
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, Connection as _};
@@ -32,8 +34,12 @@ fn id(answer: &Value) -> FunctionId {
 fn shown(entry: &FunctionEntry) -> Value {
     let mut entry = entry.clone();
     for Trigger { spec, .. } in &mut entry.triggers {
-        if let TriggerSpec::Redis { url, .. } = spec {
-            *url = hanshu_core::Secret::new(url.expose().replace("golden-password", "***"));
+        if let Some(redis) = spec.get::<RedisTrigger>() {
+            let url = redis.url.expose().replace("golden-password", "***");
+            *spec = TriggerSpec::new(RedisTrigger {
+                url: hanshu_core::Secret::new(url),
+                ..redis.clone()
+            });
         }
     }
     answers::function(&entry)
@@ -61,11 +67,10 @@ async fn the_url_of_a_stream_has_its_password() {
     for golden in all_databases().await {
         let all = everything(&registry(&golden).await).await;
         let about = golden.version.json("about.json");
-        let [Trigger { spec: TriggerSpec::Redis { url, .. }, .. }] =
-            &named(&all, "default/worker").triggers[..]
-        else {
+        let [Trigger { spec, .. }] = &named(&all, "default/worker").triggers[..] else {
             panic!("{}: the worker reads a stream", golden.name);
         };
+        let url = &spec.get::<RedisTrigger>().unwrap().url;
         assert_eq!(url.expose(), about["streamUrl"].as_str().unwrap(), "{}", golden.name);
     }
 }
@@ -77,10 +82,8 @@ async fn a_timer_without_a_zone_still_has_none() {
         let zones: Vec<_> = named(&all, "default/hello")
             .triggers
             .iter()
-            .filter_map(|each| match &each.spec {
-                TriggerSpec::Timer { timezone, .. } => Some(timezone.clone()),
-                TriggerSpec::Http { .. } | TriggerSpec::Redis { .. } => None,
-            })
+            .filter_map(|each| each.spec.get::<TimerTrigger>())
+            .map(|timer| timer.timezone.clone())
             .collect();
         assert_eq!(zones, [None, Some("Asia/Shanghai".to_owned())], "{}", golden.name);
     }
@@ -186,7 +189,10 @@ async fn replaced_revisions_go_when_their_time_is_over() {
         let live = all.functions.iter().flat_map(|entry| &entry.revisions);
         let live: BTreeSet<_> = live.map(|(revision, _)| revision.code.clone()).collect();
         let now = all.functions.iter().map(|entry| entry.row.updated_at).max().unwrap();
-        let named = registry.collect(now + crate::queue_kinds::DAY).await.unwrap();
+        let later = now + crate::queue_kinds::DAY;
+        let replaced = registry.replaced(later).await.unwrap();
+        registry.forget(&replaced, later).await.unwrap();
+        let named = registry.packages().await.unwrap();
         assert_eq!(named.into_iter().collect::<BTreeSet<_>>(), live, "{}", golden.name);
         assert_eq!(everything(&registry).await, all, "{}", golden.name);
     }

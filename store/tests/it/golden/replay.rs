@@ -11,7 +11,8 @@ use hanshu_core::ports::{
 };
 use hanshu_core::{
     AsyncState, Attempt, Clock as _, ColdStart, ColdStartParts, Event, InvocationState, LogBatch,
-    LogSource, ManualClock, Origin, Qualifier, RequestId, TriggerId,
+    LogSource, ManualClock, Origin, Qualifier, RequestId, TimerTrigger, TriggerConfig as _,
+    TriggerId,
 };
 use hanshu_store::SqlRegistry;
 
@@ -57,7 +58,10 @@ pub(crate) async fn queue(from: &GoldenQueue, to: &dyn EventQueue, clock: &Arc<M
 }
 
 fn new_event(state: &AsyncState, queue: &QueueName, clock: &ManualClock) -> NewEvent {
-    let origin = queue.trigger.clone().map_or(Origin::Direct, Origin::Timer);
+    let origin = queue
+        .trigger
+        .clone()
+        .map_or(Origin::Direct, |name| Origin::trigger_of(TimerTrigger::KIND, name));
     let tick = queue.trigger.clone().map(|name| TimerTick {
         trigger: TriggerId { function: queue.function.clone(), name },
         at: clock.now(),
@@ -79,7 +83,7 @@ async fn bring(state: &AsyncState, source: &dyn EventSource, clock: &ManualClock
     for attempt in attempts {
         let claim = claim(source).await;
         match attempt.status {
-            Some(_) => source.retry(claim.receipt, clock.now(), Some(attempt)).await.unwrap(),
+            Some(_) => source.retry(&claim.receipt, clock.now(), Some(attempt)).await.unwrap(),
             None if state.attempts.last() == Some(&attempt) => return,
             None => clock.advance(HOLD + Duration::from_secs(1)),
         }
@@ -89,8 +93,9 @@ async fn bring(state: &AsyncState, source: &dyn EventSource, clock: &ManualClock
         InvocationState::Succeeded => EventEnd::Succeeded(state.result.clone().unwrap().into()),
         InvocationState::Failed => EventEnd::Failed(state.error.clone().unwrap()),
         InvocationState::Expired => EventEnd::Expired(state.error.clone()),
+        InvocationState::Cancelled => panic!("the first version cancelled nothing"),
     };
-    source.end(claim(source).await.receipt, last, ended).await.unwrap();
+    source.end(&claim(source).await.receipt, last, ended).await.unwrap();
 }
 
 async fn claim(source: &dyn EventSource) -> Claim {
