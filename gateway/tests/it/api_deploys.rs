@@ -62,6 +62,7 @@ async fn a_deploy_tells_urls_keys_and_the_next_ticks() {
               "local": "2026-02-03T09:00:00+08:00[Asia/Shanghai]"
             }
           ],
+          "summary": "0 9 * * * (Asia/Shanghai)",
           "timezone": "Asia/Shanghai",
           "type": "timer"
         },
@@ -74,6 +75,7 @@ async fn a_deploy_tells_urls_keys_and_the_next_ticks() {
           ],
           "name": "http",
           "path": "/hello/{name}",
+          "summary": "GET http://127.0.0.1:9080/hello/{name}",
           "type": "http",
           "url": "http://127.0.0.1:9080/hello/{name}"
         },
@@ -83,6 +85,7 @@ async fn a_deploy_tells_urls_keys_and_the_next_ticks() {
           "healthProblem": "the stream cannot be read",
           "name": "redis",
           "stream": "orders",
+          "summary": "orders at redis://:***@127.0.0.1",
           "type": "redis",
           "url": "redis://:***@127.0.0.1"
         }
@@ -125,8 +128,8 @@ async fn an_unknown_field_is_told_not_ignored() {
     assert!(problem["detail"].as_str().unwrap().contains("unknown field `memory`"), "{problem}");
     let trigger = json!([{"type": "timer", "cron": "* * * * *", "crn": 1}]);
     let problem = refused(&[("triggers", trigger)]).await;
-    assert!(problem["detail"].as_str().unwrap().contains("unknown field `crn`"), "{problem}");
-    assert_eq!(problem["field"], "triggers[0]");
+    assert!(problem["detail"].as_str().unwrap().contains("has no `crn`"), "{problem}");
+    assert_eq!(problem["field"], "triggers[0].crn");
 }
 
 #[tokio::test]

@@ -86,7 +86,7 @@ async fn a_database_that_comes_late_is_waited_for() {
     until("the late database is used", || {
         postgres.ask("SELECT count(*) FROM access_keys").trim() == "1"
     });
-    assert!(world.log().contains("not there yet"), "{}", world.log());
+    assert!(world.log().contains("does not answer yet"), "{}", world.log());
 }
 
 /// A process with these roles; the controller listens on that port.

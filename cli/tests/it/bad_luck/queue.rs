@@ -97,7 +97,7 @@ async fn a_queue_that_comes_late_is_waited_for() {
     std::thread::sleep(Duration::from_millis(500));
     redis.start_again();
     let world = starting.join().unwrap();
-    until("it has said so", || world.log().contains("not there yet"));
+    until("it has said so", || world.log().contains("does not answer yet"));
     assert_eq!(send(world.api(Method::GET, "/readyz")).await.status.as_u16(), 200);
 }
 
