@@ -12,7 +12,8 @@ The invoker should start it as
     their order
 -X utf8  the image has no locale but C
 
-It speaks ../PROTOCOL.md ("direct") on the socket HANSHU_SOCKET: one read and one write an event.
+It speaks ../PROTOCOL.md ("direct") on the socket named by HANSHU_SOCKET. One thread, one buffer,
+one read and one write for a usual event.
 
 A cold start is mostly imports, so only built-in or tiny modules are loaded before the user's code:
 `_socket` and `_json` are the C halves of `socket` and `json` (8 ms less together), `logging` is set
@@ -46,7 +47,6 @@ STATUS_TOO_LONG, STATUS_RAISED, STATUS_OUT_OF_MEMORY = 407, 430, 434
 STATUS_NO_HANDLER, STATUS_NOT_LOADED = 437, 443
 
 TRIGGER_SOURCES = ("direct", "timer", "http", "redis")  # by `origin`
-CALL_VARIABLES = {"HANSHU_ENDPOINT", "HANSHU_TOKEN"}  # set by the shim for the whole sandbox
 
 
 class Failure(Exception):
@@ -101,7 +101,8 @@ def json_codec():
     except (ImportError, AttributeError, TypeError):  # an interpreter whose `_json` is another
         return plain_json_codec()
 
-    def encoder(escape=_json.encode_basestring):
+    def encoder():
+        escape = _json.encode_basestring
         return make_encoder({}, as_text, escape, None, ": ", ", ", False, False, False)
 
     encode = encoder()
@@ -233,8 +234,7 @@ def apply_environment(start):
     """Applies the environment of a function that was not known when this process was started."""
     environ = start.get("env")
     if environ is not None:
-        for key in set(os.environ) - CALL_VARIABLES:
-            del os.environ[key]
+        os.environ.clear()
         os.environ.update(environ)
         os.chdir(start["cwd"])  # again: the code was mounted over this folder since
 

@@ -9,7 +9,6 @@
 
 mod custom;
 mod direct;
-mod function_calls;
 mod go;
 
 mod memory;
