@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hanshu_core::Backoff;
 use hanshu_core::ports::{EndedEventReader, EndedEvents, InvocationHistory};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -11,8 +12,8 @@ use tracing::warn;
 const BATCH_MAX: usize = 500;
 /// Between two looks where nothing ended.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
-/// After a failure: doubles up to the second figure.
-const FAILURE_WAIT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// After failures in a row.
+const FAILURE_BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 
 /// Moves ended events into the history.
 pub(crate) struct HistoryWriter {
@@ -22,19 +23,20 @@ pub(crate) struct HistoryWriter {
 
 impl HistoryWriter {
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let mut failure_wait = FAILURE_WAIT.0;
+        let mut failures = 0;
         while !stop.is_cancelled() {
             match self.move_batch().await {
                 // More may be there.
-                Ok(BATCH_MAX) => failure_wait = FAILURE_WAIT.0,
+                Ok(BATCH_MAX) => failures = 0,
                 Ok(_) => {
-                    failure_wait = FAILURE_WAIT.0;
+                    failures = 0;
                     stop.run_until_cancelled(self.ended.changed(IDLE_WAIT)).await;
                 }
                 Err(reason) => {
                     warn!(reason, "Ended events could not be moved into the history");
-                    stop.run_until_cancelled(tokio::time::sleep(failure_wait)).await;
-                    failure_wait = (failure_wait * 2).min(FAILURE_WAIT.1);
+                    failures += 1;
+                    let wait = tokio::time::sleep(FAILURE_BACKOFF.delay(failures));
+                    stop.run_until_cancelled(wait).await;
                 }
             }
         }

@@ -13,7 +13,7 @@ use crate::wire::{InvocationAccepted, InvocationList, InvocationView, LogPageVie
 /// An event for a function.
 #[derive(Clone, Debug)]
 pub struct InvokeRequest<'a> {
-    /// Which function.
+    /// The function that takes the event.
     pub function: FunctionPath<'a>,
     /// `$LATEST` or a version's number; `$LATEST` if absent.
     pub qualifier: Option<&'a str>,

@@ -271,7 +271,7 @@ fn readiness() {}
 )]
 fn metrics() {}
 
-/// This description.
+/// The OpenAPI document of this API.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "status", operation_id = "openapi", security(()),
     responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value))

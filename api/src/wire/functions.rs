@@ -94,7 +94,7 @@ pub struct DeployedFunction {
 pub enum DeployLine {
     /// What is being done, for people.
     Progress(String),
-    /// Done.
+    /// The deploy is done: the function as it is now.
     Deployed(DeployedFunction),
     /// Refused or failed.
     Problem(ProblemBody),
@@ -114,7 +114,7 @@ pub struct FunctionSummary {
     pub runtime: String,
     /// MiB.
     pub memory_mb: u32,
-    /// Seconds.
+    /// The longest time that one event may take, in seconds.
     pub timeout_s: u64,
     /// Of `$LATEST`: configuration and code together.
     #[schema(value_type = String)]
@@ -161,9 +161,9 @@ pub struct FunctionDetail {
     pub handler: String,
     /// MiB.
     pub memory_mb: u32,
-    /// Seconds.
+    /// The longest time that one event may take, in seconds.
     pub timeout_s: u64,
-    /// Seconds.
+    /// The longest time until user code is loaded, in seconds.
     pub init_timeout_s: u64,
     /// At most so many at once in the whole cluster.
     pub concurrency: Option<u32>,

@@ -2,8 +2,6 @@
 
 use serde_json::{Map, Value};
 
-use super::kind::TriggerKind;
-
 /// One field of a kind's settings, as users write it. Fields that the platform itself sets are
 /// not listed.
 #[derive(Debug)]
@@ -37,18 +35,20 @@ pub enum FieldValue {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TriggerFieldError {
     /// The kind has no such field.
-    #[error("a trigger of type `{kind}` has no `{field}`: it has {}", names(*kind))]
+    #[error("a trigger of type `{kind}` has no `{field}`: it has {}", names(known))]
     Unknown {
-        /// The trigger's kind.
-        kind: TriggerKind,
+        /// The name of the trigger's kind.
+        kind: &'static str,
         /// The name in the settings.
         field: String,
+        /// The fields that the kind has.
+        known: Vec<&'static str>,
     },
     /// A required field is missing.
     #[error("a trigger of type `{kind}` needs `{field}`")]
     Missing {
-        /// The trigger's kind.
-        kind: TriggerKind,
+        /// The name of the trigger's kind.
+        kind: &'static str,
         /// The name of the field.
         field: &'static str,
     },
@@ -98,20 +98,20 @@ impl TriggerFieldError {
     }
 }
 
-/// The names of a kind's fields, for messages.
-fn names(kind: TriggerKind) -> String {
-    let names = kind.profile().fields.iter().map(|field| format!("`{}`", field.name));
-    names.collect::<Vec<_>>().join(", ")
+/// Names of fields, for messages.
+fn names(fields: &[&str]) -> String {
+    format!("`{}`", fields.join("`, `"))
 }
 
 /// Checks that settings have the fields of their kind. A `null` counts as no value.
 pub(super) fn check_fields(
-    kind: TriggerKind,
+    kind: &'static str,
+    fields: &'static [TriggerField],
     settings: &Map<String, Value>,
 ) -> Result<(), TriggerFieldError> {
-    let fields = kind.profile().fields;
     if let Some(field) = settings.keys().find(|key| fields.iter().all(|field| field.name != *key)) {
-        return Err(TriggerFieldError::Unknown { kind, field: field.clone() });
+        let known = fields.iter().map(|field| field.name).collect();
+        return Err(TriggerFieldError::Unknown { kind, field: field.clone(), known });
     }
     for field in fields {
         match settings.get(field.name).filter(|value| !value.is_null()) {

@@ -141,7 +141,7 @@ impl TriggerKind {
     /// # Errors
     /// [`TriggerFieldError`] names the field.
     pub fn check_fields(self, fields: &Map<String, Value>) -> Result<(), TriggerFieldError> {
-        check_fields(self, fields)
+        check_fields(self.0.name, self.0.fields, fields)
     }
 
     /// Settings of this kind, as users write them.
@@ -149,7 +149,7 @@ impl TriggerKind {
     /// # Errors
     /// [`TriggerFieldError`] names the field.
     pub fn read(self, mut fields: Map<String, Value>) -> Result<TriggerSpec, TriggerFieldError> {
-        check_fields(self, &fields)?;
+        self.check_fields(&fields)?;
         fields.retain(|_, value| !value.is_null());
         self.decode(fields).map_err(|error| TriggerFieldError::Decode(error.to_string()))
     }

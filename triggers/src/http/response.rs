@@ -8,12 +8,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hanshu_core::{ErrorKind, Outcome, Refusal, RequestId, StatusCode, Verdict};
-use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::hop_by_hop::hop_by_hop_headers;
-use super::route::RouteLookup;
 use crate::intake_error::IntakeError;
 
 /// The response to the client. The gateway adds `x-request-id` and `x-fault`.
@@ -117,36 +116,6 @@ pub fn response_to_refused_call(error: &IntakeError, request_id: RequestId) -> H
     };
     let fault = FaultOwner::Platform;
     with_retry_after(HttpTriggerResponse::problem(status, fault, error.code(), title, request_id))
-}
-
-/// The response where no trigger was found; `None` if one was.
-pub fn response_to_unrouted(
-    lookup: &RouteLookup,
-    request_id: RequestId,
-) -> Option<HttpTriggerResponse> {
-    let problem = |status, code, title| {
-        Some(HttpTriggerResponse::problem(status, FaultOwner::Platform, code, title, request_id))
-    };
-    match lookup {
-        RouteLookup::Found(_) => None,
-        RouteLookup::NotFound => problem(404, "no_route", "there is no such path"),
-        RouteLookup::BadPath => problem(400, "bad_path", "the path is not percent-encoded UTF-8"),
-        RouteLookup::MethodNotAllowed(methods) => {
-            let title = "the path does not take this method";
-            let mut answer = problem(405, "method_not_allowed", title)?;
-            if let Ok(methods) = HeaderValue::from_str(&methods.join(", ")) {
-                answer.headers.insert(ALLOW, methods);
-            }
-            Some(answer)
-        }
-    }
-}
-
-/// The response to a caller without the trigger's key. It has no challenge: a browser must not
-/// ask its user for a password.
-pub fn unauthorized(request_id: RequestId) -> HttpTriggerResponse {
-    let title = "the header x-hanshu-key is missing or wrong";
-    HttpTriggerResponse::problem(401, FaultOwner::Platform, "key_required", title, request_id)
 }
 
 fn refused(refusal: &Refusal, request_id: RequestId) -> HttpTriggerResponse {

@@ -52,6 +52,9 @@ pub(crate) async fn queue(from: &GoldenQueue, to: &dyn EventQueue, clock: &Arc<M
         queue.function.name = format!("function-{number}").parse().unwrap();
         to.push(new_event(&state, &queue, clock)).await.unwrap();
         bring(&state, &*to.source(&queue), clock).await;
+        if state.state == InvocationState::Cancelled {
+            to.cancel(id).await.unwrap();
+        }
         let brought = to.state(id).await.unwrap().unwrap();
         assert_eq!(brought.state, state.state, "{id}");
     }
@@ -79,7 +82,8 @@ fn new_event(state: &AsyncState, queue: &QueueName, clock: &ManualClock) -> NewE
 
 async fn bring(state: &AsyncState, source: &dyn EventSource, clock: &ManualClock) {
     let mut attempts: Vec<Attempt> = state.attempts.clone();
-    let last = if state.state.has_ended() { attempts.pop() } else { None };
+    let is_settled = state.state.has_ended() && state.state != InvocationState::Cancelled;
+    let last = if is_settled { attempts.pop() } else { None };
     for attempt in attempts {
         let claim = claim(source).await;
         match attempt.status {
@@ -89,11 +93,14 @@ async fn bring(state: &AsyncState, source: &dyn EventSource, clock: &ManualClock
         }
     }
     let ended = match state.state {
-        InvocationState::Queued | InvocationState::Running | InvocationState::Retrying => return,
+        // One that waits is cancelled without a claim.
+        InvocationState::Queued
+        | InvocationState::Running
+        | InvocationState::Retrying
+        | InvocationState::Cancelled => return,
         InvocationState::Succeeded => EventEnd::Succeeded(state.result.clone().unwrap().into()),
         InvocationState::Failed => EventEnd::Failed(state.error.clone().unwrap()),
         InvocationState::Expired => EventEnd::Expired(state.error.clone()),
-        InvocationState::Cancelled => panic!("the first version cancelled nothing"),
     };
     source.end(&claim(source).await.receipt, last, ended).await.unwrap();
 }

@@ -140,19 +140,6 @@ fn a_refused_call_is_answered_with_its_status() {
     }
 }
 
-#[test]
-fn a_request_without_a_trigger_or_key_is_answered_with_the_reason() {
-    let id = RequestId::new();
-    let not = |lookup| response_to_unrouted(&lookup, id).unwrap();
-    assert_eq!(not(RouteLookup::NotFound).status, 404);
-    assert_eq!(not(RouteLookup::BadPath).status, 400);
-    let answer = not(RouteLookup::MethodNotAllowed(vec!["GET".into(), "PUT".into()]));
-    assert_eq!((answer.status, &answer.headers[ALLOW]), (405, &"GET, PUT".parse().unwrap()));
-    let answer = unauthorized(id);
-    assert_eq!((answer.status, answer.code), (401, Some("key_required")));
-    assert!(!answer.headers.contains_key(http::header::WWW_AUTHENTICATE));
-}
-
 proptest! {
     /// Whatever a function returns, there is an answer that can be sent.
     #[test]
