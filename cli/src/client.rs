@@ -1,6 +1,6 @@
 //! The server that a command talks to, and the settings that name it.
 
-use hanshu_api::{Client, ClientAuth, ClientError, FunctionPath};
+use hanshu_api::{Client, ClientError, FunctionPath};
 
 use crate::error::Error;
 use crate::settings::Settings;
@@ -15,9 +15,7 @@ pub(crate) struct Server {
 impl Server {
     /// Nothing is sent yet.
     pub(crate) fn new(settings: Settings) -> Result<Self, Error> {
-        let id = settings.secret_id.clone();
-        let auth = ClientAuth::Key { id, secret: settings.secret_key.clone() };
-        let client = Client::new(&settings.endpoint, auth)?;
+        let client = Client::new(&settings.endpoint, settings.auth.clone())?;
         Ok(Self { client, settings })
     }
 

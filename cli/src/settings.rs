@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use hanshu_api::ClientAuth;
 use hanshu_core::Secret;
 use serde::Deserialize;
 
@@ -15,10 +16,8 @@ use crate::error::Error;
 pub(crate) struct Settings {
     /// `http://host:port`, without a slash at the end.
     pub(crate) endpoint: String,
-    /// The access key's id.
-    pub(crate) secret_id: String,
-    /// The access key's secret.
-    pub(crate) secret_key: Secret,
+    /// An access key; within a sandbox, the sandbox's token.
+    pub(crate) auth: ClientAuth,
     /// From flag or environment: beats what `hanshu.toml` says, so that `deploy` and the
     /// commands after it speak of the same functions.
     pub(crate) namespace_said: Option<String>,
@@ -33,6 +32,9 @@ struct Layer {
     endpoint: Option<String>,
     secret_id: Option<String>,
     secret_key: Option<Secret>,
+    /// Of a sandbox; from the environment only.
+    #[serde(skip)]
+    token: Option<Secret>,
     namespace: Option<String>,
 }
 
@@ -43,6 +45,7 @@ impl Layer {
             endpoint: self.endpoint.or(other.endpoint),
             secret_id: self.secret_id.or(other.secret_id),
             secret_key: self.secret_key.or(other.secret_key),
+            token: self.token.or(other.token),
             namespace: self.namespace.or(other.namespace),
         }
     }
@@ -69,15 +72,13 @@ impl Settings {
             endpoint: global.endpoint.clone(),
             secret_id: global.secret_id.clone(),
             secret_key: global.secret_key.clone().map(Secret::new),
+            token: None,
             namespace: global.namespace.clone(),
         };
         let layers = [flags, environment(), profile(global)?, left_by_server()];
         let pick = |field: fn(&Layer) -> Option<String>| layers.iter().find_map(field);
         let endpoint = pick(|layer| layer.endpoint.clone());
-        let secret_id = pick(|layer| layer.secret_id.clone());
-        let secret_key = layers.iter().find_map(|layer| layer.secret_key.clone());
-        let (Some(endpoint), Some(secret_id), Some(secret_key)) = (endpoint, secret_id, secret_key)
-        else {
+        let (Some(endpoint), Some(auth)) = (endpoint, auth(&layers)) else {
             return Err(Error::Usage(
                 "no server is known: neither flags, nor HANSHU_ENDPOINT, HANSHU_SECRET_ID and \
                  HANSHU_SECRET_KEY, nor ~/.config/hanshu/config.toml, nor a server's \
@@ -94,8 +95,7 @@ impl Settings {
         }
         Ok(Self {
             endpoint: endpoint.trim_end_matches('/').into(),
-            secret_id,
-            secret_key,
+            auth,
             namespace_said: layers.iter().take(2).find_map(|layer| layer.namespace.clone()),
             namespace_default: pick(|layer| layer.namespace.clone())
                 .unwrap_or_else(|| "default".into()),
@@ -108,13 +108,28 @@ impl Settings {
     }
 }
 
+/// How to prove who asks: a key of flags and environment, else the sandbox's token, else a key of
+/// files.
+fn auth(layers: &[Layer; 4]) -> Option<ClientAuth> {
+    let key = |layers: &[Layer]| {
+        let id = layers.iter().find_map(|layer| layer.secret_id.clone())?;
+        let secret = layers.iter().find_map(|layer| layer.secret_key.clone())?;
+        Some(ClientAuth::Key { id, secret })
+    };
+    let token = || layers.iter().find_map(|layer| layer.token.clone()).map(ClientAuth::Token);
+    let [flags, environment, ..] = layers;
+    key(&[flags.clone(), environment.clone()]).or_else(token).or_else(|| key(layers))
+}
+
 fn environment() -> Layer {
     let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     Layer {
         endpoint: get("HANSHU_ENDPOINT"),
         secret_id: get("HANSHU_SECRET_ID"),
         secret_key: get("HANSHU_SECRET_KEY").map(Secret::new),
-        namespace: get("HANSHU_NAMESPACE"),
+        token: get("HANSHU_TOKEN").map(Secret::new),
+        // A function's own namespace, within its sandbox.
+        namespace: get("HANSHU_NAMESPACE").or_else(|| get("SCF_NAMESPACE")),
     }
 }
 
@@ -138,7 +153,7 @@ fn profile(global: &Global) -> Result<Layer, Error> {
         None => (ConfigFile::default(), PathBuf::from("~/.config/hanshu/config.toml")),
     };
     let ConfigFile { endpoint, secret_id, secret_key, namespace, default_profile, profiles } = file;
-    let always = Layer { endpoint, secret_id, secret_key, namespace };
+    let always = Layer { endpoint, secret_id, secret_key, token: None, namespace };
     let chosen = match global.profile.clone().or(default_profile) {
         None => profiles.get("default").cloned().unwrap_or_default(),
         Some(name) => profiles.get(&name).cloned().ok_or_else(|| {
@@ -188,5 +203,25 @@ mod tests {
         assert_eq!(layer.endpoint.as_deref(), Some("http://x:1"));
         assert_eq!(layer.secret_key.unwrap().expose(), "b=");
         assert!(credentials(&dir.path().join("none")).endpoint.is_none());
+    }
+
+    #[test]
+    fn a_sandbox_s_token_is_weaker_than_a_key_that_is_given_and_stronger_than_a_file_s() {
+        let key = |id: &str| Layer {
+            secret_id: Some(id.into()),
+            secret_key: Some(Secret::new("s")),
+            ..Layer::default()
+        };
+        let token = Layer { token: Some(Secret::new("t")), ..Layer::default() };
+        let none = Layer::default;
+        let chosen = |layers: [Layer; 4]| match auth(&layers) {
+            Some(ClientAuth::Key { id, .. }) => id,
+            Some(ClientAuth::Token(token)) => token.expose().to_owned(),
+            None => "none".into(),
+        };
+        assert_eq!(chosen([key("flag"), token.clone(), none(), none()]), "flag");
+        assert_eq!(chosen([none(), token, key("file"), none()]), "t");
+        assert_eq!(chosen([none(), none(), none(), key("file")]), "file");
+        assert_eq!(chosen([none(), none(), none(), none()]), "none");
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
@@ -12,7 +13,7 @@ use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hanshu_core::ports::{AccessKey, FunctionRegistry};
-use hanshu_core::{Clock, Secret};
+use hanshu_core::{Actor, Clock, Secret};
 use subtle::ConstantTimeEq as _;
 
 use crate::error::Error;
@@ -34,22 +35,15 @@ pub struct SecretKey {
     pub secret: Secret,
 }
 
-/// Who calls.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Principal {
-    /// The access key's id.
-    pub key_id: Arc<str>,
-}
-
 /// All access keys, in memory.
 pub struct Access {
     master: MasterKey,
-    keys: ArcSwap<HashMap<String, Entry>>,
+    keys: ArcSwap<HashMap<String, KnownKey>>,
 }
 
-struct Entry {
+struct KnownKey {
+    id: Arc<str>,
     secret: Secret,
-    principal: Principal,
 }
 
 impl MasterKey {
@@ -110,13 +104,12 @@ impl Access {
     /// Reads all keys from the registry.
     ///
     /// # Errors
-    /// The registry is away, or a key was sealed under another master key.
+    /// The registry is unavailable, or a key was sealed under another master key.
     pub async fn refresh(&self, registry: &dyn FunctionRegistry) -> Result<(), Error> {
         let mut keys = HashMap::new();
         for key in registry.keys().await? {
             let secret = self.master.open(&key.id, &key.sealed)?;
-            let principal = Principal { key_id: key.id.as_str().into() };
-            keys.insert(key.id, Entry { secret, principal });
+            keys.insert(key.id.clone(), KnownKey { id: key.id.into(), secret });
         }
         self.keys.store(Arc::new(keys));
         Ok(())
@@ -125,7 +118,7 @@ impl Access {
     /// Adds a key: the given one, or a new one.
     ///
     /// # Errors
-    /// The registry is away, or the id is taken.
+    /// The registry is unavailable, or the id is taken.
     pub async fn create(
         &self,
         registry: &dyn FunctionRegistry,
@@ -155,17 +148,18 @@ impl Access {
     }
 
     /// Any one key (the one with the smallest id), for the operator's credentials file.
-    pub fn reveal_first(&self) -> Option<SecretKey> {
+    pub fn any_key(&self) -> Option<SecretKey> {
         let keys = self.keys.load();
         keys.keys().min().and_then(|id| self.reveal(id))
     }
 
-    /// Who this is. From memory, in a time that does not tell how much of the secret was right.
-    pub fn authenticate(&self, id: &str, secret: &str) -> Option<Principal> {
+    /// The owner of the key, if the secret is right. From memory, in a time that does not depend on
+    /// how much of the secret is right.
+    pub fn authenticate(&self, id: &str, secret: &str, address: Option<IpAddr>) -> Option<Actor> {
         let keys = self.keys.load();
-        let entry = keys.get(id)?;
-        let right = entry.secret.expose().as_bytes().ct_eq(secret.as_bytes());
-        bool::from(right).then(|| entry.principal.clone())
+        let key = keys.get(id)?;
+        let right = key.secret.expose().as_bytes().ct_eq(secret.as_bytes());
+        bool::from(right).then(|| Actor::access_key(key.id.clone(), address))
     }
 }
 

@@ -9,8 +9,9 @@ use hanshu_core::ports::{
     StoreError,
 };
 use hanshu_core::{
-    Clock, Digest, FunctionConfig, FunctionId, HttpTrigger, Qualifier, Revision, Secret,
-    TRIGGERS_MAX, Timestamp, Trigger, TriggerId, TriggerName, TriggerSpec,
+    Actor, Clock, Digest, FunctionConfig, FunctionId, HttpTrigger, Permission, PermissionTarget,
+    Qualifier, Revision, Secret, TRIGGERS_MAX, Timestamp, Trigger, TriggerId, TriggerName,
+    TriggerSpec, authorize,
 };
 
 use crate::access::Access;
@@ -99,15 +100,26 @@ impl Controller {
     }
 
     /// Whether the package is here already.
-    pub async fn has_package(&self, digest: &Digest) -> bool {
-        self.packages.has(digest).await
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`].
+    pub async fn has_package(&self, actor: &Actor, digest: &Digest) -> Result<bool, Error> {
+        authorize(actor, Permission::ManageFunctions, PermissionTarget::Server)?;
+        Ok(self.packages.has(digest).await)
     }
 
     /// Takes a package.
     ///
     /// # Errors
-    /// [`Error::Package`] with the entry and the rule it breaks; nothing is kept then.
-    pub async fn put_package(&self, digest: &Digest, zip: Bytes) -> Result<(), Error> {
+    /// [`Error::Forbidden`]; [`Error::Package`] with the entry and the rule it breaks. Nothing is
+    /// kept then.
+    pub async fn put_package(
+        &self,
+        actor: &Actor,
+        digest: &Digest,
+        zip: Bytes,
+    ) -> Result<(), Error> {
+        authorize(actor, Permission::ManageFunctions, PermissionTarget::Server)?;
         Ok(self.packages.put(digest, zip).await?)
     }
 
@@ -115,13 +127,15 @@ impl Controller {
     /// request. `progress` is told of work that takes longer (a runtime's image).
     ///
     /// # Errors
-    /// [`Error::Invalid`], [`Error::NoPackage`], [`Error::Image`], [`Error::Store`]; nothing has
-    /// changed then.
+    /// [`Error::Forbidden`], [`Error::Invalid`], [`Error::NoPackage`], [`Error::Image`],
+    /// [`Error::Store`]; nothing has changed then.
     pub async fn deploy(
         &self,
+        actor: &Actor,
         request: DeployRequest,
         progress: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<Deployment, Error> {
+        manage(actor, &request.function)?;
         check_config(&request.config)?;
         let triggers = name_triggers(&request.function, request.triggers)?;
         let family = request.config.runtime.family();
@@ -166,8 +180,9 @@ impl Controller {
     /// Publishes `$LATEST` as an immutable version.
     ///
     /// # Errors
-    /// [`Error::Store`]: no such function, or the registry is away.
-    pub async fn publish(&self, function: &FunctionId) -> Result<Revision, Error> {
+    /// [`Error::Forbidden`]; [`Error::Store`]: no such function, or the registry is unavailable.
+    pub async fn publish(&self, actor: &Actor, function: &FunctionId) -> Result<Revision, Error> {
+        manage(actor, function)?;
         let published = self.registry.publish(function, self.clock.now()).await?;
         self.catalog.refresh().await?;
         Ok(published)
@@ -176,8 +191,9 @@ impl Controller {
     /// Removes a function with its versions and triggers. Events that wait for it end as failed.
     ///
     /// # Errors
-    /// [`Error::Store`]: no such function, or the registry is away.
-    pub async fn delete(&self, function: &FunctionId) -> Result<(), Error> {
+    /// [`Error::Forbidden`]; [`Error::Store`]: no such function, or the registry is unavailable.
+    pub async fn delete(&self, actor: &Actor, function: &FunctionId) -> Result<(), Error> {
+        manage(actor, function)?;
         self.registry.delete(function).await?;
         Ok(self.catalog.refresh().await?)
     }
@@ -185,8 +201,15 @@ impl Controller {
     /// Switches a trigger on or off.
     ///
     /// # Errors
-    /// [`Error::Store`]: no such trigger, or the registry is away.
-    pub async fn enable_trigger(&self, trigger: &TriggerId, enabled: bool) -> Result<(), Error> {
+    /// [`Error::Forbidden`]; [`Error::Store`]: no such trigger, or the registry is unavailable.
+    pub async fn enable_trigger(
+        &self,
+        actor: &Actor,
+        trigger: &TriggerId,
+        enabled: bool,
+    ) -> Result<(), Error> {
+        let target = PermissionTarget::Function(&trigger.function);
+        authorize(actor, Permission::ManageTriggers, target)?;
         self.registry.enable(trigger, enabled).await?;
         Ok(self.catalog.refresh().await?)
     }
@@ -236,6 +259,11 @@ impl std::fmt::Debug for Controller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Controller").field("catalog", &self.catalog).finish_non_exhaustive()
     }
+}
+
+fn manage(actor: &Actor, function: &FunctionId) -> Result<(), Error> {
+    let target = PermissionTarget::Function(function);
+    Ok(authorize(actor, Permission::ManageFunctions, target)?)
 }
 
 /// Gives every trigger its name, and every HTTP trigger that wants one a key.

@@ -1,7 +1,7 @@
 //! What can go wrong in a use-case.
 
-use hanshu_core::ErrorKind;
 use hanshu_core::ports::{CatalogError, ImageError, PackageError, QueueError, StoreError};
+use hanshu_core::{ErrorKind, ForbiddenError};
 
 /// A use-case failed.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +17,9 @@ pub enum Error {
         /// What it must be.
         rule: String,
     },
+    /// The actor may not do this.
+    #[error(transparent)]
+    Forbidden(#[from] ForbiddenError),
     /// The code was never uploaded, or has been collected since.
     #[error("package {0} has not been uploaded")]
     NoPackage(String),
@@ -64,6 +67,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Invalid { .. } => ErrorKind::Invalid,
+            Self::Forbidden(_) => ErrorKind::Forbidden,
             Self::NoPackage(_) => ErrorKind::Conflict,
             Self::Package(error) => match error {
                 PackageError::Refused(_) | PackageError::Digest { .. } => ErrorKind::Invalid,

@@ -16,7 +16,7 @@ mod random;
 mod revision_digest;
 mod snapshot;
 
-pub use access::{Access, MasterKey, Principal, SecretKey};
+pub use access::{Access, MasterKey, SecretKey};
 pub use catalog::CachedCatalog;
 pub use check::check_config;
 pub use controller::{Controller, DeployRequest, Deployment, TriggerRequest};

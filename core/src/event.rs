@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::function::FunctionId;
+use crate::id::RequestId;
 use crate::name::TriggerName;
 use crate::trigger::TriggerKind;
 
@@ -31,18 +33,37 @@ pub enum Origin {
         /// The trigger's name within the function.
         name: TriggerName,
     },
+    /// A call of the API by a function.
+    Function(FunctionCaller),
 }
 
-/// An [`Origin`] as it is serialised: `{"kind":"direct"}`, `{"kind":"timer","trigger":"nightly"}`.
+/// A function that calls another, by one of its invocations.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FunctionCaller {
+    /// The function that calls.
+    pub function: FunctionId,
+    /// The invocation of it that calls.
+    pub request_id: RequestId,
+    /// How many calls by functions led to that invocation: 0 if it was started from outside.
+    pub depth: u8,
+}
+
+/// An [`Origin`] as it is serialised: `{"kind":"direct"}`, `{"kind":"timer","trigger":"nightly"}`,
+/// `{"kind":"function","caller":{…}}`.
 #[derive(Serialize, Deserialize)]
 struct OriginFields {
     kind: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trigger: Option<TriggerName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    caller: Option<FunctionCaller>,
 }
 
 /// The kind of a direct call, beside the kinds of triggers.
 const DIRECT: &str = "direct";
+/// The kind of a call by a function.
+const FUNCTION: &str = "function";
 
 impl Origin {
     /// An event of a trigger.
@@ -50,27 +71,34 @@ impl Origin {
         Self::Trigger { kind, name }
     }
 
-    /// From the words of [`Self::kind`] and [`Self::trigger`]; `None` if they are no origin.
-    pub fn from_words(kind: &str, trigger: Option<TriggerName>) -> Option<Self> {
-        match (kind, trigger) {
-            (DIRECT, None) => Some(Self::Direct),
-            (DIRECT, Some(_)) | (_, None) => None,
-            (kind, Some(name)) => Some(Self::Trigger { kind: kind.parse().ok()?, name }),
+    /// From the parts that [`Self::kind`], [`Self::trigger`] and [`Self::caller`] return; `None` if
+    /// they do not belong together, or the kind is unknown.
+    pub fn from_parts(
+        kind: &str,
+        trigger: Option<TriggerName>,
+        caller: Option<FunctionCaller>,
+    ) -> Option<Self> {
+        match (kind, trigger, caller) {
+            (DIRECT, None, None) => Some(Self::Direct),
+            (FUNCTION, None, Some(caller)) => Some(Self::Function(caller)),
+            (DIRECT | FUNCTION, ..) | (_, None, _) | (_, _, Some(_)) => None,
+            (kind, Some(name), None) => Some(Self::Trigger { kind: kind.parse().ok()?, name }),
         }
     }
 
-    /// `direct`, or the trigger's kind; SCF's `TRIGGER_SRC` for triggers.
+    /// `direct`, `function`, or the trigger's kind.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Direct => DIRECT,
+            Self::Function(_) => FUNCTION,
             Self::Trigger { kind, .. } => kind.as_str(),
         }
     }
 
-    /// Its number in the protocol of sandboxes.
+    /// Its number in the protocol of sandboxes, where a call by a function is a direct one.
     pub fn number(&self) -> u8 {
         match self {
-            Self::Direct => 0,
+            Self::Direct | Self::Function(_) => 0,
             Self::Trigger { kind, .. } => kind.profile().origin_number,
         }
     }
@@ -78,15 +106,33 @@ impl Origin {
     /// The trigger, if the event came from one.
     pub fn trigger(&self) -> Option<&TriggerName> {
         match self {
-            Self::Direct => None,
+            Self::Direct | Self::Function(_) => None,
             Self::Trigger { name, .. } => Some(name),
         }
+    }
+
+    /// The function that calls, if one does.
+    pub fn caller(&self) -> Option<&FunctionCaller> {
+        match self {
+            Self::Function(caller) => Some(caller),
+            Self::Direct | Self::Trigger { .. } => None,
+        }
+    }
+
+    /// How many calls by functions led to this event: at most [`crate::CALL_DEPTH_MAX`].
+    pub fn depth(&self) -> u8 {
+        self.caller().map_or(0, |caller| caller.depth.saturating_add(1))
     }
 }
 
 impl From<Origin> for OriginFields {
     fn from(origin: Origin) -> Self {
-        Self { kind: origin.kind().into(), trigger: origin.trigger().cloned() }
+        let kind = origin.kind().into();
+        match origin {
+            Origin::Direct => Self { kind, trigger: None, caller: None },
+            Origin::Trigger { name, .. } => Self { kind, trigger: Some(name), caller: None },
+            Origin::Function(caller) => Self { kind, trigger: None, caller: Some(caller) },
+        }
     }
 }
 
@@ -94,8 +140,9 @@ impl TryFrom<OriginFields> for Origin {
     type Error = String;
 
     fn try_from(fields: OriginFields) -> Result<Self, String> {
-        let OriginFields { kind, trigger } = fields;
-        Self::from_words(&kind, trigger).ok_or_else(|| format!("`{kind}` is no origin of an event"))
+        let OriginFields { kind, trigger, caller } = fields;
+        Self::from_parts(&kind, trigger, caller)
+            .ok_or_else(|| format!("`{kind}` is no origin of an event"))
     }
 }
 
@@ -120,5 +167,17 @@ mod tests {
         for bad in [r#"{"kind":"timer"}"#, r#"{"kind":"other","trigger":"a"}"#, "{}"] {
             assert!(serde_json::from_str::<Origin>(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_call_by_a_function_survives_json_and_is_one_deeper_than_its_caller() {
+        let function =
+            FunctionId { namespace: "default".parse().unwrap(), name: "caller".parse().unwrap() };
+        let caller = FunctionCaller { function, request_id: RequestId::new(), depth: 2 };
+        let origin = Origin::Function(caller);
+        let text = serde_json::to_string(&origin).unwrap();
+        assert_eq!(serde_json::from_str::<Origin>(&text).unwrap(), origin, "{text}");
+        assert_eq!((origin.depth(), origin.number(), origin.trigger()), (3, 0, None));
+        assert!(serde_json::from_str::<Origin>(r#"{"kind":"function"}"#).is_err());
     }
 }

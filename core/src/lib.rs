@@ -4,6 +4,8 @@
 //! [`Outcome`]. The other crates are stations on that line or keepers of what the stations need;
 //! they meet at the traits in [`ports`].
 
+mod actor;
+mod authorize;
 mod backoff;
 mod clock;
 mod digest;
@@ -24,11 +26,13 @@ mod secret;
 mod trigger;
 mod triggers;
 
+pub use actor::{Actor, ActorVia, Principal};
+pub use authorize::{ForbiddenError, Permission, PermissionTarget, authorize};
 pub use backoff::Backoff;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use digest::Digest;
 pub use error::ErrorKind;
-pub use event::{Event, Origin};
+pub use event::{Event, FunctionCaller, Origin};
 pub use function::{AsyncPolicy, FunctionConfig, FunctionId, Revision};
 pub use hex::hex;
 pub use id::{InstanceId, NodeId, RequestId};

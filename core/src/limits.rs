@@ -29,6 +29,9 @@ pub const PIDS_MAX: u64 = 1_024;
 pub const TRIGGERS_MAX: usize = 110;
 /// The tail of the log that a caller may ask for.
 pub const LOG_TAIL_BYTES_MAX: usize = 4_096;
+/// Calls by functions that may follow on each other: a function that was called so deep calls no
+/// other. Bounds chains that call themselves.
+pub const CALL_DEPTH_MAX: u8 = 8;
 /// What is kept of one invocation's output: this many bytes of its start and of its end each.
 pub const LOG_KEEP_BYTES: usize = 512 * 1024;
 

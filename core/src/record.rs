@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
+use crate::event::FunctionCaller;
 use crate::function::FunctionId;
 use crate::id::{NodeId, RequestId};
 use crate::name::{Qualifier, TriggerName};
@@ -72,6 +73,8 @@ pub struct AsyncState {
     pub error: Option<Failure>,
     /// The invocation that it runs again.
     pub rerun_of: Option<RequestId>,
+    /// The function that asked for it, if one did.
+    pub called_by: Option<FunctionCaller>,
 }
 
 /// The record of one invocation's attempt that ran (or was refused), sync or async, for the
@@ -86,6 +89,9 @@ pub struct InvocationRecord {
     pub version: Qualifier,
     /// The trigger behind it.
     pub trigger: Option<TriggerName>,
+    /// The function that asked for it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub called_by: Option<FunctionCaller>,
     /// From 1; always 1 for a synchronous call.
     pub attempt: u32,
     /// When it began.

@@ -2,14 +2,16 @@
 
 use std::str::FromStr;
 
-use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::extract::{FromRequestParts as _, RawPathParams, Request};
 use hanshu_core::{ErrorKind, NameError};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
+use crate::api_handler::{FromHead, FromWholeRequest, ViaBody};
 use crate::front::read_payload;
 use crate::problem::Problem;
+use crate::state::Gateway;
 
 /// Largest JSON body of the API's own requests. A function's 110 triggers with 4 KB each fit.
 const JSON_BYTES_MAX: usize = 1024 * 1024;
@@ -30,42 +32,33 @@ pub(crate) struct Query<T>(pub(crate) T);
 #[derive(Debug)]
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
-impl<S, T> FromRequestParts<S> for One<T>
+impl<T> FromHead for One<T>
 where
-    S: Send + Sync,
-    T: FromStr<Err = NameError>,
+    T: FromStr<Err = NameError> + Send,
 {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let params = path_params(parts, state).await?;
+    async fn from_head(head: &mut Parts, _gateway: &Gateway) -> Result<Self, Problem> {
+        let params = path_params(head).await?;
         Ok(Self(param(&params, 0)?))
     }
 }
 
-impl<S, A, B> FromRequestParts<S> for Two<A, B>
+impl<A, B> FromHead for Two<A, B>
 where
-    S: Send + Sync,
-    A: FromStr<Err = NameError>,
-    B: FromStr<Err = NameError>,
+    A: FromStr<Err = NameError> + Send,
+    B: FromStr<Err = NameError> + Send,
 {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let params = path_params(parts, state).await?;
+    async fn from_head(head: &mut Parts, _gateway: &Gateway) -> Result<Self, Problem> {
+        let params = path_params(head).await?;
         Ok(Self(param(&params, 0)?, param(&params, 1)?))
     }
 }
 
-impl<S, T> FromRequestParts<S> for Query<T>
+impl<T> FromHead for Query<T>
 where
-    S: Send + Sync,
-    T: DeserializeOwned,
+    T: DeserializeOwned + Send,
 {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        let query = axum::extract::Query::<T>::try_from_uri(&parts.uri);
+    async fn from_head(head: &mut Parts, _gateway: &Gateway) -> Result<Self, Problem> {
+        let query = axum::extract::Query::<T>::try_from_uri(&head.uri);
         let axum::extract::Query(read) = query.map_err(|rejection| {
             let text = rejection.body_text();
             let what = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
@@ -76,14 +69,11 @@ where
     }
 }
 
-impl<S, T> FromRequest<S> for JsonBody<T>
+impl<T> FromWholeRequest<ViaBody> for JsonBody<T>
 where
-    S: Send + Sync,
-    T: DeserializeOwned,
+    T: DeserializeOwned + Send,
 {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+    async fn from_whole_request(request: Request, _gateway: &Gateway) -> Result<Self, Problem> {
         let read = read_payload(request.into_body(), JSON_BYTES_MAX).await;
         let text =
             read.map_err(|error| Problem::payload(error, "body_too_large", JSON_BYTES_MAX))?;
@@ -111,11 +101,8 @@ fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     Ok(read)
 }
 
-async fn path_params<S: Send + Sync>(
-    parts: &mut Parts,
-    state: &S,
-) -> Result<RawPathParams, Problem> {
-    RawPathParams::from_request_parts(parts, state).await.map_err(|rejection| {
+async fn path_params(head: &mut Parts) -> Result<RawPathParams, Problem> {
+    RawPathParams::from_request_parts(head, &()).await.map_err(|rejection| {
         Problem::new(ErrorKind::Invalid, format!("the path: {}", rejection.body_text()))
     })
 }

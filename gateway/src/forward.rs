@@ -9,6 +9,7 @@ use tower::ServiceExt as _;
 use tracing::{Instrument as _, Span};
 
 use crate::front::Body;
+use crate::middleware::request_id;
 use crate::problem::internal;
 
 /// Answers the request on the general runtime, in the current span. Bodies stream through. What
@@ -22,10 +23,11 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<axum::BoxError>,
 {
+    let request_id = request_id(request.extensions());
     let answer = router.oneshot(request.map(axum::body::Body::new)).instrument(Span::current());
     match general.spawn(answer).await {
         Ok(Ok(response)) => response.map(Body::from),
         Ok(Err(never)) => match never {},
-        Err(error) => internal(&error).answer(),
+        Err(error) => internal(&error).answer(request_id),
     }
 }

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hanshu_core::{
-    Event, HttpTrigger, INLINE_CHECK_BYTES_MAX, Origin, PAYLOAD_BYTES_MAX, Qualifier, RequestId,
-    TriggerConfig as _, Verdict,
+    Actor, Event, HttpTrigger, INLINE_CHECK_BYTES_MAX, Origin, PAYLOAD_BYTES_MAX, Qualifier,
+    RequestId, TriggerConfig as _, Verdict,
 };
 use hanshu_triggers::http::response::{
     FaultOwner, HttpTriggerResponse, response_to_outcome, response_to_refused_call,
@@ -126,13 +126,12 @@ impl HttpTriggers {
         };
         let call = FunctionCall {
             request_id,
-            namespace: function.namespace,
-            function: function.name,
+            function,
             qualifier: Qualifier::Latest,
             event: Event { origin: Origin::trigger_of(HttpTrigger::KIND, name), payload },
             tail: false,
         };
-        let answered = self.gateway.intake.call(call).await;
+        let answered = self.gateway.intake.call(&Actor::trigger(Some(source_ip)), call).await;
         let verdict = answered.as_ref().ok().map(|answered| &answered.outcome.verdict);
         self.gateway.metrics().invoked(Way::Http, verdict, began.elapsed());
         match answered {

@@ -1,9 +1,11 @@
 //! Invocations as the API shows them. Pure.
 
-use hanshu_api::wire::{AttemptView, InvocationError, InvocationTrigger, InvocationView};
+use hanshu_api::wire::{
+    AttemptView, InvocationCaller, InvocationError, InvocationTrigger, InvocationView,
+};
 use hanshu_core::{
-    AsyncState, Attempt, Failure, FunctionId, InvocationRecord, InvocationState, RequestId,
-    StatusCode, Timestamp, TriggerKind, TriggerName,
+    AsyncState, Attempt, Failure, FunctionCaller, FunctionId, InvocationRecord, InvocationState,
+    RequestId, StatusCode, Timestamp, TriggerKind, TriggerName,
 };
 use serde_json::value::RawValue;
 
@@ -20,6 +22,7 @@ pub(crate) fn of_state(
         function: state.function.name,
         version: state.version,
         trigger,
+        called_by: state.called_by.map(called_by),
         state: state.state,
         attempts: state.attempts.into_iter().map(attempt).collect(),
         accepted_at: state.accepted_at,
@@ -66,6 +69,7 @@ pub(crate) fn of_records(
         function: last.function.name,
         version: last.version,
         trigger,
+        called_by: last.called_by.map(called_by),
         state,
         ended_at: last.started_at.checked_add(last.duration).ok(),
         attempts: records.into_iter().map(attempt_of_record).collect(),
@@ -74,6 +78,11 @@ pub(crate) fn of_records(
         error: last.error.map(error),
         rerun_of: None,
     })
+}
+
+fn called_by(caller: FunctionCaller) -> InvocationCaller {
+    let FunctionCaller { function, request_id, .. } = caller;
+    InvocationCaller { namespace: function.namespace, function: function.name, request_id }
 }
 
 fn attempt(attempt: Attempt) -> AttemptView {

@@ -5,15 +5,17 @@
 //! everything else to the general runtime.
 
 mod api;
-mod auth;
+mod api_handler;
 mod convert;
 mod extract;
 mod forward;
 mod front;
+mod function_api;
 mod headers;
 mod http_trigger;
 mod invocation_view;
 mod metrics;
+mod middleware;
 mod ndjson;
 mod outcome;
 mod problem;
@@ -23,6 +25,7 @@ mod view;
 
 pub use api::Api;
 pub use front::{Answer, Body, FrontOptions, RequestBody, serve};
+pub use function_api::FunctionApi;
 pub use http_trigger::HttpTriggers;
 pub use problem::Problem;
 pub use state::{CheckReadiness, Gateway, GatewayParts, Options};

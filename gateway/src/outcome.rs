@@ -24,7 +24,7 @@ pub(crate) fn render(outcome: Outcome, request_id: RequestId) -> Response<Body> 
             };
             json_answer(status, "function", text.into())
         }
-        Verdict::Refused(refusal) => Problem::from(&refusal).of(request_id).answer(),
+        Verdict::Refused(refusal) => Problem::from(&refusal).answer(request_id),
     };
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id_value(request_id));

@@ -2,11 +2,10 @@
 
 use std::borrow::Cow;
 
-use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hanshu_api::wire::ProblemBody;
 use hanshu_core::ports::{CatalogError, JournalError, QueueError, StoreError};
-use hanshu_core::{ErrorKind, NameError, Refusal, RequestId};
+use hanshu_core::{ErrorKind, ForbiddenError, NameError, Refusal, RequestId};
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use tracing::error;
@@ -31,7 +30,6 @@ struct Parts {
     code: &'static str,
     detail: String,
     hint: Cow<'static, str>,
-    request_id: Option<RequestId>,
     field: Option<String>,
     value: Option<String>,
     rule: Option<String>,
@@ -65,7 +63,6 @@ impl Problem {
             code,
             detail: detail.into(),
             hint: hint.into(),
-            request_id: None,
             field: None,
             value: None,
             rule: None,
@@ -159,13 +156,6 @@ impl Problem {
         problem
     }
 
-    /// Says which request it was about.
-    #[must_use]
-    pub(crate) fn of(mut self, request_id: RequestId) -> Self {
-        self.0.request_id.get_or_insert(request_id);
-        self
-    }
-
     /// Says in which part of the request the field is.
     #[must_use]
     pub(crate) fn within(mut self, place: &str) -> Self {
@@ -195,8 +185,8 @@ impl Problem {
         self.0.status
     }
 
-    /// Its JSON.
-    pub(crate) fn body(&self) -> ProblemBody {
+    /// Its JSON, as the problem of this request.
+    pub(crate) fn body(&self, request_id: RequestId) -> ProblemBody {
         ProblemBody {
             kind: "about:blank".into(),
             title: self.0.status.canonical_reason().unwrap_or("Error").into(),
@@ -204,24 +194,22 @@ impl Problem {
             code: self.0.code.into(),
             detail: self.0.detail.clone(),
             hint: self.0.hint.clone().into_owned(),
-            request_id: self.0.request_id,
+            request_id: Some(request_id),
             field: self.0.field.clone(),
             value: self.0.value.clone(),
             rule: self.0.rule.clone(),
         }
     }
 
-    /// The whole answer.
-    pub(crate) fn answer(&self) -> http::Response<Body> {
-        let text = serde_json::to_vec(&self.body()).unwrap_or_default();
+    /// The whole response to this request.
+    pub(crate) fn answer(&self, request_id: RequestId) -> http::Response<Body> {
+        let text = serde_json::to_vec(&self.body(request_id)).unwrap_or_default();
         let mut response = http::Response::new(Body::from(Bytes::from(text)));
         *response.status_mut() = self.0.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(FAULT, HeaderValue::from_static("platform"));
-        if let Some(request_id) = self.0.request_id {
-            headers.insert(REQUEST_ID, id_value(request_id));
-        }
+        headers.insert(REQUEST_ID, id_value(request_id));
         if let Some(seconds) = self.0.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -294,6 +282,12 @@ fn of_error(kind: ErrorKind, error: &dyn std::fmt::Display) -> Problem {
 impl From<NameError> for Problem {
     fn from(error: NameError) -> Self {
         Self::value(error.field(), error.value(), error.rule())
+    }
+}
+
+impl From<ForbiddenError> for Problem {
+    fn from(error: ForbiddenError) -> Self {
+        Self::new(ErrorKind::Forbidden, error.to_string())
     }
 }
 
@@ -397,6 +391,9 @@ impl From<hanshu_triggers::IntakeError> for Problem {
             IntakeError::TooLarge { bytes_max, .. } => Self::too_large(code, bytes_max as u64),
             IntakeError::Function(error) => Self::from(error),
             IntakeError::Queue(error) => Self::from(error),
+            IntakeError::TooDeep => Self::new(ErrorKind::Forbidden, error.to_string())
+                .code(code)
+                .hint("let the functions end instead of calling on, or call asynchronously from one place"),
             other => of_error(other.kind(), &other).code(code),
         }
     }
@@ -417,14 +414,5 @@ impl From<hanshu_triggers::TriggerError> for Problem {
                 problem
             }
         }
-    }
-}
-
-impl IntoResponse for Problem {
-    /// The problem itself goes along, so that the front can say which request it was about.
-    fn into_response(self) -> Response {
-        let mut response = self.answer().map(axum::body::Body::new);
-        response.extensions_mut().insert(self);
-        response
     }
 }

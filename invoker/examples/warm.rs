@@ -11,7 +11,8 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hanshu_core::ports::{
-    InvocationJournal, Invoke, JournalError, LogPage, LogQuery, PackageError, PackageStore,
+    InvocationJournal, Invoke, JournalError, LogPage, LogQuery, NoFunctionCalls, PackageError,
+    PackageStore,
 };
 use hanshu_core::{
     AsyncPolicy, Digest, Event, FunctionConfig, FunctionId, Invocation, InvocationMode,
@@ -159,6 +160,7 @@ fn main() -> anyhow::Result<()> {
         packages: Arc::new(ExamplePackages(code)),
         journal: Arc::new(NoJournal),
         clock: Arc::new(SystemClock),
+        calls: Arc::new(NoFunctionCalls),
     };
     let options = InvokerOptions { run_dir: dir.path().join("run"), ..InvokerOptions::default() };
     let invoker = Invoker::new(options, ports, node, general.handle().clone());

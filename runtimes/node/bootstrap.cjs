@@ -41,6 +41,7 @@ const FLAG_LAST = 1;
 const STATUS = { TOO_LONG: 407, RAISED: 430, NO_HANDLER: 437, NOT_LOADED: 443 };
 const MODULE_CODES = ['ERR_REQUIRE_ESM', 'ERR_REQUIRE_ASYNC_MODULE']; // an ES module is required
 const TRIGGER_SOURCES = ['direct', 'timer', 'http', 'redis']; // by `origin`
+const KEPT = ['HANSHU_ENDPOINT', 'HANSHU_TOKEN']; // set by the shim for the whole sandbox
 
 // --- Failures ------------------------------------------------------------------------------------
 
@@ -244,8 +245,9 @@ function leave(reason) {
 /** Applies the environment of a function that was not known when this process was started. */
 function applyEnvironment(start) {
   if (start.env === undefined) return;
-  for (const key of Object.keys(process.env)) delete process.env[key];
-  Object.assign(process.env, start.env);
+  const { env } = process;
+  for (const key of Object.keys(env)) if (!KEPT.includes(key)) delete env[key];
+  Object.assign(env, start.env);
   process.chdir(start.cwd); // again: the code was mounted over this folder since
 }
 
@@ -442,7 +444,7 @@ class Runtime {
     }
     if (text === undefined) {
       this.fail(run, `the function returned a value that is not JSON: a ${typeof value}`);
-    } else if (isTooLong(text)) {
+    } else if (BODY_BYTES_MAX < 3 * text.length && BODY_BYTES_MAX < Buffer.byteLength(text)) {
       const failure = new Failure(STATUS.TOO_LONG, 'body size is too long');
       this.answer(KIND.FAILED, 0, JSON.stringify(failure));
     } else {
@@ -484,10 +486,6 @@ class Runtime {
       return process.exit(1);
     });
   }
-}
-
-function isTooLong(text) {
-  return BODY_BYTES_MAX < 3 * text.length && BODY_BYTES_MAX < Buffer.byteLength(text);
 }
 
 function main() {

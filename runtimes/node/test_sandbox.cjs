@@ -17,6 +17,7 @@ const LAST = 1;
 const BODY_BYTES_MAX = 6291456;
 const REQUEST_ID = '01234567-89ab-cdef-0123-456789abcdef';
 const WAIT_MS = 20000;
+const CALL_VARIABLES = { HANSHU_ENDPOINT: 'http://127.0.0.1:1', HANSHU_TOKEN: 'a0' };
 
 /** One running bootstrap, its code folder and its connection. */
 class Sandbox {
@@ -42,7 +43,7 @@ class Sandbox {
       fs.closeSync(copy);
     }
     const env = { PATH: process.env.PATH, TENCENTCLOUD_REGION: 'ap-test', HANSHU_SOCKET: socketPath };
-    Object.assign(env, start.userEnv);
+    Object.assign(env, start.userEnv, CALL_VARIABLES);
     const stdio = ['ignore', box.out, box.out];
     box.process = spawn(NODE, [BOOTSTRAP], { cwd: box.code, env, stdio });
     box.exited = new Promise((done) => box.process.on('exit', (code, signal) => done(code ?? signal)));
@@ -168,4 +169,5 @@ const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
 module.exports = {
   Sandbox, within, sleep, READY, INIT_FAILED, RESULT, FAILED, LAST, BODY_BYTES_MAX, REQUEST_ID,
+  CALL_VARIABLES,
 };

@@ -12,8 +12,7 @@ The invoker should start it as
     their order
 -X utf8  the image has no locale but C
 
-It speaks ../PROTOCOL.md ("direct") on the socket named by HANSHU_SOCKET. One thread, one buffer,
-one read and one write for a usual event.
+It speaks ../PROTOCOL.md ("direct") on the socket HANSHU_SOCKET: one read and one write an event.
 
 A cold start is mostly imports, so only built-in or tiny modules are loaded before the user's code:
 `_socket` and `_json` are the C halves of `socket` and `json` (8 ms less together), `logging` is set
@@ -47,6 +46,7 @@ STATUS_TOO_LONG, STATUS_RAISED, STATUS_OUT_OF_MEMORY = 407, 430, 434
 STATUS_NO_HANDLER, STATUS_NOT_LOADED = 437, 443
 
 TRIGGER_SOURCES = ("direct", "timer", "http", "redis")  # by `origin`
+CALL_VARIABLES = {"HANSHU_ENDPOINT", "HANSHU_TOKEN"}  # set by the shim for the whole sandbox
 
 
 class Failure(Exception):
@@ -101,8 +101,7 @@ def json_codec():
     except (ImportError, AttributeError, TypeError):  # an interpreter whose `_json` is another
         return plain_json_codec()
 
-    def encoder():
-        escape = _json.encode_basestring
+    def encoder(escape=_json.encode_basestring):
         return make_encoder({}, as_text, escape, None, ": ", ", ", False, False, False)
 
     encode = encoder()
@@ -234,7 +233,8 @@ def apply_environment(start):
     """Applies the environment of a function that was not known when this process was started."""
     environ = start.get("env")
     if environ is not None:
-        os.environ.clear()
+        for key in set(os.environ) - CALL_VARIABLES:
+            del os.environ[key]
         os.environ.update(environ)
         os.chdir(start["cwd"])  # again: the code was mounted over this folder since
 

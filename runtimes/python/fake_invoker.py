@@ -22,6 +22,7 @@ ARGV = [PYTHON, "-I", "-S", "-B", "-u", "-X", "utf8", BOOTSTRAP]
 INIT, READY, INIT_FAILED, INVOKE, RESULT, FAILED = 16, 17, 18, 32, 33, 34
 LAST = 1
 BODY_BYTES_MAX = 6_291_456
+CALL_VARIABLES = {"HANSHU_ENDPOINT": "http://127.0.0.1:1", "HANSHU_TOKEN": "a0"}
 REQUEST_ID = "01234567-89ab-cdef-0123-456789abcdef"
 WAIT_S = 20
 
@@ -48,6 +49,7 @@ class Sandbox:
         listener.settimeout(WAIT_S)
         env = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{self.code}:{self.root}/opt"}
         env.update(TENCENTCLOUD_REGION="ap-test", HANSHU_SOCKET=path, **start.get("userEnv", {}))
+        env.update(CALL_VARIABLES)
         self.out = os.open(os.path.join(self.root, "out"), os.O_RDWR | os.O_CREAT | os.O_APPEND)
         self.process = subprocess.Popen(
             ARGV, cwd=self.code, env=env, stdin=subprocess.DEVNULL, stdout=self.out, stderr=self.out

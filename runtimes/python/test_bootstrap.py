@@ -16,6 +16,7 @@ import unittest
 
 from fake_invoker import (
     BODY_BYTES_MAX,
+    CALL_VARIABLES,
     ECHO,
     Ended,
     FAILED,
@@ -136,7 +137,7 @@ class Surroundings(unittest.TestCase):
         with sandbox(code, userEnv={"A": "b"}) as box:
             self.assertEqual([box.invoke(None), box.invoke(None)], ["b", "b"])
 
-    def test_a_late_function_gets_its_environment_and_its_folder(self):
+    def test_a_prewarmed_process_gets_environment_and_folder_of_its_function(self):
         code = """
             import os
             seen = dict(os.environ), os.getcwd()
@@ -155,7 +156,8 @@ class Surroundings(unittest.TestCase):
             with Sandbox({"other.py": ""}, **{**late, "cwd": folder}) as box:
                 environ, cwd, region, own = box.invoke({})
         environ.pop("TRIGGER_SRC", None)
-        self.assertEqual((environ, cwd), (env, folder))
+        # The call endpoint is the sandbox's and stays.
+        self.assertEqual((environ, cwd), ({**env, **CALL_VARIABLES}, folder))
         self.assertIsNone(region, "what it was started with is gone")
         self.assertEqual(json.loads(own)["OWN"], "x")
 

@@ -8,6 +8,7 @@ mod config;
 mod data_dir;
 mod data_plane;
 mod error;
+mod function_calls;
 mod history_writer;
 mod lifecycle;
 mod listeners;

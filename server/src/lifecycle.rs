@@ -18,7 +18,8 @@ pub(crate) struct ServerLifecycle {
     pub(crate) stop_work: CancellationToken,
     /// Cancelled when a task ended that must run until the stop: the server stops with an error.
     pub(crate) task_failed: CancellationToken,
-    tasks: TaskTracker,
+    /// All tasks: stopping waits for them.
+    pub(crate) tasks: TaskTracker,
     general: Handle,
 }
 

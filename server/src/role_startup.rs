@@ -12,9 +12,7 @@ use hanshu_core::ports::{
     InvokerNode, NodeRegistry, PackageStore, TriggerHealth,
 };
 use hanshu_core::{Clock, NodeId};
-use hanshu_gateway::{
-    Answer, Api, FrontOptions, Gateway, GatewayParts, HttpTriggers, Options, serve,
-};
+use hanshu_gateway::{Answer, FrontOptions, Gateway, GatewayParts, Options, serve};
 use hanshu_triggers::{
     DispatcherOptions, EventIntake, IntakeOptions, QueueDispatcher, RetryPolicy, StopSignals,
     StreamReaderSet, StreamStatusMap, TimerOptions, TimerScheduler, TriggersView,
@@ -107,16 +105,15 @@ impl RoleStartup {
         states
     }
 
-    /// Starts the API and the HTTP triggers, each on its listener.
-    pub(crate) fn start_gateway(
+    /// What answers the API, HTTP triggers and the calls of functions. `http_url` is where this
+    /// process' HTTP triggers are reached, unless the settings name another.
+    pub(crate) fn gateway(
         &self,
-        api: TcpListener,
-        http: TcpListener,
+        http_url: Option<String>,
         triggers: &TriggersView,
-        states: Option<StreamStatusMap>,
-    ) -> Result<(), Error> {
-        let address = http.local_addr().map_err(|error| Error::Broken(error.to_string()))?;
-        let gateway = Gateway::new(GatewayParts {
+        trigger_health: Arc<dyn TriggerHealth>,
+    ) -> Gateway {
+        Gateway::new(GatewayParts {
             controller: Arc::new(self.controller.clone()),
             intake: self.intake(),
             queue: self.queue.clone(),
@@ -130,31 +127,27 @@ impl RoleStartup {
                 data_dir: self.config.data.clone(),
                 balancer: self.balancer.clone(),
             }),
-            trigger_health: self.trigger_health(states)?,
+            trigger_health,
             prometheus: crate::metrics::recorder(),
             clock: self.clock.clone(),
             general: Handle::current(),
-            tasks: TaskTracker::new(),
+            tasks: self.lifecycle.tasks.clone(),
             options: Options {
-                http_url: self
-                    .config
-                    .http_url
-                    .clone()
-                    .unwrap_or_else(|| format!("http://{address}")),
+                http_url: self.config.http_url.clone().or(http_url).unwrap_or_default(),
                 timezone: self.config.timezone.clone(),
             },
-        });
-        self.listen("api", api, Arc::new(Api::new(gateway.clone())))?;
-        self.listen("http triggers", http, Arc::new(HttpTriggers::new(gateway)))
+        })
     }
 
-    /// Health problems of triggers, from this process' streams or those of the triggers processes.
-    fn trigger_health(
+    /// Health problems of triggers, from this process' streams or, for a gateway without any, those
+    /// of the triggers processes.
+    pub(crate) fn trigger_health(
         &self,
+        roles: Roles,
         states: Option<StreamStatusMap>,
     ) -> Result<Arc<dyn TriggerHealth>, Error> {
-        if let Some(states) = states {
-            return Ok(Arc::new(states));
+        if states.is_some() || !roles.gateway {
+            return Ok(Arc::new(states.unwrap_or_default()));
         }
         let token = self.config.cluster.token.clone();
         let token = token.ok_or_else(|| Error::Config("`cluster.token` is needed".into()))?;
@@ -203,7 +196,7 @@ impl RoleStartup {
     }
 
     /// Serves a listener on the data plane.
-    fn listen<A: Answer>(
+    pub(crate) fn listen<A: Answer>(
         &self,
         name: &'static str,
         listener: TcpListener,

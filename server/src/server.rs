@@ -8,6 +8,7 @@ use hanshu_cluster::{Balancer, PeerClient, RemoteImages, RemotePackages};
 use hanshu_controller::{Access, Controller, MasterKey, SecretKey};
 use hanshu_core::ports::{ImageBuilder, Invoke, PackageStore};
 use hanshu_core::{Clock, SystemClock};
+use hanshu_gateway::{Api, FunctionApi, HttpTriggers};
 use hanshu_invoker::{Invoker, InvokerPorts};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
@@ -19,6 +20,7 @@ use crate::config::{Config, Roles};
 use crate::data_dir::DataDir;
 use crate::data_plane::DataPlane;
 use crate::error::Error;
+use crate::function_calls::FunctionCallRelay;
 use crate::lifecycle::ServerLifecycle;
 use crate::listeners::BoundListeners;
 use crate::role_startup::RoleStartup;
@@ -39,6 +41,7 @@ pub struct Server {
     backend_tasks: TaskTracker,
     listeners: BoundListeners,
     credentials: Option<PathBuf>,
+    function_calls: Arc<FunctionCallRelay>,
     signals: StopSignals,
 }
 
@@ -78,6 +81,7 @@ impl Server {
             backend_tasks,
             listeners,
             credentials: None,
+            function_calls: Arc::default(),
             signals,
         };
         match server.start_parts(roles, clock).await {
@@ -130,8 +134,13 @@ impl Server {
         let catalog = startup.controller.catalog();
         let triggers = catalog_feed::start(catalog, self.invoker.clone(), &self.lifecycle);
         let states = roles.triggers.then(|| startup.start_triggers(&triggers));
+        let http_url = self.listeners.http_address.map(|address| format!("http://{address}"));
+        let trigger_health = startup.trigger_health(roles, states.clone())?;
+        let gateway = startup.gateway(http_url, &triggers, trigger_health);
+        self.function_calls.connect(Arc::new(FunctionApi::new(gateway.clone())));
         if let (Some(api), Some(http)) = (self.listeners.api.take(), self.listeners.http.take()) {
-            startup.start_gateway(api, http, &triggers, states.clone())?;
+            startup.listen("api", api, Arc::new(Api::new(gateway.clone())))?;
+            startup.listen("http triggers", http, Arc::new(HttpTriggers::new(gateway)))?;
         }
         if let Some(listener) = self.listeners.internal.take() {
             startup.start_internal_api(listener, roles, self.sandboxes.as_ref(), states)?;
@@ -142,7 +151,7 @@ impl Server {
         }
         startup.start_maintenance(roles, self.stores.packages.clone());
         if let (Some(api), Some(http)) = (self.listeners.api_address, self.listeners.http_address) {
-            let key = access.reveal_first().ok_or_else(|| Error::Broken("no access key".into()))?;
+            let key = access.any_key().ok_or_else(|| Error::Broken("no access key".into()))?;
             self.credentials = Some(self.data_dir.write_credentials(api, http, &key)?);
         }
         Ok(())
@@ -203,6 +212,7 @@ impl Server {
                 packages: packages.clone(),
                 journal: self.stores.journal.clone(),
                 clock: clock.clone(),
+                calls: self.function_calls.clone(),
             };
             let invoker = Invoker::new(self.config.pool.clone(), ports, node, Handle::current());
             let images = sandboxes.images.clone();

@@ -120,6 +120,7 @@ fn event(number: usize, start: Timestamp) -> anyhow::Result<EndedEvent> {
         function: FunctionId { namespace: "default".parse()?, name },
         version: Qualifier::Latest,
         trigger: None,
+        called_by: None,
         state: if has_failed { InvocationState::Failed } else { InvocationState::Succeeded },
         attempts: vec![attempt],
         accepted_at: ended_at,

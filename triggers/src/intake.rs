@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hanshu_core::ports::{
-    EventQueue, Invoke, NewEvent, PushOutcome, QueueName, RevisionCatalog, TimerTick,
+    CatalogError, EventQueue, Invoke, NewEvent, PushOutcome, QueueName, RevisionCatalog, TimerTick,
 };
 use hanshu_core::{
-    ASYNC_PAYLOAD_BYTES_MAX, Clock, Event, FunctionId, FunctionName, INLINE_CHECK_BYTES_MAX,
-    Invocation, InvocationMode, Namespace, Origin, Outcome, PAYLOAD_BYTES_MAX, Qualifier,
-    RequestId, Revision,
+    ASYNC_PAYLOAD_BYTES_MAX, Actor, CALL_DEPTH_MAX, Clock, Event, FunctionId,
+    INLINE_CHECK_BYTES_MAX, Invocation, InvocationMode, Origin, Outcome, PAYLOAD_BYTES_MAX,
+    Permission, PermissionTarget, Qualifier, RequestId, Revision, authorize,
 };
 use tokio::runtime::Handle;
 
@@ -22,13 +22,12 @@ use crate::intake_error::IntakeError;
 pub struct FunctionCall {
     /// Made by whoever took the request; part of every log line about it.
     pub request_id: RequestId,
-    /// The function's namespace.
-    pub namespace: Namespace,
-    /// The function's name.
-    pub function: FunctionName,
+    /// The function that is started.
+    pub function: FunctionId,
     /// Which version of it.
     pub qualifier: Qualifier,
-    /// The payload of [`Origin::Direct`] is checked by the intake; triggers make theirs.
+    /// The payload of a call of the API is checked by the intake; triggers make theirs. The origin
+    /// of a function's call is set by the intake, from the actor.
     pub event: Event,
     /// Whether the caller wants the tail of the log in the report.
     pub tail: bool,
@@ -93,9 +92,15 @@ impl EventIntake {
     /// Runs an event now and returns how it ended. An empty payload is `{}`.
     ///
     /// # Errors
-    /// The event was refused: over 6 MB, not JSON, no such function or version.
-    pub async fn call(&self, call: FunctionCall) -> Result<CompletedCall, IntakeError> {
-        let function = self.catalog.resolve(&call.namespace, &call.function, call.qualifier)?;
+    /// The event was refused: the actor may not start the function, over 6 MB, not JSON, no such
+    /// function or version, too many calls by functions before this one.
+    pub async fn call(
+        &self,
+        actor: &Actor,
+        mut call: FunctionCall,
+    ) -> Result<CompletedCall, IntakeError> {
+        admit(actor, Permission::Invoke, &mut call)?;
+        let function = self.resolve(&call)?;
         let event = self.checked(call.event, PAYLOAD_BYTES_MAX, "a synchronous").await?;
         let mode =
             InvocationMode::Sync { wait_timeout: self.options.wait_timeout, tail: call.tail };
@@ -109,13 +114,16 @@ impl EventIntake {
     /// survives a crash of every process of the platform (unless it is a duplicate of a tick).
     ///
     /// # Errors
-    /// The event was refused: over 128 KB, not JSON, no such function or version, the queue is
-    /// full or unavailable.
+    /// The event was refused: the actor may not start the function, over 128 KB, not JSON, no such
+    /// function or version, too many calls by functions before this one, the queue is full or
+    /// unavailable.
     pub async fn accept(
         &self,
-        call: FunctionCall,
+        actor: &Actor,
+        mut call: FunctionCall,
         tick: Option<TimerTick>,
     ) -> Result<AcceptedEvent, IntakeError> {
+        admit(actor, Permission::Invoke, &mut call)?;
         self.queue_event(call, tick, None).await
     }
 
@@ -125,9 +133,11 @@ impl EventIntake {
     /// As [`EventIntake::accept`].
     pub async fn rerun(
         &self,
-        call: FunctionCall,
+        actor: &Actor,
+        mut call: FunctionCall,
         rerun_of: RequestId,
     ) -> Result<AcceptedEvent, IntakeError> {
+        admit(actor, Permission::ManageInvocations, &mut call)?;
         self.queue_event(call, None, Some(rerun_of)).await
     }
 
@@ -137,14 +147,11 @@ impl EventIntake {
         tick: Option<TimerTick>,
         rerun_of: Option<RequestId>,
     ) -> Result<AcceptedEvent, IntakeError> {
-        let function = self.catalog.resolve(&call.namespace, &call.function, call.qualifier)?;
+        let function = self.resolve(&call)?;
         let event = self.checked(call.event, ASYNC_PAYLOAD_BYTES_MAX, "an asynchronous").await?;
         let policy = &function.config.async_policy;
         let accepted_at = self.clock.now();
-        let queue = QueueName {
-            function: FunctionId { namespace: call.namespace, name: call.function },
-            trigger: event.origin.trigger().cloned(),
-        };
+        let queue = QueueName { function: call.function, trigger: event.origin.trigger().cloned() };
         let kept = NewEvent {
             request_id: call.request_id,
             queue,
@@ -159,6 +166,11 @@ impl EventIntake {
         };
         let pushed = self.queue.push(kept).await?;
         Ok(AcceptedEvent { request_id: call.request_id, pushed })
+    }
+
+    fn resolve(&self, call: &FunctionCall) -> Result<Arc<Revision>, CatalogError> {
+        let FunctionId { namespace, name } = &call.function;
+        self.catalog.resolve(namespace, name, call.qualifier)
     }
 
     /// Checks the size of every payload, and the syntax of those that users wrote.
@@ -178,7 +190,7 @@ impl EventIntake {
         }
         match event.origin {
             Origin::Trigger { .. } => return Ok(event),
-            Origin::Direct => {}
+            Origin::Direct | Origin::Function(_) => {}
         }
         if bytes <= INLINE_CHECK_BYTES_MAX {
             check_json(&event.payload)?;
@@ -190,6 +202,23 @@ impl EventIntake {
             Err(_) => Err(IntakeError::Stopping),
         }
     }
+}
+
+/// Checks that the actor may start the function, and notes in the event of a function's call who
+/// called and how deep the call is.
+fn admit(
+    actor: &Actor,
+    permission: Permission,
+    call: &mut FunctionCall,
+) -> Result<(), IntakeError> {
+    authorize(actor, permission, PermissionTarget::Function(&call.function))?;
+    if let Some(caller) = actor.caller() {
+        call.event.origin = Origin::Function(caller.clone());
+    }
+    if CALL_DEPTH_MAX < call.event.origin.depth() {
+        return Err(IntakeError::TooDeep);
+    }
+    Ok(())
 }
 
 /// Checks that the bytes are one JSON text in UTF-8, without building a tree: lone surrogate

@@ -1,7 +1,7 @@
 //! Why the intake refuses an event.
 
-use hanshu_core::ErrorKind;
 use hanshu_core::ports::{CatalogError, QueueError};
+use hanshu_core::{CALL_DEPTH_MAX, ErrorKind, ForbiddenError};
 
 /// The intake refused an event. (How an event that it took ended is an outcome, never an error.)
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,15 @@ pub enum IntakeError {
     /// The queue is full or unavailable.
     #[error("{0}")]
     Queue(#[from] QueueError),
+    /// The actor may not start this function.
+    #[error(transparent)]
+    Forbidden(#[from] ForbiddenError),
+    /// A function that was called through so many functions calls no other.
+    #[error(
+        "this call is the end of a chain of {CALL_DEPTH_MAX} calls from function to function: \
+         longer ones are refused, since most of them never end"
+    )]
+    TooDeep,
     /// Only timers can be fired.
     #[error("trigger `{0}` is not a timer: only timers can be fired")]
     NotATimer(String),
@@ -44,6 +53,7 @@ impl IntakeError {
             Self::InvalidJson { .. } | Self::TooLarge { .. } | Self::NotATimer(_) => {
                 ErrorKind::Invalid
             }
+            Self::Forbidden(_) | Self::TooDeep => ErrorKind::Forbidden,
             Self::Function(CatalogError::NoFunction(_) | CatalogError::NoVersion(..)) => {
                 ErrorKind::NotFound
             }
@@ -63,6 +73,8 @@ impl IntakeError {
             Self::Queue(QueueError::Full { .. }) => "queue_full",
             Self::Queue(QueueError::Unavailable(_)) => "queue_unavailable",
             Self::Queue(QueueError::Stale(_) | QueueError::Internal(_)) => "internal",
+            Self::Forbidden(_) => "forbidden",
+            Self::TooDeep => "call_too_deep",
             Self::NotATimer(_) => "not_a_timer",
             Self::Stopping => "stopping",
         }

@@ -57,6 +57,9 @@ pub struct InvocationView {
     pub version: Qualifier,
     /// What stood behind it; `null` for a call of the API.
     pub trigger: Option<InvocationTrigger>,
+    /// The function that called this one; `null` if none did.
+    #[serde(default)]
+    pub called_by: Option<InvocationCaller>,
     /// `queued`, `running`, `retrying`, `succeeded`, `failed`, `expired` or `cancelled`.
     #[schema(value_type = String)]
     pub state: InvocationState,
@@ -90,6 +93,21 @@ pub struct InvocationTrigger {
     /// Its name within the function.
     #[schema(value_type = String)]
     pub name: TriggerName,
+}
+
+/// A function that called another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InvocationCaller {
+    /// The namespace of the function that called.
+    #[schema(value_type = String)]
+    pub namespace: Namespace,
+    /// The name of the function that called.
+    #[schema(value_type = String)]
+    pub function: FunctionName,
+    /// The invocation of it that called.
+    #[schema(value_type = String)]
+    pub request_id: RequestId,
 }
 
 /// One try.

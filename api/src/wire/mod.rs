@@ -21,8 +21,8 @@ pub use functions::{
 };
 pub use history::InvocationList;
 pub use invocations::{
-    AttemptView, FunctionFailure, InvocationAccepted, InvocationError, InvocationTrigger,
-    InvocationView,
+    AttemptView, FunctionFailure, InvocationAccepted, InvocationCaller, InvocationError,
+    InvocationTrigger, InvocationView,
 };
 pub use logs::{LogLineView, LogPageView};
 pub use params::{

@@ -111,7 +111,7 @@ async fn key_check(rounds: u32) -> anyhow::Result<()> {
         keys.push(access.create(&registry, &SystemClock, None).await?);
     }
     for key in keys.iter().cycle().take(usize::try_from(rounds)?) {
-        let who = access.authenticate(black_box(&key.id), black_box(key.secret.expose()));
+        let who = access.authenticate(black_box(&key.id), black_box(key.secret.expose()), None);
         ensure!(who.is_some(), "a right key is refused");
     }
     Ok(())

@@ -14,7 +14,7 @@ async fn every_example_answers_as_it_says() {
         let world = World::start(backend);
         let mut names = folders(&root().join("examples"));
         names.sort();
-        assert!(8 <= names.len(), "{names:?}");
+        assert!(12 <= names.len(), "{names:?}");
         for example in names {
             let name = example.file_name().unwrap().to_str().unwrap().to_owned();
             let deployed = world.hanshu_with(
@@ -59,7 +59,9 @@ fn folders(of: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn the_go_example_has_the_library_that_init_gives() {
-    let copy = std::fs::read_to_string(root().join("examples/hello-go/scf/scf.go")).unwrap();
-    assert_eq!(copy, hanshu_runtimes::GO_LIBRARY);
+fn the_go_examples_have_the_library_that_init_gives() {
+    for example in ["hello-go", "call-go"] {
+        let path = root().join("examples").join(example).join("scf/scf.go");
+        assert_eq!(std::fs::read_to_string(path).unwrap(), hanshu_runtimes::GO_LIBRARY);
+    }
 }

@@ -3,6 +3,7 @@
 
 mod catalog;
 mod ended_events;
+mod function_calls;
 mod health;
 mod history;
 mod invoke;
@@ -16,6 +17,7 @@ pub use catalog::{CatalogError, RevisionCatalog};
 pub use ended_events::{
     EndedEvent, EndedEventBatch, EndedEventPosition, EndedEventReader, EndedEvents,
 };
+pub use function_calls::{FunctionCalls, NoFunctionCalls};
 pub use health::TriggerHealth;
 pub use history::{
     HistoryBounds, HistoryCursor, HistoryEntry, HistoryPage, HistoryQuery, InvocationHistory,

@@ -1,25 +1,25 @@
 //! Functions: deploy, show, list, delete.
 
-use std::convert::Infallible;
-
 use axum::Json;
 use axum::body::Body as StreamBody;
-use axum::extract::{FromRequestParts, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use hanshu_api::wire::{
     DeployFunction, DeployLine, DeployedFunction, FunctionDetail, FunctionList, FunctionListParams,
     NamespaceParams,
 };
 use hanshu_controller::DeployRequest;
-use hanshu_core::{ErrorKind, FunctionId, FunctionName, RequestId};
+use hanshu_core::{Actor, ErrorKind, FunctionId, FunctionName, PermissionTarget, RequestId};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use tokio::sync::mpsc;
 use tracing::{Instrument as _, info};
 
+use crate::api_handler::FromHead;
 use crate::convert::deploy_request;
 use crate::extract::{JsonBody, One, Query};
+use crate::middleware::{Caller, request_id};
 use crate::ndjson;
 use crate::problem::Problem;
 use crate::state::Gateway;
@@ -34,12 +34,10 @@ pub(crate) enum Lines {
     Unread,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Lines {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
-        let request_id = parts.extensions.get().copied().unwrap_or_default();
-        Ok(if accepts_lines(&parts.headers) { Self::Read(request_id) } else { Self::Unread })
+impl FromHead for Lines {
+    async fn from_head(head: &mut Parts, _gateway: &Gateway) -> Result<Self, Problem> {
+        let reads = accepts_lines(&head.headers);
+        Ok(if reads { Self::Read(request_id(&head.extensions)) } else { Self::Unread })
     }
 }
 
@@ -47,6 +45,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Lines {
 /// `Accept: application/x-ndjson`, progress is streamed line by line.
 pub(crate) async fn deploy(
     State(gateway): State<Gateway>,
+    caller: Caller,
     lines: Lines,
     One(name): One<FunctionName>,
     Query(place): Query<NamespaceParams>,
@@ -55,23 +54,31 @@ pub(crate) async fn deploy(
     let function = FunctionId { namespace: place.namespace, name };
     let request = deploy_request(function, wanted)?;
     match lines {
-        Lines::Unread => Ok(Json(run(&gateway, request, &|_| {}).await?).into_response()),
-        Lines::Read(request_id) => Ok(stream(gateway, request, request_id)),
+        Lines::Unread => {
+            Ok(Json(run(&gateway, &caller.actor, request, &|_| {}).await?).into_response())
+        }
+        Lines::Read(request_id) => Ok(stream(gateway, caller.actor, request, request_id)),
     }
 }
 
 async fn run(
     gateway: &Gateway,
+    actor: &Actor,
     request: DeployRequest,
     progress: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<DeployedFunction, Problem> {
-    let done = gateway.controller.deploy(request, progress).await?;
+    let done = gateway.controller.deploy(actor, request, progress).await?;
     info!(function = %done.revision.function, changed = done.changed, "Deployed a function");
     Ok(view::deployed(gateway, done))
 }
 
 /// The deploy as a task of its own: it runs to its end, whether or not the client stays.
-fn stream(gateway: Gateway, request: DeployRequest, request_id: RequestId) -> Response {
+fn stream(
+    gateway: Gateway,
+    actor: Actor,
+    request: DeployRequest,
+    request_id: RequestId,
+) -> Response {
     let (lines, receiver) = mpsc::channel(ndjson::LINES_MAX);
     let tasks = gateway.tasks.clone();
     let work = async move {
@@ -80,9 +87,9 @@ fn stream(gateway: Gateway, request: DeployRequest, request_id: RequestId) -> Re
             // A full channel means a reader that is slow: it misses a line of progress, no more.
             let _ = progress.try_send(ndjson::line(&DeployLine::Progress(text.into())));
         };
-        let last = match run(&gateway, request, &tell).await {
+        let last = match run(&gateway, &actor, request, &tell).await {
             Ok(deployed) => DeployLine::Deployed(deployed),
-            Err(problem) => DeployLine::Problem(problem.of(request_id).body()),
+            Err(problem) => DeployLine::Problem(problem.body(request_id)),
         };
         let _ = lines.send(ndjson::line(&last)).await;
     };
@@ -102,20 +109,25 @@ fn accepts_lines(headers: &HeaderMap) -> bool {
 /// The functions, by name.
 pub(crate) async fn list(
     State(gateway): State<Gateway>,
+    caller: Caller,
     Query(which): Query<FunctionListParams>,
-) -> Json<FunctionList> {
+) -> Result<Json<FunctionList>, Problem> {
+    let namespace = which.namespace.as_ref();
+    caller.check(namespace.map_or(PermissionTarget::Server, PermissionTarget::Namespace))?;
     let snapshot = gateway.controller.catalog().snapshot();
-    let entries = snapshot.list(which.namespace.as_ref());
-    Json(FunctionList { functions: entries.into_iter().filter_map(view::summary).collect() })
+    let entries = snapshot.list(namespace);
+    Ok(Json(FunctionList { functions: entries.into_iter().filter_map(view::summary).collect() }))
 }
 
 /// A function with all that belongs to it.
 pub(crate) async fn show(
     State(gateway): State<Gateway>,
+    caller: Caller,
     One(name): One<FunctionName>,
     Query(place): Query<NamespaceParams>,
 ) -> Result<Json<FunctionDetail>, Problem> {
     let id = FunctionId { namespace: place.namespace, name };
+    caller.check(PermissionTarget::Function(&id))?;
     let snapshot = gateway.controller.catalog().snapshot();
     let detail = snapshot.function(&id).and_then(|entry| view::detail(&gateway, entry));
     detail.map(Json).ok_or_else(|| no_function(&id))
@@ -124,11 +136,12 @@ pub(crate) async fn show(
 /// Removes a function with its versions and triggers.
 pub(crate) async fn delete(
     State(gateway): State<Gateway>,
+    caller: Caller,
     One(name): One<FunctionName>,
     Query(place): Query<NamespaceParams>,
 ) -> Result<StatusCode, Problem> {
     let id = FunctionId { namespace: place.namespace, name };
-    gateway.controller.delete(&id).await?;
+    gateway.controller.delete(&caller.actor, &id).await?;
     info!(function = %id, "Deleted a function");
     Ok(StatusCode::NO_CONTENT)
 }

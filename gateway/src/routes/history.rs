@@ -8,18 +8,20 @@ use bytes::Bytes;
 use hanshu_api::wire::{InvocationAccepted, InvocationList, InvocationListParams, InvocationView};
 use hanshu_core::ports::{CancelOutcome, HistoryQuery};
 use hanshu_core::{
-    ASYNC_PAYLOAD_BYTES_MAX, ErrorKind, Event, FunctionId, InvocationState, Origin, RequestId,
+    ASYNC_PAYLOAD_BYTES_MAX, ErrorKind, Event, FunctionId, InvocationState, Origin,
+    PermissionTarget, RequestId,
 };
 use hanshu_triggers::{FunctionCall, check_json};
 use http::{HeaderValue, StatusCode};
 use tracing::info;
 
-use super::invocations::{find, kind_of};
+use super::invocations::{find, find_permitted, kind_of};
 use super::logs::time_param;
 use crate::extract::{One, Query};
 use crate::front::read_payload;
 use crate::headers::{FAULT, REQUEST_ID, id_value};
 use crate::invocation_view;
+use crate::middleware::Caller;
 use crate::problem::Problem;
 use crate::state::Gateway;
 
@@ -33,8 +35,10 @@ const TEXT_CHARS_MAX: usize = 200;
 /// A page of ended invocations.
 pub(crate) async fn list(
     State(gateway): State<Gateway>,
+    caller: Caller,
     Query(params): Query<InvocationListParams>,
 ) -> Result<Json<InvocationList>, Problem> {
+    caller.check(PermissionTarget::Namespace(&params.namespace))?;
     let query = to_query(&gateway, params)?;
     let page = gateway.history.page(&query).await?;
     let kind = |function: &FunctionId, name: &_| kind_of(&gateway, function, name);
@@ -94,6 +98,7 @@ fn states(text: &str) -> Result<Vec<InvocationState>, Problem> {
 /// Queues an ended invocation's event once more.
 pub(crate) async fn rerun(
     State(gateway): State<Gateway>,
+    caller: Caller,
     One(id): One<RequestId>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -111,13 +116,12 @@ pub(crate) async fn rerun(
     let request_id = RequestId::new();
     let call = FunctionCall {
         request_id,
-        namespace: view.namespace,
-        function: view.function,
+        function: FunctionId { namespace: view.namespace, name: view.function },
         qualifier: view.version,
         event,
         tail: false,
     };
-    gateway.intake.rerun(call, id).await?;
+    gateway.intake.rerun(&caller.actor, call, id).await?;
     info!(%request_id, rerun_of = %id, "An invocation runs again");
     let headers = [(REQUEST_ID, id_value(request_id)), (FAULT, HeaderValue::from_static("none"))];
     Ok((StatusCode::ACCEPTED, headers, Json(InvocationAccepted { request_id })).into_response())
@@ -126,8 +130,10 @@ pub(crate) async fn rerun(
 /// Ends an event that waits, also for a retry, as cancelled.
 pub(crate) async fn cancel(
     State(gateway): State<Gateway>,
+    caller: Caller,
     One(id): One<RequestId>,
 ) -> Result<Json<InvocationView>, Problem> {
+    find_permitted(&gateway, &caller, id).await?;
     let state = match gateway.queue.cancel(id).await? {
         CancelOutcome::Cancelled => {
             info!(request_id = %id, "Cancelled an event");

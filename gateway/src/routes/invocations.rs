@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::extract::State;
 use hanshu_api::wire::{InvocationParams, InvocationView};
-use hanshu_core::{ErrorKind, FunctionId, RequestId, TriggerKind, TriggerName};
+use hanshu_core::{ErrorKind, FunctionId, PermissionTarget, RequestId, TriggerKind, TriggerName};
 
 use super::logs::WAIT_MAX_S;
 use crate::extract::{One, Query};
 use crate::invocation_view;
+use crate::middleware::Caller;
 use crate::problem::Problem;
 use crate::state::Gateway;
 
@@ -21,6 +22,7 @@ const LOOK_LAST: Duration = Duration::from_millis(500);
 /// An invocation and how it stands.
 pub(crate) async fn show(
     State(gateway): State<Gateway>,
+    caller: Caller,
     One(id): One<RequestId>,
     Query(params): Query<InvocationParams>,
 ) -> Result<Json<InvocationView>, Problem> {
@@ -28,7 +30,7 @@ pub(crate) async fn show(
     let began = Instant::now();
     let mut pause = LOOK_FIRST;
     loop {
-        let view = find(&gateway, id).await?;
+        let view = find_permitted(&gateway, &caller, id).await?;
         let left = wait.saturating_sub(began.elapsed());
         if view.state.has_ended() || left.is_zero() {
             return Ok(Json(view));
@@ -38,6 +40,25 @@ pub(crate) async fn show(
     }
 }
 
+/// The invocation, if the caller may do with it what the route is for; else as if it were unknown.
+pub(super) async fn find_permitted(
+    gateway: &Gateway,
+    caller: &Caller,
+    id: RequestId,
+) -> Result<InvocationView, Problem> {
+    let view = find(gateway, id).await?;
+    let function = FunctionId { namespace: view.namespace.clone(), name: view.function.clone() };
+    let called_by = view
+        .called_by
+        .clone()
+        .map(|caller| FunctionId { namespace: caller.namespace, name: caller.function });
+    let target =
+        PermissionTarget::Invocation { function: &function, called_by: called_by.as_ref() };
+    caller.check(target).map_err(|_| unknown_invocation(id))?;
+    Ok(view)
+}
+
+/// The invocation, for use-cases that ask by themselves what the caller may do.
 pub(super) async fn find(gateway: &Gateway, id: RequestId) -> Result<InvocationView, Problem> {
     let kind = |function: &FunctionId, name: &TriggerName| kind_of(gateway, function, name);
     if let Some(state) = gateway.queue.state(id).await? {
@@ -52,11 +73,13 @@ pub(super) async fn find(gateway: &Gateway, id: RequestId) -> Result<InvocationV
         gateway.journal.flush().await?;
         records = gateway.journal.find(id).await?;
     }
-    invocation_view::of_records(id, records, kind).ok_or_else(|| {
-        Problem::new(ErrorKind::NotFound, format!("invocation `{id}` is not known"))
-            .code("invocation_not_found")
-            .hint("see that the id is right; ended invocations are kept for a time only")
-    })
+    invocation_view::of_records(id, records, kind).ok_or_else(|| unknown_invocation(id))
+}
+
+fn unknown_invocation(id: RequestId) -> Problem {
+    Problem::new(ErrorKind::NotFound, format!("invocation `{id}` is not known"))
+        .code("invocation_not_found")
+        .hint("see that the id is right; ended invocations are kept for a time only")
 }
 
 /// The kind of a trigger that is still there.

@@ -6,8 +6,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use hanshu_api::wire::InvocationAccepted;
 use hanshu_core::{
-    ASYNC_PAYLOAD_BYTES_MAX, Event, FunctionName, Namespace, Origin, PAYLOAD_BYTES_MAX, Qualifier,
-    RequestId,
+    ASYNC_PAYLOAD_BYTES_MAX, Actor, Event, FunctionId, FunctionName, Namespace, Origin,
+    PAYLOAD_BYTES_MAX, Qualifier, RequestId,
 };
 use hanshu_triggers::FunctionCall;
 use http::header::{CONTENT_TYPE, LOCATION};
@@ -36,6 +36,7 @@ pub(crate) fn function_of(path: &str) -> Option<&str> {
 /// Runs or queues the event in the body.
 pub(crate) async fn invoke<B>(
     gateway: &Gateway,
+    actor: &Actor,
     request: Request<B>,
     (request_id, began): (RequestId, Instant),
 ) -> Result<Response<Body>, Problem>
@@ -51,7 +52,7 @@ where
     call.event.payload =
         payload.map_err(|error| Problem::payload(error, "event_too_large", limit))?;
     if queue {
-        let accepted = accept(gateway, call).await;
+        let accepted = accept(gateway, actor.clone(), call).await;
         let took = began.elapsed();
         match &accepted {
             Ok(_) => gateway.metrics().queued(took),
@@ -59,7 +60,7 @@ where
         }
         return accepted;
     }
-    let answered = gateway.intake.call(call).await;
+    let answered = gateway.intake.call(actor, call).await;
     let verdict = answered.as_ref().ok().map(|answered| &answered.outcome.verdict);
     gateway.metrics().invoked(Way::Sync, verdict, began.elapsed());
     Ok(render(answered?.outcome, request_id))
@@ -67,7 +68,7 @@ where
 
 fn call(path: &str, query: &str, request_id: RequestId) -> Result<FunctionCall, Problem> {
     let name = decode(function_of(path).unwrap_or_default());
-    let function: FunctionName = name.parse()?;
+    let name: FunctionName = name.parse()?;
     let mut namespace = Namespace::default();
     let mut qualifier = Qualifier::Latest;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -79,7 +80,8 @@ fn call(path: &str, query: &str, request_id: RequestId) -> Result<FunctionCall, 
         }
     }
     let event = Event { origin: Origin::Direct, payload: Bytes::new() };
-    Ok(FunctionCall { request_id, namespace, function, qualifier, event, tail: false })
+    let function = FunctionId { namespace, name };
+    Ok(FunctionCall { request_id, function, qualifier, event, tail: false })
 }
 
 fn decode(text: &str) -> Cow<'_, str> {
@@ -87,10 +89,14 @@ fn decode(text: &str) -> Cow<'_, str> {
 }
 
 /// Queues the event. The queue's database lives on the general runtime.
-async fn accept(gateway: &Gateway, call: FunctionCall) -> Result<Response<Body>, Problem> {
+async fn accept(
+    gateway: &Gateway,
+    actor: Actor,
+    call: FunctionCall,
+) -> Result<Response<Body>, Problem> {
     let request_id = call.request_id;
     let intake = gateway.intake.clone();
-    let push = async move { intake.accept(call, None).await }.in_current_span();
+    let push = async move { intake.accept(&actor, call, None).await }.in_current_span();
     gateway.general.spawn(push).await.map_err(|error| internal(&error))??;
     let body = serde_json::to_vec(&InvocationAccepted { request_id }).unwrap_or_default();
     let mut response = Response::new(Body::from(Bytes::from(body)));
@@ -123,8 +129,8 @@ mod tests {
 
     fn read(path: &str, query: &str) -> Result<String, String> {
         call(path, query, RequestId::new())
-            .map(|call| format!("{}/{}@{}", call.namespace, call.function, call.qualifier))
-            .map_err(|problem| problem.body().detail)
+            .map(|call| format!("{}@{}", call.function, call.qualifier))
+            .map_err(|problem| problem.body(RequestId::new()).detail)
     }
 
     #[test]

@@ -6,9 +6,10 @@ use axum::Json;
 use axum::extract::State;
 use hanshu_api::wire::{LogLineView, LogPageView, LogParams};
 use hanshu_core::ports::{LogCursor, LogQuery};
-use hanshu_core::{FunctionId, FunctionName, Timestamp};
+use hanshu_core::{FunctionId, FunctionName, PermissionTarget, Timestamp};
 
 use crate::extract::{One, Query};
+use crate::middleware::Caller;
 use crate::problem::Problem;
 use crate::routes::functions::no_function;
 use crate::state::Gateway;
@@ -23,10 +24,12 @@ pub(crate) const WAIT_MAX_S: u64 = 60;
 /// A page of a function's log. Without `since` and `after` it is the newest.
 pub(crate) async fn read(
     State(gateway): State<Gateway>,
+    caller: Caller,
     One(name): One<FunctionName>,
     Query(params): Query<LogParams>,
 ) -> Result<Json<LogPageView>, Problem> {
     let function = FunctionId { namespace: params.namespace, name };
+    caller.check(PermissionTarget::Function(&function))?;
     let now = gateway.clock.now();
     let known = gateway.controller.catalog().snapshot().function(&function).is_some();
     // A function that is gone writes nothing more.

@@ -12,10 +12,14 @@ pub(crate) mod triggers;
 pub(crate) mod versions;
 
 use axum::Router;
-use axum::handler::Handler;
+use axum::extract::{Request, State};
+use axum::middleware::from_fn_with_state;
+use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
-use http::Uri;
+use hanshu_core::Permission;
 
+use crate::api_handler::{ApiHandler, respond};
+use crate::middleware::{authorize_route, request_id};
 use crate::problem::Problem;
 use crate::state::Gateway;
 
@@ -25,34 +29,56 @@ pub(crate) struct Route {
     #[cfg_attr(not(test), expect(dead_code, reason = "compared with OpenAPI by a test"))]
     pub(crate) method: &'static str,
     pub(crate) path: &'static str,
+    pub(crate) access: RouteAccess,
     handler: MethodRouter<Gateway>,
+}
+
+/// Who may use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RouteAccess {
+    /// Anybody, without a key.
+    Open,
+    /// Whoever has this permission for what the request is about.
+    Needs(Permission),
+}
+
+/// Paths of the table that anybody may use.
+const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/openapi.json"];
+
+/// Whether anybody may use this path.
+pub(crate) fn is_open(path: &str) -> bool {
+    OPEN_PATHS.contains(&path)
 }
 
 /// Every route but `POST /v1/functions/{name}/invocations`, which the front answers itself.
 #[rustfmt::skip]
 pub(crate) fn table() -> Vec<Route> {
+    use Permission::{
+        ManageFunctions, ManageInvocations, ManageTriggers, ReadFunctions, ReadInvocations, ReadLogs, ReadServer,
+    };
+    use RouteAccess::{Needs, Open};
     vec![
-        get("/v1/functions", functions::list),
-        get("/v1/functions/{name}", functions::show),
-        put("/v1/functions/{name}", functions::deploy),
-        delete("/v1/functions/{name}", functions::delete),
-        get("/v1/functions/{name}/versions", versions::list),
-        post("/v1/functions/{name}/versions", versions::publish),
-        get("/v1/functions/{name}/triggers", triggers::list),
-        patch("/v1/functions/{name}/triggers/{trigger}", triggers::change),
-        post("/v1/functions/{name}/triggers/{trigger}/fire", triggers::fire),
-        get("/v1/functions/{name}/logs", logs::read),
-        get("/v1/invocations", history::list),
-        get("/v1/invocations/{id}", invocations::show),
-        post("/v1/invocations/{id}/cancel", history::cancel),
-        post("/v1/invocations/{id}/rerun", history::rerun),
-        head("/v1/packages/{digest}", packages::has),
-        put("/v1/packages/{digest}", packages::put),
-        get("/v1/queues", queues::list),
-        get("/metrics", status::metrics),
-        get("/healthz", status::healthz),
-        get("/readyz", status::readyz),
-        get("/openapi.json", status::openapi),
+        get("/v1/functions", Needs(ReadFunctions), functions::list),
+        get("/v1/functions/{name}", Needs(ReadFunctions), functions::show),
+        put("/v1/functions/{name}", Needs(ManageFunctions), functions::deploy),
+        delete("/v1/functions/{name}", Needs(ManageFunctions), functions::delete),
+        get("/v1/functions/{name}/versions", Needs(ReadFunctions), versions::list),
+        post("/v1/functions/{name}/versions", Needs(ManageFunctions), versions::publish),
+        get("/v1/functions/{name}/triggers", Needs(ReadFunctions), triggers::list),
+        patch("/v1/functions/{name}/triggers/{trigger}", Needs(ManageTriggers), triggers::change),
+        post("/v1/functions/{name}/triggers/{trigger}/fire", Needs(ManageTriggers), triggers::fire),
+        get("/v1/functions/{name}/logs", Needs(ReadLogs), logs::read),
+        get("/v1/invocations", Needs(ReadInvocations), history::list),
+        get("/v1/invocations/{id}", Needs(ReadInvocations), invocations::show),
+        post("/v1/invocations/{id}/cancel", Needs(ManageInvocations), history::cancel),
+        post("/v1/invocations/{id}/rerun", Needs(ManageInvocations), history::rerun),
+        head("/v1/packages/{digest}", Needs(ManageFunctions), packages::has),
+        put("/v1/packages/{digest}", Needs(ManageFunctions), packages::put),
+        get("/v1/queues", Needs(ReadServer), queues::list),
+        get("/metrics", Needs(ReadServer), status::metrics),
+        get("/healthz", Open, status::healthz),
+        get("/readyz", Open, status::readyz),
+        get("/openapi.json", Open, status::openapi),
     ]
 }
 
@@ -60,29 +86,47 @@ pub(crate) fn router(gateway: Gateway) -> Router {
     let empty = Router::new();
     table()
         .into_iter()
-        .fold(empty, |router, route| router.route(route.path, route.handler))
+        .fold(empty, |router, route| router.route(route.path, route.guarded()))
         .fallback(no_route)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(gateway)
 }
 
-async fn no_route(uri: Uri) -> Problem {
-    Problem::no_route(uri.path())
+impl Route {
+    /// The handler behind the permission.
+    fn guarded(self) -> MethodRouter<Gateway> {
+        match self.access {
+            RouteAccess::Open => self.handler,
+            RouteAccess::Needs(permission) => {
+                self.handler.route_layer(from_fn_with_state(permission, authorize_route))
+            }
+        }
+    }
+}
+
+async fn no_route(request: Request) -> Response {
+    let problem = Problem::no_route(request.uri().path());
+    problem.answer(request_id(request.extensions())).map(axum::body::Body::new)
 }
 
 /// axum adds the `Allow` header.
-async fn method_not_allowed() -> Problem {
-    Problem::method_not_allowed(None)
+async fn method_not_allowed(request: Request) -> Response {
+    let problem = Problem::method_not_allowed(None);
+    problem.answer(request_id(request.extensions())).map(axum::body::Body::new)
 }
 
 macro_rules! method {
     ($name:ident, $filter:ident) => {
-        fn $name<H, T>(path: &'static str, handler: H) -> Route
+        fn $name<H, Args>(path: &'static str, access: RouteAccess, handler: H) -> Route
         where
-            H: Handler<T, Gateway>,
-            T: 'static,
+            H: ApiHandler<Args>,
+            Args: 'static,
         {
-            Route { method: stringify!($name), path, handler: on(MethodFilter::$filter, handler) }
+            let handle = |State(gateway): State<Gateway>, request: Request| {
+                respond(handler, gateway, request)
+            };
+            let handler = on(MethodFilter::$filter, handle);
+            Route { method: stringify!($name), path, access, handler }
         }
     };
 }
@@ -98,7 +142,7 @@ method!(delete, DELETE);
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::table;
+    use super::{OPEN_PATHS, RouteAccess, table};
 
     #[test]
     fn every_route_is_described_and_nothing_else() {
@@ -114,5 +158,12 @@ mod tests {
         let mut answered: BTreeSet<_> = routes.collect();
         answered.insert("post /v1/functions/{name}/invocations".into());
         assert_eq!(operations, answered);
+    }
+
+    #[test]
+    fn exactly_the_open_paths_need_no_permission() {
+        let open = table().into_iter().filter(|route| route.access == RouteAccess::Open);
+        let open: Vec<_> = open.map(|route| (route.method, route.path)).collect();
+        assert_eq!(open, OPEN_PATHS.map(|path| ("get", path)));
     }
 }

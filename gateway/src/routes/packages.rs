@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::extract::One;
 use crate::front::read_payload;
+use crate::middleware::Caller;
 use crate::problem::Problem;
 use crate::state::Gateway;
 
@@ -18,9 +19,10 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Whether a package is here, so that unchanged code is not sent again.
 pub(crate) async fn has(
     State(gateway): State<Gateway>,
+    caller: Caller,
     One(digest): One<Digest>,
 ) -> Result<StatusCode, Problem> {
-    if gateway.controller.has_package(&digest).await {
+    if gateway.controller.has_package(&caller.actor, &digest).await? {
         return Ok(StatusCode::OK);
     }
     let detail = format!("package `{digest}` is not here");
@@ -30,6 +32,7 @@ pub(crate) async fn has(
 /// Takes a package: a zip of at most 256 MiB whose SHA-256 is the digest.
 pub(crate) async fn put(
     State(gateway): State<Gateway>,
+    caller: Caller,
     One(digest): One<Digest>,
     request: Request,
 ) -> Result<StatusCode, Problem> {
@@ -38,6 +41,6 @@ pub(crate) async fn put(
     let _turn = timeout(TURN_TIMEOUT, gateway.uploads().acquire()).await.map_err(|_| busy())?;
     let zip = read_payload(request.into_body(), limit).await;
     let zip = zip.map_err(|error| Problem::payload(error, "package_too_large", limit))?;
-    gateway.controller.put_package(&digest, zip).await?;
+    gateway.controller.put_package(&caller.actor, &digest, zip).await?;
     Ok(StatusCode::NO_CONTENT)
 }

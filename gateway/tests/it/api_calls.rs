@@ -170,7 +170,7 @@ async fn a_queued_call_can_be_asked_for_until_it_has_ended() {
 
     let path = queued.header("location").to_owned();
     let shown = world.get(&path).await;
-    assert_snapshot!(shown.text().replace(&id, "…"), @r#"{"requestId":"…","namespace":"default","function":"hello","version":"$LATEST","trigger":null,"state":"queued","attempts":[],"acceptedAt":"2026-01-31T12:00:00Z","endedAt":null,"result":null,"error":null,"rerunOf":null}"#);
+    assert_snapshot!(shown.text().replace(&id, "…"), @r#"{"requestId":"…","namespace":"default","function":"hello","version":"$LATEST","trigger":null,"calledBy":null,"state":"queued","attempts":[],"acceptedAt":"2026-01-31T12:00:00Z","endedAt":null,"result":null,"error":null,"rerunOf":null}"#);
 
     let request_id: RequestId = id.parse().unwrap();
     let waiting = format!("{path}?wait=30");
@@ -190,7 +190,7 @@ async fn a_queued_call_can_be_asked_for_until_it_has_ended() {
             cold: true,
         });
     });
-    assert_snapshot!(shown.text().replace(&id, "…"), @r#"{"requestId":"…","namespace":"default","function":"hello","version":"$LATEST","trigger":null,"state":"succeeded","attempts":[{"number":1,"startedAt":"2026-01-31T12:00:00Z","endedAt":"2026-01-31T12:00:00Z","statusCode":200,"node":"n1","cold":true}],"acceptedAt":"2026-01-31T12:00:00Z","endedAt":"2026-01-31T12:00:00Z","result":{"b":1,  "a":1.0},"error":null,"rerunOf":null}"#);
+    assert_snapshot!(shown.text().replace(&id, "…"), @r#"{"requestId":"…","namespace":"default","function":"hello","version":"$LATEST","trigger":null,"calledBy":null,"state":"succeeded","attempts":[{"number":1,"startedAt":"2026-01-31T12:00:00Z","endedAt":"2026-01-31T12:00:00Z","statusCode":200,"node":"n1","cold":true}],"acceptedAt":"2026-01-31T12:00:00Z","endedAt":"2026-01-31T12:00:00Z","result":{"b":1,  "a":1.0},"error":null,"rerunOf":null}"#);
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ fn failed(id: RequestId) -> HistoryEntry {
         function,
         version: Qualifier::Latest,
         trigger: Some("nightly".parse().unwrap()),
+        called_by: None,
         state: InvocationState::Failed,
         attempts: vec![],
         accepted_at: start(),
@@ -47,7 +48,7 @@ async fn a_page_is_shown_as_it_was_asked_for() {
     shown["invocations"][0]["requestId"] = "…".into();
     assert_eq!(shown["next"], json!(cursor));
     shown["next"] = "…".into();
-    assert_snapshot!(shown.to_string(), @r#"{"invocations":[{"acceptedAt":"2026-01-31T12:00:00Z","attempts":[],"endedAt":"2026-01-31T12:00:00Z","error":{"errorCode":-1,"errorMessage":"out of time","statusCode":433},"function":"hello","namespace":"default","requestId":"…","rerunOf":null,"result":null,"state":"failed","trigger":{"kind":null,"name":"nightly"},"version":"$LATEST"}],"next":"…","searchedTo":null}"#);
+    assert_snapshot!(shown.to_string(), @r#"{"invocations":[{"acceptedAt":"2026-01-31T12:00:00Z","attempts":[],"calledBy":null,"endedAt":"2026-01-31T12:00:00Z","error":{"errorCode":-1,"errorMessage":"out of time","statusCode":433},"function":"hello","namespace":"default","requestId":"…","rerunOf":null,"result":null,"state":"failed","trigger":{"kind":null,"name":"nightly"},"version":"$LATEST"}],"next":"…","searchedTo":null}"#);
     let asked = world.history.asked.lock().unwrap().clone().unwrap();
     assert_eq!(asked.states, [InvocationState::Failed, InvocationState::Expired]);
     assert_eq!(asked.from.unwrap().to_string(), "2026-01-31T11:00:00Z");

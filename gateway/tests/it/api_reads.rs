@@ -79,6 +79,7 @@ async fn a_synchronous_call_is_found_in_the_journal_at_once() {
         function: hello(),
         version: Qualifier::Version(2),
         trigger: Some("web".parse().unwrap()),
+        called_by: None,
         attempt: 1,
         started_at: start(),
         duration: Duration::from_secs(3),
@@ -95,7 +96,7 @@ async fn a_synchronous_call_is_found_in_the_journal_at_once() {
     let mut shown = world.get(&format!("/v1/invocations/{id}?wait=5")).await.json();
     shown["requestId"] = "…".into();
     shown["acceptedAt"] = "…".into();
-    assert_snapshot!(shown.to_string(), @r#"{"acceptedAt":"…","attempts":[{"cold":false,"endedAt":"2026-01-31T12:00:03Z","node":"n1","number":1,"startedAt":"2026-01-31T12:00:00Z","statusCode":433}],"endedAt":"2026-01-31T12:00:03Z","error":{"errorCode":-1,"errorMessage":"out of time","statusCode":433},"function":"hello","namespace":"default","requestId":"…","rerunOf":null,"result":null,"state":"failed","trigger":{"kind":null,"name":"web"},"version":"2"}"#);
+    assert_snapshot!(shown.to_string(), @r#"{"acceptedAt":"…","attempts":[{"cold":false,"endedAt":"2026-01-31T12:00:03Z","node":"n1","number":1,"startedAt":"2026-01-31T12:00:00Z","statusCode":433}],"calledBy":null,"endedAt":"2026-01-31T12:00:03Z","error":{"errorCode":-1,"errorMessage":"out of time","statusCode":433},"function":"hello","namespace":"default","requestId":"…","rerunOf":null,"result":null,"state":"failed","trigger":{"kind":null,"name":"web"},"version":"2"}"#);
 }
 
 #[tokio::test]

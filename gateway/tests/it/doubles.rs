@@ -222,6 +222,7 @@ impl EventQueue for MemoryQueue {
             function: event.queue.function,
             version: event.version,
             trigger: event.queue.trigger,
+            called_by: event.event.origin.caller().cloned(),
             state: InvocationState::Queued,
             attempts: vec![],
             accepted_at: event.accepted_at,

@@ -7,6 +7,7 @@ mod api_deploys;
 mod api_history;
 mod api_reads;
 mod doubles;
+mod function_calls;
 mod http_triggers;
 mod invoker;
 mod sockets;

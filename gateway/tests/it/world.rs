@@ -10,8 +10,8 @@ use hanshu_controller::{Access, Controller, MasterKey};
 use hanshu_core::ports::TriggerHealth;
 use hanshu_core::{FunctionId, ManualClock, Namespace, TriggerId};
 use hanshu_gateway::{
-    Answer, Api, Body, CheckReadiness, FrontOptions, Gateway, GatewayParts, HttpTriggers, Options,
-    serve,
+    Answer, Api, Body, CheckReadiness, FrontOptions, FunctionApi, Gateway, GatewayParts,
+    HttpTriggers, Options, serve,
 };
 use hanshu_triggers::{EventIntake, IntakeOptions, TriggersFeed};
 use http::{Request, Response};
@@ -33,6 +33,8 @@ pub(crate) const CODE: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
 pub(crate) struct World {
     pub(crate) api: Arc<Api>,
     pub(crate) http: Arc<HttpTriggers>,
+    /// The API as functions have it.
+    pub(crate) functions: FunctionApi,
     pub(crate) echo: Arc<Echo>,
     pub(crate) queue: Arc<MemoryQueue>,
     pub(crate) history: Arc<FixedHistory>,
@@ -129,7 +131,8 @@ impl World {
         let credentials = basic(&key.id, key.secret.expose());
         Self {
             api: Arc::new(Api::new(gateway.clone())),
-            http: Arc::new(HttpTriggers::new(gateway)),
+            http: Arc::new(HttpTriggers::new(gateway.clone())),
+            functions: FunctionApi::new(gateway),
             echo,
             queue,
             history,

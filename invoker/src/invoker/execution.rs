@@ -94,6 +94,7 @@ impl ContinuingExecution {
         let init = cold.then_some(instance.init);
         let cold_start = cold.then_some(instance.cold_start);
         instance.log.begin(request_id, target.wants_tail(), cold_start);
+        instance.calls.set_event(request_id, event.origin.depth());
         let begun = Instant::now();
         let execution = EventExecution {
             target,

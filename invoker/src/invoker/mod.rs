@@ -11,7 +11,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hanshu_core::ports::{InvocationJournal, PackageStore};
+use hanshu_core::ports::{FunctionCalls, InvocationJournal, PackageStore};
 use hanshu_core::{Clock, Digest, FunctionId, NodeId, Revision};
 use tokio::runtime::Handle;
 use tokio::time;
@@ -22,6 +22,7 @@ use crate::backend::port::{SandboxBackend, StartError};
 use crate::config::InvokerOptions;
 use crate::metrics::SandboxCounts;
 use crate::sandbox::deadlines;
+use crate::sandbox::function_calls::FunctionCallPort;
 use crate::sandbox::launch::SandboxLauncher;
 use crate::sandbox::logs::JournalSink;
 use crate::sandbox::run_dir;
@@ -54,6 +55,8 @@ pub struct InvokerPorts {
     pub journal: Arc<dyn InvocationJournal>,
     /// Dates records and logs.
     pub clock: Arc<dyn Clock>,
+    /// Answers the calls that functions make.
+    pub calls: Arc<dyn FunctionCalls>,
 }
 
 impl std::fmt::Debug for InvokerPorts {
@@ -72,7 +75,7 @@ impl Invoker {
         node: NodeId,
         general: Handle,
     ) -> Arc<Self> {
-        let InvokerPorts { backend, packages, journal, clock } = ports;
+        let InvokerPorts { backend, packages, journal, clock, calls } = ports;
         let user_ids = UserIdPool::new(options.uid_first, options.sandboxes_max);
         let prewarming = backend.prewarming();
         if 0 < options.prewarmed_min
@@ -85,6 +88,7 @@ impl Invoker {
             backend,
             packages,
             sink: JournalSink { journal, clock },
+            calls: FunctionCallPort::new(calls),
             node,
             user_ids,
             abort: CancellationToken::new(),

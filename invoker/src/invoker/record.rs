@@ -75,6 +75,7 @@ pub(super) fn record(
         function: target.revision.function.clone(),
         version: target.revision.version,
         trigger: target.trigger.clone(),
+        called_by: target.called_by.clone(),
         attempt,
         started_at: report.started_at,
         duration: report.duration,

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use hanshu_core::{Event, Invocation, InvocationMode, RequestId, Revision, TriggerName};
+use hanshu_core::{
+    Event, FunctionCaller, Invocation, InvocationMode, RequestId, Revision, TriggerName,
+};
 
 /// An invocation without its event.
 #[derive(Clone, Debug)]
@@ -10,6 +12,7 @@ pub(super) struct InvocationTarget {
     pub(super) request_id: RequestId,
     pub(super) revision: Arc<Revision>,
     pub(super) trigger: Option<TriggerName>,
+    pub(super) called_by: Option<FunctionCaller>,
     pub(super) mode: InvocationMode,
 }
 
@@ -18,7 +21,8 @@ impl InvocationTarget {
     pub(super) fn split(invocation: Invocation) -> (Self, Event) {
         let Invocation { request_id, function, event, mode } = invocation;
         let trigger = event.origin.trigger().cloned();
-        (Self { request_id, revision: function, trigger, mode }, event)
+        let called_by = event.origin.caller().cloned();
+        (Self { request_id, revision: function, trigger, called_by, mode }, event)
     }
 
     /// Whether the caller wants the tail of the log.

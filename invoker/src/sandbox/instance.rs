@@ -12,6 +12,7 @@ use crate::backend::port::Sandbox;
 use crate::sandbox::capacity::CapacityReservation;
 use crate::sandbox::control::{SandboxEnd, SandboxHandle};
 use crate::sandbox::deadlines::EventWatch;
+use crate::sandbox::function_calls::FunctionCallServer;
 use crate::sandbox::logs::SandboxLog;
 use crate::sandbox::run_dir;
 use crate::sandbox::user_ids::SandboxUserId;
@@ -37,6 +38,8 @@ pub(crate) struct SandboxInstance {
     pub(crate) cold_start: ColdStart,
     pub(crate) sandbox: Box<dyn Sandbox>,
     pub(crate) run_dir: PathBuf,
+    /// Answers the calls of its function.
+    pub(crate) calls: FunctionCallServer,
     /// What it has of the node until it is gone.
     pub(crate) resources: Mutex<Option<SandboxResources>>,
     pub(crate) stats: InstanceStats,
@@ -154,6 +157,7 @@ impl SandboxInstance {
     /// Ends and removes it. Run in a task that is never dropped.
     pub(crate) async fn remove(&self) {
         self.mark_leaving();
+        self.calls.stop();
         self.handle.kill();
         self.sandbox.stop().await;
         self.handle.close();

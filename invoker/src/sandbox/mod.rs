@@ -5,6 +5,7 @@ pub(crate) mod capacity;
 pub(crate) mod control;
 pub(crate) mod deadlines;
 pub(crate) mod exchange;
+pub(crate) mod function_calls;
 pub(crate) mod instance;
 pub(crate) mod launch;
 pub(crate) mod logs;

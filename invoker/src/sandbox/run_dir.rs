@@ -1,4 +1,5 @@
-//! A sandbox's run folder: two sockets that accept one connection each, and the FIFO of its output.
+//! A sandbox's run folder: two sockets that accept one connection each, one for calls of functions,
+//! and the FIFO of its output.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
@@ -8,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use hanshu_core::InstanceId;
-use hanshu_runtimes::wire::{CONTROL_SOCKET, DATA_SOCKET, OUTPUT_FIFO};
+use hanshu_runtimes::wire::{CALLS_SOCKET, CONTROL_SOCKET, DATA_SOCKET, OUTPUT_FIFO};
 use nix::sys::stat::Mode;
 
 /// Only its sandbox may enter the folder.
@@ -23,6 +24,8 @@ pub(crate) struct RunDir {
     pub(crate) path: PathBuf,
     pub(crate) control: UnixListener,
     pub(crate) data: UnixListener,
+    /// Accepts connections as long as the sandbox lives.
+    pub(crate) calls: UnixListener,
     /// Open for reading and writing, so that it has no end of file, in non-blocking mode.
     pub(crate) output: File,
 }
@@ -42,6 +45,7 @@ impl RunDir {
     fn fill(path: PathBuf, uid: u32) -> io::Result<Self> {
         let control = listen(&path, CONTROL_SOCKET)?;
         let data = listen(&path, DATA_SOCKET)?;
+        let calls = listen(&path, CALLS_SOCKET)?;
         let fifo = path.join(OUTPUT_FIFO);
         nix::unistd::mkfifo(&fifo, Mode::S_IRUSR | Mode::S_IWUSR)?;
         let output = OpenOptions::new()
@@ -51,11 +55,13 @@ impl RunDir {
             .open(&fifo)?;
         fs::set_permissions(&fifo, Permissions::from_mode(FIFO_MODE))?;
         if uid != nix::unistd::geteuid().as_raw() {
-            for entry in [&path, &path.join(CONTROL_SOCKET), &path.join(DATA_SOCKET), &fifo] {
-                chown(entry, Some(uid), Some(uid))?;
+            for socket in [CONTROL_SOCKET, DATA_SOCKET, CALLS_SOCKET] {
+                chown(path.join(socket), Some(uid), Some(uid))?;
             }
+            chown(&path, Some(uid), Some(uid))?;
+            chown(&fifo, Some(uid), Some(uid))?;
         }
-        Ok(Self { path, control, data, output })
+        Ok(Self { path, control, data, calls, output })
     }
 }
 
@@ -118,7 +124,7 @@ mod tests {
         let base = temp.path().join("d".repeat(120)).join("run");
         let uid = nix::unistd::geteuid().as_raw();
         let made = RunDir::make(&base, InstanceId::new(), uid).unwrap();
-        for name in [CONTROL_SOCKET, DATA_SOCKET] {
+        for name in [CONTROL_SOCKET, DATA_SOCKET, CALLS_SOCKET] {
             assert!(fs::metadata(made.path.join(name)).unwrap().file_type().is_socket());
         }
         let opened = File::open(&made.path).unwrap();

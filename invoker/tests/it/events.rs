@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hanshu_core::ports::{
-    InvocationJournal, Invoke as _, JournalError, LogPage, LogQuery, PackageError, PackageStore,
+    InvocationJournal, Invoke as _, JournalError, LogPage, LogQuery, NoFunctionCalls, PackageError,
+    PackageStore,
 };
 use hanshu_core::{
     AsyncPolicy, Digest, Event, FunctionConfig, FunctionId, Invocation, InvocationMode,
@@ -135,6 +136,7 @@ fn world(node: &BenchNode, backend: Arc<dyn SandboxBackend>) -> EventsWorld {
         packages: Arc::new(OneFolder(node.dir.path().join("code"))),
         journal: Arc::clone(&journal) as _,
         clock: Arc::new(SystemClock),
+        calls: Arc::new(NoFunctionCalls),
     };
     let invoker = Invoker::new(options, ports, node.id.clone(), Handle::current());
     let revision = Revision {

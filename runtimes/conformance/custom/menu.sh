@@ -68,7 +68,7 @@ walls)
   reads=$(jq -r '.paths[]?' <<<"$event" |
     while read -r path; do [ -r "$path" ] && echo "$path"; done | jq -Rnc '[inputs]')
   sockets=$(find /run/hanshu -name '*.sock' -printf '%f\n' 2>/dev/null | jq -Rnc '[inputs]')
-  secrets=$(env | sed -n 's/^\(HANSHU_[^=]*\)=.*/\1/p' | jq -Rnc '[inputs]')
+  secrets=$(env | sed -n 's/^\(HANSHU_[^=]*\)=.*/\1/p' | sort | jq -Rnc '[inputs]')
   echo "{\"uid\":$(id -u),\"caps\":\"$caps\",\"noNewPrivs\":\"$nnp\",\"dockerSocket\":$docker," \
     "\"writesCode\":$(writable /var/user/new),\"writesRoot\":$root," \
     "\"writesRun\":$(writable /run/hanshu/new),\"readsShadow\":$(readable /etc/shadow)," \

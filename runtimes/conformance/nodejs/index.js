@@ -92,7 +92,7 @@ function walls(paths = []) {
     seesServer: seesServer(),
     reads: paths.filter((path) => !limited(() => fs.accessSync(path, 4)).limited),
     sockets: fs.readdirSync('/run/hanshu').filter((name) => name.endsWith('.sock')),
-    secrets: Object.keys(process.env).filter((name) => name.startsWith('HANSHU_')),
+    secrets: Object.keys(process.env).filter((name) => name.startsWith('HANSHU_')).sort(),
   };
 }
 

@@ -141,7 +141,7 @@ def walls(event):
         "seesServer": sees_server(),
         "reads": [path for path in event.get("paths", []) if os.access(path, os.R_OK)],
         "sockets": [n for n in os.listdir("/run/hanshu") if n.endswith(".sock")],
-        "secrets": [k for k in os.environ if k.startswith("HANSHU_")],
+        "secrets": sorted(k for k in os.environ if k.startswith("HANSHU_")),
     }
 
 

@@ -1,5 +1,6 @@
 //! A minimal HTTP/1.1 server connection: one request at a time, every part limited.
 
+use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 
@@ -15,11 +16,21 @@ const DISCARD_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const CHUNK_LINE_MAX: usize = 1024;
 const READ_BYTES: usize = 16 * 1024;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum HttpMethod {
     Get,
     Post,
-    Other,
+    Other(String),
+}
+
+impl fmt::Display for HttpMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Other(name) => name,
+        })
+    }
 }
 
 /// How a body's length is determined.
@@ -33,12 +44,26 @@ enum BodyFraming {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HttpRequest {
     pub(super) method: HttpMethod,
-    /// Without the query.
-    pub(super) path: String,
+    /// Path and query.
+    pub(super) target: String,
     pub(super) keeps_alive: bool,
+    /// Those headers that the connection keeps, by their names in lower case.
+    pub(super) headers: Vec<(&'static str, String)>,
     framing: BodyFraming,
     /// The caller waits for `100 Continue` before it sends the body.
     expects_continue: bool,
+}
+
+impl HttpRequest {
+    /// The target without the query.
+    pub(super) fn path(&self) -> &str {
+        self.target.split(['?', '#']).next().unwrap_or_default()
+    }
+
+    /// The first header of this name, if the connection keeps it.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(kept, _)| *kept == name).map(|(_, value)| value.as_str())
+    }
 }
 
 /// The body of a request, or why it was not read.
@@ -103,6 +128,8 @@ pub(super) struct HttpConnection<S = TcpStream> {
     stream: S,
     /// Bytes that were read and not yet parsed.
     buffer: Vec<u8>,
+    /// The names of headers whose values are kept, in lower case.
+    kept_headers: &'static [&'static str],
 }
 
 impl HttpConnection<TcpStream> {
@@ -122,13 +149,23 @@ impl HttpConnection<TcpStream> {
 
 impl<S: Read + Write> HttpConnection<S> {
     pub(super) const fn new(stream: S) -> Self {
-        Self { stream, buffer: Vec::new() }
+        Self { stream, buffer: Vec::new(), kept_headers: &[] }
+    }
+
+    /// The same connection, which keeps the values of these headers.
+    pub(super) const fn keeping_headers(mut self, names: &'static [&'static str]) -> Self {
+        self.kept_headers = names;
+        self
+    }
+
+    pub(super) const fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
     }
 
     /// The next request, or why it cannot be parsed; `None` when the connection ends.
     pub(super) fn read_request(&mut self) -> io::Result<Option<Result<HttpRequest, RequestError>>> {
         loop {
-            match parse(&self.buffer) {
+            match parse(&self.buffer, self.kept_headers) {
                 Ok(Some((request, len))) => {
                     self.consume(len);
                     return Ok(Some(Ok(request)));
@@ -299,7 +336,10 @@ fn chunk_len(line: &[u8]) -> Option<u64> {
 }
 
 /// The request at the start of these bytes and its length; `None` while it is incomplete.
-fn parse(bytes: &[u8]) -> Result<Option<(HttpRequest, usize)>, RequestError> {
+fn parse(
+    bytes: &[u8],
+    kept_headers: &[&'static str],
+) -> Result<Option<(HttpRequest, usize)>, RequestError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Request::new(&mut headers);
     let len = match head.parse(bytes) {
@@ -311,18 +351,24 @@ fn parse(bytes: &[u8]) -> Result<Option<(HttpRequest, usize)>, RequestError> {
     let method = match head.method {
         Some("GET") => HttpMethod::Get,
         Some("POST") => HttpMethod::Post,
-        _ => HttpMethod::Other,
+        other => HttpMethod::Other(other.unwrap_or_default().to_owned()),
     };
-    let target = head.path.unwrap_or_default();
-    let path = target.split(['?', '#']).next().unwrap_or_default().to_owned();
     let mut request = HttpRequest {
         method,
-        path,
+        target: head.path.unwrap_or_default().to_owned(),
         keeps_alive: head.version == Some(1),
+        headers: Vec::new(),
         framing: BodyFraming::Length(0),
         expects_continue: false,
     };
     apply_headers(&mut request, head.headers)?;
+    for header in head.headers.iter() {
+        let is_named = |name: &&&'static str| header.name.eq_ignore_ascii_case(name);
+        if let Some(name) = kept_headers.iter().find(is_named) {
+            let value = std::str::from_utf8(header.value).map_err(|_| RequestError::Syntax)?;
+            request.headers.push((name, value.trim().to_owned()));
+        }
+    }
     Ok(Some((request, len)))
 }
 

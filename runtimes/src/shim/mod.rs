@@ -7,6 +7,7 @@
 mod adapter_context;
 mod custom;
 mod frames;
+mod function_calls;
 mod go;
 mod http;
 mod invocation_response;

@@ -1,6 +1,6 @@
 //! The shim's main thread: it waits for the invoker, for signals and for children, and acts.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use nix::sys::signal::Signal;
 
 use super::adapter_context::AdapterContext;
 use super::frames;
+use super::function_calls::CallEndpoint;
 use super::oom_kills::OomKillCounter;
 use super::processes::{LaunchSpec, OomScore, ProcessEnd, SandboxProcesses, open_output};
 use super::signals::SignalPipes;
@@ -36,6 +37,8 @@ pub(super) struct ShimSupervisor {
     signals: SignalPipes,
     oom_score: Option<OomScore>,
     running: Option<RunningRuntime>,
+    /// Until its first connection.
+    calls: Option<CallEndpoint>,
     /// When processes that still run after SIGTERM are killed.
     kill_deadline: Option<Instant>,
 }
@@ -63,6 +66,7 @@ struct ReadySources {
     child: bool,
     stop: bool,
     adapter: bool,
+    call: bool,
 }
 
 impl ShimSupervisor {
@@ -75,7 +79,15 @@ impl ShimSupervisor {
         let _ = prctl::set_dumpable(false);
         let control = UnixStream::connect(dir.join(CONTROL_SOCKET))?;
         let dir = dir.to_owned();
-        Ok(Self { dir, control, signals, oom_score, running: None, kill_deadline: None })
+        Ok(Self {
+            dir,
+            control,
+            signals,
+            oom_score,
+            running: None,
+            calls: None,
+            kill_deadline: None,
+        })
     }
 
     /// Runs until the sandbox ends. When this returns, no process that it started is left.
@@ -109,6 +121,9 @@ impl ShimSupervisor {
         if ready.control && self.handle_control_frame()? == SupervisorStep::End {
             return Ok(SupervisorStep::End);
         }
+        if ready.call {
+            self.serve_calls();
+        }
         if ready.adapter {
             // Its data connection has ended, so that no further event can be exchanged.
             return Ok(SupervisorStep::End);
@@ -119,11 +134,13 @@ impl ShimSupervisor {
     /// Blocks until a source is ready or the kill deadline passes.
     fn wait(&self) -> io::Result<ReadySources> {
         let adapter = self.running.as_ref().and_then(|running| running.adapter.as_ref());
-        let mut sources: [Option<BorrowedFd<'_>>; 4] = [None; 4];
-        sources[0] = Some(self.control.as_fd());
-        sources[1] = Some(self.signals.child());
-        sources[2] = Some(self.signals.stop());
-        sources[3] = adapter.map(AsFd::as_fd);
+        let sources: [Option<BorrowedFd<'_>>; 5] = [
+            Some(self.control.as_fd()),
+            Some(self.signals.child()),
+            Some(self.signals.stop()),
+            adapter.map(AsFd::as_fd),
+            self.calls.as_ref().map(CallEndpoint::as_fd),
+        ];
         let mut fds: Vec<_> =
             sources.iter().flatten().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
         let timeout = self.kill_deadline.map_or(PollTimeout::NONE, |until| {
@@ -135,13 +152,12 @@ impl ShimSupervisor {
             Err(Errno::EINTR) => return Ok(ReadySources::default()),
             Err(error) => return Err(error.into()),
         }
-        let is_ready = |index: usize| fds.get(index).and_then(PollFd::any).unwrap_or(false);
-        Ok(ReadySources {
-            control: is_ready(0),
-            child: is_ready(1),
-            stop: is_ready(2),
-            adapter: is_ready(3),
-        })
+        // In the order of the sources, without those that are absent.
+        let mut polled = fds.iter();
+        let [control, child, stop, adapter, call] = sources.map(|source| {
+            source.and_then(|_| polled.next()).and_then(PollFd::any).unwrap_or(false)
+        });
+        Ok(ReadySources { control, child, stop, adapter, call })
     }
 
     /// Handles the invoker's next control frame. The end of the connection ends the sandbox.
@@ -172,7 +188,7 @@ impl ShimSupervisor {
         }
     }
 
-    fn start(&mut self, start: StartMessage) -> io::Result<SupervisorStep> {
+    fn start(&mut self, mut start: StartMessage) -> io::Result<SupervisorStep> {
         let Some(oom_score) = self.oom_score.take() else {
             return Err(frames::invalid("the invoker started a second runtime"));
         };
@@ -180,6 +196,7 @@ impl ShimSupervisor {
             Ok(output) => output,
             Err(error) => return self.report_not_started(&error),
         };
+        self.open_call_endpoint(&mut start);
         let adapter = start.init.adapter;
         let oom_kills = OomKillCounter::find();
         let oom_kills_before = oom_kills.count().unwrap_or(0);
@@ -198,6 +215,24 @@ impl ShimSupervisor {
                 Ok(SupervisorStep::Wait)
             }
             Err(error) => self.report_not_started(&error),
+        }
+    }
+
+    /// Without its endpoint a function runs as usual, but cannot call others.
+    fn open_call_endpoint(&mut self, start: &mut StartMessage) {
+        match CallEndpoint::open(&self.dir) {
+            Ok(endpoint) => {
+                let variables = endpoint.variables();
+                start.env.extend(variables.map(|(name, value)| (name.to_owned(), value)));
+                self.calls = Some(endpoint);
+            }
+            Err(error) => log_error(&error),
+        }
+    }
+
+    fn serve_calls(&mut self) {
+        if let Some(Err(error)) = self.calls.take().map(CallEndpoint::serve) {
+            log_error(&error);
         }
     }
 
@@ -291,11 +326,14 @@ fn run_adapter(
     let context = Arc::clone(context);
     spawn_thread("adapter", move || {
         if let Err(error) = serve(&context) {
-            use std::io::Write as _;
-            // Goes to the container's own log, for the operator.
-            let _ = writeln!(io::stderr(), "hanshu shim: {error}");
+            log_error(&error);
         }
         drop(held);
     })?;
     Ok(watched)
+}
+
+/// Goes to the container's own log, for the operator.
+fn log_error(error: &io::Error) {
+    let _ = writeln!(io::stderr(), "hanshu shim: {error}");
 }

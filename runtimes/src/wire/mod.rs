@@ -37,6 +37,14 @@ pub const CONTROL_SOCKET: &str = "control.sock";
 pub const DATA_SOCKET: &str = "data.sock";
 /// In [`RUN_DIR`]: the FIFO for the output of everything in the sandbox.
 pub const OUTPUT_FIFO: &str = "out";
+/// In [`RUN_DIR`]: where the invoker serves the calls of the sandbox's function; not unlinked.
+pub const CALLS_SOCKET: &str = "calls.sock";
+/// The most calls of one sandbox that are served at a time; more wait.
+pub const CALLS_MAX: usize = 16;
+/// The environment variable with the URL of the sandbox's call endpoint.
+pub const ENDPOINT_VARIABLE: &str = "HANSHU_ENDPOINT";
+/// The environment variable with the token of the sandbox's call endpoint.
+pub const TOKEN_VARIABLE: &str = "HANSHU_TOKEN";
 /// Names the data socket to a runtime that connects by itself (adapter *direct*).
 pub const SOCKET_VARIABLE: &str = "HANSHU_SOCKET";
 /// The environment of process 1: makes the C library give large events and answers back at once.

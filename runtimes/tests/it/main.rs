@@ -9,6 +9,7 @@
 
 mod custom;
 mod direct;
+mod function_calls;
 mod go;
 
 mod memory;

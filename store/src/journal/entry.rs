@@ -139,6 +139,7 @@ mod tests {
                 },
                 version: Qualifier::Latest,
                 trigger: None,
+                called_by: None,
                 attempt: 1,
                 started_at: Timestamp::UNIX_EPOCH,
                 duration: Duration::ZERO,

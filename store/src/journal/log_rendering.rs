@@ -120,6 +120,7 @@ mod tests {
             function: function(),
             version: Qualifier::Latest,
             trigger: None,
+            called_by: None,
             attempt: 1,
             started_at: Timestamp::UNIX_EPOCH,
             duration: Duration::from_micros(1999),

@@ -101,6 +101,7 @@ impl TryFrom<StoredEventState> for AsyncState {
             result: stored.result,
             error: error.map(Into::into),
             rerun_of: rerun_of.transpose().map_err(|error| unreadable(id, error))?,
+            called_by: origin.caller().cloned(),
         })
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cold_start::StoredColdStart;
 use super::failure::StoredFailure;
+use super::origin::StoredFunctionCaller;
 use super::version::FormatVersion;
 
 /// An [`InvocationRecord`] as it is stored.
@@ -21,6 +22,8 @@ pub(crate) struct StoredInvocationRecord<'a> {
     function: Cow<'a, FunctionId>,
     version: Qualifier,
     trigger: Option<Cow<'a, TriggerName>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    called_by: Option<StoredFunctionCaller<'a>>,
     attempt: u32,
     started_at: Timestamp,
     duration: Duration,
@@ -43,6 +46,7 @@ impl<'a> From<&'a InvocationRecord> for StoredInvocationRecord<'a> {
             function,
             version,
             trigger,
+            called_by,
             attempt,
             started_at,
             duration,
@@ -62,6 +66,7 @@ impl<'a> From<&'a InvocationRecord> for StoredInvocationRecord<'a> {
             function: Cow::Borrowed(function),
             version: *version,
             trigger: trigger.as_ref().map(Cow::Borrowed),
+            called_by: called_by.as_ref().map(StoredFunctionCaller::from),
             attempt: *attempt,
             started_at: *started_at,
             duration: *duration,
@@ -85,6 +90,7 @@ impl From<StoredInvocationRecord<'_>> for InvocationRecord {
             function: stored.function.into_owned(),
             version: stored.version,
             trigger: stored.trigger.map(Cow::into_owned),
+            called_by: stored.called_by.map(Into::into),
             attempt: stored.attempt,
             started_at: stored.started_at,
             duration: stored.duration,

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use hanshu_core::ports::QueueError;
-use hanshu_core::{Origin, TriggerName};
+use hanshu_core::{FunctionCaller, FunctionId, Origin, RequestId, TriggerName};
 use serde::{Deserialize, Serialize};
 
 use super::unreadable::unreadable;
@@ -15,11 +15,22 @@ use super::version::FormatVersion;
 pub(crate) struct StoredOrigin<'a> {
     #[serde(default, skip_serializing_if = "FormatVersion::is_first")]
     format: FormatVersion<1>,
-    /// `direct`, or the trigger's kind.
+    /// `direct`, `function`, or the trigger's kind.
     kind: Cow<'a, str>,
-    /// Of every kind but `direct`.
+    /// Of every kind but `direct` and `function`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trigger: Option<Cow<'a, TriggerName>>,
+    /// Of the kind `function`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    caller: Option<StoredFunctionCaller<'a>>,
+}
+
+/// A [`FunctionCaller`] as it is stored.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct StoredFunctionCaller<'a> {
+    function: Cow<'a, FunctionId>,
+    request_id: RequestId,
+    depth: u8,
 }
 
 /// An origin as JSON.
@@ -41,8 +52,26 @@ pub(crate) struct UnknownOriginError(String);
 
 impl<'a> From<&'a Origin> for StoredOrigin<'a> {
     fn from(origin: &'a Origin) -> Self {
-        let (kind, trigger) = (origin.kind().into(), origin.trigger().map(Cow::Borrowed));
-        Self { format: FormatVersion::newest(), kind, trigger }
+        Self {
+            format: FormatVersion::newest(),
+            kind: origin.kind().into(),
+            trigger: origin.trigger().map(Cow::Borrowed),
+            caller: origin.caller().map(StoredFunctionCaller::from),
+        }
+    }
+}
+
+impl<'a> From<&'a FunctionCaller> for StoredFunctionCaller<'a> {
+    fn from(caller: &'a FunctionCaller) -> Self {
+        let FunctionCaller { function, request_id, depth } = caller;
+        Self { function: Cow::Borrowed(function), request_id: *request_id, depth: *depth }
+    }
+}
+
+impl From<StoredFunctionCaller<'_>> for FunctionCaller {
+    fn from(stored: StoredFunctionCaller<'_>) -> Self {
+        let StoredFunctionCaller { function, request_id, depth } = stored;
+        Self { function: function.into_owned(), request_id, depth }
     }
 }
 
@@ -51,7 +80,7 @@ impl TryFrom<StoredOrigin<'_>> for Origin {
 
     fn try_from(stored: StoredOrigin<'_>) -> Result<Self, UnknownOriginError> {
         let trigger = stored.trigger.map(Cow::into_owned);
-        Self::from_words(&stored.kind, trigger)
+        Self::from_parts(&stored.kind, trigger, stored.caller.map(FunctionCaller::from))
             .ok_or_else(|| UnknownOriginError(stored.kind.into_owned()))
     }
 }
@@ -67,6 +96,7 @@ mod tests {
             r#"{"kind":"timer","trigger":"tick"}"#,
             r#"{"kind":"http","trigger":"http"}"#,
             r#"{"kind":"redis","trigger":"orders"}"#,
+            r#"{"kind":"function","caller":{"function":{"namespace":"default","name":"a"},"request_id":"01890a5d-ac96-774b-bcce-b302099a8057","depth":2}}"#,
         ] {
             let stored: StoredOrigin<'_> = serde_json::from_str(text).unwrap();
             let origin = Origin::try_from(stored).unwrap();
@@ -76,7 +106,11 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_and_an_unnamed_trigger_are_refused() {
-        for text in [r#"{"kind":"timer"}"#, r#"{"kind":"carrier_pigeon","trigger":"a"}"#] {
+        for text in [
+            r#"{"kind":"timer"}"#,
+            r#"{"kind":"function"}"#,
+            r#"{"kind":"carrier_pigeon","trigger":"a"}"#,
+        ] {
             let stored: StoredOrigin<'_> = serde_json::from_str(text).unwrap();
             assert!(Origin::try_from(stored).is_err(), "{text}");
         }

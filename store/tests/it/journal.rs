@@ -87,6 +87,7 @@ pub(crate) fn record(name: &str, request_id: RequestId, attempt: u32) -> Invocat
         function: function(name),
         version: Qualifier::Latest,
         trigger: None,
+        called_by: None,
         attempt,
         started_at: at(1_800_000_000 + i64::from(attempt)),
         duration: Duration::from_millis(7),

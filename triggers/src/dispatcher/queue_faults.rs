@@ -12,9 +12,9 @@ use hanshu_core::ports::{
     QueueError, QueueName, QueueStats, ReadyQueues, Receipt,
 };
 use hanshu_core::{
-    AsyncState, Attempt, Clock as _, Digest, Event, Failure, Invocation, Namespace, NodeId, Origin,
-    Outcome, Qualifier, Refusal, Report, RequestId, StatusCode, TimerTrigger, Timestamp, Trigger,
-    TriggerSpec, Verdict,
+    Actor, AsyncState, Attempt, Clock as _, Digest, Event, Failure, FunctionId, Invocation,
+    Namespace, NodeId, Origin, Outcome, Qualifier, Refusal, Report, RequestId, StatusCode,
+    TimerTrigger, Timestamp, Trigger, TriggerSpec, Verdict,
 };
 use proptest::prelude::*;
 use tokio::runtime::Builder;
@@ -281,8 +281,7 @@ impl Invoke for EndedRunWatcher {
 fn call(function: &str) -> FunctionCall {
     FunctionCall {
         request_id: RequestId::new(),
-        namespace: Namespace::default(),
-        function: function.parse().unwrap(),
+        function: FunctionId { namespace: Namespace::default(), name: function.parse().unwrap() },
         qualifier: Qualifier::Latest,
         event: Event { origin: Origin::Direct, payload: Bytes::from_static(b"1") },
         tail: false,
@@ -316,7 +315,8 @@ async fn events_under_faults(seed: u64, faults: u64) {
     for n in 0..30 {
         let call = call(if n % 3 == 0 { "other" } else { "hello" });
         let id = call.request_id;
-        let pushed = timeout(ADAPTER_DEADLINE * 4, intake.accept(call, None)).await;
+        let pushed =
+            timeout(ADAPTER_DEADLINE * 4, intake.accept(&Actor::process(), call, None)).await;
         if pushed.expect("every caller is answered").is_ok() {
             accepted.push(id);
         }

@@ -1,6 +1,6 @@
 //! Which events the intake takes.
 
-use hanshu_core::{ErrorKind, TimerTrigger, TriggerConfig as _};
+use hanshu_core::{ErrorKind, FunctionCaller, Namespace, TimerTrigger, TriggerConfig as _};
 use proptest::prelude::*;
 
 use super::*;
@@ -16,8 +16,7 @@ fn test_intake() -> (Arc<EventIntake>, Arc<FakeQueue>) {
 fn call(function: &str, payload: impl Into<Bytes>) -> FunctionCall {
     FunctionCall {
         request_id: RequestId::new(),
-        namespace: Namespace::default(),
-        function: function.parse().unwrap(),
+        function: FunctionId { namespace: Namespace::default(), name: function.parse().unwrap() },
         qualifier: Qualifier::Latest,
         event: Event { origin: Origin::Direct, payload: payload.into() },
         tail: false,
@@ -33,7 +32,7 @@ fn json_of(bytes: usize) -> Vec<u8> {
 }
 
 async fn called(payload: impl Into<Bytes>) -> Result<Bytes, IntakeError> {
-    let answered = test_intake().0.call(call("hello", payload)).await?;
+    let answered = test_intake().0.call(&Actor::process(), call("hello", payload)).await?;
     match answered.outcome.verdict {
         hanshu_core::Verdict::Returned(json) => Ok(json),
         other => panic!("{other:?}"),
@@ -60,8 +59,9 @@ async fn a_synchronous_event_may_have_six_megabytes_and_not_a_byte_more() {
 #[tokio::test]
 async fn a_queued_event_may_have_128_kilobytes_and_not_a_byte_more() {
     let (intake, queue) = test_intake();
-    intake.accept(call("hello", json_of(131_072)), None).await.unwrap();
-    let error = intake.accept(call("hello", json_of(131_073)), None).await.unwrap_err();
+    intake.accept(&Actor::process(), call("hello", json_of(131_072)), None).await.unwrap();
+    let error =
+        intake.accept(&Actor::process(), call("hello", json_of(131_073)), None).await.unwrap_err();
     assert!(matches!(error, IntakeError::TooLarge { bytes_max: 131_072, .. }), "{error}");
     assert_eq!(queue.kept.lock().unwrap().len(), 1);
 }
@@ -71,7 +71,7 @@ async fn an_accepted_event_is_pinned_and_knows_when_it_expires() {
     let (intake, queue) = test_intake();
     let mut event = call("hello", "1");
     event.event.origin = Origin::trigger_of(TimerTrigger::KIND, "nightly".parse().unwrap());
-    let accepted = intake.accept(event.clone(), None).await.unwrap();
+    let accepted = intake.accept(&Actor::process(), event.clone(), None).await.unwrap();
     assert_eq!((accepted.request_id, accepted.pushed), (event.request_id, PushOutcome::Accepted));
     let kept = queue.kept.lock().unwrap();
     let kept = &kept[0].event;
@@ -89,7 +89,7 @@ async fn what_is_not_json_or_not_there_is_refused() {
     }
     let error = called(&b"\"\xff\""[..]).await.unwrap_err();
     assert!(error.to_string().contains("bytes from 1 on are not UTF-8"), "{error}");
-    let error = test_intake().0.call(call("nobody", "1")).await.unwrap_err();
+    let error = test_intake().0.call(&Actor::process(), call("nobody", "1")).await.unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::NotFound, "function_not_found"));
 }
 
@@ -97,8 +97,52 @@ async fn what_is_not_json_or_not_there_is_refused() {
 async fn an_unavailable_queue_is_reported_as_such() {
     let (intake, queue) = test_intake();
     *queue.unavailable.lock().unwrap() = true;
-    let error = intake.accept(call("hello", "1"), None).await.unwrap_err();
+    let error = intake.accept(&Actor::process(), call("hello", "1"), None).await.unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::Unavailable, "queue_unavailable"));
+}
+
+/// An actor that is a function of the namespace, called through `depth` functions.
+fn function_actor(namespace: &str, depth: u8) -> Actor {
+    let function =
+        FunctionId { namespace: namespace.parse().unwrap(), name: "caller".parse().unwrap() };
+    Actor::function(FunctionCaller { function, request_id: RequestId::new(), depth })
+}
+
+#[tokio::test]
+async fn a_function_starts_functions_of_its_own_namespace_only() {
+    let (intake, queue) = test_intake();
+    let actor = function_actor("default", 0);
+    intake.call(&actor, call("hello", "1")).await.unwrap();
+    intake.accept(&actor, call("hello", "1"), None).await.unwrap();
+    let origin = queue.kept.lock().unwrap()[0].event.event.origin.clone();
+    assert_eq!((origin.caller(), origin.depth()), (actor.caller(), 1));
+
+    let stranger = function_actor("other", 0);
+    let refused = intake.call(&stranger, call("hello", "1")).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.code()), (ErrorKind::Forbidden, "forbidden"));
+    let refused = intake.accept(&stranger, call("hello", "1"), None).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.code()), (ErrorKind::Forbidden, "forbidden"));
+    let refused = intake.rerun(&actor, call("hello", "1"), RequestId::new()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Forbidden);
+    assert_eq!(queue.kept.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_chain_of_calls_is_eight_deep_at_most() {
+    let (intake, queue) = test_intake();
+    for (depth, taken) in [(0, true), (7, true), (8, false), (255, false)] {
+        let actor = function_actor("default", depth);
+        let called = intake.call(&actor, call("hello", "1")).await;
+        assert_eq!(called.is_ok(), taken, "depth {depth}");
+        let accepted = intake.accept(&actor, call("hello", "1"), None).await;
+        assert_eq!(
+            accepted.as_ref().err().map(IntakeError::code),
+            (!taken).then_some("call_too_deep")
+        );
+    }
+    let depths: Vec<_> =
+        queue.kept.lock().unwrap().iter().map(|kept| kept.event.event.origin.depth()).collect();
+    assert_eq!(depths, [1, 8]);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The rules of timers, and the event of a tick.
 
 use hanshu_core::{
-    Event, Origin, Qualifier, RequestId, TIMER_ARGUMENT_BYTES_MAX, TimerTrigger, Timestamp,
-    Trigger, TriggerConfig as _, TriggerId,
+    Actor, Event, Origin, Permission, PermissionTarget, Qualifier, RequestId,
+    TIMER_ARGUMENT_BYTES_MAX, TimerTrigger, Timestamp, Trigger, TriggerConfig as _, TriggerId,
+    authorize,
 };
 use serde_json::{Map, json};
 
@@ -54,15 +55,19 @@ fn next_ticks(cron: &str, zone: &str, now: Timestamp) -> Vec<TickView> {
 /// Queues an event of a timer now, as a tick would: `hanshu trigger fire`.
 ///
 /// # Errors
-/// As [`EventIntake::accept`]; [`IntakeError::NotATimer`].
+/// As [`EventIntake::accept`]; [`IntakeError::NotATimer`], [`IntakeError::Forbidden`].
 pub async fn fire_timer(
+    actor: &Actor,
     intake: &EventIntake,
     trigger: &Trigger,
 ) -> Result<AcceptedEvent, IntakeError> {
     let Some(timer) = trigger.spec.get::<TimerTrigger>() else {
         return Err(IntakeError::NotATimer(trigger.id.to_string()));
     };
-    intake.accept(timer_call(&trigger.id, &timer.argument, intake.clock.now()), None).await
+    let target = PermissionTarget::Function(&trigger.id.function);
+    authorize(actor, Permission::ManageTriggers, target)?;
+    let call = timer_call(&trigger.id, &timer.argument, intake.clock.now());
+    intake.accept(&Actor::trigger(actor.address), call, None).await
 }
 
 /// The call for one tick; the event has SCF's shape.
@@ -77,8 +82,7 @@ pub(super) fn timer_call(id: &TriggerId, message: &str, at: Timestamp) -> Functi
     let origin = Origin::trigger_of(TimerTrigger::KIND, id.name.clone());
     FunctionCall {
         request_id: RequestId::new(),
-        namespace: id.function.namespace.clone(),
-        function: id.function.name.clone(),
+        function: id.function.clone(),
         qualifier: Qualifier::Latest,
         event: Event { origin, payload: payload.to_string().into() },
         tail: false,

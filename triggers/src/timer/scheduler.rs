@@ -13,7 +13,9 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use hanshu_core::ports::{PushOutcome, TimerTick};
-use hanshu_core::{Backoff, ErrorKind, TimerTrigger, Timestamp, Trigger, TriggerId, TriggerSet};
+use hanshu_core::{
+    Actor, Backoff, ErrorKind, TimerTrigger, Timestamp, Trigger, TriggerId, TriggerSet,
+};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -259,8 +261,9 @@ struct TickPush {
 impl TickPush {
     /// Tries until the tick is queued, refused for good, or too late.
     async fn run(self) -> TimerTickKey {
+        let actor = Actor::trigger(None);
         for tries in 1.. {
-            let push = self.intake.accept(self.call.clone(), Some(self.tick.clone()));
+            let push = self.intake.accept(&actor, self.call.clone(), Some(self.tick.clone()));
             let error = match tokio::time::timeout(PUSH_TIMEOUT, push).await {
                 Ok(Ok(AcceptedEvent { pushed: PushOutcome::Accepted, .. })) => {
                     metrics::tick("queued");

@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use hanshu_core::ports::{Invoke as _, PackageStore};
+use hanshu_core::ports::{Invoke as _, NoFunctionCalls, PackageStore};
 use hanshu_core::{
     Digest, Event, Invocation, InvocationMode, LOG_KEEP_BYTES, ManualClock, NodeId, Origin,
     Outcome, PAYLOAD_BYTES_MAX, Refusal, RequestId, Revision, StatusCode, Timestamp, Verdict,
@@ -61,6 +61,7 @@ fn world_with(
         packages,
         journal: Arc::clone(&journal) as _,
         clock: Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH)),
+        calls: Arc::new(NoFunctionCalls),
     };
     let general =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

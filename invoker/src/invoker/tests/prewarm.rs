@@ -124,6 +124,7 @@ fn refusing(mut world: InvokerWorld) -> InvokerWorld {
         packages: Arc::new(EmptyPackages),
         journal: Arc::clone(&world.journal) as _,
         clock: Arc::clone(&launcher.sink.clock),
+        calls: Arc::new(NoFunctionCalls),
     };
     let general = world.general.as_ref().unwrap().handle().clone();
     world.invoker = Invoker::new(options, ports, NodeId::new(), general);

@@ -1,6 +1,7 @@
 //! Starts a sandbox for a revision and waits until the user's code is loaded.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -25,6 +26,7 @@ use crate::sandbox::capacity::CapacityReservation;
 use crate::sandbox::control::{SandboxHandle, ShimConnection};
 use crate::sandbox::deadlines::EventWatch;
 use crate::sandbox::exchange::DataConnection;
+use crate::sandbox::function_calls::{FunctionCallPort, FunctionCallServer};
 use crate::sandbox::instance::{InstanceStats, SandboxInstance, SandboxResources};
 use crate::sandbox::logs::{JournalSink, SandboxLog};
 use crate::sandbox::run_dir::{self, RunDir};
@@ -39,6 +41,7 @@ pub(crate) struct SandboxLauncher {
     pub(crate) backend: Arc<dyn SandboxBackend>,
     pub(crate) packages: Arc<dyn PackageStore>,
     pub(crate) sink: JournalSink,
+    pub(crate) calls: FunctionCallPort,
     pub(crate) node: NodeId,
     pub(crate) user_ids: Arc<UserIdPool>,
     /// Cancelled when the grace period of stopping is over: starts are aborted.
@@ -80,6 +83,7 @@ pub(super) struct SandboxParts {
     pub(super) resources: SandboxResources,
     pub(super) run_dir: PathBuf,
     pub(super) sandbox: Box<dyn Sandbox>,
+    pub(super) calls: FunctionCallServer,
 }
 
 /// A cold start in progress.
@@ -179,11 +183,15 @@ impl SandboxLauncher {
         let id = InstanceId::new();
         let user_id = self.user_ids.take().ok_or_else(|| refuse("no user id is free".into()))?;
         let base = &self.options.run_dir;
-        let run_dir = RunDir::make(base, id, user_id.number()).map_err(|error| {
+        let failed = |error: io::Error| {
             tracing::error!(%error, path = %base.display(), "Could not make a run folder");
             refuse("the node could not make the sandbox's run folder".into())
-        })?;
-        let RunDir { path: run_dir, control, data, output } = run_dir;
+        };
+        let run_dir = RunDir::make(base, id, user_id.number()).map_err(failed)?;
+        let RunDir { path: run_dir, control, data, calls, output } = run_dir;
+        let calls = FunctionCallServer::start(calls, self.calls.clone())
+            .inspect_err(|_| run_dir::remove(&run_dir))
+            .map_err(failed)?;
         let spec = SandboxSpec {
             instance: id,
             node: self.node.clone(),
@@ -202,7 +210,7 @@ impl SandboxLauncher {
         match self.backend.start(&spec).await {
             Ok(sandbox) => {
                 let resources = SandboxResources { _user_id: user_id, capacity };
-                let parts = SandboxParts { id, resources, run_dir, sandbox };
+                let parts = SandboxParts { id, resources, run_dir, sandbox, calls };
                 Ok(StartedSandbox { parts, output, control, data })
             }
             Err(error) => {
@@ -244,7 +252,8 @@ impl SandboxLauncher {
                 return Err(StartFailure { verdict, log: Some(log), took: begun.elapsed() });
             }
         };
-        let SandboxParts { id, resources, run_dir, sandbox } = parts;
+        let SandboxParts { id, resources, run_dir, sandbox, calls } = parts;
+        calls.set_function(&revision.function);
         let cold_start = progress.cold_start(&loaded, sandbox.as_ref());
         let instance = SandboxInstance {
             id,
@@ -255,6 +264,7 @@ impl SandboxLauncher {
             cold_start,
             sandbox,
             run_dir,
+            calls,
             resources: Mutex::new(Some(resources)),
             stats: InstanceStats::new(),
         };

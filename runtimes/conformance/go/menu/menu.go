@@ -253,6 +253,7 @@ func walls(paths []string) map[string]any {
 			secrets = append(secrets, strings.SplitN(pair, "=", 2)[0])
 		}
 	}
+	slices.Sort(secrets)
 	reads := []string{}
 	for _, path := range paths {
 		if syscall.Access(path, 4) == nil {

@@ -114,7 +114,7 @@ fn route(
     body: RequestBody,
     rendezvous: &Rendezvous,
 ) -> io::Result<Option<RouteResult>> {
-    let allowed = match request.path.as_str() {
+    let allowed = match request.path() {
         "/runtime/invocation/next" => HttpMethod::Get,
         "/runtime/init/ready" | "/runtime/invocation/response" | "/runtime/invocation/error" => {
             HttpMethod::Post
@@ -124,7 +124,7 @@ fn route(
     if request.method != allowed {
         return Ok(Some(RouteResult::Plain(405, "Method Not Allowed")));
     }
-    match request.path.as_str() {
+    match request.path() {
         "/runtime/init/ready" => rendezvous.ready(),
         "/runtime/invocation/next" => return wait_for_event(connection, rendezvous),
         path => return Ok(Some(settle(path, body, rendezvous))),

@@ -145,7 +145,7 @@ fn check(golden: &GoldenQueue, answer: &Value, (queue, claim): (&QueueName, &Cla
             assert_eq!(answer["trigger"]["name"], trigger.as_str(), "{name}: {id}");
             assert_eq!(queue.trigger.as_ref(), Some(trigger), "{name}: {id}");
         }
-        other @ Origin::Trigger { .. } => panic!("{name}: {id}: {other:?}"),
+        other @ (Origin::Trigger { .. } | Origin::Function(_)) => panic!("{name}: {id}: {other:?}"),
     }
 }
 

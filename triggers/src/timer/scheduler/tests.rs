@@ -183,7 +183,8 @@ async fn a_schedule_that_ends_ticks_no_more() {
 #[tokio::test(start_paused = true)]
 async fn a_timer_fires_when_asked_and_only_a_timer_does() {
     let test = TimerTest::new();
-    let fired = fire_timer(&test.intake, &timer("a", "0 0 1 1 *")).await.unwrap();
+    let fired =
+        fire_timer(&Actor::process(), &test.intake, &timer("a", "0 0 1 1 *")).await.unwrap();
     {
         let kept = test.queue.kept.lock().unwrap();
         assert_eq!((kept[0].event.request_id, &kept[0].event.tick), (fired.request_id, &None));
@@ -191,7 +192,7 @@ async fn a_timer_fires_when_asked_and_only_a_timer_does() {
     let url = hanshu_core::Secret::new("redis://localhost");
     let spec = TriggerSpec::new(RedisTrigger { url, stream: "s".into(), batch: 1 });
     let stream = Trigger { id: trigger_id("r"), spec, enabled: true };
-    let error = fire_timer(&test.intake, &stream).await.unwrap_err();
+    let error = fire_timer(&Actor::process(), &test.intake, &stream).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "trigger `default/hello/r` is not a timer: only timers can be fired"
