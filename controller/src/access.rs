@@ -16,7 +16,7 @@ use hanshu_core::ports::{AccessKey, FunctionRegistry};
 use hanshu_core::{Actor, Clock, Secret};
 use subtle::ConstantTimeEq as _;
 
-use crate::error::Error;
+use crate::error::ControllerError;
 use crate::random::alphanumerics;
 
 /// Bytes of the nonce in front of each ciphertext (AES-GCM).
@@ -36,7 +36,7 @@ pub struct SecretKey {
 }
 
 /// All access keys, in memory.
-pub struct Access {
+pub struct AccessKeys {
     master: MasterKey,
     keys: ArcSwap<HashMap<String, KnownKey>>,
 }
@@ -75,18 +75,18 @@ impl MasterKey {
     }
 
     /// Ciphertext bound to the key's id: it cannot be moved to another row.
-    fn seal(&self, id: &str, secret: &Secret) -> Result<String, Error> {
+    fn seal(&self, id: &str, secret: &Secret) -> Result<String, ControllerError> {
         let nonce: [u8; NONCE_BYTES] = rand::random();
         let payload = Payload { msg: secret.expose().as_bytes(), aad: id.as_bytes() };
         let sealed = self
             .cipher()
             .encrypt(&Nonce::from(nonce), payload)
-            .map_err(|_| Error::Sealing { id: id.into(), what: "sealed" })?;
+            .map_err(|_| ControllerError::Sealing { id: id.into(), what: "sealed" })?;
         Ok(BASE64.encode([&nonce[..], &sealed].concat()))
     }
 
-    pub(crate) fn open(&self, id: &str, sealed: &str) -> Result<Secret, Error> {
-        let failed = || Error::Sealing { id: id.into(), what: "opened" };
+    pub(crate) fn open(&self, id: &str, sealed: &str) -> Result<Secret, ControllerError> {
+        let failed = || ControllerError::Sealing { id: id.into(), what: "opened" };
         let bytes = BASE64.decode(sealed).map_err(|_| failed())?;
         let (nonce, sealed) = bytes.split_first_chunk::<NONCE_BYTES>().ok_or_else(failed)?;
         let payload = Payload { msg: sealed, aad: id.as_bytes() };
@@ -95,8 +95,8 @@ impl MasterKey {
     }
 }
 
-impl Access {
-    /// No keys yet: [`Access::refresh`] reads them.
+impl AccessKeys {
+    /// No keys yet: [`AccessKeys::refresh`] reads them.
     pub fn new(master: MasterKey) -> Self {
         Self { master, keys: ArcSwap::default() }
     }
@@ -105,7 +105,7 @@ impl Access {
     ///
     /// # Errors
     /// The registry is unavailable, or a key was sealed under another master key.
-    pub async fn refresh(&self, registry: &dyn FunctionRegistry) -> Result<(), Error> {
+    pub async fn refresh(&self, registry: &dyn FunctionRegistry) -> Result<(), ControllerError> {
         let mut keys = HashMap::new();
         for key in registry.keys().await? {
             let secret = self.master.open(&key.id, &key.sealed)?;
@@ -124,7 +124,7 @@ impl Access {
         registry: &dyn FunctionRegistry,
         clock: &dyn Clock,
         wanted: Option<SecretKey>,
-    ) -> Result<SecretKey, Error> {
+    ) -> Result<SecretKey, ControllerError> {
         let key = wanted.unwrap_or_else(|| SecretKey {
             id: format!("AKID{}", alphanumerics(32)),
             secret: Secret::new(alphanumerics(32)),
@@ -169,9 +169,9 @@ impl fmt::Debug for MasterKey {
     }
 }
 
-impl fmt::Debug for Access {
+impl fmt::Debug for AccessKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access").field("keys", &self.keys.load().len()).finish_non_exhaustive()
+        f.debug_struct("AccessKeys").field("keys", &self.keys.load().len()).finish_non_exhaustive()
     }
 }
 

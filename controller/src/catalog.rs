@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::snapshot::{Live, Snapshot};
+use crate::snapshot::{CatalogSnapshot, LiveFunction};
 
 /// How often the counter is asked for: a change made by another node is seen this late at most.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -24,8 +24,8 @@ const PINNED_MAX: usize = 1_024;
 /// The catalog: answers from memory, and reconciles with the registry.
 pub struct CachedCatalog {
     registry: Arc<dyn FunctionRegistry>,
-    now: ArcSwap<Snapshot>,
-    changed: watch::Sender<Arc<Snapshot>>,
+    now: ArcSwap<CatalogSnapshot>,
+    changed: watch::Sender<Arc<CatalogSnapshot>>,
     pinned: Mutex<HashMap<(FunctionId, Digest), Arc<Revision>>>,
     /// One refresh at a time: an older snapshot never replaces a newer one.
     refreshing: tokio::sync::Mutex<()>,
@@ -44,12 +44,12 @@ impl CachedCatalog {
     }
 
     /// What is live now.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
+    pub fn snapshot(&self) -> Arc<CatalogSnapshot> {
         self.now.load_full()
     }
 
     /// Tells of every new snapshot. A reader that was slow sees the newest only.
-    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+    pub fn watch(&self) -> watch::Receiver<Arc<CatalogSnapshot>> {
         self.changed.subscribe()
     }
 
@@ -65,7 +65,7 @@ impl CachedCatalog {
             RegistryChanges::Some { counter, functions } => known.with(counter, functions),
             // Nothing was ever deployed.
             RegistryChanges::All(read) if read.counter == 0 && known.counter == 0 => return Ok(()),
-            RegistryChanges::All(read) => Snapshot::new(read),
+            RegistryChanges::All(read) => CatalogSnapshot::new(read),
         };
         let snapshot = Arc::new(snapshot);
         self.now.store(snapshot.clone());
@@ -88,7 +88,7 @@ impl CachedCatalog {
         }
     }
 
-    fn live(&self, id: &FunctionId) -> Option<Arc<Live>> {
+    fn live(&self, id: &FunctionId) -> Option<Arc<LiveFunction>> {
         self.now.load().find(&id.namespace, &id.name).cloned()
     }
 }

@@ -14,11 +14,11 @@ use hanshu_core::{
     TriggerSpec, authorize,
 };
 
-use crate::access::Access;
+use crate::access::AccessKeys;
 use crate::catalog::CachedCatalog;
-use crate::check::check_config;
-use crate::error::Error;
-use crate::handler::check_handler_file;
+use crate::config_rules::check_config;
+use crate::error::ControllerError;
+use crate::handler_file::check_handler_file;
 use crate::random::alphanumerics;
 use crate::revision_digest::revision_digest;
 
@@ -35,7 +35,7 @@ pub struct Controller {
     packages: Arc<dyn PackageStore>,
     images: Arc<dyn ImageBuilder>,
     catalog: Arc<CachedCatalog>,
-    access: Arc<Access>,
+    access: Arc<AccessKeys>,
     clock: Arc<dyn Clock>,
 }
 
@@ -82,7 +82,7 @@ impl Controller {
         registry: Arc<dyn FunctionRegistry>,
         packages: Arc<dyn PackageStore>,
         images: Arc<dyn ImageBuilder>,
-        access: Arc<Access>,
+        access: Arc<AccessKeys>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let catalog = Arc::new(CachedCatalog::new(registry.clone()));
@@ -95,15 +95,19 @@ impl Controller {
     }
 
     /// Who may call.
-    pub fn access(&self) -> &Arc<Access> {
+    pub fn access(&self) -> &Arc<AccessKeys> {
         &self.access
     }
 
     /// Whether the package is here already.
     ///
     /// # Errors
-    /// [`Error::Forbidden`].
-    pub async fn has_package(&self, actor: &Actor, digest: &Digest) -> Result<bool, Error> {
+    /// [`ControllerError::Forbidden`].
+    pub async fn has_package(
+        &self,
+        actor: &Actor,
+        digest: &Digest,
+    ) -> Result<bool, ControllerError> {
         authorize(actor, Permission::ManageFunctions, PermissionTarget::Server)?;
         Ok(self.packages.has(digest).await)
     }
@@ -111,14 +115,14 @@ impl Controller {
     /// Takes a package.
     ///
     /// # Errors
-    /// [`Error::Forbidden`]; [`Error::Package`] with the entry and the rule it breaks. Nothing is
+    /// [`ControllerError::Forbidden`]; [`ControllerError::Package`] with the entry and the rule it breaks. Nothing is
     /// kept then.
     pub async fn put_package(
         &self,
         actor: &Actor,
         digest: &Digest,
         zip: Bytes,
-    ) -> Result<(), Error> {
+    ) -> Result<(), ControllerError> {
         authorize(actor, Permission::ManageFunctions, PermissionTarget::Server)?;
         Ok(self.packages.put(digest, zip).await?)
     }
@@ -127,14 +131,14 @@ impl Controller {
     /// request. `progress` is told of work that takes longer (a runtime's image).
     ///
     /// # Errors
-    /// [`Error::Forbidden`], [`Error::Invalid`], [`Error::NoPackage`], [`Error::Image`],
-    /// [`Error::Store`]; nothing has changed then.
+    /// [`ControllerError::Forbidden`], [`ControllerError::Invalid`], [`ControllerError::NoPackage`], [`ControllerError::Image`],
+    /// [`ControllerError::Store`]; nothing has changed then.
     pub async fn deploy(
         &self,
         actor: &Actor,
         request: DeployRequest,
         progress: &(dyn Fn(&str) + Send + Sync),
-    ) -> Result<Deployment, Error> {
+    ) -> Result<Deployment, ControllerError> {
         manage(actor, &request.function)?;
         check_config(&request.config)?;
         let triggers = name_triggers(&request.function, request.triggers)?;
@@ -145,7 +149,7 @@ impl Controller {
         let digest = revision_digest(&request.function, &request.config, &request.code);
         let digest = digest.map_err(|error| {
             let text = format!("the configuration cannot be written: {error}");
-            Error::Store(StoreError::Internal(text))
+            ControllerError::Store(StoreError::Internal(text))
         })?;
         let deployment = ports::NewDeployment {
             function: request.function.clone(),
@@ -168,10 +172,14 @@ impl Controller {
         Ok(Deployment { revision, changed, triggers, removed })
     }
 
-    async fn check_code(&self, code: &Digest, config: &FunctionConfig) -> Result<(), Error> {
+    async fn check_code(
+        &self,
+        code: &Digest,
+        config: &FunctionConfig,
+    ) -> Result<(), ControllerError> {
         let folder = self.packages.folder(code).await.map_err(|error| match error {
-            ports::PackageError::Missing(digest) => Error::NoPackage(digest.to_string()),
-            other => Error::Package(other),
+            ports::PackageError::Missing(digest) => ControllerError::NoPackage(digest.to_string()),
+            other => ControllerError::Package(other),
         })?;
         let rule = config.runtime.family().profile().handler;
         check_handler_file(&folder, rule, &config.handler)
@@ -180,8 +188,12 @@ impl Controller {
     /// Publishes `$LATEST` as an immutable version.
     ///
     /// # Errors
-    /// [`Error::Forbidden`]; [`Error::Store`]: no such function, or the registry is unavailable.
-    pub async fn publish(&self, actor: &Actor, function: &FunctionId) -> Result<Revision, Error> {
+    /// [`ControllerError::Forbidden`]; [`ControllerError::Store`]: no such function, or the registry is unavailable.
+    pub async fn publish(
+        &self,
+        actor: &Actor,
+        function: &FunctionId,
+    ) -> Result<Revision, ControllerError> {
         manage(actor, function)?;
         let published = self.registry.publish(function, self.clock.now()).await?;
         self.catalog.refresh().await?;
@@ -191,8 +203,12 @@ impl Controller {
     /// Removes a function with its versions and triggers. Events that wait for it end as failed.
     ///
     /// # Errors
-    /// [`Error::Forbidden`]; [`Error::Store`]: no such function, or the registry is unavailable.
-    pub async fn delete(&self, actor: &Actor, function: &FunctionId) -> Result<(), Error> {
+    /// [`ControllerError::Forbidden`]; [`ControllerError::Store`]: no such function, or the registry is unavailable.
+    pub async fn delete(
+        &self,
+        actor: &Actor,
+        function: &FunctionId,
+    ) -> Result<(), ControllerError> {
         manage(actor, function)?;
         self.registry.delete(function).await?;
         Ok(self.catalog.refresh().await?)
@@ -201,13 +217,13 @@ impl Controller {
     /// Switches a trigger on or off.
     ///
     /// # Errors
-    /// [`Error::Forbidden`]; [`Error::Store`]: no such trigger, or the registry is unavailable.
+    /// [`ControllerError::Forbidden`]; [`ControllerError::Store`]: no such trigger, or the registry is unavailable.
     pub async fn enable_trigger(
         &self,
         actor: &Actor,
         trigger: &TriggerId,
         enabled: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<(), ControllerError> {
         let target = PermissionTarget::Function(&trigger.function);
         authorize(actor, Permission::ManageTriggers, target)?;
         self.registry.enable(trigger, enabled).await?;
@@ -217,8 +233,12 @@ impl Controller {
     /// What a name means now.
     ///
     /// # Errors
-    /// [`Error::RevisionCatalog`]: no such function or version.
-    pub fn resolve(&self, id: &FunctionId, qualifier: Qualifier) -> Result<Arc<Revision>, Error> {
+    /// [`ControllerError::RevisionCatalog`]: no such function or version.
+    pub fn resolve(
+        &self,
+        id: &FunctionId,
+        qualifier: Qualifier,
+    ) -> Result<Arc<Revision>, ControllerError> {
         Ok(self.catalog.resolve(&id.namespace, &id.name, qualifier)?)
     }
 
@@ -233,7 +253,11 @@ impl Controller {
     /// # Errors
     /// The registry, the queue or the package store. Nothing is forgotten when the queue cannot be
     /// asked.
-    pub async fn collect(&self, queue: &dyn EventQueue, before: Timestamp) -> Result<u64, Error> {
+    pub async fn collect(
+        &self,
+        queue: &dyn EventQueue,
+        before: Timestamp,
+    ) -> Result<u64, ControllerError> {
         let mut replaced = self.registry.replaced(before).await?;
         if !replaced.is_empty() {
             let pinned: HashSet<Digest> = queue.pinned().await?.into_iter().collect();
@@ -261,7 +285,7 @@ impl std::fmt::Debug for Controller {
     }
 }
 
-fn manage(actor: &Actor, function: &FunctionId) -> Result<(), Error> {
+fn manage(actor: &Actor, function: &FunctionId) -> Result<(), ControllerError> {
     let target = PermissionTarget::Function(function);
     Ok(authorize(actor, Permission::ManageFunctions, target)?)
 }
@@ -270,10 +294,14 @@ fn manage(actor: &Actor, function: &FunctionId) -> Result<(), Error> {
 fn name_triggers(
     function: &FunctionId,
     requests: Vec<TriggerRequest>,
-) -> Result<Vec<Trigger>, Error> {
+) -> Result<Vec<Trigger>, ControllerError> {
     if TRIGGERS_MAX < requests.len() {
         let rule = format!("at most {TRIGGERS_MAX} triggers for a function");
-        return Err(Error::invalid("triggers", format!("{} triggers", requests.len()), rule));
+        return Err(ControllerError::invalid(
+            "triggers",
+            format!("{} triggers", requests.len()),
+            rule,
+        ));
     }
     let mut seen = HashSet::new();
     let mut triggers = Vec::with_capacity(requests.len());
@@ -281,12 +309,14 @@ fn name_triggers(
         let kind = spec.kind();
         let name = match name {
             Some(name) => name,
-            None => kind.default_name().map_err(|e| Error::invalid("name", "", e.to_string()))?,
+            None => kind
+                .default_name()
+                .map_err(|e| ControllerError::invalid("name", "", e.to_string()))?,
         };
         if !seen.insert(name.clone()) {
             let rule = "names that differ (a trigger without one is called like its type, so \
                         that type may occur once only)";
-            return Err(Error::invalid("triggers.name", &name, rule));
+            return Err(ControllerError::invalid("triggers.name", &name, rule));
         }
         if let Some(http) = spec.get::<HttpTrigger>() {
             let new_key = || Some(Secret::new(alphanumerics(TRIGGER_KEY_LENGTH)));

@@ -6,7 +6,7 @@ use hanshu_core::{ErrorKind, ForbiddenError};
 /// A use-case failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum ControllerError {
     /// A value breaks a rule.
     #[error("`{field}` is `{value}`: expected {rule}")]
     Invalid {
@@ -52,7 +52,7 @@ pub enum Error {
     },
 }
 
-impl Error {
+impl ControllerError {
     /// A value that breaks a rule.
     pub(crate) fn invalid(
         field: impl Into<String>,

@@ -6,19 +6,19 @@
 
 mod access;
 mod catalog;
-mod check;
+mod config_rules;
 mod controller;
 mod error;
 #[cfg(test)]
 mod golden_tests;
-mod handler;
+mod handler_file;
 mod random;
 mod revision_digest;
 mod snapshot;
 
-pub use access::{Access, MasterKey, SecretKey};
+pub use access::{AccessKeys, MasterKey, SecretKey};
 pub use catalog::CachedCatalog;
-pub use check::check_config;
+pub use config_rules::check_config;
 pub use controller::{Controller, DeployRequest, Deployment, TriggerRequest};
-pub use error::Error;
-pub use snapshot::Snapshot;
+pub use error::ControllerError;
+pub use snapshot::CatalogSnapshot;

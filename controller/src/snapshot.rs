@@ -7,26 +7,26 @@ use hanshu_core::ports::{FunctionEntry, RegistrySnapshot};
 use hanshu_core::{Digest, FunctionId, FunctionName, Namespace, Qualifier, Revision, TriggerSet};
 
 /// A namespace's functions are in so many parts: a change copies one of them.
-const PARTS: usize = 32;
+const SHARDS: usize = 32;
 
 /// Everything that is live at one moment.
 #[derive(Debug, Default)]
-pub struct Snapshot {
+pub struct CatalogSnapshot {
     /// The registry's counter.
     pub counter: i64,
     /// Namespaces without a function are left out. A snapshot that follows on another shares with
     /// it every namespace, part and function that is the same.
-    functions: HashMap<Namespace, Arc<Parts>>,
+    functions: HashMap<Namespace, Arc<SnapshotShards>>,
     /// All triggers of all functions, enabled or not.
     pub triggers: TriggerSet,
 }
 
-type Parts = [Arc<Part>; PARTS];
-type Part = HashMap<FunctionName, Arc<Live>>;
+type SnapshotShards = [Arc<SnapshotShard>; SHARDS];
+type SnapshotShard = HashMap<FunctionName, Arc<LiveFunction>>;
 
 /// One function in the snapshot.
 #[derive(Debug)]
-pub(crate) struct Live {
+pub(crate) struct LiveFunction {
     id: FunctionId,
     entry: FunctionEntry,
     pub(crate) latest: Option<Arc<Revision>>,
@@ -35,7 +35,7 @@ pub(crate) struct Live {
     digests: Vec<Digest>,
 }
 
-impl Snapshot {
+impl CatalogSnapshot {
     pub(crate) fn new(read: RegistrySnapshot) -> Self {
         let mut functions = HashMap::new();
         let mut triggers = Vec::new();
@@ -43,7 +43,8 @@ impl Snapshot {
             let Some((first, _)) = entry.revisions.first() else { continue };
             let id = first.function.clone();
             triggers.extend(entry.triggers.iter().cloned());
-            part_mut(&mut functions, &id).insert(id.name.clone(), Arc::new(Live::new(id, entry)));
+            shard_mut(&mut functions, &id)
+                .insert(id.name.clone(), Arc::new(LiveFunction::new(id, entry)));
         }
         Self { counter: read.counter, functions, triggers: triggers.into() }
     }
@@ -61,9 +62,9 @@ impl Snapshot {
         let triggers = self.triggers.with(triggers);
         let mut functions = self.functions.clone();
         for (id, entry) in changed {
-            let part = part_mut(&mut functions, &id);
+            let part = shard_mut(&mut functions, &id);
             match entry {
-                Some(entry) => part.insert(id.name.clone(), Arc::new(Live::new(id, entry))),
+                Some(entry) => part.insert(id.name.clone(), Arc::new(LiveFunction::new(id, entry))),
                 None => part.remove(&id.name),
             };
         }
@@ -71,11 +72,15 @@ impl Snapshot {
         Self { counter, functions, triggers }
     }
 
-    pub(crate) fn find(&self, namespace: &Namespace, name: &FunctionName) -> Option<&Arc<Live>> {
-        self.functions.get(namespace)?[part_of(name)].get(name)
+    pub(crate) fn find(
+        &self,
+        namespace: &Namespace,
+        name: &FunctionName,
+    ) -> Option<&Arc<LiveFunction>> {
+        self.functions.get(namespace)?[shard_of(name)].get(name)
     }
 
-    fn all(&self) -> impl Iterator<Item = &Arc<Live>> {
+    fn all(&self) -> impl Iterator<Item = &Arc<LiveFunction>> {
         self.functions.values().flat_map(|parts| &**parts).flat_map(|part| part.values())
     }
 
@@ -86,7 +91,8 @@ impl Snapshot {
 
     /// All functions of a namespace, ordered by name; of all namespaces without one.
     pub fn list(&self, namespace: Option<&Namespace>) -> Vec<&FunctionEntry> {
-        let wanted = |live: &&Arc<Live>| namespace.is_none_or(|only| *only == live.id.namespace);
+        let wanted =
+            |live: &&Arc<LiveFunction>| namespace.is_none_or(|only| *only == live.id.namespace);
         let mut all: Vec<_> = self.all().filter(wanted).collect();
         all.sort_by_key(|live| &live.id);
         all.into_iter().map(|live| &live.entry).collect()
@@ -120,7 +126,7 @@ impl Snapshot {
     }
 
     /// The functions that are not the same in the other one.
-    fn unlike<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Arc<Live>> {
+    fn unlike<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Arc<LiveFunction>> {
         let parts = self.functions.iter().flat_map(|(namespace, parts)| {
             let others = other.functions.get(namespace);
             let other = move |at: usize| others.map(|others| &others[at]);
@@ -137,22 +143,22 @@ impl Snapshot {
 }
 
 /// Which part a function is in: the upper bits of its name's FNV-1a hash.
-fn part_of(name: &FunctionName) -> usize {
+fn shard_of(name: &FunctionName) -> usize {
     let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
     let hash = name.as_str().bytes().fold(0x811c_9dc5, step);
-    (hash >> 16) as usize % PARTS
+    (hash >> 16) as usize % SHARDS
 }
 
 /// The part that a function belongs into, copied if another snapshot has it too.
-fn part_mut<'a>(
-    functions: &'a mut HashMap<Namespace, Arc<Parts>>,
+fn shard_mut<'a>(
+    functions: &'a mut HashMap<Namespace, Arc<SnapshotShards>>,
     id: &FunctionId,
-) -> &'a mut Part {
+) -> &'a mut SnapshotShard {
     let parts = Arc::make_mut(functions.entry(id.namespace.clone()).or_default());
-    Arc::make_mut(&mut parts[part_of(&id.name)])
+    Arc::make_mut(&mut parts[shard_of(&id.name)])
 }
 
-impl Live {
+impl LiveFunction {
     fn new(id: FunctionId, entry: FunctionEntry) -> Self {
         let mut latest = None;
         let mut versions = HashMap::new();

@@ -51,15 +51,15 @@ fn entry(number: u8, revisions: &[u8], timers: u8) -> FunctionEntry {
     }
 }
 
-fn of(model: &BTreeMap<FunctionId, FunctionEntry>, counter: i64) -> Snapshot {
-    Snapshot::new(RegistrySnapshot { counter, functions: model.values().cloned().collect() })
+fn of(model: &BTreeMap<FunctionId, FunctionEntry>, counter: i64) -> CatalogSnapshot {
+    CatalogSnapshot::new(RegistrySnapshot { counter, functions: model.values().cloned().collect() })
 }
 
-fn revisions(snapshot: &Snapshot) -> BTreeMap<&FunctionId, &[Digest]> {
+fn revisions(snapshot: &CatalogSnapshot) -> BTreeMap<&FunctionId, &[Digest]> {
     snapshot.revisions().collect()
 }
 
-fn live(snapshot: &Snapshot) -> BTreeMap<(&FunctionId, String), &Revision> {
+fn live(snapshot: &CatalogSnapshot) -> BTreeMap<(&FunctionId, String), &Revision> {
     let key = |each: &'_ Revision| each.version.to_string();
     snapshot.live().map(|each| ((&each.function, key(each)), &**each)).collect()
 }
@@ -77,7 +77,7 @@ proptest! {
         steps in prop::collection::vec(prop::collection::btree_map(0u8..6, change(), 0..3), 1..12),
     ) {
         let mut model = BTreeMap::new();
-        let mut now = Snapshot::default();
+        let mut now = CatalogSnapshot::default();
         for (counter, step) in (1..).zip(steps) {
             let changed: BTreeMap<_, _> =
                 step.into_values().map(|(number, entry)| (function(number), entry)).collect();

@@ -17,7 +17,7 @@ use tower::{Service, ServiceBuilder};
 use tracing::{Instrument as _, error_span};
 
 use crate::forward::forward;
-use crate::front::{Answer, Body};
+use crate::http_server::{Body, RequestHandler};
 use crate::middleware::{
     Authenticate, AuthenticateLayer, RequestContext, RequestContextLayer, request_id,
 };
@@ -59,7 +59,7 @@ impl Api {
     }
 }
 
-impl Answer for Api {
+impl RequestHandler for Api {
     async fn answer(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
         request.extensions_mut().insert(peer);
         self.respond(request).await

@@ -3,13 +3,14 @@
 use std::str::FromStr;
 
 use axum::extract::{FromRequestParts as _, RawPathParams, Request};
-use hanshu_core::{ErrorKind, NameError};
+use hanshu_api::wire::NamespaceParams;
+use hanshu_core::{ErrorKind, FunctionId, NameError, TriggerId};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use crate::api_handler::{FromHead, FromWholeRequest, ViaBody};
-use crate::front::read_payload;
+use crate::http_server::read_payload;
 use crate::problem::Problem;
 use crate::state::Gateway;
 
@@ -18,21 +19,25 @@ const JSON_BYTES_MAX: usize = 1024 * 1024;
 
 /// The path's only parameter.
 #[derive(Debug)]
-pub(crate) struct One<T>(pub(crate) T);
+pub(crate) struct PathParam<T>(pub(crate) T);
 
-/// The path's two parameters.
+/// The function that the path names, in the namespace of the query.
 #[derive(Debug)]
-pub(crate) struct Two<A, B>(pub(crate) A, pub(crate) B);
+pub(crate) struct FunctionParam(pub(crate) FunctionId);
+
+/// The trigger that the path names, of a function in the namespace of the query.
+#[derive(Debug)]
+pub(crate) struct TriggerParam(pub(crate) TriggerId);
 
 /// The query, read strictly: an unknown parameter is told, not ignored.
 #[derive(Debug)]
-pub(crate) struct Query<T>(pub(crate) T);
+pub(crate) struct QueryParams<T>(pub(crate) T);
 
 /// A JSON body, read strictly.
 #[derive(Debug)]
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
-impl<T> FromHead for One<T>
+impl<T> FromHead for PathParam<T>
 where
     T: FromStr<Err = NameError> + Send,
 {
@@ -42,18 +47,25 @@ where
     }
 }
 
-impl<A, B> FromHead for Two<A, B>
-where
-    A: FromStr<Err = NameError> + Send,
-    B: FromStr<Err = NameError> + Send,
-{
-    async fn from_head(head: &mut Parts, _gateway: &Gateway) -> Result<Self, Problem> {
+impl FromHead for FunctionParam {
+    async fn from_head(head: &mut Parts, gateway: &Gateway) -> Result<Self, Problem> {
         let params = path_params(head).await?;
-        Ok(Self(param(&params, 0)?, param(&params, 1)?))
+        let name = param(&params, 0)?;
+        let QueryParams(NamespaceParams { namespace }) =
+            QueryParams::from_head(head, gateway).await?;
+        Ok(Self(FunctionId { namespace, name }))
     }
 }
 
-impl<T> FromHead for Query<T>
+impl FromHead for TriggerParam {
+    async fn from_head(head: &mut Parts, gateway: &Gateway) -> Result<Self, Problem> {
+        let FunctionParam(function) = FunctionParam::from_head(head, gateway).await?;
+        let params = path_params(head).await?;
+        Ok(Self(TriggerId { function, name: param(&params, 1)? }))
+    }
+}
+
+impl<T> FromHead for QueryParams<T>
 where
     T: DeserializeOwned + Send,
 {

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tower::ServiceExt as _;
 use tracing::{Instrument as _, Span};
 
-use crate::front::Body;
+use crate::http_server::Body;
 use crate::middleware::request_id;
 use crate::problem::internal;
 

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Full};
 use tower::{Layer as _, Service as _};
 
 use crate::api::ApiEndpoint;
-use crate::front::Body;
+use crate::http_server::Body;
 use crate::middleware::{RequestContext, RequestContextLayer, request_id};
 use crate::problem::{Problem, internal};
 use crate::state::Gateway;

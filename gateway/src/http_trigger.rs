@@ -21,10 +21,10 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::{Body as HttpBody, Incoming};
 use tracing::{Instrument as _, error_span};
 
-use crate::front::{Answer, Body, PayloadError, read_payload};
 use crate::headers::{FAULT, REQUEST_ID, id_value};
-use crate::metrics::{Listener, Way};
-use crate::outcome::describe;
+use crate::http_server::{Body, PayloadError, RequestHandler, read_payload};
+use crate::metrics::{InvocationChannel, ListenerKind};
+use crate::outcome_response::describe;
 use crate::routes::status::health;
 use crate::state::Gateway;
 
@@ -35,7 +35,7 @@ pub struct HttpTriggers {
 }
 
 /// A request that found its trigger.
-struct Found {
+struct MatchedRequest {
     head: http::request::Parts,
     route: RouteMatch,
     source_ip: IpAddr,
@@ -57,7 +57,7 @@ impl HttpTriggers {
         let request_id = RequestId::new();
         let span = error_span!("http_trigger", %request_id);
         let response = self.route(request, source_ip, request_id).instrument(span).await;
-        self.gateway.metrics().answered(Listener::Http, response.status());
+        self.gateway.metrics().answered(ListenerKind::Http, response.status());
         response
     }
 
@@ -75,12 +75,18 @@ impl HttpTriggers {
         let routes = self.gateway.triggers.routes();
         let (method, path) = (head.method.as_str(), head.uri.path());
         if let Some(preflight) = cors::preflight(&routes, method, path, &head.headers) {
-            return finish(preflight, &head.headers, request_id);
+            return finish_response(preflight, &head.headers, request_id);
         }
         let route = match find(&routes, &head.method, path) {
             Ok(route) => route,
-            Err(RouteLookup::NotFound) if path == "/healthz" => return healthy(request_id),
-            Err(missed) => return finish(miss(missed, request_id), &head.headers, request_id),
+            Err(RouteLookup::NotFound) if path == "/healthz" => return health_response(request_id),
+            Err(missed) => {
+                return finish_response(
+                    unrouted_response(missed, request_id),
+                    &head.headers,
+                    request_id,
+                );
+            }
         };
         let key = head.headers.get(event::KEY_HEADER).map(HeaderValue::as_bytes);
         if !route.admits(key) {
@@ -92,20 +98,24 @@ impl HttpTriggers {
                 title,
                 request_id,
             );
-            return finish(answer, &head.headers, request_id);
+            return finish_response(answer, &head.headers, request_id);
         }
-        let found = Found { head, route, source_ip, request_id, began };
+        let found = MatchedRequest { head, route, source_ip, request_id, began };
         match read_payload(body, PAYLOAD_BYTES_MAX).await {
             Ok(body) => self.run(found, body).await,
             Err(error) => {
-                self.gateway.metrics().invoked(Way::Http, None, found.began.elapsed());
-                unread(error, &found.head.headers, request_id)
+                self.gateway.metrics().invoked(
+                    InvocationChannel::Http,
+                    None,
+                    found.began.elapsed(),
+                );
+                unread_body_response(error, &found.head.headers, request_id)
             }
         }
     }
 
-    async fn run(&self, found: Found, body: Bytes) -> Response<Body> {
-        let Found { head, route, source_ip, request_id, began } = found;
+    async fn run(&self, found: MatchedRequest, body: Bytes) -> Response<Body> {
+        let MatchedRequest { head, route, source_ip, request_id, began } = found;
         let function = route.route.id.function.clone();
         let name = route.route.id.name.clone();
         let (headers, payload) = if body.len() <= INLINE_CHECK_BYTES_MAX {
@@ -120,7 +130,7 @@ impl HttpTriggers {
                 Ok(made) => made,
                 Err(_) => {
                     let answer = response_to_refused_call(&IntakeError::Stopping, request_id);
-                    return finish(answer, &HeaderMap::new(), request_id);
+                    return finish_response(answer, &HeaderMap::new(), request_id);
                 }
             }
         };
@@ -133,15 +143,15 @@ impl HttpTriggers {
         };
         let answered = self.gateway.intake.call(&Actor::trigger(Some(source_ip)), call).await;
         let verdict = answered.as_ref().ok().map(|answered| &answered.outcome.verdict);
-        self.gateway.metrics().invoked(Way::Http, verdict, began.elapsed());
+        self.gateway.metrics().invoked(InvocationChannel::Http, verdict, began.elapsed());
         match answered {
             Err(error) => {
-                finish(response_to_refused_call(&error, request_id), &headers, request_id)
+                finish_response(response_to_refused_call(&error, request_id), &headers, request_id)
             }
             Ok(answered) => {
                 let report = answered.outcome.report.clone();
                 let answer = self.answer(answered.outcome, request_id).await;
-                let mut response = finish(answer, &headers, request_id);
+                let mut response = finish_response(answer, &headers, request_id);
                 describe(response.headers_mut(), &report);
                 response
             }
@@ -167,7 +177,7 @@ impl HttpTriggers {
     }
 }
 
-impl Answer for HttpTriggers {
+impl RequestHandler for HttpTriggers {
     async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
         self.respond(request, peer.ip()).await
     }
@@ -205,7 +215,7 @@ fn find(routes: &RouteTable, method: &Method, path: &str) -> Result<RouteMatch, 
     }
 }
 
-fn miss(missed: RouteLookup, request_id: RequestId) -> HttpTriggerResponse {
+fn unrouted_response(missed: RouteLookup, request_id: RequestId) -> HttpTriggerResponse {
     let problem = |status, code, title| {
         HttpTriggerResponse::problem(status, FaultOwner::Platform, code, title, request_id)
     };
@@ -225,7 +235,11 @@ fn miss(missed: RouteLookup, request_id: RequestId) -> HttpTriggerResponse {
     }
 }
 
-fn unread(error: PayloadError, request: &HeaderMap, request_id: RequestId) -> Response<Body> {
+fn unread_body_response(
+    error: PayloadError,
+    request: &HeaderMap,
+    request_id: RequestId,
+) -> Response<Body> {
     let (status, code, title) = match error {
         PayloadError::TooLarge => (413, "event_too_large", "the request is too large"),
         PayloadError::Stalled => (408, "body_timeout", "the body did not arrive in time"),
@@ -233,12 +247,12 @@ fn unread(error: PayloadError, request: &HeaderMap, request_id: RequestId) -> Re
     };
     let answer =
         HttpTriggerResponse::problem(status, FaultOwner::Platform, code, title, request_id);
-    let mut response = finish(answer, request, request_id);
+    let mut response = finish_response(answer, request, request_id);
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
-fn finish(
+fn finish_response(
     mut answer: HttpTriggerResponse,
     request: &HeaderMap,
     request_id: RequestId,
@@ -253,10 +267,10 @@ fn finish(
     response
 }
 
-fn healthy(request_id: RequestId) -> Response<Body> {
+fn health_response(request_id: RequestId) -> Response<Body> {
     let text = serde_json::to_vec(&health()).unwrap_or_default();
     let mut answer = HttpTriggerResponse::empty(200, FaultOwner::None);
     answer.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer.body = text.into();
-    finish(answer, &HeaderMap::new(), request_id)
+    finish_response(answer, &HeaderMap::new(), request_id)
 }

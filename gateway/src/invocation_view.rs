@@ -10,7 +10,7 @@ use hanshu_core::{
 use serde_json::value::RawValue;
 
 /// From the state beside the queue. `kind` knows the kinds of triggers that are still there.
-pub(crate) fn of_state(
+pub(crate) fn view_from_queue_state(
     state: AsyncState,
     kind: impl Fn(&FunctionId, &TriggerName) -> Option<TriggerKind>,
 ) -> InvocationView {
@@ -35,7 +35,7 @@ pub(crate) fn of_state(
 
 /// From the records of its attempts, oldest first: a synchronous call, or an event whose state's
 /// keep time is over. `None` without records. Results are not in the journal.
-pub(crate) fn of_records(
+pub(crate) fn view_from_records(
     id: RequestId,
     records: Vec<InvocationRecord>,
     kind: impl Fn(&FunctionId, &TriggerName) -> Option<TriggerKind>,

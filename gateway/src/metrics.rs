@@ -12,7 +12,7 @@ const DURATION: &str = "hanshu_gateway_invocation_seconds";
 
 /// By which way an invocation came.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Way {
+pub(crate) enum InvocationChannel {
     /// The API, its caller waits.
     Sync,
     /// The API, queued.
@@ -23,7 +23,7 @@ pub(crate) enum Way {
 
 /// Which listener a request came to.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Listener {
+pub(crate) enum ListenerKind {
     /// `--listen`.
     Api,
     /// `--http-listen`.
@@ -31,22 +31,22 @@ pub(crate) enum Listener {
 }
 
 /// All of them.
-pub(crate) struct Metrics {
+pub(crate) struct GatewayMetrics {
     api: [Counter; 5],
     http: [Counter; 5],
-    sync: WayMetrics,
-    r#async: WayMetrics,
-    trigger: WayMetrics,
+    sync: ChannelMetrics,
+    r#async: ChannelMetrics,
+    trigger: ChannelMetrics,
 }
 
-struct WayMetrics {
+struct ChannelMetrics {
     none: Counter,
     function: Counter,
     platform: Counter,
     duration: Histogram,
 }
 
-impl Metrics {
+impl GatewayMetrics {
     pub(crate) fn new() -> Self {
         describe_counter!(REQUESTS, "Requests, by listener and class of status");
         describe_counter!(INVOCATIONS, "Invocations, by way in and whose fault their end was");
@@ -58,17 +58,17 @@ impl Metrics {
         Self {
             api: requests("api"),
             http: requests("http"),
-            sync: WayMetrics::new("sync"),
-            r#async: WayMetrics::new("async"),
-            trigger: WayMetrics::new("http"),
+            sync: ChannelMetrics::new("sync"),
+            r#async: ChannelMetrics::new("async"),
+            trigger: ChannelMetrics::new("http"),
         }
     }
 
     /// A request was answered.
-    pub(crate) fn answered(&self, listener: Listener, status: StatusCode) {
+    pub(crate) fn answered(&self, listener: ListenerKind, status: StatusCode) {
         let counters = match listener {
-            Listener::Api => &self.api,
-            Listener::Http => &self.http,
+            ListenerKind::Api => &self.api,
+            ListenerKind::Http => &self.http,
         };
         let class = usize::from(status.as_u16() / 100).saturating_sub(1);
         if let Some(counter) = counters.get(class) {
@@ -77,11 +77,16 @@ impl Metrics {
     }
 
     /// An invocation ended; `None` if it was refused before it began.
-    pub(crate) fn invoked(&self, way: Way, verdict: Option<&Verdict>, took: Duration) {
+    pub(crate) fn invoked(
+        &self,
+        way: InvocationChannel,
+        verdict: Option<&Verdict>,
+        took: Duration,
+    ) {
         let way = match way {
-            Way::Sync => &self.sync,
-            Way::Async => &self.r#async,
-            Way::Http => &self.trigger,
+            InvocationChannel::Sync => &self.sync,
+            InvocationChannel::Async => &self.r#async,
+            InvocationChannel::Http => &self.trigger,
         };
         match verdict {
             Some(Verdict::Returned(_)) => way.none.increment(1),
@@ -98,7 +103,7 @@ impl Metrics {
     }
 }
 
-impl WayMetrics {
+impl ChannelMetrics {
     fn new(way: &'static str) -> Self {
         let fault = |fault: &'static str| counter!(INVOCATIONS, "way" => way, "fault" => fault);
         Self {
@@ -121,12 +126,16 @@ mod tests {
     fn prometheus_reads_what_was_counted() {
         let recorder = PrometheusBuilder::new().build_recorder();
         metrics::with_local_recorder(&recorder, || {
-            let metrics = Metrics::new();
-            metrics.answered(Listener::Api, StatusCode::OK);
-            metrics.answered(Listener::Http, StatusCode::NOT_FOUND);
+            let metrics = GatewayMetrics::new();
+            metrics.answered(ListenerKind::Api, StatusCode::OK);
+            metrics.answered(ListenerKind::Http, StatusCode::NOT_FOUND);
             let refused = Verdict::Refused(Refusal::WaitQueueFull { waiting: 1 });
-            metrics.invoked(Way::Sync, Some(&refused), Duration::from_millis(2));
-            metrics.invoked(Way::Http, Some(&Verdict::Returned("1".into())), Duration::ZERO);
+            metrics.invoked(InvocationChannel::Sync, Some(&refused), Duration::from_millis(2));
+            metrics.invoked(
+                InvocationChannel::Http,
+                Some(&Verdict::Returned("1".into())),
+                Duration::ZERO,
+            );
             metrics.queued(Duration::ZERO);
         });
         let text = recorder.handle().render();

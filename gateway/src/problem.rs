@@ -10,22 +10,22 @@ use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use tracing::error;
 
-use crate::front::{Body, PayloadError};
 use crate::headers::{FAULT, REQUEST_ID, id_value};
+use crate::http_server::{Body, PayloadError};
 
 /// When to try again after a refusal for want of a free place.
 const THROTTLE_RETRY_S: u32 = 1;
 /// When to try again after something was away.
-const AWAY_RETRY_S: u32 = 5;
+const UNAVAILABLE_RETRY_S: u32 = 5;
 /// Longest value that is repeated to the caller, in characters.
 const VALUE_CHARS_MAX: usize = 80;
 
 /// Why the platform refuses, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem(Box<Parts>);
+pub struct Problem(Box<ProblemFields>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Parts {
+struct ProblemFields {
     status: StatusCode,
     code: &'static str,
     detail: String,
@@ -41,12 +41,12 @@ struct Parts {
 impl Problem {
     /// A problem of a kind, with the kind's own code and hint.
     pub(crate) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
-        let (status, code, hint) = of_kind(kind);
+        let (status, code, hint) = response_of_kind(kind);
         let mut problem = Self::with(status, code, detail, hint);
         if matches!(kind, ErrorKind::Throttled | ErrorKind::Unavailable) {
             problem.0.retry_after_s = Some(match kind {
                 ErrorKind::Throttled => THROTTLE_RETRY_S,
-                _ => AWAY_RETRY_S,
+                _ => UNAVAILABLE_RETRY_S,
             });
         }
         problem
@@ -58,7 +58,7 @@ impl Problem {
         detail: impl Into<String>,
         hint: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self(Box::new(Parts {
+        Self(Box::new(ProblemFields {
             status,
             code,
             detail: detail.into(),
@@ -224,7 +224,7 @@ impl Problem {
 }
 
 /// A kind's status, code and hint.
-fn of_kind(kind: ErrorKind) -> (StatusCode, &'static str, &'static str) {
+fn response_of_kind(kind: ErrorKind) -> (StatusCode, &'static str, &'static str) {
     match kind {
         ErrorKind::Invalid => {
             (StatusCode::BAD_REQUEST, "invalid_value", "correct the value and send it again")
@@ -266,7 +266,7 @@ pub(crate) fn internal(error: &dyn std::fmt::Display) -> Problem {
     Problem::new(ErrorKind::Internal, "the server failed at this request")
 }
 
-fn of_error(kind: ErrorKind, error: &dyn std::fmt::Display) -> Problem {
+fn problem_from_error(kind: ErrorKind, error: &dyn std::fmt::Display) -> Problem {
     match kind {
         ErrorKind::Internal => internal(error),
         ErrorKind::Invalid
@@ -310,7 +310,7 @@ impl From<CatalogError> for Problem {
 
 impl From<QueueError> for Problem {
     fn from(error: QueueError) -> Self {
-        let problem = of_error(error.kind(), &error);
+        let problem = problem_from_error(error.kind(), &error);
         match error {
             QueueError::Full { .. } => problem.code("queue_full"),
             QueueError::Unavailable(_) => problem.code("queue_unavailable"),
@@ -321,7 +321,7 @@ impl From<QueueError> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        of_error(error.kind(), &error)
+        problem_from_error(error.kind(), &error)
     }
 }
 
@@ -331,29 +331,31 @@ impl From<JournalError> for Problem {
     }
 }
 
-impl From<hanshu_controller::Error> for Problem {
-    fn from(error: hanshu_controller::Error) -> Self {
-        use hanshu_controller::Error;
+impl From<hanshu_controller::ControllerError> for Problem {
+    fn from(error: hanshu_controller::ControllerError) -> Self {
+        use hanshu_controller::ControllerError;
         let kind = error.kind();
         match error {
-            Error::Invalid { field, value, rule } => Self::value(field, value, rule),
-            Error::RevisionCatalog(error) => error.into(),
-            Error::NoPackage(digest) => {
+            ControllerError::Invalid { field, value, rule } => Self::value(field, value, rule),
+            ControllerError::RevisionCatalog(error) => error.into(),
+            ControllerError::NoPackage(digest) => {
                 let detail = format!("package `{digest}` has not been uploaded");
                 Self::new(kind, detail)
                     .code("package_not_found")
                     .hint("PUT the zip to /v1/packages/{digest} first, then deploy again")
             }
-            Error::Package(_) if kind == ErrorKind::Invalid => Self::new(kind, error.to_string())
-                .code("bad_package")
-                .hint("make the zip anew; `hanshu deploy` makes one that fits from a folder"),
-            Error::Image(_) => Self::new(kind, error.to_string()).code("no_image").hint(
+            ControllerError::Package(_) if kind == ErrorKind::Invalid => {
+                Self::new(kind, error.to_string())
+                    .code("bad_package")
+                    .hint("make the zip anew; `hanshu deploy` makes one that fits from a folder")
+            }
+            ControllerError::Image(_) => Self::new(kind, error.to_string()).code("no_image").hint(
                 "see that the Docker engine runs and has what the message names, then deploy again",
             ),
-            Error::Store(_) if kind == ErrorKind::NotFound => {
+            ControllerError::Store(_) if kind == ErrorKind::NotFound => {
                 Self::new(kind, error.to_string()).code("function_not_found")
             }
-            other => of_error(kind, &other),
+            other => problem_from_error(kind, &other),
         }
     }
 }
@@ -394,7 +396,7 @@ impl From<hanshu_triggers::IntakeError> for Problem {
             IntakeError::TooDeep => Self::new(ErrorKind::Forbidden, error.to_string())
                 .code(code)
                 .hint("let the functions end instead of calling on, or call asynchronously from one place"),
-            other => of_error(other.kind(), &other).code(code),
+            other => problem_from_error(other.kind(), &other).code(code),
         }
     }
 }
@@ -409,7 +411,7 @@ impl From<hanshu_triggers::TriggerError> for Problem {
                     TriggerError::Cron(hanshu_triggers::CronError::Zone(_)) => "timezone",
                     _ => "cron",
                 };
-                let mut problem = of_error(other.kind(), &other);
+                let mut problem = problem_from_error(other.kind(), &other);
                 problem.0.field = Some(field.into());
                 problem
             }

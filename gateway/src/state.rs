@@ -14,14 +14,14 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use crate::metrics::Metrics;
+use crate::metrics::GatewayMetrics;
 
 /// Packages that are held in memory at once, 256 MiB each at most.
 const UPLOADS_MAX: usize = 2;
 
 /// Settings of the gateway.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct GatewayOptions {
     /// Where HTTP triggers are reached: `http://host:port`, shown by a deploy.
     pub http_url: String,
     /// The zone of timers that name none.
@@ -56,7 +56,7 @@ pub struct GatewayParts {
     /// Deploys that stream their progress are tasks of it.
     pub tasks: TaskTracker,
     /// Settings.
-    pub options: Options,
+    pub options: GatewayOptions,
 }
 
 /// Whether the process can serve.
@@ -68,25 +68,25 @@ pub trait CheckReadiness: Send + Sync {
 
 /// The gateway's parts, cheap to clone.
 #[derive(Clone)]
-pub struct Gateway(Arc<Inner>);
+pub struct Gateway(Arc<GatewayState>);
 
-pub(crate) struct Inner {
+pub(crate) struct GatewayState {
     pub(crate) parts: GatewayParts,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: GatewayMetrics,
     pub(crate) uploads: Semaphore,
 }
 
 impl Gateway {
     /// Puts it together. Metrics go to the recorder that is installed by now.
     pub fn new(parts: GatewayParts) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(GatewayState {
             parts,
-            metrics: Metrics::new(),
+            metrics: GatewayMetrics::new(),
             uploads: Semaphore::new(UPLOADS_MAX),
         }))
     }
 
-    pub(crate) fn metrics(&self) -> &Metrics {
+    pub(crate) fn metrics(&self) -> &GatewayMetrics {
         &self.0.metrics
     }
 

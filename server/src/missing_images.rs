@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hanshu_controller::{Controller, Snapshot};
+use hanshu_controller::{CatalogSnapshot, Controller};
 use hanshu_core::RuntimeFamily;
 use hanshu_core::ports::ImageBuilder;
 use tokio_util::sync::CancellationToken;
@@ -68,6 +68,6 @@ impl MissingImageBuilder {
 }
 
 /// The runtime families of all functions in the catalog and their live older versions.
-fn families(snapshot: &Snapshot) -> BTreeSet<RuntimeFamily> {
+fn families(snapshot: &CatalogSnapshot) -> BTreeSet<RuntimeFamily> {
     snapshot.live().map(|revision| revision.config.runtime.family()).collect()
 }

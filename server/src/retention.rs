@@ -105,7 +105,7 @@ mod tests {
 
     use async_trait::async_trait;
     use bytes::Bytes;
-    use hanshu_controller::{Access, MasterKey};
+    use hanshu_controller::{AccessKeys, MasterKey};
     use hanshu_core::ports::{
         BuildProgress, EventEnd, FunctionRegistry as _, ImageError, NewDeployment, NewEvent,
         PackageError,
@@ -210,7 +210,7 @@ mod tests {
                 Arc::new(registry.clone()),
                 packages.clone(),
                 Arc::new(NoImages),
-                Arc::new(Access::new(MasterKey::generate())),
+                Arc::new(AccessKeys::new(MasterKey::generate())),
                 clock.clone(),
             );
             let job = RetentionJob {

@@ -12,7 +12,9 @@ use hanshu_core::ports::{
     InvokerNode, NodeRegistry, PackageStore, TriggerHealth,
 };
 use hanshu_core::{Clock, NodeId};
-use hanshu_gateway::{Answer, FrontOptions, Gateway, GatewayParts, Options, serve};
+use hanshu_gateway::{
+    Gateway, GatewayOptions, GatewayParts, HttpServerOptions, RequestHandler, serve,
+};
 use hanshu_triggers::{
     DispatcherOptions, EventIntake, IntakeOptions, QueueDispatcher, RetryPolicy, StopSignals,
     StreamReaderSet, StreamStatusMap, TimerOptions, TimerScheduler, TriggersView,
@@ -132,7 +134,7 @@ impl RoleStartup {
             clock: self.clock.clone(),
             general: Handle::current(),
             tasks: self.lifecycle.tasks.clone(),
-            options: Options {
+            options: GatewayOptions {
                 http_url: self.config.http_url.clone().or(http_url).unwrap_or_default(),
                 timezone: self.config.timezone.clone(),
             },
@@ -196,7 +198,7 @@ impl RoleStartup {
     }
 
     /// Serves a listener on the data plane.
-    pub(crate) fn listen<A: Answer>(
+    pub(crate) fn listen<A: RequestHandler>(
         &self,
         name: &'static str,
         listener: TcpListener,
@@ -212,7 +214,7 @@ impl RoleStartup {
                 Err(error) => return warn!(%error, listener = name, "Could not listen"),
             };
             let connections = TaskTracker::new();
-            serve(listener, answer, FrontOptions::default(), stop, connections.clone()).await;
+            serve(listener, answer, HttpServerOptions::default(), stop, connections.clone()).await;
             connections.close();
             connections.wait().await;
         };

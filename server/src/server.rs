@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hanshu_cluster::{Balancer, PeerClient, RemoteImages, RemotePackages};
-use hanshu_controller::{Access, Controller, MasterKey, SecretKey};
+use hanshu_controller::{AccessKeys, Controller, MasterKey, SecretKey};
 use hanshu_core::ports::{ImageBuilder, Invoke, PackageStore};
 use hanshu_core::{Clock, SystemClock};
 use hanshu_gateway::{Api, FunctionApi, HttpTriggers};
@@ -158,7 +158,7 @@ impl Server {
     }
 
     /// Opens the access keys. A gateway that finds none makes the first one.
-    async fn open_access(&self, roles: Roles, clock: &dyn Clock) -> Result<Arc<Access>, Error> {
+    async fn open_access(&self, roles: Roles, clock: &dyn Clock) -> Result<Arc<AccessKeys>, Error> {
         let cluster = &self.config.cluster;
         let master = match &cluster.master_key {
             None => self.data_dir.master_key()?,
@@ -166,9 +166,9 @@ impl Server {
                 Error::Config("`cluster.master_key` is not 64 hexadecimal characters".into())
             })?,
         };
-        let access = Arc::new(Access::new(master));
+        let access = Arc::new(AccessKeys::new(master));
         let registry = &*self.stores.registry;
-        let to_error = |error: hanshu_controller::Error| Error::Store(error.to_string());
+        let to_error = |error: hanshu_controller::ControllerError| Error::Store(error.to_string());
         access.refresh(registry).await.map_err(to_error)?;
         if !access.is_empty() || !roles.gateway {
             return Ok(access);

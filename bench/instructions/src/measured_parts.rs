@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
-use hanshu_controller::{Access, CachedCatalog, MasterKey};
+use hanshu_controller::{AccessKeys, CachedCatalog, MasterKey};
 use hanshu_core::ports::RevisionCatalog as _;
 use hanshu_core::{
     FunctionId, FunctionName, HttpAuth, HttpTrigger, Namespace, Qualifier, RequestId, SystemClock,
@@ -105,7 +105,7 @@ async fn json_check(rounds: u32) -> anyhow::Result<()> {
 /// Authenticates a caller, with a few keys in memory.
 async fn key_check(rounds: u32) -> anyhow::Result<()> {
     let registry = FixedRegistry::default();
-    let access = Access::new(MasterKey::generate());
+    let access = AccessKeys::new(MasterKey::generate());
     let mut keys = Vec::new();
     for _ in 0..4 {
         keys.push(access.create(&registry, &SystemClock, None).await?);

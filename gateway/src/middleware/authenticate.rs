@@ -11,14 +11,14 @@ use std::task::{Context, Poll};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_util::future::Either;
-use hanshu_controller::Access;
+use hanshu_controller::AccessKeys;
 use hanshu_core::Actor;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
 use tower::{Layer, Service};
 
 use super::request_context::request_id;
-use crate::front::Body;
+use crate::http_server::Body;
 use crate::problem::Problem;
 use crate::routes;
 use crate::state::Gateway;
@@ -76,7 +76,11 @@ where
 }
 
 /// The owner of the key that the header names, if the secret is right.
-fn authenticate(access: &Access, headers: &HeaderMap, address: Option<IpAddr>) -> Option<Actor> {
+fn authenticate(
+    access: &AccessKeys,
+    headers: &HeaderMap,
+    address: Option<IpAddr>,
+) -> Option<Actor> {
     let value = headers.get(AUTHORIZATION)?.as_bytes();
     let (scheme, encoded) = value.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {

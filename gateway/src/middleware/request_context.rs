@@ -10,9 +10,9 @@ use hanshu_core::RequestId;
 use http::{HeaderValue, Request, Response};
 use tower::{Layer, Service};
 
-use crate::front::Body;
 use crate::headers::{FAULT, REQUEST_ID, id_value};
-use crate::metrics::Listener;
+use crate::http_server::Body;
+use crate::metrics::ListenerKind;
 use crate::state::Gateway;
 
 /// See the module.
@@ -82,7 +82,7 @@ where
         let headers = response.headers_mut();
         headers.entry(REQUEST_ID).or_insert_with(|| id_value(self.request_id));
         headers.entry(FAULT).or_insert(fault);
-        self.gateway.metrics().answered(Listener::Api, status);
+        self.gateway.metrics().answered(ListenerKind::Api, status);
         Poll::Ready(Ok(response))
     }
 }

@@ -6,10 +6,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use hanshu_api::wire::{
     DeployFunction, DeployLine, DeployedFunction, FunctionDetail, FunctionList, FunctionListParams,
-    NamespaceParams,
 };
 use hanshu_controller::DeployRequest;
-use hanshu_core::{Actor, ErrorKind, FunctionId, FunctionName, PermissionTarget, RequestId};
+use hanshu_core::{Actor, ErrorKind, FunctionId, PermissionTarget, RequestId};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
@@ -17,24 +16,24 @@ use tokio::sync::mpsc;
 use tracing::{Instrument as _, info};
 
 use crate::api_handler::FromHead;
-use crate::convert::deploy_request;
-use crate::extract::{JsonBody, One, Query};
+use crate::deploy_request::deploy_request;
+use crate::extract::{FunctionParam, JsonBody, QueryParams};
+use crate::function_view;
 use crate::middleware::{Caller, request_id};
 use crate::ndjson;
 use crate::problem::Problem;
 use crate::state::Gateway;
-use crate::view;
 
 /// Whether the client reads progress line by line.
 #[derive(Debug)]
-pub(crate) enum Lines {
+pub(crate) enum ProgressLines {
     /// It does; the last line says which request it was.
     Read(RequestId),
     /// It waits for one answer.
     Unread,
 }
 
-impl FromHead for Lines {
+impl FromHead for ProgressLines {
     async fn from_head(head: &mut Parts, _gateway: &Gateway) -> Result<Self, Problem> {
         let reads = accepts_lines(&head.headers);
         Ok(if reads { Self::Read(request_id(&head.extensions)) } else { Self::Unread })
@@ -46,18 +45,16 @@ impl FromHead for Lines {
 pub(crate) async fn deploy(
     State(gateway): State<Gateway>,
     caller: Caller,
-    lines: Lines,
-    One(name): One<FunctionName>,
-    Query(place): Query<NamespaceParams>,
+    lines: ProgressLines,
+    FunctionParam(id): FunctionParam,
     JsonBody(wanted): JsonBody<DeployFunction>,
 ) -> Result<Response, Problem> {
-    let function = FunctionId { namespace: place.namespace, name };
-    let request = deploy_request(function, wanted)?;
+    let request = deploy_request(id, wanted)?;
     match lines {
-        Lines::Unread => {
+        ProgressLines::Unread => {
             Ok(Json(run(&gateway, &caller.actor, request, &|_| {}).await?).into_response())
         }
-        Lines::Read(request_id) => Ok(stream(gateway, caller.actor, request, request_id)),
+        ProgressLines::Read(request_id) => Ok(stream(gateway, caller.actor, request, request_id)),
     }
 }
 
@@ -69,7 +66,7 @@ async fn run(
 ) -> Result<DeployedFunction, Problem> {
     let done = gateway.controller.deploy(actor, request, progress).await?;
     info!(function = %done.revision.function, changed = done.changed, "Deployed a function");
-    Ok(view::deployed(gateway, done))
+    Ok(function_view::deployed(gateway, done))
 }
 
 /// The deploy as a task of its own: it runs to its end, whether or not the client stays.
@@ -110,26 +107,26 @@ fn accepts_lines(headers: &HeaderMap) -> bool {
 pub(crate) async fn list(
     State(gateway): State<Gateway>,
     caller: Caller,
-    Query(which): Query<FunctionListParams>,
+    QueryParams(which): QueryParams<FunctionListParams>,
 ) -> Result<Json<FunctionList>, Problem> {
     let namespace = which.namespace.as_ref();
     caller.check(namespace.map_or(PermissionTarget::Server, PermissionTarget::Namespace))?;
     let snapshot = gateway.controller.catalog().snapshot();
     let entries = snapshot.list(namespace);
-    Ok(Json(FunctionList { functions: entries.into_iter().filter_map(view::summary).collect() }))
+    Ok(Json(FunctionList {
+        functions: entries.into_iter().filter_map(function_view::summary).collect(),
+    }))
 }
 
 /// A function with all that belongs to it.
 pub(crate) async fn show(
     State(gateway): State<Gateway>,
     caller: Caller,
-    One(name): One<FunctionName>,
-    Query(place): Query<NamespaceParams>,
+    FunctionParam(id): FunctionParam,
 ) -> Result<Json<FunctionDetail>, Problem> {
-    let id = FunctionId { namespace: place.namespace, name };
     caller.check(PermissionTarget::Function(&id))?;
     let snapshot = gateway.controller.catalog().snapshot();
-    let detail = snapshot.function(&id).and_then(|entry| view::detail(&gateway, entry));
+    let detail = snapshot.function(&id).and_then(|entry| function_view::detail(&gateway, entry));
     detail.map(Json).ok_or_else(|| no_function(&id))
 }
 
@@ -137,10 +134,8 @@ pub(crate) async fn show(
 pub(crate) async fn delete(
     State(gateway): State<Gateway>,
     caller: Caller,
-    One(name): One<FunctionName>,
-    Query(place): Query<NamespaceParams>,
+    FunctionParam(id): FunctionParam,
 ) -> Result<StatusCode, Problem> {
-    let id = FunctionId { namespace: place.namespace, name };
     gateway.controller.delete(&caller.actor, &id).await?;
     info!(function = %id, "Deleted a function");
     Ok(StatusCode::NO_CONTENT)

@@ -17,9 +17,9 @@ use tracing::info;
 
 use super::invocations::{find, find_permitted, kind_of};
 use super::logs::time_param;
-use crate::extract::{One, Query};
-use crate::front::read_payload;
+use crate::extract::{PathParam, QueryParams};
 use crate::headers::{FAULT, REQUEST_ID, id_value};
+use crate::http_server::read_payload;
 use crate::invocation_view;
 use crate::middleware::Caller;
 use crate::problem::Problem;
@@ -36,13 +36,14 @@ const TEXT_CHARS_MAX: usize = 200;
 pub(crate) async fn list(
     State(gateway): State<Gateway>,
     caller: Caller,
-    Query(params): Query<InvocationListParams>,
+    QueryParams(params): QueryParams<InvocationListParams>,
 ) -> Result<Json<InvocationList>, Problem> {
     caller.check(PermissionTarget::Namespace(&params.namespace))?;
     let query = to_query(&gateway, params)?;
     let page = gateway.history.page(&query).await?;
     let kind = |function: &FunctionId, name: &_| kind_of(&gateway, function, name);
-    let views = page.events.into_iter().map(|state| invocation_view::of_state(state, kind));
+    let views =
+        page.events.into_iter().map(|state| invocation_view::view_from_queue_state(state, kind));
     Ok(Json(InvocationList {
         invocations: views.collect(),
         next: page.next.map(|cursor| cursor.to_string()),
@@ -99,7 +100,7 @@ fn states(text: &str) -> Result<Vec<InvocationState>, Problem> {
 pub(crate) async fn rerun(
     State(gateway): State<Gateway>,
     caller: Caller,
-    One(id): One<RequestId>,
+    PathParam(id): PathParam<RequestId>,
     request: Request,
 ) -> Result<Response, Problem> {
     let input = read_payload(request.into_body(), ASYNC_PAYLOAD_BYTES_MAX).await;
@@ -112,7 +113,7 @@ pub(crate) async fn rerun(
             .code("not_ended")
             .hint("wait for its end, or cancel it first"));
     }
-    let event = event(&gateway, id, input).await?;
+    let event = rerun_event(&gateway, id, input).await?;
     let request_id = RequestId::new();
     let call = FunctionCall {
         request_id,
@@ -131,7 +132,7 @@ pub(crate) async fn rerun(
 pub(crate) async fn cancel(
     State(gateway): State<Gateway>,
     caller: Caller,
-    One(id): One<RequestId>,
+    PathParam(id): PathParam<RequestId>,
 ) -> Result<Json<InvocationView>, Problem> {
     find_permitted(&gateway, &caller, id).await?;
     let state = match gateway.queue.cancel(id).await? {
@@ -155,13 +156,13 @@ pub(crate) async fn cancel(
 }
 
 /// What the function is given: the body, or what it was given before.
-async fn event(gateway: &Gateway, id: RequestId, input: Bytes) -> Result<Event, Problem> {
+async fn rerun_event(gateway: &Gateway, id: RequestId, input: Bytes) -> Result<Event, Problem> {
     if !input.is_empty() {
         check_json(&input)?;
-        return Ok(Event { origin: origin(gateway, id).await?, payload: input });
+        return Ok(Event { origin: kept_origin(gateway, id).await?, payload: input });
     }
     match gateway.history.input(id).await? {
-        Some(payload) => Ok(Event { origin: origin(gateway, id).await?, payload }),
+        Some(payload) => Ok(Event { origin: kept_origin(gateway, id).await?, payload }),
         None => Err(Problem::new(
             ErrorKind::Conflict,
             format!("the input of invocation `{id}` is not kept"),
@@ -172,7 +173,7 @@ async fn event(gateway: &Gateway, id: RequestId, input: Bytes) -> Result<Event, 
 }
 
 /// What started it; a call of the API where that is not known any more.
-async fn origin(gateway: &Gateway, id: RequestId) -> Result<Origin, Problem> {
+async fn kept_origin(gateway: &Gateway, id: RequestId) -> Result<Origin, Problem> {
     let entry = gateway.history.find(id).await?;
     Ok(entry.map_or(Origin::Direct, |entry| entry.origin))
 }

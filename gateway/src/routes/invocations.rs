@@ -9,7 +9,7 @@ use hanshu_api::wire::{InvocationParams, InvocationView};
 use hanshu_core::{ErrorKind, FunctionId, PermissionTarget, RequestId, TriggerKind, TriggerName};
 
 use super::logs::WAIT_MAX_S;
-use crate::extract::{One, Query};
+use crate::extract::{PathParam, QueryParams};
 use crate::invocation_view;
 use crate::middleware::Caller;
 use crate::problem::Problem;
@@ -23,8 +23,8 @@ const LOOK_LAST: Duration = Duration::from_millis(500);
 pub(crate) async fn show(
     State(gateway): State<Gateway>,
     caller: Caller,
-    One(id): One<RequestId>,
-    Query(params): Query<InvocationParams>,
+    PathParam(id): PathParam<RequestId>,
+    QueryParams(params): QueryParams<InvocationParams>,
 ) -> Result<Json<InvocationView>, Problem> {
     let wait = Duration::from_secs(params.wait.unwrap_or(0).min(WAIT_MAX_S));
     let began = Instant::now();
@@ -62,10 +62,10 @@ pub(super) async fn find_permitted(
 pub(super) async fn find(gateway: &Gateway, id: RequestId) -> Result<InvocationView, Problem> {
     let kind = |function: &FunctionId, name: &TriggerName| kind_of(gateway, function, name);
     if let Some(state) = gateway.queue.state(id).await? {
-        return Ok(invocation_view::of_state(state, kind));
+        return Ok(invocation_view::view_from_queue_state(state, kind));
     }
     if let Some(entry) = gateway.history.find(id).await? {
-        return Ok(invocation_view::of_state(entry.state, kind));
+        return Ok(invocation_view::view_from_queue_state(entry.state, kind));
     }
     let mut records = gateway.journal.find(id).await?;
     if records.is_empty() {
@@ -73,7 +73,7 @@ pub(super) async fn find(gateway: &Gateway, id: RequestId) -> Result<InvocationV
         gateway.journal.flush().await?;
         records = gateway.journal.find(id).await?;
     }
-    invocation_view::of_records(id, records, kind).ok_or_else(|| unknown_invocation(id))
+    invocation_view::view_from_records(id, records, kind).ok_or_else(|| unknown_invocation(id))
 }
 
 fn unknown_invocation(id: RequestId) -> Problem {

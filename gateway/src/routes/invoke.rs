@@ -16,10 +16,10 @@ use hyper::body::Body as HttpBody;
 use percent_encoding::percent_decode_str;
 use tracing::Instrument as _;
 
-use crate::front::{Body, read_payload};
 use crate::headers::{FAULT, LOG, REQUEST_ID, id_value};
-use crate::metrics::Way;
-use crate::outcome::render;
+use crate::http_server::{Body, read_payload};
+use crate::metrics::InvocationChannel;
+use crate::outcome_response::render;
 use crate::problem::{Problem, internal};
 use crate::state::Gateway;
 
@@ -56,13 +56,13 @@ where
         let took = began.elapsed();
         match &accepted {
             Ok(_) => gateway.metrics().queued(took),
-            Err(_) => gateway.metrics().invoked(Way::Async, None, took),
+            Err(_) => gateway.metrics().invoked(InvocationChannel::Async, None, took),
         }
         return accepted;
     }
     let answered = gateway.intake.call(actor, call).await;
     let verdict = answered.as_ref().ok().map(|answered| &answered.outcome.verdict);
-    gateway.metrics().invoked(Way::Sync, verdict, began.elapsed());
+    gateway.metrics().invoked(InvocationChannel::Sync, verdict, began.elapsed());
     Ok(render(answered?.outcome, request_id))
 }
 

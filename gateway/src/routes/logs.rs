@@ -8,7 +8,7 @@ use hanshu_api::wire::{LogLineView, LogPageView, LogParams};
 use hanshu_core::ports::{LogCursor, LogQuery};
 use hanshu_core::{FunctionId, FunctionName, PermissionTarget, Timestamp};
 
-use crate::extract::{One, Query};
+use crate::extract::{PathParam, QueryParams};
 use crate::middleware::Caller;
 use crate::problem::Problem;
 use crate::routes::functions::no_function;
@@ -25,8 +25,8 @@ pub(crate) const WAIT_MAX_S: u64 = 60;
 pub(crate) async fn read(
     State(gateway): State<Gateway>,
     caller: Caller,
-    One(name): One<FunctionName>,
-    Query(params): Query<LogParams>,
+    PathParam(name): PathParam<FunctionName>,
+    QueryParams(params): QueryParams<LogParams>,
 ) -> Result<Json<LogPageView>, Problem> {
     let function = FunctionId { namespace: params.namespace, name };
     caller.check(PermissionTarget::Function(&function))?;

@@ -24,7 +24,7 @@ use crate::problem::Problem;
 use crate::state::Gateway;
 
 /// One route of the table.
-pub(crate) struct Route {
+pub(crate) struct ApiRoute {
     /// In lower case, as in OpenAPI.
     #[cfg_attr(not(test), expect(dead_code, reason = "compared with OpenAPI by a test"))]
     pub(crate) method: &'static str,
@@ -52,7 +52,7 @@ pub(crate) fn is_open(path: &str) -> bool {
 
 /// Every route but `POST /v1/functions/{name}/invocations`, which the front answers itself.
 #[rustfmt::skip]
-pub(crate) fn table() -> Vec<Route> {
+pub(crate) fn route_table() -> Vec<ApiRoute> {
     use Permission::{
         ManageFunctions, ManageInvocations, ManageTriggers, ReadFunctions, ReadInvocations, ReadLogs, ReadServer,
     };
@@ -84,7 +84,7 @@ pub(crate) fn table() -> Vec<Route> {
 
 pub(crate) fn router(gateway: Gateway) -> Router {
     let empty = Router::new();
-    table()
+    route_table()
         .into_iter()
         .fold(empty, |router, route| router.route(route.path, route.guarded()))
         .fallback(no_route)
@@ -92,7 +92,7 @@ pub(crate) fn router(gateway: Gateway) -> Router {
         .with_state(gateway)
 }
 
-impl Route {
+impl ApiRoute {
     /// The handler behind the permission.
     fn guarded(self) -> MethodRouter<Gateway> {
         match self.access {
@@ -117,7 +117,7 @@ async fn method_not_allowed(request: Request) -> Response {
 
 macro_rules! method {
     ($name:ident, $filter:ident) => {
-        fn $name<H, Args>(path: &'static str, access: RouteAccess, handler: H) -> Route
+        fn $name<H, Args>(path: &'static str, access: RouteAccess, handler: H) -> ApiRoute
         where
             H: ApiHandler<Args>,
             Args: 'static,
@@ -126,7 +126,7 @@ macro_rules! method {
                 respond(handler, gateway, request)
             };
             let handler = on(MethodFilter::$filter, handle);
-            Route { method: stringify!($name), path, access, handler }
+            ApiRoute { method: stringify!($name), path, access, handler }
         }
     };
 }
@@ -142,7 +142,7 @@ method!(delete, DELETE);
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{OPEN_PATHS, RouteAccess, table};
+    use super::{OPEN_PATHS, RouteAccess, route_table};
 
     #[test]
     fn every_route_is_described_and_nothing_else() {
@@ -154,7 +154,8 @@ mod tests {
                 operations.insert(format!("{method} {path}"));
             }
         }
-        let routes = table().into_iter().map(|route| format!("{} {}", route.method, route.path));
+        let routes =
+            route_table().into_iter().map(|route| format!("{} {}", route.method, route.path));
         let mut answered: BTreeSet<_> = routes.collect();
         answered.insert("post /v1/functions/{name}/invocations".into());
         assert_eq!(operations, answered);
@@ -162,7 +163,7 @@ mod tests {
 
     #[test]
     fn exactly_the_open_paths_need_no_permission() {
-        let open = table().into_iter().filter(|route| route.access == RouteAccess::Open);
+        let open = route_table().into_iter().filter(|route| route.access == RouteAccess::Open);
         let open: Vec<_> = open.map(|route| (route.method, route.path)).collect();
         assert_eq!(open, OPEN_PATHS.map(|path| ("get", path)));
     }

@@ -7,8 +7,8 @@ use hanshu_core::{Digest, ErrorKind, PACKAGE_BYTES_MAX};
 use http::StatusCode;
 use tokio::time::timeout;
 
-use crate::extract::One;
-use crate::front::read_payload;
+use crate::extract::PathParam;
+use crate::http_server::read_payload;
 use crate::middleware::Caller;
 use crate::problem::Problem;
 use crate::state::Gateway;
@@ -20,7 +20,7 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) async fn has(
     State(gateway): State<Gateway>,
     caller: Caller,
-    One(digest): One<Digest>,
+    PathParam(digest): PathParam<Digest>,
 ) -> Result<StatusCode, Problem> {
     if gateway.controller.has_package(&caller.actor, &digest).await? {
         return Ok(StatusCode::OK);
@@ -33,7 +33,7 @@ pub(crate) async fn has(
 pub(crate) async fn put(
     State(gateway): State<Gateway>,
     caller: Caller,
-    One(digest): One<Digest>,
+    PathParam(digest): PathParam<Digest>,
     request: Request,
 ) -> Result<StatusCode, Problem> {
     let limit = usize::try_from(PACKAGE_BYTES_MAX).unwrap_or(usize::MAX);

@@ -5,10 +5,10 @@ use axum::extract::State;
 use hanshu_api::wire::QueueList;
 use hanshu_core::PermissionTarget;
 
+use crate::function_view;
 use crate::middleware::Caller;
 use crate::problem::Problem;
 use crate::state::Gateway;
-use crate::view;
 
 /// All queues that hold anything, by name.
 pub(crate) async fn list(
@@ -19,5 +19,7 @@ pub(crate) async fn list(
     let mut stats = gateway.queue.stats().await?;
     stats.sort_by(|a, b| a.queue.cmp(&b.queue));
     let now = gateway.clock.now();
-    Ok(Json(QueueList { queues: stats.into_iter().map(|each| view::queue(each, now)).collect() }))
+    Ok(Json(QueueList {
+        queues: stats.into_iter().map(|each| function_view::queue(each, now)).collect(),
+    }))
 }

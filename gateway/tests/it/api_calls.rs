@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use hanshu_core::{Attempt, InvocationState, RequestId, StatusCode};
 use insta::assert_snapshot;
 
-use crate::doubles::start;
+use crate::test_support::start;
 use crate::world::{Answered, World, basic};
 
 const HELLO: &str = "/v1/functions/hello/invocations";

@@ -9,7 +9,7 @@ use hanshu_core::{
 use insta::assert_snapshot;
 use serde_json::json;
 
-use crate::doubles::start;
+use crate::test_support::start;
 use crate::world::World;
 
 /// An event of a trigger that failed.

@@ -11,7 +11,7 @@ use hanshu_core::{
 use insta::assert_snapshot;
 use serde_json::json;
 
-use crate::doubles::start;
+use crate::test_support::start;
 use crate::world::World;
 
 fn hello() -> FunctionId {

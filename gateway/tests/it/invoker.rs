@@ -11,7 +11,7 @@ use hanshu_core::{
 };
 use tokio::sync::Notify;
 
-use crate::doubles::start;
+use crate::test_support::start;
 
 /// An invoker whose functions do what their names say; any other returns its event.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hanshu_gateway::{FrontOptions, serve};
+use hanshu_gateway::{HttpServerOptions, serve};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -142,7 +142,7 @@ async fn both_runtimes_work_together() {
         runtime.block_on(async {
             let listener = TcpListener::from_std(listener).unwrap();
             let tasks = TaskTracker::new();
-            serve(listener, api, FrontOptions::default(), until, tasks.clone()).await;
+            serve(listener, api, HttpServerOptions::default(), until, tasks.clone()).await;
             tasks.close();
             tasks.wait().await;
         });

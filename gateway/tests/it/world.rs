@@ -1,4 +1,4 @@
-//! A gateway with doubles behind it.
+//! A gateway over implementations of its ports for tests.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use hanshu_api::wire::NotReady;
-use hanshu_controller::{Access, Controller, MasterKey};
+use hanshu_controller::{AccessKeys, Controller, MasterKey};
 use hanshu_core::ports::TriggerHealth;
 use hanshu_core::{FunctionId, ManualClock, Namespace, TriggerId};
 use hanshu_gateway::{
-    Answer, Api, Body, CheckReadiness, FrontOptions, FunctionApi, Gateway, GatewayParts,
-    HttpTriggers, Options, serve,
+    Api, Body, CheckReadiness, FunctionApi, Gateway, GatewayOptions, GatewayParts,
+    HttpServerOptions, HttpTriggers, RequestHandler, serve,
 };
 use hanshu_triggers::{EventIntake, IntakeOptions, TriggersFeed};
 use http::{Request, Response};
@@ -22,14 +22,14 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::doubles::{
+use crate::invoker::Echo;
+use crate::test_support::{
     FixedHistory, Images, MemoryJournal, MemoryPackages, MemoryQueue, MemoryRegistry, start,
 };
-use crate::invoker::Echo;
 
 pub(crate) const CODE: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
-/// A gateway with doubles behind it.
+/// A gateway over implementations of its ports for tests.
 pub(crate) struct World {
     pub(crate) api: Arc<Api>,
     pub(crate) http: Arc<HttpTriggers>,
@@ -58,9 +58,9 @@ impl CheckReadiness for Reasons {
 }
 
 /// The stream of `default/hello/redis` is away.
-pub(crate) struct Away;
+pub(crate) struct UnavailableStream;
 
-impl TriggerHealth for Away {
+impl TriggerHealth for UnavailableStream {
     fn problem(&self, trigger: &TriggerId) -> Option<String> {
         (trigger.name.as_str() == "redis").then(|| "the stream cannot be read".into())
     }
@@ -87,7 +87,7 @@ impl World {
         let registry = Arc::new(MemoryRegistry::default());
         let packages = Arc::new(MemoryPackages::new());
         let clock = Arc::new(ManualClock::at(start()));
-        let access = Arc::new(Access::new(MasterKey::generate()));
+        let access = Arc::new(AccessKeys::new(MasterKey::generate()));
         let key = access.create(&*registry, &*clock, None).await.unwrap();
         let controller = Arc::new(Controller::new(
             registry.clone(),
@@ -118,12 +118,12 @@ impl World {
             journal: journal.clone(),
             triggers,
             readiness: not_ready.clone(),
-            trigger_health: Arc::new(Away),
+            trigger_health: Arc::new(UnavailableStream),
             prometheus: None,
             clock,
             general: Handle::current(),
             tasks: TaskTracker::new(),
-            options: Options {
+            options: GatewayOptions {
                 http_url: "http://127.0.0.1:9080".into(),
                 timezone: "Asia/Shanghai".into(),
             },
@@ -210,12 +210,14 @@ impl World {
 }
 
 /// Serves on a port of its own until the token is dropped.
-pub(crate) async fn listen<A: Answer>(answer: Arc<A>) -> (SocketAddr, tokio_util::sync::DropGuard) {
+pub(crate) async fn listen<A: RequestHandler>(
+    answer: Arc<A>,
+) -> (SocketAddr, tokio_util::sync::DropGuard) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let options = FrontOptions::default();
+    let options = HttpServerOptions::default();
     let serving = serve(listener, answer, options, stop.clone(), tasks.clone());
     tasks.spawn(serving);
     (address, stop.drop_guard())

@@ -83,17 +83,17 @@ impl Invoker {
         {
             tracing::debug!(reason, "There will be no prewarmed sandboxes");
         }
+        let tasks = BackgroundTasks::new(general);
         let launcher = SandboxLauncher {
             options: Arc::new(options),
             backend,
             packages,
             sink: JournalSink { journal, clock },
-            calls: FunctionCallPort::new(calls),
+            calls: FunctionCallPort::new(calls, tasks.clone()),
             node,
             user_ids,
             abort: CancellationToken::new(),
         };
-        let tasks = BackgroundTasks::new(general);
         let node = NodeContext::new(launcher, prewarming.is_ok(), tasks.clone());
         tasks.spawn(maintenance::run(Arc::clone(&node)));
         tasks.spawn(prewarm_keeper::run(Arc::clone(&node)));

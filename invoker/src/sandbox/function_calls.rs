@@ -25,6 +25,8 @@ use tokio::task::JoinSet;
 use tokio::time;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::tasks::BackgroundTasks;
+
 /// Calls of all sandboxes of a node that are answered at a time; more wait.
 pub(crate) const NODE_CALLS_MAX: usize = 1_024;
 /// How long a sandbox may take to send a request's head, and its body.
@@ -40,6 +42,8 @@ pub(crate) struct FunctionCallPort {
     pub(crate) calls: Arc<dyn FunctionCalls>,
     /// [`NODE_CALLS_MAX`] permits.
     pub(crate) slots: Arc<Semaphore>,
+    /// Each sandbox's calls are served by a task of it.
+    pub(crate) tasks: BackgroundTasks,
 }
 
 /// Serves one sandbox's calls until it is dropped or stopped.
@@ -60,8 +64,8 @@ struct CallerIdentity {
 }
 
 impl FunctionCallPort {
-    pub(crate) fn new(calls: Arc<dyn FunctionCalls>) -> Self {
-        Self { calls, slots: Arc::new(Semaphore::new(NODE_CALLS_MAX)) }
+    pub(crate) fn new(calls: Arc<dyn FunctionCalls>, tasks: BackgroundTasks) -> Self {
+        Self { calls, slots: Arc::new(Semaphore::new(NODE_CALLS_MAX)), tasks }
     }
 }
 
@@ -72,14 +76,15 @@ impl fmt::Debug for FunctionCallPort {
 }
 
 impl FunctionCallServer {
-    /// Serves the calls that come to `listener`, in a task of the current runtime.
+    /// Serves the calls that come to `listener`.
     ///
     /// # Errors
-    /// The listener cannot be registered with the runtime.
+    /// The listener cannot be registered with the current runtime.
     pub(crate) fn start(listener: StdListener, port: FunctionCallPort) -> std::io::Result<Self> {
         let listener = UnixListener::from_std(listener)?;
         let caller = Arc::new(CallerIdentity::default());
-        let serving = tokio::spawn(serve(listener, port, Arc::clone(&caller)));
+        let tasks = port.tasks.clone();
+        let serving = tasks.spawn_uncounted(serve(listener, port, Arc::clone(&caller)));
         Ok(Self { caller, serving: AbortOnDropHandle::new(serving) })
     }
 

@@ -7,8 +7,8 @@ use hanshu_core::{Outcome, Report, RequestId, StatusCode as Code, Verdict};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 
-use crate::front::Body;
 use crate::headers::{COLD, DURATION, FAULT, LOG_RESULT, REQUEST_ID, id_value};
+use crate::http_server::Body;
 use crate::problem::Problem;
 
 /// The whole answer. What the function returned is passed on byte for byte.

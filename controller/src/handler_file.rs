@@ -6,17 +6,17 @@ use std::path::Path;
 
 use hanshu_core::HandlerRule;
 
-use crate::error::Error;
+use crate::error::ControllerError;
 
 /// Looks for the file that `handler` names in the unpacked package, by its runtime's rule.
 ///
 /// # Errors
-/// [`Error::Invalid`] that names the files which were looked for.
+/// [`ControllerError::Invalid`] that names the files which were looked for.
 pub(crate) fn check_handler_file(
     folder: &Path,
     rule: HandlerRule,
     handler: &str,
-) -> Result<(), Error> {
+) -> Result<(), ControllerError> {
     let candidates = candidates(rule, handler)?;
     let found = candidates.iter().map(|name| folder.join(name)).find(|path| path.is_file());
     let Some(found) = found else {
@@ -25,20 +25,20 @@ pub(crate) fn check_handler_file(
             "a handler whose file is in the package: {} was not found there",
             names.join(" or ")
         );
-        return Err(Error::invalid("handler", handler, rule));
+        return Err(ControllerError::invalid("handler", handler, rule));
     };
     if let HandlerRule::File { starts_with: magic } = rule
         && !starts_with(&found, magic)
     {
         let magic = String::from_utf8_lossy(magic);
         let rule = format!("a script whose first line starts with `{magic}`");
-        return Err(Error::invalid("handler", handler, rule));
+        return Err(ControllerError::invalid("handler", handler, rule));
     }
     Ok(())
 }
 
 /// Where the handler may be, relative to the package's root.
-fn candidates(rule: HandlerRule, handler: &str) -> Result<Vec<String>, Error> {
+fn candidates(rule: HandlerRule, handler: &str) -> Result<Vec<String>, ControllerError> {
     Ok(match rule {
         HandlerRule::Module { files, dots_are_folders } => {
             let module = module(handler)?;
@@ -50,12 +50,14 @@ fn candidates(rule: HandlerRule, handler: &str) -> Result<Vec<String>, Error> {
     })
 }
 
-fn module(handler: &str) -> Result<&str, Error> {
+fn module(handler: &str) -> Result<&str, ControllerError> {
     match handler.rsplit_once('.') {
         Some((module, function)) if !module.is_empty() && !function.is_empty() => Ok(module),
-        _ => {
-            Err(Error::invalid("handler", handler, "`file.function`, such as `index.main_handler`"))
-        }
+        _ => Err(ControllerError::invalid(
+            "handler",
+            handler,
+            "`file.function`, such as `index.main_handler`",
+        )),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hanshu_core as core;
 use hanshu_core::FunctionConfig;
 
-use crate::error::Error;
+use crate::error::ControllerError;
 
 /// Longest handler text.
 const HANDLER_BYTES_MAX: usize = 256;
@@ -16,8 +16,8 @@ const RESERVED: [&str; 4] =
 /// Checks a configuration against the limits.
 ///
 /// # Errors
-/// [`Error::Invalid`] with the field, its value and the rule.
-pub fn check_config(config: &FunctionConfig) -> Result<(), Error> {
+/// [`ControllerError::Invalid`] with the field, its value and the rule.
+pub fn check_config(config: &FunctionConfig) -> Result<(), ControllerError> {
     check_handler(&config.handler)?;
     check_memory(config.memory_mb)?;
     within("timeoutS", config.timeout, core::TIMEOUT_MIN, core::TIMEOUT_MAX)?;
@@ -25,54 +25,71 @@ pub fn check_config(config: &FunctionConfig) -> Result<(), Error> {
     if let Some(concurrency) = config.concurrency
         && !(1..=100_000).contains(&concurrency)
     {
-        return Err(Error::invalid("concurrency", concurrency, "1 to 100000, or nothing at all"));
+        return Err(ControllerError::invalid(
+            "concurrency",
+            concurrency,
+            "1 to 100000, or nothing at all",
+        ));
     }
     check_async(config)?;
     check_env(config)
 }
 
-fn check_handler(handler: &str) -> Result<(), Error> {
+fn check_handler(handler: &str) -> Result<(), ControllerError> {
     let rule = "1 to 256 printable characters without `..`, such as `index.main_handler`";
     let fine = (1..=HANDLER_BYTES_MAX).contains(&handler.len())
         && !handler.chars().any(char::is_control)
         && !handler.starts_with('/')
         && !handler.split('/').any(|part| part == "..");
-    if fine { Ok(()) } else { Err(Error::invalid("handler", handler, rule)) }
+    if fine { Ok(()) } else { Err(ControllerError::invalid("handler", handler, rule)) }
 }
 
-fn check_memory(memory_mb: u32) -> Result<(), Error> {
+fn check_memory(memory_mb: u32) -> Result<(), ControllerError> {
     let fine = memory_mb == core::MEMORY_MIN_MB
         || (memory_mb.is_multiple_of(core::MEMORY_STEP_MB)
             && (core::MEMORY_STEP_MB..=core::MEMORY_MAX_MB).contains(&memory_mb));
     if fine {
         return Ok(());
     }
-    Err(Error::invalid("memoryMb", memory_mb, "64, or a multiple of 128 up to 122880 (MiB)"))
+    Err(ControllerError::invalid(
+        "memoryMb",
+        memory_mb,
+        "64, or a multiple of 128 up to 122880 (MiB)",
+    ))
 }
 
-fn within(field: &str, value: Duration, min: Duration, max: Duration) -> Result<(), Error> {
+fn within(
+    field: &str,
+    value: Duration,
+    min: Duration,
+    max: Duration,
+) -> Result<(), ControllerError> {
     if min <= value && value <= max {
         return Ok(());
     }
     let rule = format!("{} to {} seconds", min.as_secs(), max.as_secs());
-    Err(Error::invalid(field, value.as_secs_f64(), rule))
+    Err(ControllerError::invalid(field, value.as_secs_f64(), rule))
 }
 
-fn check_async(config: &FunctionConfig) -> Result<(), Error> {
+fn check_async(config: &FunctionConfig) -> Result<(), ControllerError> {
     let policy = &config.async_policy;
     if !(1..=100).contains(&policy.max_attempts) {
-        return Err(Error::invalid("async.maxAttempts", policy.max_attempts, "1 to 100"));
+        return Err(ControllerError::invalid("async.maxAttempts", policy.max_attempts, "1 to 100"));
     }
     let day = Duration::from_secs(86_400);
     within("async.retryDelayS", policy.retry_delay, Duration::ZERO, day)?;
     within("async.maxAgeS", policy.max_age, Duration::from_secs(1), core::ASYNC_AGE_MAX)?;
     if !(1..=core::ASYNC_WAITING_MAX).contains(&policy.max_waiting) {
-        return Err(Error::invalid("async.maxWaiting", policy.max_waiting, "1 to 100000"));
+        return Err(ControllerError::invalid(
+            "async.maxWaiting",
+            policy.max_waiting,
+            "1 to 100000",
+        ));
     }
     Ok(())
 }
 
-fn check_env(config: &FunctionConfig) -> Result<(), Error> {
+fn check_env(config: &FunctionConfig) -> Result<(), ControllerError> {
     let mut bytes = 0;
     for (name, value) in &config.env {
         let fine = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
@@ -80,16 +97,16 @@ fn check_env(config: &FunctionConfig) -> Result<(), Error> {
             && !RESERVED.contains(&name.as_str());
         if !fine {
             let rule = "a variable's name: letters, digits and `_`, none of the platform's own";
-            return Err(Error::invalid("env", name, rule));
+            return Err(ControllerError::invalid("env", name, rule));
         }
         if value.contains('\0') {
-            return Err(Error::invalid(format!("env.{name}"), "…", "text without NUL"));
+            return Err(ControllerError::invalid(format!("env.{name}"), "…", "text without NUL"));
         }
         bytes += name.len() + value.len();
     }
     if core::ENV_BYTES_MAX < bytes {
         let rule = format!("at most {} bytes of names and values together", core::ENV_BYTES_MAX);
-        return Err(Error::invalid("env", format!("{bytes} bytes"), rule));
+        return Err(ControllerError::invalid("env", format!("{bytes} bytes"), rule));
     }
     Ok(())
 }
@@ -119,7 +136,7 @@ mod tests {
         change(&mut config);
         match check_config(&config) {
             Ok(()) => String::new(),
-            Err(Error::Invalid { field, .. }) => field,
+            Err(ControllerError::Invalid { field, .. }) => field,
             Err(other) => panic!("{other}"),
         }
     }

@@ -13,11 +13,11 @@ use hyper::rt::{Sleep, Timer};
 
 /// The timer of one connection.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ConnectionTimer(Arc<Mutex<Option<Entry>>>);
+pub(super) struct ConnectionTimer(Arc<Mutex<Option<TimerEntry>>>);
 
-type Entry = Pin<Box<tokio::time::Sleep>>;
+type TimerEntry = Pin<Box<tokio::time::Sleep>>;
 
-struct Until {
+struct TimerSleep {
     deadline: Instant,
     timer: ConnectionTimer,
 }
@@ -28,7 +28,7 @@ impl Timer for ConnectionTimer {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        Box::pin(Until { deadline, timer: self.clone() })
+        Box::pin(TimerSleep { deadline, timer: self.clone() })
     }
 
     fn now(&self) -> Instant {
@@ -36,9 +36,9 @@ impl Timer for ConnectionTimer {
     }
 }
 
-impl Sleep for Until {}
+impl Sleep for TimerSleep {}
 
-impl Future for Until {
+impl Future for TimerSleep {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

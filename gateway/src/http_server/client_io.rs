@@ -25,11 +25,11 @@ pub(super) struct ClientIo {
     write_timeout: Duration,
     /// Runs while the client reads nothing.
     stalled: Option<Pin<Box<Sleep>>>,
-    linger: Linger,
+    linger: LingerState,
 }
 
 #[derive(Debug)]
-enum Linger {
+enum LingerState {
     NotYet,
     Draining { left: usize, deadline: Pin<Box<Sleep>> },
     Done,
@@ -37,7 +37,7 @@ enum Linger {
 
 impl ClientIo {
     pub(super) fn new(stream: TcpStream, write_timeout: Duration) -> Self {
-        Self { stream, write_timeout, stalled: None, linger: Linger::NotYet }
+        Self { stream, write_timeout, stalled: None, linger: LingerState::NotYet }
     }
 
     /// Gives a write that cannot go on its deadline.
@@ -58,7 +58,9 @@ impl ClientIo {
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Linger::Draining { left, deadline } = &mut self.linger else { return Poll::Ready(()) };
+        let LingerState::Draining { left, deadline } = &mut self.linger else {
+            return Poll::Ready(());
+        };
         if deadline.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
@@ -116,13 +118,13 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if matches!(self.linger, Linger::NotYet) {
+        if matches!(self.linger, LingerState::NotYet) {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
             let deadline = Box::pin(tokio::time::sleep(LINGER_TIMEOUT));
-            self.linger = Linger::Draining { left: LINGER_BYTES_MAX, deadline };
+            self.linger = LingerState::Draining { left: LINGER_BYTES_MAX, deadline };
         }
         ready!(self.poll_drain(cx));
-        self.linger = Linger::Done;
+        self.linger = LingerState::Done;
         Poll::Ready(Ok(()))
     }
 }

@@ -1,4 +1,4 @@
-//! Hand-written doubles of the ports behind the gateway.
+//! Implementations of the ports behind the gateway, for tests.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;

@@ -38,7 +38,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Limits of a listener.
 #[derive(Clone, Debug)]
-pub struct FrontOptions {
+pub struct HttpServerOptions {
     /// Connections at once; further ones wait in the system's backlog.
     pub connections_max: usize,
     /// How long a client may take for a request's head; also how long an idle connection is kept.
@@ -49,7 +49,7 @@ pub struct FrontOptions {
     pub write_timeout: Duration,
 }
 
-impl Default for FrontOptions {
+impl Default for HttpServerOptions {
     fn default() -> Self {
         Self {
             connections_max: 4_096,
@@ -60,8 +60,8 @@ impl Default for FrontOptions {
     }
 }
 
-/// What answers the requests of a listener.
-pub trait Answer: Send + Sync + 'static {
+/// What handles the requests of a listener.
+pub trait RequestHandler: Send + Sync + 'static {
     /// Answers one request of the client at `peer`. Dropped in the middle if the client leaves.
     fn answer(
         &self,
@@ -72,10 +72,10 @@ pub trait Answer: Send + Sync + 'static {
 
 /// Serves `listener` on the runtime that polls this, until `stop`. Connections are tasks of
 /// `tasks`: once that is empty, the last answer has been sent.
-pub async fn serve<A: Answer>(
+pub async fn serve<A: RequestHandler>(
     listener: TcpListener,
     answer: Arc<A>,
-    options: FrontOptions,
+    options: HttpServerOptions,
     stop: CancellationToken,
     tasks: TaskTracker,
 ) {
@@ -99,10 +99,10 @@ pub async fn serve<A: Answer>(
     }
 }
 
-async fn serve_connection<A: Answer>(
+async fn serve_connection<A: RequestHandler>(
     (stream, peer): (TcpStream, SocketAddr),
     answer: Arc<A>,
-    options: FrontOptions,
+    options: HttpServerOptions,
     stop: CancellationToken,
 ) {
     if stream.set_nodelay(true).is_err() {
