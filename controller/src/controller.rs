@@ -149,7 +149,7 @@ impl Controller {
         let digest = revision_digest(&request.function, &request.config, &request.code);
         let digest = digest.map_err(|error| {
             let text = format!("the configuration cannot be written: {error}");
-            ControllerError::Store(StoreError::Internal(text))
+            ControllerError::Store(StoreError::Internal(text.into()))
         })?;
         let deployment = ports::NewDeployment {
             function: request.function.clone(),

@@ -31,7 +31,7 @@ pub use authorize::{ForbiddenError, Permission, PermissionTarget, authorize};
 pub use backoff::Backoff;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use digest::Digest;
-pub use error::ErrorKind;
+pub use error::{ErrorCause, ErrorKind};
 pub use event::{Event, FunctionCaller, Origin};
 pub use function::{AsyncPolicy, FunctionConfig, FunctionId, Revision};
 pub use hex::hex;

@@ -41,7 +41,7 @@ impl InvocationJournal for NoJournal {
     }
 
     async fn read(&self, _: &LogQuery) -> Result<LogPage, JournalError> {
-        Err(JournalError("nothing is kept".into()))
+        Err(JournalError::Failed("nothing is kept".into()))
     }
 
     async fn collect(&self, _: Timestamp) -> Result<u64, JournalError> {

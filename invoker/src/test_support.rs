@@ -451,11 +451,11 @@ impl InvocationJournal for MemoryJournal {
     }
 
     async fn find(&self, _: RequestId) -> Result<Vec<InvocationRecord>, JournalError> {
-        Err(JournalError("this journal only takes records".into()))
+        Err(JournalError::Failed("this journal only takes records".into()))
     }
 
     async fn read(&self, _: &LogQuery) -> Result<LogPage, JournalError> {
-        Err(JournalError("this journal only takes records".into()))
+        Err(JournalError::Failed("this journal only takes records".into()))
     }
 
     async fn collect(&self, _: Timestamp) -> Result<u64, JournalError> {

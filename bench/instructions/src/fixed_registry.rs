@@ -54,7 +54,7 @@ fn entry(name: &FunctionName) -> anyhow::Result<FunctionEntry> {
 }
 
 fn not_kept<T>() -> Result<T, StoreError> {
-    Err(StoreError::Unavailable("nothing is deployed while instructions are counted".to_owned()))
+    Err(StoreError::Unavailable("nothing is deployed while instructions are counted".into()))
 }
 
 #[async_trait]

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
+use crate::error::ErrorCause;
 use crate::function::FunctionId;
 use crate::id::RequestId;
 use crate::record::{InvocationRecord, LogBatch, LogLine};
@@ -78,20 +79,11 @@ pub struct LogPage {
 
 /// The journal failed.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the journal failed: {0}")]
-pub struct JournalError(pub String);
-
-/// How the text of a refused cursor ends.
-const FOREIGN_CURSOR: &str = "is not one of ours";
-
-impl JournalError {
-    /// A cursor that no page of this journal ended with: the caller's fault.
-    pub fn foreign_cursor(cursor: &LogCursor) -> Self {
-        Self(format!("cursor `{}` {FOREIGN_CURSOR}", cursor.0))
-    }
-
-    /// Whether it is that.
-    pub fn is_foreign_cursor(&self) -> bool {
-        self.0.ends_with(FOREIGN_CURSOR)
-    }
+pub enum JournalError {
+    /// No page of this journal ended with the cursor: the caller's fault.
+    #[error("cursor `{0}` is not one of this journal")]
+    ForeignCursor(String),
+    /// The journal cannot be read or written.
+    #[error("the journal failed: {0}")]
+    Failed(#[source] ErrorCause),
 }

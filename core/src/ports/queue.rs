@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::Timestamp;
 use crate::digest::Digest;
-use crate::error::ErrorKind;
+use crate::error::{ErrorCause, ErrorKind};
 use crate::event::{Event, Origin};
 use crate::function::FunctionId;
 use crate::id::{NodeId, RequestId};
@@ -254,10 +254,10 @@ pub enum QueueError {
     Stale(String),
     /// The store is away.
     #[error("the queue is not available: {0}")]
-    Unavailable(String),
+    Unavailable(#[source] ErrorCause),
     /// A row could not be read, or a statement was wrong.
     #[error("the queue failed: {0}")]
-    Internal(String),
+    Internal(#[source] ErrorCause),
 }
 
 impl QueueError {

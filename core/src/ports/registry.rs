@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use crate::Timestamp;
 use crate::digest::Digest;
-use crate::error::ErrorKind;
+use crate::error::{ErrorCause, ErrorKind};
 use crate::function::{FunctionConfig, FunctionId, Revision};
 use crate::name::Qualifier;
 use crate::trigger::{Trigger, TriggerId};
@@ -204,10 +204,10 @@ pub enum StoreError {
     Conflict(String),
     /// The database is away, busy or full.
     #[error("the database is not available: {0}")]
-    Unavailable(String),
+    Unavailable(#[source] ErrorCause),
     /// A row could not be read, a statement was wrong, the schema is of a newer version.
     #[error("the database failed: {0}")]
-    Internal(String),
+    Internal(#[source] ErrorCause),
 }
 
 impl StoreError {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use hanshu_api::wire::{LogLineView, LogPageView, LogParams};
-use hanshu_core::ports::{LogCursor, LogQuery};
+use hanshu_core::ports::{JournalError, LogCursor, LogQuery};
 use hanshu_core::{FunctionId, FunctionName, PermissionTarget, Timestamp};
 
 use crate::extract::{PathParam, QueryParams};
@@ -46,13 +46,11 @@ pub(crate) async fn read(
         // Lines are written a moment after their answer: whoever asks then shall see them.
         gateway.journal.flush().await?;
     }
-    let page = gateway.journal.read(&query).await.map_err(|error| {
-        if error.is_foreign_cursor() {
-            let after = query.after.as_ref().map_or("", |cursor| cursor.0.as_str());
-            Problem::value("after", after, "the `next` of the page before")
-        } else {
-            error.into()
+    let page = gateway.journal.read(&query).await.map_err(|error| match error {
+        JournalError::ForeignCursor(cursor) => {
+            Problem::value("after", cursor, "the `next` of the page before")
         }
+        JournalError::Failed(_) => error.into(),
     })?;
     // What it has left can still be read.
     if page.lines.is_empty() && !known {

@@ -82,11 +82,11 @@ impl InvocationJournal for RecordingJournal {
     }
 
     async fn find(&self, _: RequestId) -> Result<Vec<InvocationRecord>, JournalError> {
-        Err(JournalError("this double only takes".into()))
+        Err(JournalError::Failed("this double only takes".into()))
     }
 
     async fn read(&self, _: &LogQuery) -> Result<LogPage, JournalError> {
-        Err(JournalError("this double only takes".into()))
+        Err(JournalError::Failed("this double only takes".into()))
     }
 
     async fn collect(&self, _: Timestamp) -> Result<u64, JournalError> {

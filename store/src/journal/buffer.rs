@@ -108,12 +108,14 @@ impl JournalBuffer {
     pub(crate) async fn flush(&self) -> Result<(), JournalError> {
         let work = async {
             let (answer, written) = oneshot::channel();
-            let gone = |_| JournalError("its writer has ended".into());
+            let gone = |_| JournalError::Failed("its writer has ended".into());
             self.sender.send(BufferMessage::Flush(answer)).await.map_err(|_| gone(()))?;
             self.counters.hurry.notify_one();
             written.await.map_err(|_| gone(()))?
         };
-        let late = |_| JournalError(format!("no flush within {} s", FLUSH_DEADLINE.as_secs()));
+        let late = |_| {
+            JournalError::Failed(format!("no flush within {} s", FLUSH_DEADLINE.as_secs()).into())
+        };
         timeout(FLUSH_DEADLINE, work).await.map_err(late)?
     }
 

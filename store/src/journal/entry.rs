@@ -1,7 +1,7 @@
 //! One entry of the journal.
 
 use hanshu_core::ports::JournalError;
-use hanshu_core::{FunctionId, InvocationRecord, LogBatch, RequestId, Timestamp};
+use hanshu_core::{ErrorCause, FunctionId, InvocationRecord, LogBatch, RequestId, Timestamp};
 
 use crate::stored::{StoredInvocationRecord, StoredLogBatch};
 
@@ -101,7 +101,7 @@ impl JournalEntry {
             Self::Log(batch) => serde_json::to_string(&StoredLogBatch::from(batch)),
             Self::Record(record) => serde_json::to_string(&StoredInvocationRecord::from(record)),
         };
-        text.map_err(|error| JournalError(error.to_string()))
+        text.map_err(|error| JournalError::Failed(ErrorCause::new(error)))
     }
 
     pub(crate) fn decode(kind: JournalEntryKind, text: &[u8]) -> Result<Self, JournalError> {
@@ -111,7 +111,9 @@ impl JournalEntry {
             JournalEntryKind::Record => serde_json::from_slice::<StoredInvocationRecord<'_>>(text)
                 .map(|record| Self::Record(record.into())),
         };
-        entry.map_err(|error| JournalError(format!("an entry cannot be read: {error}")))
+        entry.map_err(|error| {
+            JournalError::Failed(format!("an entry cannot be read: {error}").into())
+        })
     }
 }
 

@@ -59,7 +59,9 @@ impl RedisConnection {
     /// [`QueueError::Unavailable`].
     pub(super) async fn connect(url: &str, deadline: Duration) -> Result<Self, QueueError> {
         let client = Client::open(url).map_err(|error| {
-            QueueError::Unavailable(format!("the Redis URL is not valid: {}", error.category()))
+            QueueError::Unavailable(
+                format!("the Redis URL is not valid: {}", error.category()).into(),
+            )
         })?;
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(deadline))
@@ -107,7 +109,9 @@ impl RedisConnection {
 }
 
 fn late(deadline: Duration) -> QueueError {
-    QueueError::Unavailable(format!("Redis did not answer within {} ms", deadline.as_millis()))
+    QueueError::Unavailable(
+        format!("Redis did not answer within {} ms", deadline.as_millis()).into(),
+    )
 }
 
 /// Whether Redis is away or unfit for now, or we asked something wrong.
@@ -131,8 +135,8 @@ fn failed(error: &RedisError) -> QueueError {
         _ => error.is_timeout() || error.is_connection_dropped(),
     };
     if away {
-        QueueError::Unavailable(format!("Redis: {error}"))
+        QueueError::Unavailable(format!("Redis: {error}").into())
     } else {
-        QueueError::Internal(format!("Redis: {error}"))
+        QueueError::Internal(format!("Redis: {error}").into())
     }
 }

@@ -19,9 +19,9 @@ pub(super) async fn check_version(connection: &RedisConnection) -> Result<(), Qu
         info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown");
     let major: Option<u32> = version.split('.').next().and_then(|text| text.parse().ok());
     match major {
-        Some(major) if major < MAJOR_MIN => Err(QueueError::Unavailable(format!(
-            "Redis {MAJOR_MIN} or newer is needed, this one is {version}"
-        ))),
+        Some(major) if major < MAJOR_MIN => Err(QueueError::Unavailable(
+            format!("Redis {MAJOR_MIN} or newer is needed, this one is {version}").into(),
+        )),
         Some(_) | None => Ok(()),
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use hanshu_core::ErrorCause;
 use hanshu_core::ports::JournalError;
 
 use super::folder::{SegmentFolder, io_error};
@@ -102,7 +103,8 @@ impl JournalSink for SegmentAppender {
             let written = appender.append(&batch);
             (appender, written)
         });
-        let (appender, written) = done.await.map_err(|error| JournalError(error.to_string()))?;
+        let (appender, written) =
+            done.await.map_err(|error| JournalError::Failed(ErrorCause::new(error)))?;
         *self = appender;
         written
     }

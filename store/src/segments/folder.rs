@@ -146,5 +146,5 @@ fn load(folder: &Path) -> std::io::Result<Vec<SegmentIndex>> {
 }
 
 pub(super) fn io_error(path: &Path, error: &std::io::Error) -> JournalError {
-    JournalError(format!("`{}`: {error}", path.display()))
+    JournalError::Failed(format!("`{}`: {error}", path.display()).into())
 }

@@ -80,7 +80,7 @@ pub(super) fn encode(
     let length = u32::try_from(body.len())
         .ok()
         .filter(|length| u64::from(*length) <= FRAME_BYTES_MAX)
-        .ok_or_else(|| JournalError(format!("an entry has {} bytes", body.len())))?;
+        .ok_or_else(|| JournalError::Failed(format!("an entry has {} bytes", body.len()).into()))?;
     let checksum = crc32fast::hash(&body);
     let at = u64::try_from(buffer.len()).unwrap_or(u64::MAX);
     buffer.extend_from_slice(&length.to_le_bytes());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use hanshu_core::ports::{InvocationJournal, JournalError, LogPage, LogQuery};
-use hanshu_core::{InvocationRecord, LogBatch, RequestId, Timestamp};
+use hanshu_core::{ErrorCause, InvocationRecord, LogBatch, RequestId, Timestamp};
 use tokio::time::{Instant, timeout_at};
 
 use super::append::SegmentAppender;
@@ -51,7 +51,7 @@ impl SegmentJournal {
     ) -> Result<T, JournalError> {
         let segments = Arc::clone(&self.segments);
         let done = tokio::task::spawn_blocking(move || work(&segments));
-        done.await.map_err(|error| JournalError(error.to_string()))?
+        done.await.map_err(|error| JournalError::Failed(ErrorCause::new(error)))?
     }
 
     async fn page(&self, query: LogQuery) -> Result<LogPage, JournalError> {

@@ -210,5 +210,5 @@ fn parse(cursor: &LogCursor) -> Result<JournalPosition, JournalError> {
     let position = cursor.0.split_once(':').and_then(|(segment, offset)| {
         Some(JournalPosition { segment: segment.parse().ok()?, offset: offset.parse().ok()? })
     });
-    position.ok_or_else(|| JournalError::foreign_cursor(cursor))
+    position.ok_or_else(|| JournalError::ForeignCursor(cursor.0.clone()))
 }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hanshu_core::ErrorKind;
 use hanshu_core::ports::{JournalError, QueueError, StoreError};
+use hanshu_core::{ErrorCause, ErrorKind};
 use sqlx::sqlite::SqliteError;
 
 /// The database failed.
@@ -155,20 +155,22 @@ fn of_code(error: &dyn sqlx::error::DatabaseError) -> Option<DatabaseError> {
 
 impl From<DatabaseError> for StoreError {
     fn from(error: DatabaseError) -> Self {
-        let text = error.to_string();
-        if error.is_unavailable() { Self::Unavailable(text) } else { Self::Internal(text) }
+        let unavailable = error.is_unavailable();
+        let cause = ErrorCause::new(error);
+        if unavailable { Self::Unavailable(cause) } else { Self::Internal(cause) }
     }
 }
 
 impl From<DatabaseError> for QueueError {
     fn from(error: DatabaseError) -> Self {
-        let text = error.to_string();
-        if error.is_unavailable() { Self::Unavailable(text) } else { Self::Internal(text) }
+        let unavailable = error.is_unavailable();
+        let cause = ErrorCause::new(error);
+        if unavailable { Self::Unavailable(cause) } else { Self::Internal(cause) }
     }
 }
 
 impl From<DatabaseError> for JournalError {
     fn from(error: DatabaseError) -> Self {
-        Self(error.to_string())
+        Self::Failed(ErrorCause::new(error))
     }
 }

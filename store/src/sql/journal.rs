@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hanshu_core::ports::{InvocationJournal, JournalError, LogCursor, LogPage, LogQuery};
-use hanshu_core::{InvocationRecord, LogBatch, RequestId, Timestamp};
+use hanshu_core::{ErrorCause, InvocationRecord, LogBatch, RequestId, Timestamp};
 use sqlx::{AnyConnection, FromRow, query, query_as, query_scalar};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -300,7 +300,7 @@ fn encode(batch: &[JournalEntry], before: i64) -> Result<String, JournalError> {
         Ok(row)
     });
     let rows = rows.collect::<Result<Vec<_>, JournalError>>()?;
-    serde_json::to_string(&rows).map_err(|error| JournalError(error.to_string()))
+    serde_json::to_string(&rows).map_err(|error| JournalError::Failed(ErrorCause::new(error)))
 }
 
 /// Entries in order of writing.
@@ -339,5 +339,5 @@ async fn select_entries(
 }
 
 fn parse(cursor: &LogCursor) -> Result<i64, JournalError> {
-    cursor.0.parse().map_err(|_| JournalError::foreign_cursor(cursor))
+    cursor.0.parse().map_err(|_| JournalError::ForeignCursor(cursor.0.clone()))
 }

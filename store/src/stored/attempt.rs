@@ -55,8 +55,9 @@ pub(crate) fn attempts(finished: &str, begun: &str) -> serde_json::Result<Vec<At
 }
 
 fn to_line(attempt: &StoredAttempt<'_>) -> Result<String, QueueError> {
-    let mut text = serde_json::to_string(attempt)
-        .map_err(|error| QueueError::Internal(format!("an attempt cannot be written: {error}")))?;
+    let mut text = serde_json::to_string(attempt).map_err(|error| {
+        QueueError::Internal(format!("an attempt cannot be written: {error}").into())
+    })?;
     text.push('\n');
     Ok(text)
 }

@@ -4,6 +4,7 @@
 //! fields is a part of every key in Redis.
 
 use bytes::Bytes;
+use hanshu_core::ErrorCause;
 use hanshu_core::ports::{Claim, NewEvent, QueueError, QueueName};
 
 use super::origin::{origin_json, read_origin};
@@ -51,7 +52,7 @@ impl<'a> StoredNewEvent<'a> {
             queue: event.queue.to_string(),
             version: event.version.to_string(),
             revision: event.revision.as_str(),
-            origin: origin.map_err(|error| QueueError::Internal(error.to_string()))?,
+            origin: origin.map_err(|error| QueueError::Internal(ErrorCause::new(error)))?,
             accepted_us: event.accepted_at.as_microsecond(),
             expires_us: event.expires_at.as_microsecond(),
             payload: &event.event.payload,

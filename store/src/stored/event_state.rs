@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use hanshu_core::ports::{CancelOutcome, EventEnd, QueueError, QueueName};
-use hanshu_core::{AsyncState, Failure, InvocationState, Origin, Qualifier, RequestId};
+use hanshu_core::{AsyncState, ErrorCause, Failure, InvocationState, Origin, Qualifier, RequestId};
 
 use super::attempt::attempts;
 use super::failure::StoredFailure;
@@ -48,7 +48,7 @@ impl StoredEventEnd {
     pub(crate) fn of(ended: &EventEnd) -> Result<Self, QueueError> {
         let to_json = |failure: &Failure| {
             let text = serde_json::to_string(&StoredFailure::from(failure));
-            text.map_err(|error| QueueError::Internal(error.to_string()))
+            text.map_err(|error| QueueError::Internal(ErrorCause::new(error)))
         };
         Ok(match ended {
             EventEnd::Succeeded(json) => {

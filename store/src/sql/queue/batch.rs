@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hanshu_core::ports::{NewEvent, PushOutcome, QueueError, QueueName};
-use hanshu_core::{Timestamp, TriggerId};
+use hanshu_core::{ErrorCause, Timestamp, TriggerId};
 use serde::{Serialize, Serializer};
 use sqlx::{AnyConnection, query, query_as, query_scalar};
 
@@ -267,5 +267,5 @@ pub(super) async fn end(
 }
 
 fn to_json(rows: &impl Serialize) -> Result<String, QueueError> {
-    serde_json::to_string(rows).map_err(|error| QueueError::Internal(error.to_string()))
+    serde_json::to_string(rows).map_err(|error| QueueError::Internal(ErrorCause::new(error)))
 }

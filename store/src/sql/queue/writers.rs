@@ -81,10 +81,13 @@ impl QueueWriters {
         let (pending, answer) = PendingCommand::new(work);
         match time::timeout(Self::ANSWER_TIMEOUT, self.send(command(pending), answer)).await {
             Ok(result) => result,
-            Err(_) => Err(QueueError::Unavailable(format!(
-                "the database's writer did not answer within {} s",
-                Self::ANSWER_TIMEOUT.as_secs()
-            ))),
+            Err(_) => Err(QueueError::Unavailable(
+                format!(
+                    "the database's writer did not answer within {} s",
+                    Self::ANSWER_TIMEOUT.as_secs()
+                )
+                .into(),
+            )),
         }
     }
 
