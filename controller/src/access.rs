@@ -29,13 +29,13 @@ pub struct MasterKey([u8; 32]);
 /// An access key with its secret in plain: for the one who may see it.
 #[derive(Clone, Debug)]
 pub struct SecretKey {
-    /// `AKID` and 32 alphanumerics.
+    /// The key's id: `AKID` and 32 alphanumerics where the platform made it.
     pub id: String,
-    /// 32 alphanumerics.
+    /// The key's secret: 32 alphanumerics where the platform made it.
     pub secret: Secret,
 }
 
-/// All access keys, in memory.
+/// All access keys, decrypted in memory.
 pub struct AccessKeys {
     master: MasterKey,
     keys: ArcSwap<HashMap<String, KnownKey>>,
@@ -47,12 +47,12 @@ struct KnownKey {
 }
 
 impl MasterKey {
-    /// A new one.
+    /// A new random key.
     pub fn generate() -> Self {
         Self(rand::random())
     }
 
-    /// From 64 hexadecimal characters.
+    /// Reads 64 hexadecimal characters; white space around them is ignored.
     pub fn from_hex(text: &str) -> Option<Self> {
         let text = text.trim();
         let mut bytes = [0u8; 32];

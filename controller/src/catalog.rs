@@ -43,7 +43,7 @@ impl CachedCatalog {
         }
     }
 
-    /// What is live now.
+    /// The functions, versions and triggers that are deployed now.
     pub fn snapshot(&self) -> Arc<CatalogSnapshot> {
         self.now.load_full()
     }
@@ -56,7 +56,7 @@ impl CachedCatalog {
     /// Reads what has changed in the registry, if anything has.
     ///
     /// # Errors
-    /// The registry is away; what was known stays.
+    /// The registry is unavailable; the snapshot stays as it was.
     pub async fn refresh(&self) -> Result<(), StoreError> {
         let _one = self.refreshing.lock().await;
         let known = self.now.load_full();
@@ -73,7 +73,7 @@ impl CachedCatalog {
         Ok(())
     }
 
-    /// Keeps refreshing until `stop`. A registry that is away is asked again at every interval.
+    /// Keeps refreshing until `stop`. An unavailable registry is asked again at every interval.
     pub async fn run(&self, stop: CancellationToken) {
         let mut away = false;
         while stop.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await.is_some() {

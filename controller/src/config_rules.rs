@@ -7,7 +7,7 @@ use hanshu_core::FunctionConfig;
 
 use crate::error::ControllerError;
 
-/// Longest handler text.
+/// Longest handler text, in characters.
 const HANDLER_BYTES_MAX: usize = 256;
 /// Variables that belong to the platform: a function's own may not replace them.
 const RESERVED: [&str; 4] =

@@ -1,4 +1,4 @@
-//! The use-cases, one method each.
+//! The use-cases of deploying, one method each.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -39,40 +39,40 @@ pub struct Controller {
     clock: Arc<dyn Clock>,
 }
 
-/// What somebody wants deployed. The trigger's own rules (cron text, path) have been checked.
+/// What a deploy asks for. The trigger's own rules (cron text, path) have been checked.
 #[derive(Clone, Debug)]
 pub struct DeployRequest {
-    /// Which function.
+    /// The function that is deployed.
     pub function: FunctionId,
-    /// How it is to run.
+    /// How the function runs.
     pub config: FunctionConfig,
-    /// Its package, uploaded before.
+    /// Digest of its package, which was uploaded before.
     pub code: Digest,
     /// All its triggers: those not named here are removed.
     pub triggers: Vec<TriggerRequest>,
 }
 
-/// A trigger that somebody wants.
+/// A trigger of a deploy.
 #[derive(Clone, Debug)]
 pub struct TriggerRequest {
     /// May be left out where its type occurs once: then it is the type.
     pub name: Option<TriggerName>,
     /// What it does. An HTTP trigger's `key` is ignored: the platform makes it.
     pub spec: TriggerSpec,
-    /// Switched on?
+    /// Whether it is switched on.
     pub enabled: bool,
 }
 
-/// What a deploy did.
+/// The result of a deploy.
 #[derive(Clone, Debug)]
 pub struct Deployment {
-    /// `$LATEST` as it now is.
+    /// `$LATEST` after the deploy.
     pub revision: Revision,
     /// Whether code or configuration changed.
     pub changed: bool,
     /// The triggers as they now are.
     pub triggers: Vec<Trigger>,
-    /// Triggers that were removed.
+    /// Triggers that the function had before and has no more.
     pub removed: Vec<TriggerId>,
 }
 
@@ -89,17 +89,17 @@ impl Controller {
         Self { registry, packages, images, catalog, access, clock }
     }
 
-    /// What is live.
+    /// The functions, versions and triggers that are deployed.
     pub fn catalog(&self) -> &Arc<CachedCatalog> {
         &self.catalog
     }
 
-    /// Who may call.
+    /// The access keys, by which callers are recognised.
     pub fn access(&self) -> &Arc<AccessKeys> {
         &self.access
     }
 
-    /// Whether the package is here already.
+    /// Whether the package was uploaded already.
     ///
     /// # Errors
     /// [`ControllerError::Forbidden`].
@@ -112,11 +112,11 @@ impl Controller {
         Ok(self.packages.has(digest).await)
     }
 
-    /// Takes a package.
+    /// Stores a package under its digest.
     ///
     /// # Errors
-    /// [`ControllerError::Forbidden`]; [`ControllerError::Package`] with the entry and the rule it breaks. Nothing is
-    /// kept then.
+    /// [`ControllerError::Forbidden`]; [`ControllerError::Package`] with the entry and the rule it
+    /// breaks. Nothing is kept then.
     pub async fn put_package(
         &self,
         actor: &Actor,
@@ -128,11 +128,13 @@ impl Controller {
     }
 
     /// Makes code and configuration the function's `$LATEST`, and its triggers those of the
-    /// request. `progress` is told of work that takes longer (a runtime's image).
+    /// request. `progress` is called with a line of text at each step of work that takes long (a
+    /// runtime's image).
     ///
     /// # Errors
-    /// [`ControllerError::Forbidden`], [`ControllerError::Invalid`], [`ControllerError::NoPackage`], [`ControllerError::Image`],
-    /// [`ControllerError::Store`]; nothing has changed then.
+    /// [`ControllerError::Forbidden`], [`ControllerError::Invalid`],
+    /// [`ControllerError::NoPackage`], [`ControllerError::Image`], [`ControllerError::Store`];
+    /// nothing has changed then.
     pub async fn deploy(
         &self,
         actor: &Actor,
@@ -188,7 +190,8 @@ impl Controller {
     /// Publishes `$LATEST` as an immutable version.
     ///
     /// # Errors
-    /// [`ControllerError::Forbidden`]; [`ControllerError::Store`]: no such function, or the registry is unavailable.
+    /// [`ControllerError::Forbidden`]; [`ControllerError::Store`]: no such function, or the
+    /// registry is unavailable.
     pub async fn publish(
         &self,
         actor: &Actor,
@@ -203,7 +206,8 @@ impl Controller {
     /// Removes a function with its versions and triggers. Events that wait for it end as failed.
     ///
     /// # Errors
-    /// [`ControllerError::Forbidden`]; [`ControllerError::Store`]: no such function, or the registry is unavailable.
+    /// [`ControllerError::Forbidden`]; [`ControllerError::Store`]: no such function, or the
+    /// registry is unavailable.
     pub async fn delete(
         &self,
         actor: &Actor,
@@ -217,7 +221,8 @@ impl Controller {
     /// Switches a trigger on or off.
     ///
     /// # Errors
-    /// [`ControllerError::Forbidden`]; [`ControllerError::Store`]: no such trigger, or the registry is unavailable.
+    /// [`ControllerError::Forbidden`]; [`ControllerError::Store`]: no such trigger, or the registry
+    /// is unavailable.
     pub async fn enable_trigger(
         &self,
         actor: &Actor,
@@ -230,7 +235,7 @@ impl Controller {
         Ok(self.catalog.refresh().await?)
     }
 
-    /// What a name means now.
+    /// The revision that a function's qualifier stands for now.
     ///
     /// # Errors
     /// [`ControllerError::RevisionCatalog`]: no such function or version.
@@ -273,7 +278,7 @@ impl Controller {
     /// Whether the registry answers.
     ///
     /// # Errors
-    /// Why it does not.
+    /// Why the registry does not answer.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.registry.ping().await
     }
@@ -290,7 +295,7 @@ fn manage(actor: &Actor, function: &FunctionId) -> Result<(), ControllerError> {
     Ok(authorize(actor, Permission::ManageFunctions, target)?)
 }
 
-/// Gives every trigger its name, and every HTTP trigger that wants one a key.
+/// Gives every trigger its name, and every HTTP trigger with `auth = "key"` a key.
 fn name_triggers(
     function: &FunctionId,
     requests: Vec<TriggerRequest>,

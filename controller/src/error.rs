@@ -10,11 +10,11 @@ pub enum ControllerError {
     /// A value breaks a rule.
     #[error("`{field}` is `{value}`: expected {rule}")]
     Invalid {
-        /// Which field of the request.
+        /// The field of the request.
         field: String,
         /// What it was; at most 80 characters.
         value: String,
-        /// What it must be.
+        /// The rule that the value breaks.
         rule: String,
     },
     /// The actor may not do this.
@@ -23,7 +23,7 @@ pub enum ControllerError {
     /// The code was never uploaded, or has been collected since.
     #[error("package {0} has not been uploaded")]
     NoPackage(String),
-    /// The package itself.
+    /// The package breaks a rule, or cannot be stored or read.
     #[error(transparent)]
     Package(#[from] PackageError),
     /// No such function or version.
@@ -32,10 +32,10 @@ pub enum ControllerError {
     /// The image that the function needs.
     #[error("the runtime's image could not be made: {0}")]
     Image(#[from] ImageError),
-    /// The registry.
+    /// The registry refused, or is unavailable.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The event queue.
+    /// The event queue is unavailable.
     #[error(transparent)]
     Queue(#[from] QueueError),
     /// An access key could not be sealed or opened.
@@ -45,7 +45,7 @@ pub enum ControllerError {
          there, or name another database"
     )]
     Sealing {
-        /// Which key.
+        /// The key's id.
         id: String,
         /// `sealed` or `opened`.
         what: &'static str,

@@ -1,4 +1,4 @@
-//! Is the handler in the package? Asked at the deploy, so that nobody has to find out by a call.
+//! Checks at the deploy that the handler's file is in the package, rather than at the first call.
 
 use std::fs::File;
 use std::io::Read as _;

@@ -1,5 +1,5 @@
 //! Deploying: what a function may be, its versions and triggers as data, access keys, and the
-//! catalog that tells everybody else what is live.
+//! catalog of what is deployed, which the other crates read.
 //!
 //! [`Controller`] has the use-cases, one method each. It decides nothing about HTTP and knows no
 //! database: it meets both at ports.

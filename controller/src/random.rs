@@ -1,4 +1,4 @@
-//! Unguessable texts.
+//! Random texts for keys, which cannot be guessed.
 
 use rand::RngExt as _;
 use rand::distr::Alphanumeric;

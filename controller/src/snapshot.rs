@@ -12,7 +12,7 @@ const SHARDS: usize = 32;
 /// Everything that is live at one moment.
 #[derive(Debug, Default)]
 pub struct CatalogSnapshot {
-    /// The registry's counter.
+    /// The registry's counter when the snapshot was read.
     pub counter: i64,
     /// Namespaces without a function are left out. A snapshot that follows on another shares with
     /// it every namespace, part and function that is the same.
@@ -24,7 +24,7 @@ pub struct CatalogSnapshot {
 type SnapshotShards = [Arc<SnapshotShard>; SHARDS];
 type SnapshotShard = HashMap<FunctionName, Arc<LiveFunction>>;
 
-/// One function in the snapshot.
+/// A function of the snapshot, with lookups made in advance.
 #[derive(Debug)]
 pub(crate) struct LiveFunction {
     id: FunctionId,

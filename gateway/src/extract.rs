@@ -17,7 +17,7 @@ use crate::state::Gateway;
 /// Largest JSON body of the API's own requests. A function's 110 triggers with 4 KB each fit.
 const JSON_BYTES_MAX: usize = 1024 * 1024;
 
-/// The path's only parameter.
+/// The path's first parameter.
 #[derive(Debug)]
 pub(crate) struct PathParam<T>(pub(crate) T);
 
@@ -29,11 +29,11 @@ pub(crate) struct FunctionParam(pub(crate) FunctionId);
 #[derive(Debug)]
 pub(crate) struct TriggerParam(pub(crate) TriggerId);
 
-/// The query, read strictly: an unknown parameter is told, not ignored.
+/// The query, read strictly: an unknown parameter is an error.
 #[derive(Debug)]
 pub(crate) struct QueryParams<T>(pub(crate) T);
 
-/// A JSON body, read strictly.
+/// A JSON body, read strictly: an unknown field is an error.
 #[derive(Debug)]
 pub(crate) struct JsonBody<T>(pub(crate) T);
 

@@ -13,24 +13,24 @@ const DURATION: &str = "hanshu_gateway_invocation_seconds";
 /// By which way an invocation came.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum InvocationChannel {
-    /// The API, its caller waits.
+    /// A synchronous call of the API.
     Sync,
-    /// The API, queued.
+    /// An event that the API queued.
     Async,
-    /// An HTTP trigger.
+    /// A request to an HTTP trigger.
     Http,
 }
 
 /// Which listener a request came to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ListenerKind {
-    /// `--listen`.
+    /// The listener of the API (`--listen`).
     Api,
-    /// `--http-listen`.
+    /// The listener of HTTP triggers (`--http-listen`).
     Http,
 }
 
-/// All of them.
+/// All counters and histograms of the gateway.
 pub(crate) struct GatewayMetrics {
     api: [Counter; 5],
     http: [Counter; 5],

@@ -7,12 +7,12 @@ use futures_util::{Stream, stream};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-/// The media type.
+/// The media type of NDJSON.
 pub(crate) const MEDIA_TYPE: &str = "application/x-ndjson";
 /// Lines that wait for a slow reader.
 pub(crate) const LINES_MAX: usize = 256;
 
-/// One line with its end.
+/// A value as one line of JSON, with its line end.
 pub(crate) fn line(value: &impl Serialize) -> Bytes {
     let mut text = serde_json::to_vec(value).unwrap_or_default();
     text.push(b'\n');

@@ -42,7 +42,7 @@ fn json_answer(status: StatusCode, fault: &'static str, json: Bytes) -> Response
     response
 }
 
-/// What it took, as headers.
+/// Sets the headers that say what an invocation took.
 pub(crate) fn describe(headers: &mut http::HeaderMap, report: &Report) {
     let micros = report.duration.as_micros();
     let duration = format!("{}.{:03}", micros / 1000, micros % 1000);

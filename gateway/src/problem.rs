@@ -1,4 +1,6 @@
-//! Our error body (RFC 9457), and the only place where a kind becomes a status.
+//! The API's error body (RFC 9457), and the status of each kind of error there. (HTTP triggers
+//! answer clients of a function and have responses of their own:
+//! `hanshu_triggers::http::response`.)
 
 use std::borrow::Cow;
 
@@ -13,9 +15,9 @@ use tracing::error;
 use crate::headers::{FAULT, REQUEST_ID, id_value};
 use crate::http_server::{Body, PayloadError};
 
-/// When to try again after a refusal for want of a free place.
+/// Seconds in `Retry-After` of a refusal for lack of capacity.
 const THROTTLE_RETRY_S: u32 = 1;
-/// When to try again after something was away.
+/// Seconds in `Retry-After` where something was unavailable.
 const UNAVAILABLE_RETRY_S: u32 = 5;
 /// Longest value that is repeated to the caller, in characters.
 const VALUE_CHARS_MAX: usize = 80;
@@ -137,7 +139,7 @@ impl Problem {
         }
     }
 
-    /// No such path.
+    /// The path is not one of the API.
     pub(crate) fn no_route(path: &str) -> Self {
         let path: String = path.chars().take(VALUE_CHARS_MAX).collect();
         let hint = "see /openapi.json for the paths of the API";
@@ -166,21 +168,21 @@ impl Problem {
         self
     }
 
-    /// Another hint than the kind's.
+    /// Replaces the kind's hint.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.0.hint = hint.into();
         self
     }
 
-    /// Another code than the kind's.
+    /// Replaces the kind's code.
     #[must_use]
     pub(crate) fn code(mut self, code: &'static str) -> Self {
         self.0.code = code;
         self
     }
 
-    /// The status it answers with.
+    /// The HTTP status of its response.
     pub fn status(&self) -> StatusCode {
         self.0.status
     }
@@ -395,7 +397,7 @@ impl From<hanshu_triggers::IntakeError> for Problem {
             IntakeError::Queue(error) => Self::from(error),
             IntakeError::TooDeep => Self::new(ErrorKind::Forbidden, error.to_string())
                 .code(code)
-                .hint("let the functions end instead of calling on, or call asynchronously from one place"),
+                .hint("return the work to do instead of calling on, and call from one place"),
             other => problem_from_error(other.kind(), &other).code(code),
         }
     }

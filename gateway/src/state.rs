@@ -1,4 +1,4 @@
-//! What the gateway speaks for.
+//! The ports and settings that the gateway works with.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -28,34 +28,34 @@ pub struct GatewayOptions {
     pub timezone: String,
 }
 
-/// What the gateway speaks for.
+/// The ports and settings that the gateway works with.
 #[derive(Clone)]
 pub struct GatewayParts {
     /// The use-cases of deploying, the catalog, the access keys.
     pub controller: Arc<Controller>,
-    /// The one door for events.
+    /// The entry point of all events.
     pub intake: Arc<EventIntake>,
     /// The state of queued events.
     pub queue: Arc<dyn EventQueue>,
     /// Ended asynchronous invocations.
     pub history: Arc<dyn InvocationHistory>,
-    /// Records and logs.
+    /// Records of invocations, and logs.
     pub journal: Arc<dyn InvocationJournal>,
     /// The live triggers with their routes.
     pub triggers: TriggersView,
-    /// What `/readyz` asks.
+    /// Answers `/readyz`.
     pub readiness: Arc<dyn CheckReadiness>,
-    /// What triggers cannot do now.
+    /// Health problems of triggers.
     pub trigger_health: Arc<dyn TriggerHealth>,
-    /// What `/metrics` shows.
+    /// Renders `/metrics`; `None` where no recorder is installed.
     pub prometheus: Option<PrometheusHandle>,
-    /// For what is shown.
+    /// For times in responses.
     pub clock: Arc<dyn Clock>,
     /// The general runtime: everything but invocations runs there.
     pub general: Handle,
     /// Deploys that stream their progress are tasks of it.
     pub tasks: TaskTracker,
-    /// Settings.
+    /// Addresses and defaults that responses show.
     pub options: GatewayOptions,
 }
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-/// The body of an answer.
+/// The body of a response.
 #[derive(Debug)]
 pub struct Body(BodyContent);
 

@@ -1,8 +1,9 @@
-//! A client's socket that waits neither forever for the client to read nor closes in its face.
+//! A client's socket with a deadline for writes that the client does not read, and an orderly
+//! close.
 //!
 //! Closing a socket with unread bytes in it resets the connection, and the reset can destroy an
-//! answer that the client has not read yet. So the end is said first (half-close), and what the
-//! client still sends is thrown away up to a bound: a refusal in the middle of a big body arrives.
+//! answer that the client has not read yet. So the socket is half-closed first, and what the client
+//! still sends is discarded up to a bound: so a refusal in the middle of a large body arrives.
 
 use std::io;
 use std::pin::Pin;
@@ -13,12 +14,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-/// Thrown away at the end, at most.
+/// Bytes that are discarded at the end, at most.
 const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// How long throwing away may take.
+/// How long discarding may take.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client's socket.
+/// A client's socket; see the module.
 #[derive(Debug)]
 pub(super) struct ClientIo {
     stream: TcpStream,

@@ -1,4 +1,4 @@
-//! The front of the data plane: accepts connections and hands each request to what answers it.
+//! The HTTP server of the data plane: accepts connections and hands each request to its handler.
 //!
 //! No axum here: an invocation is read, run and answered on the connection's own task.
 
@@ -43,7 +43,7 @@ pub struct HttpServerOptions {
     pub connections_max: usize,
     /// How long a client may take for a request's head; also how long an idle connection is kept.
     pub header_read_timeout: Duration,
-    /// Header lines of a request.
+    /// Header lines of a request, at most.
     pub headers_max: usize,
     /// How long a client may leave an answer unread before it is given up.
     pub write_timeout: Duration,
@@ -108,7 +108,7 @@ async fn serve_connection<A: RequestHandler>(
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    // Who has said nothing is owed nothing when we stop: hyper would wait for a first request.
+    // A connection without a first byte is closed at the stop: hyper would wait for a request.
     let spoken = tokio::time::timeout(options.header_read_timeout, stream.readable());
     if !matches!(stop.run_until_cancelled(spoken).await, Some(Ok(Ok(())))) {
         return;

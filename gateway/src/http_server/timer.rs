@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer};
 
-/// The timer of one connection.
+/// The timer of one connection, with at most one entry in the runtime.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ConnectionTimer(Arc<Mutex<Option<TimerEntry>>>);
 

@@ -15,7 +15,7 @@ use crate::http_server::Body;
 use crate::metrics::ListenerKind;
 use crate::state::Gateway;
 
-/// See the module.
+/// Makes [`RequestContext`] services.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestContextLayer(pub(crate) Gateway);
 

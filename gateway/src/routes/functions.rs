@@ -29,7 +29,7 @@ use crate::state::Gateway;
 pub(crate) enum ProgressLines {
     /// It does; the last line says which request it was.
     Read(RequestId),
-    /// It waits for one answer.
+    /// It waits for one response.
     Unread,
 }
 

@@ -19,7 +19,7 @@ use crate::state::Gateway;
 const LOOK_FIRST: Duration = Duration::from_millis(20);
 const LOOK_LAST: Duration = Duration::from_millis(500);
 
-/// An invocation and how it stands.
+/// An invocation with its state; may wait for its end.
 pub(crate) async fn show(
     State(gateway): State<Gateway>,
     caller: Caller,

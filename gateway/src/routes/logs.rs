@@ -14,7 +14,7 @@ use crate::problem::Problem;
 use crate::routes::functions::no_function;
 use crate::state::Gateway;
 
-/// Entries of a page if nothing is said.
+/// Entries of a page whose request names no limit.
 const LIMIT_DEFAULT: usize = 1_000;
 /// Entries of a page, at most.
 const LIMIT_MAX: usize = 10_000;
@@ -43,7 +43,7 @@ pub(crate) async fn read(
         wait: Duration::from_secs(wait),
     };
     if query.after.is_none() {
-        // Lines are written a moment after their answer: whoever asks then shall see them.
+        // Lines are written a moment after their response: a caller who asks at once must see them.
         gateway.journal.flush().await?;
     }
     let page = gateway.journal.read(&query).await.map_err(|error| match error {

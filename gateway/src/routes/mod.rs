@@ -23,7 +23,7 @@ use crate::middleware::{authorize_route, request_id};
 use crate::problem::Problem;
 use crate::state::Gateway;
 
-/// One route of the table.
+/// One row of the route table.
 pub(crate) struct ApiRoute {
     /// In lower case, as in OpenAPI.
     #[cfg_attr(not(test), expect(dead_code, reason = "compared with OpenAPI by a test"))]
@@ -93,7 +93,7 @@ pub(crate) fn router(gateway: Gateway) -> Router {
 }
 
 impl ApiRoute {
-    /// The handler behind the permission.
+    /// The handler, behind the check of the route's permission.
     fn guarded(self) -> MethodRouter<Gateway> {
         match self.access {
             RouteAccess::Open => self.handler,

@@ -16,7 +16,7 @@ use crate::state::Gateway;
 /// How long an upload waits for its turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Whether a package is here, so that unchanged code is not sent again.
+/// Whether a package was uploaded already, so that unchanged code is not sent again.
 pub(crate) async fn has(
     State(gateway): State<Gateway>,
     caller: Caller,
@@ -29,7 +29,7 @@ pub(crate) async fn has(
     Err(Problem::new(ErrorKind::NotFound, detail).code("package_not_found"))
 }
 
-/// Takes a package: a zip of at most 256 MiB whose SHA-256 is the digest.
+/// Stores a package: a zip of at most 256 MiB whose SHA-256 is the digest.
 pub(crate) async fn put(
     State(gateway): State<Gateway>,
     caller: Caller,
