@@ -1,4 +1,4 @@
-//! The native API for whoever serves or calls it: its wire types, a typed client, its OpenAPI
+//! The native API, for servers and clients: its wire types, a typed client, its OpenAPI
 //! description.
 //!
 //! The gateway serves these shapes; the command line calls them through [`Client`]. Neither needs

@@ -17,7 +17,7 @@ use crate::remote_invoker::{RemoteCallError, RemoteInvoker, refused};
 
 /// How often the live nodes are asked for.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
-/// A registry that takes longer is taken to be away.
+/// A registry that takes longer is taken to be unavailable.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(5);
 /// After the registry's return the nodes known before stay for so long: a lease.
 const RENEWAL_TIME: Duration = Duration::from_secs(6);
@@ -40,38 +40,38 @@ struct CallInFlight<'a> {
 }
 
 impl Balancer {
-    /// No nodes yet: [`Balancer::set_nodes`] or [`Balancer::run`] tells of them.
+    /// No nodes yet: [`Balancer::set_nodes`] or [`Balancer::run`] adds them.
     pub fn new(peers: PeerClient, clock: Arc<dyn Clock>) -> Self {
         Self { peers, clock, live: ArcSwap::default(), placement: Mutex::default() }
     }
 
-    /// These are the nodes now.
+    /// Replaces the nodes.
     pub fn set_nodes(&self, live: Vec<InvokerNode>) {
         self.placement().forget(Instant::now(), &live);
         self.live.store(Arc::new(live));
     }
 
-    /// The nodes as last told of.
+    /// The nodes that were set last.
     pub fn nodes(&self) -> Arc<Vec<InvokerNode>> {
         self.live.load_full()
     }
 
     /// Keeps asking for the live nodes until `stop`. If they cannot be had, those known stay.
     pub async fn run(&self, nodes: Arc<dyn NodeRegistry>, stop: CancellationToken) {
-        let (mut away, mut back) = (false, None);
+        let (mut unavailable, mut back) = (false, None);
         loop {
             match timeout(REFRESH_TIMEOUT, nodes.live()).await {
                 Ok(Ok(live)) => {
-                    if std::mem::take(&mut away) {
+                    if std::mem::take(&mut unavailable) {
                         back = Some(Instant::now());
                     }
                     // Leases ran out while nobody could renew them: give the nodes time to.
                     let early = back.is_some_and(|at: Instant| at.elapsed() < RENEWAL_TIME);
                     self.set_nodes(if early { self.with_known(live) } else { live });
                 }
-                Ok(Err(_)) | Err(_) if away => {}
+                Ok(Err(_)) | Err(_) if unavailable => {}
                 Ok(Err(_)) | Err(_) => {
-                    away = true;
+                    unavailable = true;
                     warn!("Could not ask for the live nodes; those known stay in use");
                 }
             }

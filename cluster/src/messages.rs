@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 /// Largest head: a configuration with 4 KB of variables, names and texts is far below.
 pub(crate) const HEAD_BYTES_MAX: usize = 256 * 1024;
 
-/// Where invocations go.
+/// Path of a request that runs an invocation.
 pub(crate) const INVOCATIONS_PATH: &str = "/internal/v1/invocations";
 
 #[derive(Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use hanshu_core::{Digest, FunctionId, NodeId, Revision};
 
 /// A node whose connection failed is asked last for this long.
 const LEFT_OUT: Duration = Duration::from_secs(5);
-/// Sandboxes that nobody used for so long are taken to be gone.
+/// Sandboxes that were not used for this long are assumed to have been removed.
 const WARM_KEPT: Duration = Duration::from_secs(300);
 
 /// What we know of the nodes from our own calls.
@@ -62,7 +62,7 @@ impl Placement {
         nodes
     }
 
-    /// A call goes out.
+    /// Notes that a call is sent to a node.
     pub(crate) fn begin(&mut self, now: Instant, node: &NodeId, revision: &Digest) {
         self.nodes.entry(node.clone()).or_default().in_flight += 1;
         let nodes = self.warm.entry(revision.clone()).or_default();

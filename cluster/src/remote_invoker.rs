@@ -90,7 +90,7 @@ impl Invoke for RemoteInvoker {
 }
 
 impl RemoteCallError {
-    /// What the caller is told.
+    /// The outcome that the caller receives.
     pub(crate) fn outcome(self, clock: &dyn Clock) -> Outcome {
         let refusal = match self {
             Self::NotBegun(reason) => Refusal::Unavailable { reason },

@@ -16,7 +16,7 @@ use crate::peer_client::PeerClient;
 
 /// For 256 MB each way, and unpacking them.
 pub(crate) const TRANSFER_TIMEOUT: Duration = Duration::from_secs(300);
-/// For a question.
+/// The longest wait for the answer whether a package is there.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Packages that the controller keeps.
@@ -62,11 +62,11 @@ impl RemotePackages {
 
     async fn download(&self, digest: &Digest) -> Result<Bytes, PackageError> {
         let request = self.peers.request(Method::GET, &self.url(digest));
-        let response = request.timeout(TRANSFER_TIMEOUT).send().await.map_err(away)?;
+        let response = request.timeout(TRANSFER_TIMEOUT).send().await.map_err(unavailable)?;
         if response.status() != StatusCode::OK {
             return Err(fault(response).await);
         }
-        response.bytes().await.map_err(away)
+        response.bytes().await.map_err(unavailable)
     }
 }
 
@@ -83,7 +83,7 @@ impl PackageStore for RemotePackages {
 
     async fn put(&self, digest: &Digest, zip: Bytes) -> Result<(), PackageError> {
         let request = self.peers.request(Method::PUT, &self.url(digest)).body(zip);
-        let response = request.timeout(TRANSFER_TIMEOUT).send().await.map_err(away)?;
+        let response = request.timeout(TRANSFER_TIMEOUT).send().await.map_err(unavailable)?;
         if response.status() == StatusCode::NO_CONTENT {
             return Ok(());
         }
@@ -120,7 +120,7 @@ impl std::fmt::Debug for RemotePackages {
     }
 }
 
-fn away(error: reqwest::Error) -> PackageError {
+fn unavailable(error: reqwest::Error) -> PackageError {
     PackageError::Io(format!("the controller cannot be reached: {}", error.without_url()))
 }
 

@@ -58,7 +58,7 @@ pub struct ClusterServer {
 }
 
 impl ClusterServer {
-    /// Puts it together.
+    /// Makes a server of these parts.
     pub fn new(parts: ClusterServerParts) -> Self {
         let mut router = Router::new();
         if let Some(packages) = parts.packages.clone() {

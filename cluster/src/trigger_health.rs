@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::peer_client::{NodeUrls, PeerClient};
 
-/// Where they are asked for.
+/// Path of the request for health problems.
 pub(crate) const HEALTH_PROBLEMS_PATH: &str = "/internal/v1/health-problems";
 /// How old an answer may be.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
-/// For a question.
+/// The longest wait for the answer of one node.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One trigger that does not work.
@@ -42,7 +42,7 @@ impl RemoteTriggerHealth {
         Self { peers, targets: Box::new(targets), known: ArcSwap::default() }
     }
 
-    /// Keeps asking until `stop`. A node that is away has no health problems to tell of.
+    /// Keeps asking until `stop`. A node that cannot be reached has no health problems to report.
     pub async fn run(&self, stop: CancellationToken) {
         loop {
             self.ask().await;

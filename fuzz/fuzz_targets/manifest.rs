@@ -1,4 +1,4 @@
-//! `hanshu.toml`.
+//! Reads any bytes as a `hanshu.toml`.
 
 #![no_main]
 

@@ -39,7 +39,7 @@ impl Client {
     }
 
     /// Makes code and configuration the function's `$LATEST`. `on_progress` gets a line of text
-    /// for each step that the server tells of.
+    /// for each step that the server reports.
     ///
     /// # Errors
     /// See [`ClientError`]. A connection that breaks in the middle leaves open whether the deploy
@@ -76,7 +76,7 @@ impl Client {
                 }
                 Err(LinesCodecError::Io(error)) => return Err(self.broken(&error)),
             };
-            // Without progress to tell, the answer is the deployed function itself.
+            // Without progress to report, the answer is the deployed function itself.
             let parsed = serde_json::from_str::<DeployLine>(&line)
                 .or_else(|_| serde_json::from_str(&line).map(DeployLine::Deployed));
             match parsed.map_err(|error| unreadable(&error))? {

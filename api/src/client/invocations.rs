@@ -21,7 +21,7 @@ pub struct InvokeRequest<'a> {
     pub payload: Bytes,
 }
 
-/// What a synchronous invocation brought.
+/// The answer to a synchronous invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvokeAnswer {
     /// Whether the function itself failed: `body` is then a failure.
@@ -39,7 +39,7 @@ pub struct LogFilter {
     /// Written at or after this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
-    /// Of one invocation only.
+    /// If given, only lines of this invocation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
     /// The `next` of the page before.
@@ -59,7 +59,7 @@ pub struct InvocationFilter {
     /// Where the functions live; `default` if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Of one function only.
+    /// If given, only invocations of this function.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
     /// Of one of its triggers only.

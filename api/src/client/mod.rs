@@ -43,9 +43,9 @@ pub enum ClientAuth {
 /// A function by namespace and name. Neither is checked here: the server says what is wrong.
 #[derive(Clone, Copy, Debug)]
 pub struct FunctionPath<'a> {
-    /// Where it lives.
+    /// The function's namespace.
     pub namespace: &'a str,
-    /// What it is called there.
+    /// The function's name in the namespace.
     pub name: &'a str,
 }
 
@@ -58,7 +58,7 @@ pub enum ClientError {
     /// The server answered something that this client does not understand.
     #[error("{0}")]
     BadAnswer(String),
-    /// No connection, or it broke.
+    /// The server was not reached, or the connection broke.
     #[error("{0}")]
     Unreachable(String),
     /// The server took the request, but its answer did not come, or not whole: whether the request

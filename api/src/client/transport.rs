@@ -58,7 +58,7 @@ impl Client {
         serde_json::from_slice(&bytes).map_err(|error| unreadable(&error))
     }
 
-    /// The whole body.
+    /// Reads the whole body.
     pub(super) async fn read_body(&self, response: Response) -> Result<Vec<u8>, ClientError> {
         response.bytes().await.map(Into::into).map_err(|error| self.unreachable(&error))
     }

@@ -74,7 +74,11 @@ impl Modify for CommonProblems {
             if !open {
                 add(responses, "400", "A value breaks a rule");
                 add(responses, "401", "No valid secret id and key");
-                add(responses, "503", "Something is away: try again after `Retry-After` seconds");
+                add(
+                    responses,
+                    "503",
+                    "A service is unavailable: try again after `Retry-After` seconds",
+                );
                 add(responses, "default", "Another refusal of the platform");
             }
             for response in responses.values_mut() {

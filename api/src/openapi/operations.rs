@@ -35,7 +35,7 @@ use crate::wire::{
         (status = 413, description = "Too large", body = ProblemBody),
         (status = 429, description = "No free place", body = ProblemBody),
         (status = 500, description = "The function failed", body = FunctionFailure),
-        (status = 503, description = "Away", body = ProblemBody),
+        (status = 503, description = "Unavailable", body = ProblemBody),
         (status = 504, description = "Out of time", body = FunctionFailure),
     )
 )]
@@ -241,7 +241,7 @@ fn put_package() {}
     get, path = "/v1/queues", tag = "queues", operation_id = "listQueues",
     responses(
         (status = 200, description = "All of them", body = QueueList),
-        (status = 503, description = "The queue is away", body = ProblemBody),
+        (status = 503, description = "The queue is unavailable", body = ProblemBody),
     )
 )]
 fn list_queues() {}

@@ -70,13 +70,13 @@ pub struct AsyncSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeployedFunction {
-    /// Where it lives.
+    /// The function's namespace.
     #[schema(value_type = String)]
     pub namespace: Namespace,
-    /// What it is called there.
+    /// The function's name in the namespace.
     #[schema(value_type = String)]
     pub name: FunctionName,
-    /// Of configuration and code together.
+    /// Digest of configuration and code together.
     #[schema(value_type = String)]
     pub digest: Digest,
     /// Whether code or configuration changed.
@@ -96,7 +96,7 @@ pub enum DeployLine {
     Progress(String),
     /// The deploy is done: the function as it is now.
     Deployed(DeployedFunction),
-    /// Refused or failed.
+    /// The deploy was refused or failed.
     Problem(ProblemBody),
 }
 
@@ -104,15 +104,15 @@ pub enum DeployLine {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FunctionSummary {
-    /// Where it lives.
+    /// The function's namespace.
     #[schema(value_type = String)]
     pub namespace: Namespace,
-    /// What it is called there.
+    /// The function's name in the namespace.
     #[schema(value_type = String)]
     pub name: FunctionName,
-    /// As the user named it.
+    /// The runtime, as the user named it.
     pub runtime: String,
-    /// MiB.
+    /// Memory limit in MiB.
     pub memory_mb: u32,
     /// The longest time that one event may take, in seconds.
     pub timeout_s: u64,
@@ -143,10 +143,10 @@ pub struct FunctionList {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FunctionDetail {
-    /// Where it lives.
+    /// The function's namespace.
     #[schema(value_type = String)]
     pub namespace: Namespace,
-    /// What it is called there.
+    /// The function's name in the namespace.
     #[schema(value_type = String)]
     pub name: FunctionName,
     /// Of `$LATEST`: configuration and code together.
@@ -155,11 +155,11 @@ pub struct FunctionDetail {
     /// The package's SHA-256.
     #[schema(value_type = String)]
     pub code: Digest,
-    /// As the user named it.
+    /// The runtime, as the user named it.
     pub runtime: String,
-    /// What is called.
+    /// The handler, as the user named it.
     pub handler: String,
-    /// MiB.
+    /// Memory limit in MiB.
     pub memory_mb: u32,
     /// The longest time that one event may take, in seconds.
     pub timeout_s: u64,

@@ -23,7 +23,7 @@ pub struct InvocationAccepted {
 pub struct FunctionFailure {
     /// 1 for what user code raised, −1 for what the platform saw.
     pub error_code: i32,
-    /// For people.
+    /// The error's message, for people.
     pub error_message: String,
     /// The error's type, where the language has such.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,13 +43,13 @@ pub struct FunctionFailure {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InvocationView {
-    /// Kept over retries.
+    /// The same in every attempt.
     #[schema(value_type = String)]
     pub request_id: RequestId,
     /// Where the function lives.
     #[schema(value_type = String)]
     pub namespace: Namespace,
-    /// What was called.
+    /// The function that was called.
     #[schema(value_type = String)]
     pub function: FunctionName,
     /// `$LATEST` or a number.
@@ -63,7 +63,7 @@ pub struct InvocationView {
     /// `queued`, `running`, `retrying`, `succeeded`, `failed`, `expired` or `cancelled`.
     #[schema(value_type = String)]
     pub state: InvocationState,
-    /// Its tries, oldest first.
+    /// Its attempts, oldest first.
     pub attempts: Vec<AttemptView>,
     /// When it was accepted.
     #[schema(value_type = String, format = DateTime)]
@@ -114,7 +114,7 @@ pub struct InvocationCaller {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AttemptView {
-    /// From 1.
+    /// Number of the attempt, counted from 1.
     pub number: u32,
     /// When it began.
     #[schema(value_type = String, format = DateTime)]
@@ -125,7 +125,7 @@ pub struct AttemptView {
     /// SCF's code: 200, 430, 433 …; `null` while it runs, or if its node died.
     #[schema(value_type = Option<u16>)]
     pub status_code: Option<StatusCode>,
-    /// Where it ran.
+    /// The node that it ran on.
     #[schema(value_type = Option<String>)]
     pub node: Option<NodeId>,
     /// Whether a sandbox was started for it.
@@ -138,7 +138,7 @@ pub struct AttemptView {
 pub struct InvocationError {
     /// 1 for what user code raised, −1 for what the platform saw.
     pub error_code: i32,
-    /// For people.
+    /// The error's message, for people.
     pub error_message: String,
     /// The error's type, where the language has such.
     #[serde(default, skip_serializing_if = "Option::is_none")]

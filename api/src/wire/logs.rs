@@ -8,25 +8,25 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LogPageView {
-    /// In order of writing.
+    /// Lines in the order in which they were written.
     pub lines: Vec<LogLineView>,
     /// What to send as `after` for the page that follows.
     pub next: String,
 }
 
-/// One line.
+/// One line of a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LogLineView {
-    /// When it was read.
+    /// When the platform read it.
     #[schema(value_type = String, format = DateTime)]
     pub time: Timestamp,
-    /// Whose; `null` for what arrived while no event ran.
+    /// Id of the invocation; `null` for output that arrived while no event ran.
     #[schema(value_type = Option<String>)]
     pub request_id: Option<RequestId>,
     /// `function`, or `platform` for START, Init Report, ERROR, END and Report.
     #[schema(value_type = String)]
     pub from: LogSource,
-    /// Without its end.
+    /// The text, without its line end.
     pub text: String,
 }

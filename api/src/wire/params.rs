@@ -1,10 +1,10 @@
-//! Query parameters.
+//! Query parameters of the native API.
 
 use hanshu_core::{FunctionName, Namespace, RequestId, TriggerName};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-/// Where a function lives.
+/// The namespace of a function.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -35,7 +35,7 @@ pub struct InvocationParams {
     pub wait: Option<u64>,
 }
 
-/// Which ended invocations.
+/// Chooses ended invocations.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -44,7 +44,7 @@ pub struct InvocationListParams {
     #[serde(default)]
     #[param(value_type = Option<String>)]
     pub namespace: Namespace,
-    /// Of one function only.
+    /// Only of this function, if given.
     #[param(value_type = Option<String>)]
     pub function: Option<FunctionName>,
     /// Of one of that function's triggers only.
@@ -77,7 +77,7 @@ pub struct LogParams {
     pub namespace: Namespace,
     /// Written at or after this: RFC 3339, or an age such as `90s`, `10m`, `2h`, `1d`.
     pub since: Option<String>,
-    /// Of one invocation only.
+    /// Only of this invocation, if given.
     #[param(value_type = Option<String>)]
     pub request_id: Option<RequestId>,
     /// The `next` of the page before.

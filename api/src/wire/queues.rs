@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueList {
-    /// By name.
+    /// Queues, ordered by name.
     pub queues: Vec<QueueView>,
 }
 
@@ -19,7 +19,7 @@ pub struct QueueView {
     /// Where the function lives.
     #[schema(value_type = String)]
     pub namespace: Namespace,
-    /// Whose events they are.
+    /// The function that runs the events.
     #[schema(value_type = String)]
     pub function: FunctionName,
     /// The trigger that feeds it; `null` for direct calls.
@@ -27,7 +27,7 @@ pub struct QueueView {
     pub trigger: Option<TriggerName>,
     /// Waiting, retries that are not due yet included.
     pub waiting: u64,
-    /// Running.
+    /// Events that are running.
     pub running: u64,
     /// When the oldest waiting event was accepted.
     #[schema(value_type = Option<String>, format = DateTime)]

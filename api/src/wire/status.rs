@@ -7,9 +7,9 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
-    /// Always `ok`.
+    /// The text `ok`, always.
     pub status: String,
-    /// Of the program.
+    /// Version of the program.
     pub version: String,
 }
 
@@ -19,7 +19,7 @@ pub struct Health {
 pub struct Readiness {
     /// 200 if so, else 503.
     pub ready: bool,
-    /// Why not.
+    /// Why it cannot serve; empty if it can.
     pub reasons: Vec<NotReady>,
 }
 
@@ -27,7 +27,7 @@ pub struct Readiness {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NotReady {
-    /// Which part.
+    /// The part that is not ready.
     pub part: String,
     /// What is wrong, and what to do.
     pub reason: String,

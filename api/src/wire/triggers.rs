@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TriggerSettings {
-    /// The kind.
+    /// The trigger's kind, such as `timer`.
     #[serde(rename = "type")]
     pub kind: TriggerKind,
     /// Its name within the function; the type if absent, which may occur once then.
@@ -29,7 +29,7 @@ pub struct TriggerSettings {
 pub struct TriggerDetail {
     /// Its name within the function.
     pub name: TriggerName,
-    /// The kind.
+    /// The trigger's kind, such as `timer`.
     #[serde(rename = "type")]
     pub kind: TriggerKind,
     /// Whether it is switched on.
@@ -51,7 +51,7 @@ pub struct TriggerDetail {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TriggerTick {
-    /// The moment.
+    /// When the timer ticks.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// The same in the timer's zone: `2026-01-31T09:00:00+08:00[Asia/Shanghai]`.
@@ -65,10 +65,10 @@ pub struct TriggerList {
     /// Where the function lives.
     #[schema(value_type = String)]
     pub namespace: Namespace,
-    /// Whose they are.
+    /// The function that they start.
     #[schema(value_type = String)]
     pub function: FunctionName,
-    /// All of them.
+    /// All triggers of the function.
     pub triggers: Vec<TriggerDetail>,
 }
 

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 pub struct VersionView {
     /// From 1: the `qualifier` to call it by.
     pub version: u32,
-    /// Of configuration and code together.
+    /// Digest of configuration and code together.
     #[schema(value_type = String)]
     pub digest: Digest,
     /// The package's SHA-256.
@@ -25,6 +25,6 @@ pub struct VersionView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VersionList {
-    /// All of them.
+    /// All published versions.
     pub versions: Vec<VersionView>,
 }

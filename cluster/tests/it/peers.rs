@@ -218,7 +218,7 @@ async fn a_package_is_fetched_once_and_kept() {
 }
 
 #[tokio::test]
-async fn a_controller_that_is_away_is_told_apart_from_a_missing_package() {
+async fn an_unavailable_controller_is_told_apart_from_a_missing_package() {
     let local = Arc::new(PackageMap::new());
     let remote = RemotePackages::new(peers(), "http://127.0.0.1:1", local);
     let digest = Digest::from_bytes([3; 32]);

@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 /// Returns each event, except for functions whose names say another end.
 #[derive(Default)]
 pub(crate) struct EchoInvoker {
-    /// All calls.
+    /// Number of all calls.
     pub(crate) calls: AtomicUsize,
     /// What arrived last.
     pub(crate) last: Mutex<Option<Invocation>>,
