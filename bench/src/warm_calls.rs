@@ -19,7 +19,7 @@ const SETTLE_S: u64 = 6;
 
 /// The result of one timed load.
 #[derive(Clone, Debug)]
-pub(crate) struct LoadSample {
+pub(crate) struct TimedLoad {
     pub(crate) per_second: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
@@ -27,7 +27,7 @@ pub(crate) struct LoadSample {
     pub(crate) cpu_us: f64,
 }
 
-impl LoadSample {
+impl TimedLoad {
     fn new(result: &WrkResult, cpu_time: std::time::Duration) -> Self {
         Self {
             per_second: result.per_second(),
@@ -41,8 +41,8 @@ impl LoadSample {
 /// The samples of hanshu and the ceiling, repetition by repetition.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PairedSamples {
-    pub(crate) ours: Vec<LoadSample>,
-    pub(crate) ceiling: Vec<LoadSample>,
+    pub(crate) ours: Vec<TimedLoad>,
+    pub(crate) ceiling: Vec<TimedLoad>,
 }
 
 impl PairedSamples {
@@ -52,9 +52,9 @@ impl PairedSamples {
         row: &'static str,
         name: &str,
         unit: &'static str,
-        of: fn(&LoadSample) -> f64,
+        of: fn(&TimedLoad) -> f64,
     ) -> MeasuredFigure {
-        let values = |samples: &[LoadSample]| samples.iter().map(of).collect::<Vec<_>>();
+        let values = |samples: &[TimedLoad]| samples.iter().map(of).collect::<Vec<_>>();
         MeasuredFigure::new(row, name, unit).ours(values(&self.ours)).ceiling(values(&self.ceiling))
     }
 
@@ -66,7 +66,7 @@ impl PairedSamples {
         self.figure(row, "p50", "us", |sample| sample.p50_us)
     }
 
-    /// p99 ÷ p50.
+    /// The ratio p99 ÷ p50.
     pub(crate) fn tail(&self, row: &'static str) -> MeasuredFigure {
         self.figure(row, "p99/p50", "", |sample| sample.p99_us / sample.p50_us)
     }
@@ -86,12 +86,12 @@ pub(crate) async fn sample(
     side: &MeasuredProcesses,
     request: &LoadRequest,
     connections: u32,
-) -> anyhow::Result<LoadSample> {
+) -> anyhow::Result<TimedLoad> {
     wrk::run(run.dir(), request, connections, WARM_UP_S).await?.expect_no_errors()?;
     let before = side.cpu_time()?;
     let result =
         wrk::run(run.dir(), request, connections, run.measure.seconds).await?.expect_complete()?;
-    Ok(LoadSample::new(&result, side.cpu_time()?.saturating_sub(before)))
+    Ok(TimedLoad::new(&result, side.cpu_time()?.saturating_sub(before)))
 }
 
 /// The load of a row of warm calls.

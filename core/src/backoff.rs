@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Backoff {
     /// The delay after the first try.
     pub first: Duration,
-    /// No delay is longer.
+    /// The longest delay.
     pub max: Duration,
 }
 

@@ -20,7 +20,7 @@ impl Digest {
         Self(hex(&bytes).into())
     }
 
-    /// All 64 characters.
+    /// All 64 hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -13,13 +13,13 @@ pub enum ErrorKind {
     Unauthenticated,
     /// The key may not do this.
     Forbidden,
-    /// No such thing.
+    /// What was named does not exist.
     NotFound,
     /// The thing exists already, or changed meanwhile.
     Conflict,
     /// A limit was reached; trying later may help.
     Throttled,
-    /// Something we need is away; trying later may help.
+    /// A service that this needs is unavailable; trying later may help.
     Unavailable,
     /// Our fault. The message never reaches a caller.
     Internal,

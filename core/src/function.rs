@@ -14,9 +14,9 @@ use crate::runtime::Runtime;
 /// A function's identity: survives every deploy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FunctionId {
-    /// Where it lives.
+    /// The namespace, in which the name is unique.
     pub namespace: Namespace,
-    /// What it is called there.
+    /// The function's name within the namespace.
     pub name: FunctionName,
 }
 
@@ -48,9 +48,9 @@ pub struct FunctionConfig {
 pub struct AsyncPolicy {
     /// Attempts that end in the function's fault, the first included; at least 1.
     pub max_attempts: u32,
-    /// Between them.
+    /// Time from the end of a failed attempt to the next one.
     pub retry_delay: Duration,
-    /// After this an event expires.
+    /// Age, counted from its acceptance, at which an event expires.
     pub max_age: Duration,
     /// Events that may wait in one queue; the next one is refused.
     pub max_waiting: u32,
@@ -60,15 +60,15 @@ pub struct AsyncPolicy {
 /// is one; queued events name the one they were accepted for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revision {
-    /// Whose revision.
+    /// The function that this is a revision of.
     pub function: FunctionId,
     /// Under which name it is called: `$LATEST` or a number. Shown to the function.
     pub version: Qualifier,
     /// Of configuration and code together: names the revision.
     pub digest: Digest,
-    /// The package.
+    /// SHA-256 of the code package.
     pub code: Digest,
-    /// How it runs.
+    /// The configuration that it runs with.
     pub config: FunctionConfig,
 }
 
@@ -84,7 +84,7 @@ impl Default for AsyncPolicy {
 }
 
 impl fmt::Display for FunctionId {
-    /// `namespace/name`.
+    /// Writes the form `namespace/name`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }

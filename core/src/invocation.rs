@@ -10,27 +10,27 @@ use crate::id::RequestId;
 /// One event on its way through one revision of a function.
 #[derive(Clone, Debug)]
 pub struct Invocation {
-    /// Kept over retries.
+    /// The same in every attempt of an event.
     pub request_id: RequestId,
-    /// What runs.
+    /// The revision to run, with its function.
     pub function: Arc<Revision>,
-    /// What it is given.
+    /// The event that the function is called with.
     pub event: Event,
-    /// Who waits for the answer.
+    /// Whether a caller waits for the answer.
     pub mode: InvocationMode,
 }
 
-/// Who waits for an invocation's answer.
+/// Whether a caller waits for an invocation's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvocationMode {
-    /// A caller, who may stand in line for a sandbox at most `wait_timeout`, then is refused.
+    /// A caller waits. The call may be in the wait queue for `wait_timeout`, then it is refused.
     Sync {
         /// The longest wait for a sandbox.
         wait_timeout: Duration,
         /// Whether the caller wants the tail of the log in the report.
         tail: bool,
     },
-    /// Nobody: a queued event's attempt, counted from 1.
+    /// No caller waits: this is an attempt of a queued event.
     Async {
         /// The attempt's number, from 1.
         attempt: u32,

@@ -56,4 +56,4 @@ pub use trigger::{
     TriggerField, TriggerFieldError, TriggerId, TriggerKind, TriggerProfile, TriggerSpec,
     decode_config,
 };
-pub use triggers::{TriggerChange, TriggerSet};
+pub use triggers::{ChangedTriggers, TriggerSet};

@@ -37,15 +37,15 @@ pub const LOG_KEEP_BYTES: usize = 512 * 1024;
 
 /// MiB. Smallest memory of a function; above it, multiples of [`MEMORY_STEP_MB`].
 pub const MEMORY_MIN_MB: u32 = 64;
-/// MiB.
+/// MiB. Above [`MEMORY_MIN_MB`] a function's memory is a multiple of this.
 pub const MEMORY_STEP_MB: u32 = 128;
 /// MiB. SCF offers up to 3072 and more on request; a node's own memory is the real bound.
 pub const MEMORY_MAX_MB: u32 = 122_880;
-/// MiB.
+/// MiB. Memory of a function whose configuration names none.
 pub const MEMORY_DEFAULT_MB: u32 = 128;
-/// Seconds an event may run.
+/// Shortest time limit of an invocation.
 pub const TIMEOUT_MIN: Duration = Duration::from_secs(1);
-/// Seconds an event may run.
+/// Longest time limit of an invocation.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(900);
 /// Seconds an event may run when nothing is said.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);

@@ -11,20 +11,20 @@ use crate::id::{NodeId, RequestId};
 /// How an invocation ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// Whose fault, and the answer.
+    /// The function's answer, or what failed and whose fault it is.
     pub verdict: Verdict,
-    /// What it took.
+    /// Time and memory that it used, and its log.
     pub report: Report,
 }
 
-/// Fine, the function's fault, or ours.
+/// Whether the function returned, failed, or was not run by the platform.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// The function returned this JSON.
     Returned(Bytes),
-    /// The function's fault: billed, and counts as an attempt.
+    /// The function is at fault. This is billed and counts as an attempt.
     Failed(Failure),
-    /// Ours: neither.
+    /// The platform is at fault. This is not billed and does not count as an attempt.
     Refused(Refusal),
 }
 
@@ -32,11 +32,11 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
-    /// Why.
+    /// The kind of failure.
     pub status_code: StatusCode,
     /// 1 for what user code raised, −1 for what the platform saw.
     pub error_code: i32,
-    /// For people.
+    /// The error's message, as a person reads it; not to be parsed.
     pub error_message: String,
     /// The error's type, where the language has such.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,19 +50,19 @@ pub struct Failure {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "why")]
 pub enum Refusal {
-    /// The function's concurrency is used up and the line's wait was over.
+    /// The function's concurrency is used up, and so is the caller's time in the wait queue.
     Concurrency {
         /// The function's limit, or what the node allowed.
         limit: u32,
     },
-    /// The node has no memory or slot for another sandbox and the line's wait was over.
+    /// The node has no room for another sandbox, and the caller's time in the wait queue is used up.
     Capacity {
         /// What was missing.
         reason: String,
     },
-    /// The line itself is full.
+    /// The wait queue is full.
     WaitQueueFull {
-        /// Callers in line.
+        /// Callers in the wait queue.
         waiting: u32,
     },
     /// A sandbox could not be started or was lost through no fault of the function.
@@ -77,12 +77,12 @@ pub enum Refusal {
     },
     /// This node is stopping, or no node takes invocations.
     Unavailable {
-        /// Which.
+        /// What is unavailable, for the caller.
         reason: String,
     },
 }
 
-/// What an invocation took.
+/// Time and memory that an invocation used, and the tail of its log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// When the sandbox was given the event, or when it was refused.
@@ -105,7 +105,7 @@ pub struct Report {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u16", into = "u16")]
 pub enum StatusCode {
-    /// 200.
+    /// 200: the function returned.
     Success,
     /// 407: the answer is over 6 MB.
     ResponseTooLarge,
@@ -131,7 +131,7 @@ pub enum StatusCode {
     InitTimeout,
     /// 449: no capacity.
     InsufficientResources,
-    /// 500: our fault.
+    /// 500: the platform's fault.
     InternalError,
 }
 
@@ -153,7 +153,7 @@ impl StatusCode {
         (Self::InternalError, 500),
     ];
 
-    /// The number.
+    /// The number that SCF gives this status, such as 430.
     pub fn number(self) -> u16 {
         Self::TABLE.iter().find(|(code, _)| *code == self).map_or(500, |(_, number)| *number)
     }
@@ -194,7 +194,7 @@ impl Outcome {
 }
 
 impl Verdict {
-    /// SCF's code of it.
+    /// The status code that SCF has for it.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Returned(_) => StatusCode::Success,
@@ -235,7 +235,7 @@ impl Failure {
 }
 
 impl Refusal {
-    /// SCF's code of it.
+    /// The status code that SCF has for it.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Concurrency { .. } => StatusCode::ResourceLimitReached,

@@ -11,7 +11,7 @@ use crate::id::{NodeId, RequestId};
 use crate::name::{Qualifier, TriggerName};
 use crate::outcome::{Failure, StatusCode};
 
-/// Where an invocation stands.
+/// The state of an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InvocationState {
@@ -25,24 +25,24 @@ pub enum InvocationState {
     Succeeded,
     /// Ended: attempts used up, or it could not be run.
     Failed,
-    /// Ended: too old.
+    /// Ended: it was too old to be run.
     Expired,
-    /// Ended: somebody cancelled it.
+    /// Ended by a cancellation.
     Cancelled,
 }
 
-/// One try of an invocation.
+/// One attempt to run an invocation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// From 1.
+    /// Number of the attempt, counted from 1.
     pub number: u32,
-    /// When the try began.
+    /// When the attempt began.
     pub started_at: Timestamp,
     /// `None` while it runs, or if its node died.
     pub ended_at: Option<Timestamp>,
     /// `None` while it runs, or if its node died.
     pub status: Option<StatusCode>,
-    /// Where.
+    /// The node that it ran on.
     pub node: Option<NodeId>,
     /// Whether a sandbox was started for it.
     pub cold: bool,
@@ -51,17 +51,17 @@ pub struct Attempt {
 /// The state of a queued invocation, kept beside its queue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AsyncState {
-    /// Kept over retries.
+    /// Id of the invocation, the same in all attempts.
     pub request_id: RequestId,
-    /// Whose.
+    /// The function that is called.
     pub function: FunctionId,
-    /// What was called.
+    /// The version that was called: `$LATEST` or a number.
     pub version: Qualifier,
-    /// The trigger behind it.
+    /// The trigger that started it; `None` for a direct call.
     pub trigger: Option<TriggerName>,
-    /// Where it stands.
+    /// Its state.
     pub state: InvocationState,
-    /// Its tries, oldest first.
+    /// Its attempts, oldest first.
     pub attempts: Vec<Attempt>,
     /// When it was accepted.
     pub accepted_at: Timestamp,
@@ -81,13 +81,13 @@ pub struct AsyncState {
 /// journal. Serialised there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InvocationRecord {
-    /// Whose.
+    /// Id of the invocation, the same in all its attempts.
     pub request_id: RequestId,
-    /// Of which function.
+    /// The function that was called.
     pub function: FunctionId,
-    /// What was called.
+    /// The version that was called: `$LATEST` or a number.
     pub version: Qualifier,
-    /// The trigger behind it.
+    /// The trigger that started it; `None` for a direct call.
     pub trigger: Option<TriggerName>,
     /// The function that asked for it, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,7 +113,7 @@ pub struct InvocationRecord {
     pub memory_mb: u32,
     /// Bytes: what it used, as sampled; 0 where unknown.
     pub memory_bytes: u64,
-    /// Where.
+    /// The node that it ran on.
     pub node: Option<NodeId>,
     /// Whether this is the first entry of the attempt in the journal (no output before it).
     pub first: bool,
@@ -122,11 +122,11 @@ pub struct InvocationRecord {
 /// Output of a function, as captured: a batch of whole lines of one attempt, in order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogBatch {
-    /// Whose; `None` for what arrived while no event ran.
+    /// Id of the invocation; `None` for output that arrived while no event ran.
     pub request_id: Option<RequestId>,
-    /// Of which function.
+    /// The function that wrote the lines.
     pub function: FunctionId,
-    /// What was called.
+    /// The version that was called: `$LATEST` or a number.
     pub version: Qualifier,
     /// When the first line was read.
     pub time: Timestamp,
@@ -170,9 +170,9 @@ pub struct ColdStartParts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LogLine {
-    /// When.
+    /// When the platform read the line.
     pub time: Timestamp,
-    /// Whose; `None` for what arrived while no event ran.
+    /// Id of the invocation; `None` for output that arrived while no event ran.
     pub request_id: Option<RequestId>,
     /// Who wrote it.
     pub from: LogSource,
@@ -184,14 +184,14 @@ pub struct LogLine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogSource {
-    /// The function.
+    /// The function, on stdout or stderr.
     Function,
     /// The platform: START, Init Report, ERROR, END, Report.
     Platform,
 }
 
 impl InvocationState {
-    /// All states.
+    /// Every state, in the order of a life.
     pub const ALL: [Self; 7] = [
         Self::Queued,
         Self::Running,

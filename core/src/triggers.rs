@@ -16,7 +16,7 @@ pub struct TriggerSet {
 
 /// One function's triggers before and after; never both empty.
 #[derive(Clone, Copy, Debug)]
-pub struct TriggerChange<'a> {
+pub struct ChangedTriggers<'a> {
     /// As they were.
     pub before: &'a [Trigger],
     /// As they are.
@@ -50,7 +50,7 @@ impl TriggerSet {
     }
 
     /// The functions whose triggers are not as they were. Takes next to nothing for what is shared.
-    pub fn changed_since<'a>(&'a self, before: &'a Self) -> Vec<TriggerChange<'a>> {
+    pub fn changed_since<'a>(&'a self, before: &'a Self) -> Vec<ChangedTriggers<'a>> {
         let mut changed = Vec::new();
         if Arc::ptr_eq(&self.groups, &before.groups) {
             return changed;
@@ -68,7 +68,7 @@ impl TriggerSet {
             let after = if order.is_ge() { take_first(&mut new) } else { None };
             if !is_same(before, after) {
                 let [before, after] = [before, after].map(|group| group.map_or(&[][..], |g| g));
-                changed.push(TriggerChange { before, after });
+                changed.push(ChangedTriggers { before, after });
             }
         }
     }
@@ -144,7 +144,7 @@ mod tests {
             let at_once = TriggerSet::from(model.into_values().flatten().collect::<Vec<_>>());
             prop_assert_eq!(&now, &at_once);
             let changed = now.changed_since(&before);
-            let id = |changed: &TriggerChange<'_>| {
+            let id = |changed: &ChangedTriggers<'_>| {
                 let any = changed.after.first().or(changed.before.first());
                 any.unwrap().id.function.clone()
             };

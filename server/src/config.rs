@@ -51,7 +51,7 @@ pub struct Config {
     pub timezone: String,
     /// Listen on other addresses than loopback although there is no TLS.
     pub allow_plaintext: bool,
-    /// Seconds that running events get when the server is told to stop.
+    /// Seconds that running events get to end when the server stops.
     pub grace_s: u64,
     /// Take events into a Redis that may lose them (no AOF, or an evicting policy).
     pub allow_unsafe_queue: bool,
@@ -71,7 +71,7 @@ pub struct Config {
     pub journal: JournalConfig,
     /// Ended asynchronous events.
     pub history: HistoryConfig,
-    /// Several processes.
+    /// Addresses and token of a cluster.
     pub cluster: ClusterConfig,
 }
 
@@ -116,7 +116,7 @@ pub enum SandboxChoice {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Text, for people.
     #[default]
     Human,
     /// One JSON object a line.
@@ -132,7 +132,7 @@ pub struct Roles {
     pub controller: bool,
     /// Timers, dispatchers, sources.
     pub triggers: bool,
-    /// Sandboxes.
+    /// Runs sandboxes and builds images.
     pub invoker: bool,
 }
 
@@ -183,7 +183,7 @@ impl Config {
             .merge(environment(std::env::vars_os()))
             .merge(Serialized::defaults(flags))
             .extract()
-            .map_err(|error| Error::Config(said(&error)))?;
+            .map_err(|error| Error::Config(format_error(&error)))?;
         if config.data.as_os_str().is_empty() {
             config.data = default_data_dir().ok_or_else(|| {
                 Error::Config("neither HOME nor XDG_DATA_HOME is set: say --data DIR".into())
@@ -342,7 +342,7 @@ fn read(text: &str) -> Value {
 }
 
 /// What is wrong, and where it was set: flag, variable, or key of the file.
-fn said(error: &figment::Error) -> String {
+fn format_error(error: &figment::Error) -> String {
     let path = error.path.join(".");
     let from = error.metadata.as_ref();
     let place = match from.and_then(|from| from.source.as_ref()) {
@@ -401,21 +401,22 @@ mod tests {
 
     #[test]
     fn other_addresses_than_loopback_want_a_word() {
-        let said = load(serde_json::json!({"listen": "0.0.0.0:9000"})).unwrap_err();
-        assert!(said.contains("--allow-plaintext"), "{said}");
+        let message = load(serde_json::json!({"listen": "0.0.0.0:9000"})).unwrap_err();
+        assert!(message.contains("--allow-plaintext"), "{message}");
         load(serde_json::json!({"listen": "0.0.0.0:9000", "allow_plaintext": true})).unwrap();
     }
 
     #[test]
     fn what_is_wrong_is_named() {
-        let said = load(serde_json::json!({"roles": "gateway,chef"})).unwrap_err();
-        assert!(said.contains("`chef`"), "{said}");
-        let said = load(serde_json::json!({"timezone": "Mars/Base"})).unwrap_err();
-        assert!(said.contains("Mars/Base"), "{said}");
-        let said = load(serde_json::json!({"pool": {"keep_alvie_s": 3}})).unwrap_err();
-        assert!(said.contains("keep_alvie_s"), "{said}");
-        let said = load(serde_json::json!({"listen": "127.0.0.1:1", "http_listen": "127.0.0.1:1"}));
-        assert!(said.unwrap_err().contains("origin"));
+        let message = load(serde_json::json!({"roles": "gateway,chef"})).unwrap_err();
+        assert!(message.contains("`chef`"), "{message}");
+        let message = load(serde_json::json!({"timezone": "Mars/Base"})).unwrap_err();
+        assert!(message.contains("Mars/Base"), "{message}");
+        let message = load(serde_json::json!({"pool": {"keep_alvie_s": 3}})).unwrap_err();
+        assert!(message.contains("keep_alvie_s"), "{message}");
+        let loaded =
+            load(serde_json::json!({"listen": "127.0.0.1:1", "http_listen": "127.0.0.1:1"}));
+        assert!(loaded.unwrap_err().contains("origin"));
     }
 
     fn from_environment(variables: &[(&str, &str)]) -> Result<Config, String> {
@@ -423,7 +424,7 @@ mod tests {
         Figment::from(Serialized::defaults(Config::default()))
             .merge(environment(pairs))
             .extract()
-            .map_err(|error| said(&error))
+            .map_err(|error| format_error(&error))
     }
 
     #[test]
@@ -450,10 +451,10 @@ mod tests {
 
     #[test]
     fn where_a_bad_value_was_set_is_said() {
-        let check = |said: Result<Config, String>, parts: &[&str]| {
-            let said = said.unwrap_err();
+        let check = |loaded: Result<Config, String>, parts: &[&str]| {
+            let message = loaded.unwrap_err();
             for part in parts {
-                assert!(said.contains(part), "`{part}` is not in: {said}");
+                assert!(message.contains(part), "`{part}` is not in: {message}");
             }
         };
         check(load(serde_json::json!({"listen": "here"})), &["--listen", "127.0.0.1:9000"]);

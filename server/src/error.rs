@@ -10,7 +10,7 @@ pub enum Error {
     /// The data folder cannot be used.
     #[error("the data folder `{path}` {what}")]
     Folder {
-        /// Its path.
+        /// The folder's path.
         path: String,
         /// What is wrong with it, and what to do.
         what: String,
@@ -18,7 +18,7 @@ pub enum Error {
     /// An address cannot be bound.
     #[error("cannot listen on `{address}` ({name}): {reason}")]
     Listen {
-        /// The setting.
+        /// Name of the setting.
         name: &'static str,
         /// The setting's value.
         address: String,

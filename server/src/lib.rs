@@ -15,12 +15,12 @@ mod listeners;
 mod logging;
 mod metrics;
 mod missing_images;
+mod process_signals;
 mod readiness;
 mod retention;
 mod retention_config;
 mod role_startup;
 mod server;
-mod stop_signals;
 
 pub use config::{Config, LogFormat, Roles, SandboxChoice, default_data_dir};
 pub use error::Error;

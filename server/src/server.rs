@@ -23,8 +23,8 @@ use crate::error::Error;
 use crate::function_calls::FunctionCallRelay;
 use crate::lifecycle::ServerLifecycle;
 use crate::listeners::BoundListeners;
+use crate::process_signals::ProcessSignals;
 use crate::role_startup::RoleStartup;
-use crate::stop_signals::StopSignals;
 
 /// Longest time for each step after all work has ended: removing sandboxes, closing stores.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ pub struct Server {
     listeners: BoundListeners,
     credentials: Option<PathBuf>,
     function_calls: Arc<FunctionCallRelay>,
-    signals: StopSignals,
+    signals: ProcessSignals,
 }
 
 /// The ports that run invocations, in this process or on other nodes.
@@ -59,7 +59,7 @@ impl Server {
     /// # Errors
     /// [`Error`]; nothing is left running then.
     pub async fn start(config: Config) -> Result<Self, Error> {
-        let signals = StopSignals::register()?;
+        let signals = ProcessSignals::register()?;
         let roles = config.roles()?;
         let data_dir = DataDir::open(&config.data)?;
         let listeners = BoundListeners::bind(&config, roles).await?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::services::DockerEngine;
+use crate::services::DockerDaemon;
 
 /// All children of this control group, in every hierarchy.
 pub(crate) fn groups(parent: &str) -> Vec<String> {
@@ -26,14 +26,14 @@ fn roots(group: &str) -> Vec<PathBuf> {
 }
 
 /// Ends containers that the engine has lost. A dockerd that is killed while it starts a container,
-/// or before it hears of a container's end, may forget it: `runc init` waits for ever, or a shim
+/// or before it hears of a container's end, may lose it: `runc init` never ends, or a shim
 /// and empty groups remain. hanshu cannot see them, so they are not its fault. Returns their ids.
 ///
 /// # Errors
 /// The engine does not answer.
 pub(crate) async fn end_lost_containers(
     parent: &str,
-    engine: &DockerEngine,
+    engine: &DockerDaemon,
 ) -> anyhow::Result<BTreeSet<String>> {
     let mut processes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for group in groups(parent) {

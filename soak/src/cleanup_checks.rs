@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::cgroups::{command, groups, shims};
-use crate::http_client::{HttpConnection, TransferPace, request};
+use crate::http_client::{ClientConnection, TransferPace, request};
 use crate::load::{EventState, ServerUnderTest, poll_state};
 use crate::resource_usage::{mounts, process_usage};
 use crate::services::run;
@@ -48,7 +48,7 @@ pub(crate) async fn wait_for_events(target: &ServerUnderTest, site: &ServerSite)
     if let Err(left) = drained(target).await {
         report_violation(format!("queues are not empty after {DRAIN_PATIENCE:?}: {left}"));
     }
-    let mut connection = HttpConnection::to(&target.access.api);
+    let mut connection = ClientConnection::to(&target.access.api);
     for request_id in target.ledger.open_request_ids() {
         match poll_state(target, &mut connection, &request_id).await {
             EventState::Ended => {}
@@ -114,7 +114,7 @@ fn not_zero(text: &str) -> Vec<String> {
 async fn get(target: &ServerUnderTest, path: &str) -> anyhow::Result<String> {
     let authorization = target.access.authorization();
     let bytes = request("GET", path, &[("authorization", &authorization)], b"");
-    let mut connection = HttpConnection::to(&target.access.api);
+    let mut connection = ClientConnection::to(&target.access.api);
     let answered = connection.exchange(&bytes, TransferPace::Quick).await;
     let answer = answered.map_err(|failure| anyhow::anyhow!("{path}: {failure:?}"))?;
     let text = String::from_utf8_lossy(&answer.body).into_owned();

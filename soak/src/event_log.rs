@@ -58,7 +58,7 @@ pub(crate) struct OutageWindow {
 }
 
 #[derive(Debug, Default)]
-struct LogState {
+struct EventLogState {
     lines: Vec<(Duration, String)>,
     outages: Vec<OutageRecord>,
     violations: Vec<(Duration, String)>,
@@ -69,7 +69,7 @@ struct LogState {
 #[derive(Debug)]
 pub(crate) struct EventLog {
     begun: Instant,
-    state: Mutex<LogState>,
+    state: Mutex<EventLogState>,
 }
 
 impl EventLog {
@@ -77,7 +77,7 @@ impl EventLog {
         Self { begun: Instant::now(), state: Mutex::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, LogState> {
+    fn state(&self) -> MutexGuard<'_, EventLogState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -48,12 +48,12 @@ pub(crate) enum TransferPace {
 
 /// A keep-alive connection, opened when it is needed.
 #[derive(Debug)]
-pub(crate) struct HttpConnection {
+pub(crate) struct ClientConnection {
     address: String,
     stream: Option<TcpStream>,
 }
 
-impl HttpConnection {
+impl ClientConnection {
     pub(crate) fn to(address: &str) -> Self {
         Self { address: address.to_owned(), stream: None }
     }

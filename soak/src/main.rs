@@ -47,7 +47,7 @@ enum SoakCommand {
     Isolated(SoakOptions),
 }
 
-/// Options of a soak.
+/// What to run, for how long, from which seed.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct SoakOptions {
     /// The program to test.

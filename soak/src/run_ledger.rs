@@ -29,7 +29,7 @@ pub(crate) struct FunctionRun {
 
 /// An event that the server answered with 202.
 #[derive(Clone, Debug)]
-pub(crate) struct AcceptedEvent {
+pub(crate) struct AcknowledgedEvent {
     pub(crate) number: u64,
     pub(crate) request_id: String,
     /// The final state, and when it was first read from the server.
@@ -44,7 +44,7 @@ struct LedgerState {
     runs: HashMap<String, FunctionRun>,
     /// How often a function began to run each numbered event.
     run_counts: HashMap<u64, u32>,
-    accepted: HashMap<String, AcceptedEvent>,
+    accepted: HashMap<String, AcknowledgedEvent>,
     /// How many accepted events are not known to have ended.
     open: usize,
     tally: CallTally,
@@ -122,7 +122,7 @@ impl RunLedger {
     /// Notes that the server answered 202.
     pub(crate) fn event_accepted(&self, number: u64, request_id: &str) {
         let request_id = request_id.to_owned();
-        let accepted = AcceptedEvent { number, request_id: request_id.clone(), end: None };
+        let accepted = AcknowledgedEvent { number, request_id: request_id.clone(), end: None };
         let mut state = self.state();
         state.accepted.insert(request_id, accepted);
         state.open += 1;
@@ -165,7 +165,7 @@ impl RunLedger {
         self.state().runs.values().cloned().collect()
     }
 
-    pub(crate) fn all_accepted(&self) -> Vec<AcceptedEvent> {
+    pub(crate) fn all_accepted(&self) -> Vec<AcknowledgedEvent> {
         self.state().accepted.values().cloned().collect()
     }
 }

@@ -16,7 +16,7 @@ use crate::cgroups::end_lost_containers;
 use crate::event_log::{EventLog, OutageKind};
 use crate::fault_plan::{FaultKind, PlannedFault, SERVER_COUNT, SERVICES_SERVER, server_name};
 use crate::services::{
-    DockerEngine, HanshuServer, HanshuServerOptions, LoopDisk, PostgresServer, RedisServer, cgroup,
+    DockerDaemon, HanshuServer, HanshuServerOptions, LoopDisk, PostgresServer, RedisServer, cgroup,
 };
 use crate::test_function;
 
@@ -40,7 +40,7 @@ pub(crate) struct ServerSite {
 pub(crate) struct Testbed {
     /// The control group that holds all sandboxes.
     pub(crate) cgroup: String,
-    pub(crate) engine: Mutex<DockerEngine>,
+    pub(crate) engine: Mutex<DockerDaemon>,
     redis: Mutex<RedisServer>,
     postgres: Mutex<PostgresServer>,
     pub(crate) sites: Vec<ServerSite>,
@@ -61,7 +61,7 @@ impl Testbed {
         event_log: Arc<EventLog>,
     ) -> anyhow::Result<Self> {
         let engine = async {
-            let engine = DockerEngine::start(work).await?;
+            let engine = DockerDaemon::start(work).await?;
             engine.load(&work.join("images.tar")).await.map(|()| engine)
         };
         let (redis_dir, postgres_dir) = (work.join("redis"), work.join("postgres"));

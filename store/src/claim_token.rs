@@ -3,7 +3,7 @@
 use hanshu_core::RequestId;
 use hanshu_core::ports::{QueueError, Receipt};
 
-/// One claim of one event. Private to this crate, so that nobody else can make a receipt of it.
+/// One claim of one event. Private to this crate, so that only this crate can make a receipt of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ClaimToken {
     pub(crate) request_id: RequestId,

@@ -6,19 +6,19 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time;
 
-/// A notification that is not lost if it comes while nobody waits: the next wait then returns at
+/// A notification that is not lost if it comes while no task waits: the next wait then returns at
 /// once.
 #[derive(Debug, Default)]
 pub(crate) struct ReadySignal {
     notify: Notify,
-    /// Notifications sent.
+    /// Number of notifications so far.
     sent: AtomicU64,
     /// Of these, how many a wait has seen.
     seen: AtomicU64,
 }
 
 impl ReadySignal {
-    /// Something may have become ready.
+    /// Wakes who waits: something may have become ready.
     pub(crate) fn notify(&self) {
         self.sent.fetch_add(1, Ordering::AcqRel);
         self.notify.notify_waiters();

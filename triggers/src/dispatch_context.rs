@@ -20,7 +20,7 @@ pub struct DispatchContext {
     pub queue: Arc<dyn EventQueue>,
     /// Finds the revision that an event is for.
     pub catalog: Arc<dyn RevisionCatalog>,
-    /// Runs invocations.
+    /// Runs the invocations of queued events.
     pub invoke: Arc<dyn Invoke>,
     /// For due times and expiry.
     pub clock: Arc<dyn Clock>,
@@ -52,8 +52,8 @@ impl DispatchContext {
     }
 }
 
-/// An invocation that runs on the data plane. Dropping it aborts the invocation: nobody is left
-/// who would take its outcome.
+/// An invocation that runs on the data plane. Dropping it aborts the invocation, since
+/// nothing would take its outcome.
 pub(crate) struct DispatchedInvocation {
     task: JoinHandle<Outcome>,
     clock: Arc<dyn Clock>,

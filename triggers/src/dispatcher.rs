@@ -41,11 +41,11 @@ pub struct DispatcherOptions {
     pub hold: Duration,
     /// The longest time between two looks at the queues; pushes on this node wake at once.
     pub poll_interval: Duration,
-    /// Queues that one look returns.
+    /// Most queues that one request for ready queues returns.
     pub queues_max: usize,
 }
 
-/// Works off all event queues.
+/// Claims and runs the events of all queues.
 #[derive(Debug)]
 pub struct QueueDispatcher {
     context: DispatchContext,
@@ -66,7 +66,7 @@ struct DispatcherState {
 
 /// What one look at the queues led to.
 enum ClaimRound {
-    /// Something was claimed: look again.
+    /// Something was claimed: ask again at once.
     Claimed,
     /// Nothing can be claimed for this long, unless the queues change.
     Idle(Duration),
@@ -77,7 +77,7 @@ enum ClaimRound {
 
 /// Deadline of one look at the queues, or one claim.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
-/// After a look that failed.
+/// Pause after the queue failed to answer.
 const UNAVAILABLE_PAUSE: Duration = Duration::from_secs(1);
 
 impl Default for DispatcherOptions {

@@ -20,7 +20,7 @@ use crate::intake_error::IntakeError;
 /// An event and the function that it is for: every API and every trigger makes one.
 #[derive(Clone, Debug)]
 pub struct FunctionCall {
-    /// Made by whoever took the request; part of every log line about it.
+    /// Made where the request arrived; part of every log line about it.
     pub request_id: RequestId,
     /// The function that is started.
     pub function: FunctionId,
@@ -36,7 +36,7 @@ pub struct FunctionCall {
 /// A synchronous call that has ended.
 #[derive(Clone, Debug)]
 pub struct CompletedCall {
-    /// The call's.
+    /// Id of the invocation, also in the answer.
     pub request_id: RequestId,
     /// The revision that ran.
     pub function: Arc<Revision>,
@@ -47,7 +47,7 @@ pub struct CompletedCall {
 /// An event that is queued: it survives a crash of every process of the platform.
 #[derive(Clone, Debug)]
 pub struct AcceptedEvent {
-    /// The call's.
+    /// Id of the invocation, to ask for its state with.
     pub request_id: RequestId,
     /// `Duplicate`: another node has queued this tick before, and this event is not kept.
     pub pushed: PushOutcome,

@@ -28,12 +28,12 @@ pub struct RetryInput {
     pub jitter: f64,
 }
 
-/// What follows an attempt.
+/// What happens to an event after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryDecision {
-    /// It succeeded.
+    /// The event succeeded and ends.
     Done,
-    /// Another try at `due`.
+    /// Another attempt at `due`.
     RetryAt {
         /// Later than now, earlier than the expiry.
         due: Timestamp,

@@ -8,10 +8,10 @@ use crate::schedule::CronError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TriggerError {
-    /// The schedule.
+    /// The schedule of a timer is invalid.
     #[error("{0}")]
     Cron(#[from] CronError),
-    /// Another field.
+    /// Another field is invalid.
     #[error("`{field}` is `{value}`: expected {rule}")]
     Field {
         /// As in `hanshu.toml`.

@@ -62,7 +62,7 @@ impl BareDocker {
         &self,
         run: &BenchRun,
         program: ContainerProgram,
-    ) -> anyhow::Result<StartedContainer<'_>> {
+    ) -> anyhow::Result<BareContainer<'_>> {
         let folder = tempfile::Builder::new().prefix("d-").tempdir_in(run.dir())?;
         let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
         open(folder.path(), 0o755)?;
@@ -74,8 +74,7 @@ impl BareDocker {
         let begun = Instant::now();
         let options = None::<CreateContainerOptions>;
         let id = self.engine.create_container(options, body).await?.id;
-        let mut started =
-            StartedContainer { docker: self, id, took: Duration::ZERO, _folder: folder };
+        let mut started = BareContainer { docker: self, id, took: Duration::ZERO, _folder: folder };
         self.engine.start_container(&started.id, None::<StartContainerOptions>).await?;
         let first = async {
             let (mut line, _) = listener.accept().await?;
@@ -134,14 +133,14 @@ impl BareDocker {
 
 /// A running container. If `remove` is never reached, it is removed after the row by its label.
 #[derive(Debug)]
-pub(crate) struct StartedContainer<'a> {
+pub(crate) struct BareContainer<'a> {
     docker: &'a BareDocker,
     id: String,
     pub(crate) took: Duration,
     _folder: TempDir,
 }
 
-impl StartedContainer<'_> {
+impl BareContainer<'_> {
     /// # Errors
     /// If the engine refuses.
     pub(crate) async fn remove(self) -> anyhow::Result<()> {

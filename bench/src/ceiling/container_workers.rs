@@ -26,7 +26,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(60);
 /// Label of the ceiling's containers, with the process id of the run.
 pub(crate) const LABEL: &str = "hanshu-bench";
 
-/// The language of a worker.
+/// The language that a worker's program is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WorkerLanguage {
     Python,

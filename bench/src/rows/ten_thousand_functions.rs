@@ -17,7 +17,7 @@ use crate::server::{BenchServer, BenchServerSettings};
 use crate::wrk;
 
 const NAME: &str = "echo-python";
-/// Simultaneous deploys.
+/// Deploys that run at once.
 const CLIENTS: usize = 8;
 /// Functions that are deployed first, to estimate how long all take.
 const TRIED: usize = 400;

@@ -8,7 +8,7 @@ use crate::digest::Digest;
 use crate::function::{FunctionId, Revision};
 use crate::name::{FunctionName, Namespace, Qualifier};
 
-/// Finds revisions.
+/// Finds the revision that a name and a qualifier mean.
 #[async_trait]
 pub trait RevisionCatalog: Send + Sync {
     /// What a name means now. From memory: no wait, no lock, no allocation.
@@ -45,7 +45,7 @@ pub enum CatalogError {
     /// The function has no such version.
     #[error("function `{0}` has no version `{1}`")]
     NoVersion(FunctionId, Qualifier),
-    /// The registry is away.
+    /// The registry cannot be reached.
     #[error("the registry cannot be reached")]
     Unavailable,
 }

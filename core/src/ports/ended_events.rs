@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::event::Origin;
 use crate::record::AsyncState;
 
-/// Somebody who reads ended events. A reader of a later program is a variant, and a row of
+/// A reader of ended events. A reader of a later program is a variant, and a row of
 /// `ended_readers` in a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EndedEventReader {
@@ -84,7 +84,7 @@ pub trait EndedEvents: Send + Sync {
 }
 
 impl EndedEventReader {
-    /// All readers.
+    /// Every reader of the stream.
     pub const ALL: [Self; 1] = [Self::History];
 
     /// Its name, as stored.

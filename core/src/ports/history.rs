@@ -58,7 +58,7 @@ pub struct HistoryEntry {
     pub origin: Origin,
 }
 
-/// What the history keeps.
+/// Bounds of what the history keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryBounds {
     /// Events that ended longer ago go.
@@ -71,10 +71,10 @@ pub struct HistoryBounds {
     pub input_bytes_max: u64,
 }
 
-/// Which ended events.
+/// Chooses ended events of one namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistoryQuery {
-    /// Where the functions live.
+    /// The namespace of the functions.
     pub namespace: Namespace,
     /// Of one function only.
     pub function: Option<FunctionName>,
@@ -100,11 +100,11 @@ pub struct HistoryQuery {
 pub struct HistoryCursor {
     /// When the event ended.
     pub ended_at: Timestamp,
-    /// Which event.
+    /// The event's request id.
     pub request_id: RequestId,
 }
 
-/// A page of the history.
+/// Ended invocations, and where the next page starts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistoryPage {
     /// Newest end first.
@@ -129,7 +129,7 @@ impl Default for HistoryBounds {
 }
 
 impl fmt::Display for HistoryCursor {
-    /// `microseconds.request-id`.
+    /// Writes the form `microseconds.request-id`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.ended_at.as_microsecond(), self.request_id)
     }

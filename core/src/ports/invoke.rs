@@ -6,7 +6,7 @@ use crate::invocation::Invocation;
 use crate::outcome::Outcome;
 use crate::runtime::RuntimeFamily;
 
-/// Runs invocations.
+/// Runs invocations, in this process or on another node.
 #[async_trait]
 pub trait Invoke: Send + Sync {
     /// Runs one invocation to its one outcome. There is no error beside it: whatever goes wrong is
@@ -14,14 +14,14 @@ pub trait Invoke: Send + Sync {
     async fn invoke(&self, invocation: Invocation) -> Outcome;
 }
 
-/// Is told of long work, line by line; it must not block. (An alias of its own, since `async_trait`
+/// Receives the progress of long work, line by line; it must not block. (An alias of its own, since `async_trait`
 /// would tie a bare `Fn(&str)` to one lifetime that no implementation could call it with.)
 pub type BuildProgress<'a> = &'a (dyn Fn(&str) + Send + Sync + 'a);
 
 /// Makes the image that functions of a family run in.
 #[async_trait]
 pub trait ImageBuilder: Send + Sync {
-    /// Returns at once if the image is there or none is needed; else builds it and tells of it
+    /// Returns at once if the image is there or none is needed; else builds it and reports progress
     /// line by line. `progress` must not block.
     ///
     /// # Errors

@@ -46,12 +46,12 @@ pub trait InvocationJournal: Send + Sync {
     async fn collect(&self, now: Timestamp) -> Result<u64, JournalError>;
 }
 
-/// Which log lines.
+/// Chooses log lines of one function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogQuery {
-    /// Whose.
+    /// The function that wrote the lines.
     pub function: FunctionId,
-    /// Of one invocation only.
+    /// If given, only lines of this invocation.
     pub request_id: Option<RequestId>,
     /// Written at or after this.
     pub since: Option<Timestamp>,
@@ -68,7 +68,7 @@ pub struct LogQuery {
 #[serde(transparent)]
 pub struct LogCursor(pub String);
 
-/// A page of a log.
+/// Log lines, and where the next page starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogPage {
     /// In order of writing.

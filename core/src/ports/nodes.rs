@@ -11,7 +11,7 @@ use crate::id::NodeId;
 /// An invoker that takes invocations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvokerNode {
-    /// Whose data folder.
+    /// The node's id, which is kept in its data folder.
     pub id: NodeId,
     /// `http://host:port` of its internal listener.
     pub url: String,

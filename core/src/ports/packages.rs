@@ -52,9 +52,9 @@ pub enum PackageError {
     /// The bytes are not those that the digest names.
     #[error("the package's bytes have digest {actual}, not {expected}: was it cut off on the way?")]
     Digest {
-        /// As announced.
+        /// The digest that the caller named.
         expected: Digest,
-        /// As computed.
+        /// The digest of the bytes that came.
         actual: Digest,
     },
     /// No such package.

@@ -23,7 +23,7 @@ use crate::trigger::TriggerId;
 /// One queue for each trigger, and one for each function's direct calls.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueueName {
-    /// Whose.
+    /// The function that runs the events.
     pub function: FunctionId,
     /// The trigger that feeds it; `None` for direct calls.
     pub trigger: Option<TriggerName>,
@@ -32,19 +32,19 @@ pub struct QueueName {
 /// An event to be kept.
 #[derive(Clone, Debug)]
 pub struct NewEvent {
-    /// Kept over retries.
+    /// Id of the invocation, the same in all attempts.
     pub request_id: RequestId,
-    /// Where it waits.
+    /// The queue that it waits in.
     pub queue: QueueName,
-    /// What was called.
+    /// The version that was called: `$LATEST` or a number.
     pub version: Qualifier,
     /// The revision it was accepted for; it runs on that one.
     pub revision: Digest,
-    /// What the function is given.
+    /// The event for the function.
     pub event: Event,
     /// When it was accepted.
     pub accepted_at: Timestamp,
-    /// After this it expires.
+    /// When the event expires.
     pub expires_at: Timestamp,
     /// The queue takes no more than this many waiting events.
     pub max_waiting: u32,
@@ -58,13 +58,13 @@ pub struct NewEvent {
 /// than the trigger's high-water mark, which is compared and set in the same transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimerTick {
-    /// The timer.
+    /// The timer that ticks.
     pub trigger: TriggerId,
     /// The scheduled time.
     pub at: Timestamp,
 }
 
-/// What became of a push.
+/// The result of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PushOutcome {
     /// Kept: it survives a crash of every process.
@@ -73,7 +73,7 @@ pub enum PushOutcome {
     Duplicate,
 }
 
-/// What became of a cancellation.
+/// The result of a cancellation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CancelOutcome {
     /// The event has ended as cancelled.
@@ -91,22 +91,22 @@ pub enum CancelOutcome {
 /// hold ran out and another claim was made; one that failed for another reason may be tried again.
 pub struct Receipt(Box<dyn Any + Send + Sync>);
 
-/// An event taken off a queue, ours until settled or until its hold is over.
+/// An event that was taken off a queue. It is held until it is settled or its hold is over.
 #[derive(Debug)]
 pub struct Claim {
     /// The right to settle it.
     pub receipt: Receipt,
-    /// Kept over retries.
+    /// Id of the invocation, the same in all attempts.
     pub request_id: RequestId,
-    /// Where it came from.
+    /// The queue that it was taken from.
     pub queue: QueueName,
-    /// What was called.
+    /// The version that was called: `$LATEST` or a number.
     pub version: Qualifier,
     /// The revision it was accepted for; it runs on that one.
     pub revision: Digest,
-    /// What the function is given.
+    /// The payload for the function, JSON text.
     pub payload: Bytes,
-    /// Where it came from, for the function.
+    /// What produced the event, for the function.
     pub origin: Origin,
     /// This attempt's number, from 1, not counting tries that cost none.
     pub attempt: u32,
@@ -114,7 +114,7 @@ pub struct Claim {
     pub tries: u32,
     /// When it was accepted.
     pub accepted_at: Timestamp,
-    /// After this it expires.
+    /// When the event expires.
     pub expires_at: Timestamp,
 }
 
@@ -141,7 +141,7 @@ pub struct ReadyQueues {
 /// One queue's figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueStats {
-    /// Which.
+    /// The queue that the figures are of.
     pub queue: QueueName,
     /// Waiting, retries that are not due yet included.
     pub waiting: u64,
@@ -244,15 +244,15 @@ pub enum QueueError {
     /// The queue has as many waiting events as it may.
     #[error("the queue `{queue}` is full: {waiting} events wait, its limit")]
     Full {
-        /// Which.
+        /// The queue that is full.
         queue: QueueName,
-        /// How many.
+        /// Events that wait in it.
         waiting: u64,
     },
     /// The claim ran out and the event was claimed again, or has ended.
     #[error("the claim of `{0}` is not ours any more")]
     Stale(String),
-    /// The store is away.
+    /// The store cannot be reached, or not within its deadline.
     #[error("the queue is not available: {0}")]
     Unavailable(#[source] ErrorCause),
     /// A row could not be read, or a statement was wrong.
@@ -274,7 +274,7 @@ impl QueueError {
 
 impl Receipt {
     /// For queues: a receipt that holds what the queue needs to find the claim again. While that
-    /// type is private to the queue, nobody else can make a receipt that the queue accepts.
+    /// type is private to the queue, no other code can make a receipt that the queue accepts.
     pub fn new(token: impl Any + Send + Sync) -> Self {
         Self(Box::new(token))
     }

@@ -103,17 +103,17 @@ pub trait FunctionRegistry: Send + Sync {
 /// What a deploy asks for, checked.
 #[derive(Clone, Debug)]
 pub struct NewDeployment {
-    /// Which function.
+    /// The function to deploy.
     pub function: FunctionId,
     /// How it runs.
     pub config: FunctionConfig,
-    /// Its package.
+    /// Digest of its package, which has been uploaded.
     pub code: Digest,
-    /// Of both together.
+    /// Digest of configuration and code together, which names the revision.
     pub revision: Digest,
     /// All its triggers. An HTTP trigger's `key` is what a new one gets; an existing key is kept.
     pub triggers: Vec<Trigger>,
-    /// When.
+    /// Time of the deploy.
     pub now: Timestamp,
 }
 
@@ -131,7 +131,7 @@ pub struct DeployResult {
 /// A revision that was `$LATEST` once and is nothing now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplacedRevision {
-    /// Whose.
+    /// The function that it was a revision of.
     pub function: FunctionId,
     /// The revision's digest.
     pub digest: Digest,
@@ -149,7 +149,7 @@ pub struct FunctionRow {
 /// One function with everything that belongs to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionEntry {
-    /// Its dates.
+    /// When the function was deployed.
     pub row: FunctionRow,
     /// `$LATEST` first, then versions from the lowest; each with its time.
     pub revisions: Vec<(Revision, Timestamp)>,
@@ -169,7 +169,7 @@ pub struct RegistrySnapshot {
 /// What has changed since a counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RegistryChanges {
-    /// Nothing.
+    /// Nothing has changed since.
     Unchanged,
     /// Something of these functions at most.
     Some {
@@ -178,7 +178,7 @@ pub enum RegistryChanges {
         /// Each once, as it is now; `None` if there is no such function.
         functions: Vec<(FunctionId, Option<FunctionEntry>)>,
     },
-    /// More than is told one by one, or nobody knows what: this is everything.
+    /// Too many changes to list, or it is not known which: this is the whole registry.
     All(RegistrySnapshot),
 }
 
@@ -187,7 +187,7 @@ pub enum RegistryChanges {
 pub struct AccessKey {
     /// `AKID` and 32 alphanumerics.
     pub id: String,
-    /// Ciphertext, base64.
+    /// The secret's ciphertext, in base64.
     pub sealed: String,
     /// When it was made.
     pub created_at: Timestamp,
@@ -199,10 +199,10 @@ pub enum StoreError {
     /// No such function, version or trigger.
     #[error("{0}")]
     NotFound(String),
-    /// It is taken.
+    /// A route of another trigger, or an access key of this id, exists already.
     #[error("{0}")]
     Conflict(String),
-    /// The database is away, busy or full.
+    /// The database cannot be reached, is busy, or is full.
     #[error("the database is not available: {0}")]
     Unavailable(#[source] ErrorCause),
     /// A row could not be read, a statement was wrong, the schema is of a newer version.

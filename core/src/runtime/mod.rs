@@ -125,7 +125,7 @@ impl Runtime {
         &self.name
     }
 
-    /// What runs it.
+    /// The family of programs that runs it.
     pub fn family(&self) -> RuntimeFamily {
         self.family
     }

@@ -2,7 +2,7 @@
 //!
 //! A family is one file of this folder and one row of [`super::PROFILES`]. Whoever deals with
 //! runtimes reads the row: the controller looks for the handler by its rule, the invoker makes the
-//! command line, the image and the mounts from it. Nobody branches on a family's name.
+//! command line, the image and the mounts from it. No code branches on a family's name.
 
 /// One family of runtimes.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub enum HandlerRule {
 /// A word of a runtime's command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandWord {
-    /// As it stands.
+    /// This text itself.
     Text(&'static str),
     /// The path of [`RuntimeProfile::host_program`].
     HostProgram,

@@ -19,7 +19,7 @@ pub struct TriggerField {
 /// Which values a field takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldValue {
-    /// A string.
+    /// A string of any content.
     Text,
     /// A string that may contain a password: shown without it, and `${VARIABLE}` is replaced.
     Address,

@@ -26,9 +26,9 @@ pub struct HttpTrigger {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HttpAuth {
-    /// Anybody.
+    /// Any client, without a key.
     None,
-    /// Whoever sends the trigger's own key in `x-hanshu-key`.
+    /// Clients that send the trigger's own key in `x-hanshu-key`.
     #[default]
     Key,
 }

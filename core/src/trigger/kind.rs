@@ -35,7 +35,7 @@ pub struct TriggerProfile {
 pub struct TriggerKind(&'static TriggerProfile);
 
 /// The settings of one kind of trigger. What they serialise to is what is stored, so that it must
-/// be readable for ever: a new field needs a default.
+/// stay readable: a new field needs a default.
 pub trait TriggerConfig:
     Clone + fmt::Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
 {
@@ -118,7 +118,7 @@ impl TriggerKind {
         Self(profile)
     }
 
-    /// Its row.
+    /// The row that describes this kind.
     pub fn profile(self) -> &'static TriggerProfile {
         self.0
     }

@@ -94,7 +94,7 @@ impl<'de> Deserialize<'de> for TriggerKind {
 }
 
 impl fmt::Display for TriggerId {
-    /// `namespace/function/trigger`.
+    /// Writes the form `namespace/function/trigger`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.function, self.name)
     }

@@ -31,7 +31,7 @@ fn the_rows_are_complete_and_differ() {
     assert_eq!(error.rule(), "timer, http or redis");
 }
 
-/// What is stored is readable for ever: these texts are never changed, only added to.
+/// What is stored stays readable: these texts are never changed, only added to.
 #[test]
 fn stored_settings_are_read_and_written_as_ever() {
     for (kind, stored) in [

@@ -19,7 +19,7 @@ pub struct IsolationPlan {
     pub network: IsolatedNetwork,
     /// At most 64 bytes.
     pub hostname: String,
-    /// `/tmp`.
+    /// What is mounted at `/tmp`.
     pub tmp: IsolatedTmp,
     /// Read-only bind mounts, the platform's three folders among them.
     pub binds: Vec<BindMount>,
@@ -51,7 +51,7 @@ pub enum IsolatedNetwork {
     Loopback,
 }
 
-/// What is mounted at `/tmp`.
+/// The kinds of a sandbox's `/tmp`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IsolatedTmp {
@@ -64,16 +64,16 @@ pub enum IsolatedTmp {
 /// A read-only bind mount of a folder or file of the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BindMount {
-    /// On the host.
+    /// Path on the host.
     pub source: PathBuf,
-    /// In the sandbox, absolute.
+    /// Absolute path in the sandbox.
     pub target: PathBuf,
 }
 
 /// Resource limits of each process. Limits of the sandbox as a whole are set by control groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessLimits {
-    /// Open files.
+    /// Open files a process may have.
     pub open_files: u64,
     /// Processes and threads of the sandbox's user; `None` where a group bounds them.
     pub processes: Option<u64>,

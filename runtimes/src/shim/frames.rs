@@ -12,14 +12,14 @@ const TOGETHER_MAX: usize = 64 * 1024;
 
 /// One frame as it was read.
 #[derive(Debug)]
-pub(super) struct ReceivedFrame {
+pub(super) struct DecodedFrame {
     pub(super) header: FrameHeader,
     /// Present for an `INVOKE` only.
     pub(super) head: Option<InvokeHead>,
     pub(super) body: Vec<u8>,
 }
 
-impl ReceivedFrame {
+impl DecodedFrame {
     /// The body, parsed as JSON.
     pub(super) fn json<T: DeserializeOwned>(&self) -> io::Result<T> {
         serde_json::from_slice(&self.body).map_err(invalid)
@@ -30,7 +30,7 @@ impl ReceivedFrame {
 ///
 /// # Errors
 /// `InvalidData` for bytes that are no frame, and what the stream says.
-pub(super) fn read(stream: &mut impl Read) -> io::Result<Option<ReceivedFrame>> {
+pub(super) fn read(stream: &mut impl Read) -> io::Result<Option<DecodedFrame>> {
     let mut bytes = [0; HEADER_LEN];
     match stream.read_exact(&mut bytes) {
         Err(error) if ended(&error) => return Ok(None),
@@ -46,7 +46,7 @@ pub(super) fn read(stream: &mut impl Read) -> io::Result<Option<ReceivedFrame>> 
     };
     let mut body = vec![0; header.body_len()];
     stream.read_exact(&mut body)?;
-    Ok(Some(ReceivedFrame { header, head, body }))
+    Ok(Some(DecodedFrame { header, head, body }))
 }
 
 /// Writes one frame without a head.

@@ -11,7 +11,7 @@ use std::fmt::Debug;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::frames::{self, ReceivedFrame};
+use super::frames::{self, DecodedFrame};
 pub use super::go::properties::gob;
 use crate::wire::{
     BODY_BYTES_MAX, ExitedMessage, FrameKind, HEADER_LEN, HelloMessage, InitMessage,
@@ -43,7 +43,7 @@ pub fn frames(stream: &[u8]) {
     }
 }
 
-fn frame_is(frame: &ReceivedFrame, bytes: &[u8]) {
+fn frame_is(frame: &DecodedFrame, bytes: &[u8]) {
     assert!(frame.body.len() <= BODY_BYTES_MAX && frame.body.capacity() <= BODY_BYTES_MAX);
     assert_eq!(frame.head.is_some(), frame.header.kind == FrameKind::Invoke);
     let mut written = frame.header.encode().to_vec();
@@ -60,7 +60,7 @@ fn frame_is(frame: &ReceivedFrame, bytes: &[u8]) {
     }
 }
 
-fn body_survives(frame: &ReceivedFrame) {
+fn body_survives(frame: &DecodedFrame) {
     match frame.header.kind {
         FrameKind::Hello => json_survives::<HelloMessage>(frame),
         FrameKind::Start => json_survives::<StartMessage>(frame),
@@ -75,7 +75,7 @@ fn body_survives(frame: &ReceivedFrame) {
     }
 }
 
-fn json_survives<T: Serialize + DeserializeOwned + Debug + PartialEq>(frame: &ReceivedFrame) {
+fn json_survives<T: Serialize + DeserializeOwned + Debug + PartialEq>(frame: &DecodedFrame) {
     let Ok(read) = frame.json::<T>() else { return };
     let mut bytes = Vec::new();
     frames::write_json(&mut bytes, frame.header.kind, &read).expect("what was read can be written");

@@ -49,7 +49,7 @@ impl RuntimeConnection {
         Ok((connection, init))
     }
 
-    /// Sends `READY`.
+    /// Tells the invoker that the runtime is ready (`READY`).
     pub(super) fn ready(&mut self) -> io::Result<()> {
         self.send(FrameHeader::new(FrameKind::Ready, 0, 0).map_err(invalid)?, &[])
     }

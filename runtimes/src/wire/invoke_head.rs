@@ -26,7 +26,7 @@ impl EventOrigin {
     }
 }
 
-/// The head of an `INVOKE`.
+/// What precedes the event in an `INVOKE` frame: deadline, origin and request id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvokeHead {
     /// Milliseconds until the event's deadline, as of sending.
@@ -54,7 +54,7 @@ impl InvokeHead {
     /// Decodes a head.
     ///
     /// # Errors
-    /// [`Malformed::UnknownOrigin`] or [`Malformed::RequestId`].
+    /// [`FrameError::UnknownOrigin`] or [`FrameError::RequestId`].
     pub fn decode(bytes: &[u8; INVOKE_HEAD_LEN]) -> Result<Self, FrameError> {
         let [r0, r1, r2, r3, origin, id @ ..] = *bytes;
         let origin = EventOrigin::from_number(origin).ok_or(FrameError::UnknownOrigin(origin))?;

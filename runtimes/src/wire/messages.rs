@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The body of a `HELLO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HelloMessage {
-    /// [`PROTOCOL_VERSION`].
+    /// The shim's [`PROTOCOL_VERSION`].
     pub protocol: u32,
     /// The shim's process id as it sees itself: 1, except in tests.
     pub pid: u32,
@@ -19,7 +19,7 @@ pub struct HelloMessage {
 pub enum RuntimeAdapter {
     /// The runtime connects by itself (Python, Node).
     Direct,
-    /// Go's `net/rpc`.
+    /// The function serves Go's `net/rpc`.
     Go,
     /// The HTTP runtime API of custom runtimes.
     Custom,

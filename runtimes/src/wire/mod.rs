@@ -16,7 +16,7 @@ pub use messages::{
     ExitedMessage, HelloMessage, InitMessage, PrewarmedInit, RuntimeAdapter, StartMessage,
 };
 
-/// What `HELLO` says in `protocol`.
+/// The version of the protocol that `HELLO` announces.
 pub const PROTOCOL_VERSION: u32 = 1;
 /// Bytes of a frame's header.
 pub const HEADER_LEN: usize = 16;
@@ -29,7 +29,7 @@ pub const BODY_BYTES_MAX: usize = 6_291_456;
 /// Bit 0 of an answer's flags: the runtime can take no further event.
 pub const FLAG_LAST: u8 = 1;
 
-/// Where the shim finds its sandbox's folder, unless told otherwise.
+/// Default path of the sandbox's folder in the sandbox, for the shim.
 pub const RUN_DIR: &str = "/run/hanshu";
 /// In [`RUN_DIR`]: the shim's connection.
 pub const CONTROL_SOCKET: &str = "control.sock";

@@ -185,7 +185,7 @@ impl ShimFixture {
         serde_json::from_slice(&frame.body).unwrap()
     }
 
-    /// Sends an event.
+    /// Sends an event and does not wait for its answer.
     pub(crate) fn send_event(&mut self, payload: &[u8]) {
         self.events += 1;
         let header = FrameHeader::new(FrameKind::Invoke, self.events, payload.len()).unwrap();

@@ -71,25 +71,25 @@ pub(crate) struct Arena {
     pub(crate) world: World,
     /// When its server was started, as `docker events` takes it.
     since: String,
-    server: Server,
+    server: ServerUsage,
 }
 
-/// What the server holds.
+/// Memory and open descriptors of a server.
 #[derive(Clone, Copy, Debug)]
-struct Server {
+struct ServerUsage {
     rss_mb: u64,
     descriptors: usize,
 }
 
 impl Arena {
-    /// A server and its neighbour, who is warm.
+    /// Starts a server and the neighbour function, which is warm.
     pub(crate) async fn start(column: Column) -> Self {
         let since = run("date", &["+%s"]).trim().to_owned();
         let world = column.start();
         world.deploy("neighbour", PYTHON, &[("index.py", NEIGHBOUR)]);
         let first = world.invoke("neighbour", "0").await;
         assert_eq!(first.status.as_u16(), 200, "{column:?}: {first:?}");
-        let server = Server::of(world.pid());
+        let server = ServerUsage::of(world.pid());
         Self { column, world, since, server }
     }
 
@@ -119,7 +119,7 @@ impl Arena {
             over.store(true, Ordering::Relaxed);
             attacked
         });
-        let server = Server::of(self.world.pid());
+        let server = ServerUsage::of(self.world.pid());
         eprintln!(
             "{what:28} {:7} neighbour: {} calls, p50 {} -> {}, p99 {} -> {}, worst {}; server: {} \
              -> {} MB, {} -> {} descriptors",
@@ -270,7 +270,7 @@ impl Traces {
     }
 }
 
-impl Server {
+impl ServerUsage {
     fn of(pid: u32) -> Self {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -280,7 +280,7 @@ impl Server {
     }
 }
 
-/// The value below which this share lies, as text.
+/// The value below which this share of the samples is, as text.
 fn at(sorted: &[Duration], share: f64) -> String {
     let last = sorted.len().saturating_sub(1);
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few thousand")]
@@ -289,7 +289,7 @@ fn at(sorted: &[Duration], share: f64) -> String {
     format!("{millis:.1} ms")
 }
 
-/// Our user.
+/// User id of this process.
 pub(crate) fn id() -> u32 {
     use std::os::unix::fs::MetadataExt as _;
     fs::metadata("/proc/self").unwrap().uid()

@@ -9,7 +9,7 @@ use crate::{Arena, Column};
 const WIRE: &str = include_str!("functions/wire.py");
 /// The runtime broke the protocol.
 const BROKEN: (u16, i64) = (500, 443);
-/// The runtime went away.
+/// The runtime ended without an answer.
 const GONE: (u16, i64) = (500, 439);
 /// The function did not answer in time.
 const LATE: (u16, i64) = (504, 433);
@@ -63,8 +63,8 @@ async fn an_answer_for_another_request_is_nobody_s_answer() {
     check("another's answer", &[("honest", FINE), ("earlier", BROKEN), ("foreign", BROKEN)]).await;
 }
 
-/// Where both come at once, neither is believed; a second one that comes during the next event is
-/// not that one's; one that comes while none runs is nobody's.
+/// Where both come at once, neither is accepted. A second one that comes during the next event is
+/// not taken for its answer; one that comes while no event runs is dropped.
 #[tokio::test]
 async fn an_answer_sent_twice_is_never_another_event_s() {
     let orders = [
@@ -160,7 +160,7 @@ async fn a_forged_failure_is_the_function_s_own() {
     }
 }
 
-/// What is not JSON goes back to whoever called, as it is; a queued event ends all the same.
+/// What is not JSON is returned to the caller as it is; a queued event ends all the same.
 #[tokio::test]
 async fn an_answer_that_is_no_json_ends_its_event() {
     for column in Column::all() {

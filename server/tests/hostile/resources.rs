@@ -30,7 +30,7 @@ async fn memory_ends_at_the_function_s_limit() {
     }
 }
 
-/// Without a control group nobody counts what is mapped as shared: SECURITY.md says so.
+/// Without a control group, memory that is mapped as shared is not counted (SECURITY.md).
 #[tokio::test]
 async fn shared_memory_counts_where_there_are_control_groups() {
     for column in Column::all() {

@@ -1,4 +1,4 @@
-//! The crate graph is what ARCHITECTURE.md says: who may import whom, and which crate alone knows
+//! The crate graph is what ARCHITECTURE.md says: which crate may import which, and which crate alone uses
 //! an outside technology.
 
 use std::process::Command;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use super::{LoadClient, ServerUnderTest};
-use crate::http_client::{HttpConnection, RequestFailure, TransferPace, request};
+use crate::http_client::{ClientConnection, RequestFailure, TransferPace, request};
 
 /// Pause between two rounds over all open events.
 const ROUND_PAUSE: Duration = Duration::from_millis(500);
@@ -28,7 +28,7 @@ pub(crate) enum EventState {
 /// Asks for the state of one accepted event, and notes its end in the ledger.
 pub(crate) async fn poll_state(
     target: &ServerUnderTest,
-    connection: &mut HttpConnection,
+    connection: &mut ClientConnection,
     request_id: &str,
 ) -> EventState {
     let authorization = target.access.authorization();
@@ -61,7 +61,7 @@ pub(crate) async fn poll_state(
 impl LoadClient {
     /// Polls all open events, round after round.
     pub(super) async fn poll_states(self) {
-        let mut connection = HttpConnection::to(&self.target.access.api);
+        let mut connection = ClientConnection::to(&self.target.access.api);
         let mut lost = std::collections::HashSet::new();
         while self.stop.run_until_cancelled(sleep(ROUND_PAUSE)).await.is_some() {
             for request_id in self.target.ledger.open_request_ids() {

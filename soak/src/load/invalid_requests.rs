@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt as _;
 
 use super::{LoadClient, SentCall, ServerUnderTest};
-use crate::http_client::{HttpAnswer, HttpConnection, RequestFailure, TransferPace, request};
+use crate::http_client::{ClientConnection, HttpAnswer, RequestFailure, TransferPace, request};
 use crate::run_ledger::CallKind;
 use crate::test_function::{QUEUED, SYNC, WorkRequest};
 
@@ -61,7 +61,7 @@ impl LoadClient {
                 kind => {
                     let invalid = self.target.invalid_request(kind, number);
                     let at = Instant::now();
-                    let mut connection = HttpConnection::to(&self.target.access.api);
+                    let mut connection = ClientConnection::to(&self.target.access.api);
                     let answered = connection.exchange(&invalid.bytes, TransferPace::Quick).await;
                     self.check_refusal(number, at, &invalid, answered);
                 }
@@ -77,14 +77,14 @@ impl LoadClient {
         let whole = self.target.api(&path_of(SYNC), &[], &event);
         let part = whole.get(..whole.len() - missing).unwrap_or_default();
         // It does not matter whether a truncated request reaches the server.
-        let _ = HttpConnection::to(&self.target.access.api).send_and_leave(part).await;
+        let _ = ClientConnection::to(&self.target.access.api).send_and_leave(part).await;
     }
 
     /// A valid call, sent and read slowly or as large as permitted.
     async fn run(&self, number: u64, ask: WorkRequest, pace: TransferPace) {
         let at = Instant::now();
         let bytes = self.target.api(&path_of(SYNC), &[], &ask.event(CallKind::Sync, number));
-        let answered = HttpConnection::to(&self.target.access.api).exchange(&bytes, pace).await;
+        let answered = ClientConnection::to(&self.target.access.api).exchange(&bytes, pace).await;
         self.target.check_answer(&SentCall { kind: CallKind::Sync, number, ask, at }, answered);
     }
 

@@ -6,7 +6,7 @@ use rand::RngExt as _;
 use tokio::time::timeout;
 
 use super::{LoadClient, SentCall};
-use crate::http_client::{HttpAnswer, HttpConnection, RequestFailure, TransferPace, request};
+use crate::http_client::{ClientConnection, HttpAnswer, RequestFailure, TransferPace, request};
 use crate::run_ledger::CallKind;
 use crate::test_function::{QUEUED, SYNC};
 
@@ -25,7 +25,7 @@ const HANG_UPS: f64 = 0.06;
 impl LoadClient {
     /// Makes synchronous calls, one after the other.
     pub(super) async fn call_sync(mut self) {
-        let mut connection = HttpConnection::to(&self.target.access.api);
+        let mut connection = ClientConnection::to(&self.target.access.api);
         while self.pause().await {
             let sent = self.new_call(CallKind::Sync, SYNC_MAX);
             let path = format!("/v1/functions/{SYNC}/invocations");
@@ -36,7 +36,7 @@ impl LoadClient {
 
     /// Makes requests to the HTTP trigger, one after the other.
     pub(super) async fn call_web(mut self) {
-        let mut connection = HttpConnection::to(&self.target.access.web);
+        let mut connection = ClientConnection::to(&self.target.access.web);
         while self.pause().await {
             let sent = self.new_call(CallKind::Web, WEB_MAX);
             let json = [("content-type", "application/json")];
@@ -48,7 +48,7 @@ impl LoadClient {
 
     /// Queues events, one after the other.
     pub(super) async fn call_queued(mut self) {
-        let mut connection = HttpConnection::to(&self.target.access.api);
+        let mut connection = ClientConnection::to(&self.target.access.api);
         while self.pause().await {
             if OPEN_MAX <= self.target.ledger.open_count() {
                 continue;
@@ -68,7 +68,7 @@ impl LoadClient {
         SentCall { kind, number: self.target.ledger.next_event_number(), ask, at: Instant::now() }
     }
 
-    async fn call(&mut self, connection: &mut HttpConnection, sent: &SentCall, bytes: &[u8]) {
+    async fn call(&mut self, connection: &mut ClientConnection, sent: &SentCall, bytes: &[u8]) {
         if !self.rng.random_bool(HANG_UPS) {
             let answered = connection.exchange(bytes, TransferPace::Quick).await;
             return self.target.check_answer(sent, answered);

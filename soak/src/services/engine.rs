@@ -16,13 +16,13 @@ pub(crate) fn cgroup(work: &Path) -> String {
 }
 
 #[derive(Debug)]
-pub(crate) struct DockerEngine {
+pub(crate) struct DockerDaemon {
     dir: PathBuf,
     cgroup: String,
     daemon: Option<Child>,
 }
 
-impl DockerEngine {
+impl DockerDaemon {
     /// Starts an engine with its data below `work`.
     ///
     /// # Errors

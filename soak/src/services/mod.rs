@@ -20,7 +20,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 pub(crate) use disk::LoopDisk;
-pub(crate) use engine::{DockerEngine, cgroup, save};
+pub(crate) use engine::{DockerDaemon, cgroup, save};
 pub(crate) use postgres::PostgresServer;
 pub(crate) use redis::RedisServer;
 pub(crate) use server::{HanshuServer, HanshuServerOptions, ServerAccess, make_image};

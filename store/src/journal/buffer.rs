@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::entry::JournalEntry;
 
-/// Entries on their way.
+/// Most entries that may wait to be written.
 const ENTRIES_MAX: usize = 16_384;
-/// Bytes on their way, roughly.
+/// Most bytes, roughly, that may wait to be written.
 const BYTES_MAX: usize = 32 * 1024 * 1024;
 /// A batch is written when its first entry is so old …
 const BATCH_WAIT: Duration = Duration::from_millis(20);
@@ -24,9 +24,9 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// The longest wait for everything handed over to be written.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Where batches go.
+/// Writes batches of entries.
 #[async_trait]
-pub(crate) trait JournalSink: Send {
+pub(crate) trait EntrySink: Send {
     /// Keeps the batch, all of it or, where that fails, as much as there was room for.
     async fn write(&mut self, batch: Vec<JournalEntry>) -> Result<(), JournalError>;
 }
@@ -40,7 +40,7 @@ pub struct DroppedEntries {
     pub records: u64,
 }
 
-/// The way in. Cheap to clone.
+/// Hands entries to the writer. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct JournalBuffer {
     sender: mpsc::Sender<BufferMessage>,
@@ -51,7 +51,7 @@ pub(crate) struct JournalBuffer {
 pub struct JournalWriter {
     receiver: mpsc::Receiver<BufferMessage>,
     counters: Arc<BufferCounters>,
-    sink: Box<dyn JournalSink>,
+    sink: Box<dyn EntrySink>,
 }
 
 #[derive(Debug)]
@@ -71,7 +71,7 @@ struct BufferCounters {
 }
 
 /// A buffer, and the writer that empties it into the sink.
-pub(crate) fn buffer(sink: Box<dyn JournalSink>) -> (JournalBuffer, JournalWriter) {
+pub(crate) fn buffer(sink: Box<dyn EntrySink>) -> (JournalBuffer, JournalWriter) {
     let (sender, receiver) = mpsc::channel(ENTRIES_MAX);
     let counters = Arc::new(BufferCounters::default());
     (

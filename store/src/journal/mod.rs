@@ -7,6 +7,6 @@ mod log_rendering;
 
 pub use buffer::{DroppedEntries, JournalWriter};
 
-pub(crate) use buffer::{JournalBuffer, JournalSink, buffer};
+pub(crate) use buffer::{EntrySink, JournalBuffer, buffer};
 pub(crate) use entry::{JournalEntry, JournalEntryKind};
 pub(crate) use log_rendering::render_page;

@@ -78,7 +78,8 @@ impl FolderPackages {
         self.clock.now().into()
     }
 
-    /// Whether it is here, whole. Its age begins anew: whoever asks is about to name it.
+    /// Whether the package is here and complete. Its age starts again, since a caller that asks is
+    /// about to name it.
     fn touch(&self, digest: &Digest) -> bool {
         let zip = OpenOptions::new().append(true).open(self.zip_path(digest));
         zip.is_ok_and(|zip| {

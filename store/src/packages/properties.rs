@@ -1,4 +1,4 @@
-//! What holds of every package, whoever packed it: the fuzzer's target `package`.
+//! What holds of every package, however it was packed: the fuzzer's target `package`.
 
 #![allow(
     clippy::expect_used,

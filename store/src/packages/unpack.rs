@@ -39,7 +39,7 @@ pub fn unpack(zip: &Bytes, into: &Path, limits: UnpackLimits) -> Result<(), Pack
     let (plan, planned) = plan(zip, limits)?;
     let written = write_all(zip, into, (&plan, &planned), limits);
     if written.is_err() {
-        // The first failure is the one to tell; the rest is removed at the next start.
+        // The first failure is reported; the rest is removed at the next start.
         let _ = remove_tree(into);
     }
     written

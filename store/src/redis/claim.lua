@@ -7,7 +7,7 @@ local function take(member)
   local f = redis.call('HMGET', key, 'payload', 'version', 'revision', 'origin', 'accepted',
     'expires', 'attempts', 'begun')
   if not f[1] then
-    -- Its hash is gone: somebody deleted it, or Redis evicted it.
+    -- Its hash is missing: it was deleted, or Redis evicted it.
     redis.call('ZREM', KEYS[3], member)
     redis.call('ZREM', KEYS[4], member)
     return

@@ -9,7 +9,7 @@ use redis::{
 };
 use tokio::time;
 
-/// One multiplexed connection that is made anew when it breaks. While Redis is away calls fail;
+/// One multiplexed connection that is made anew when it breaks. While Redis is unavailable calls fail;
 /// none waits for its return.
 #[derive(Clone, Debug)]
 pub(super) struct RedisConnection {
@@ -114,9 +114,9 @@ fn late(deadline: Duration) -> QueueError {
     )
 }
 
-/// Whether Redis is away or unfit for now, or we asked something wrong.
+/// The error of a call: `Unavailable` if trying later may help, else `Internal`.
 fn failed(error: &RedisError) -> QueueError {
-    let away = match error.kind() {
+    let is_unavailable = match error.kind() {
         ErrorKind::Io | ErrorKind::AuthenticationFailed => true,
         ErrorKind::Server(kind) => matches!(
             kind,
@@ -134,7 +134,7 @@ fn failed(error: &RedisError) -> QueueError {
         ),
         _ => error.is_timeout() || error.is_connection_dropped(),
     };
-    if away {
+    if is_unavailable {
         QueueError::Unavailable(format!("Redis: {error}").into())
     } else {
         QueueError::Internal(format!("Redis: {error}").into())

@@ -17,7 +17,7 @@ pub(super) struct RedisContext {
     pub(super) scripts: QueueScripts,
     pub(super) keys: RedisKeys,
     pub(super) clock: Arc<dyn Clock>,
-    /// How long an ended event is kept should nobody collect it.
+    /// How long an ended event is kept if it is not collected.
     pub(super) keep: Duration,
     /// Notified when a queue may have become ready.
     pub(super) signal: Arc<ReadySignal>,

@@ -76,13 +76,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_redis_that_persists_and_evicts_nothing_is_above_doubt() {
+    fn only_a_redis_that_persists_and_evicts_nothing_gives_no_durability_warning() {
         assert!(of("yes", "0", "noeviction").is_empty());
         assert!(of("yes", "1000000", "noeviction").is_empty());
         assert!(of("yes", "0", "allkeys-lru").is_empty(), "no limit, no eviction");
         assert_eq!(of("no", "0", "noeviction").len(), 1);
         assert_eq!(of("yes", "1000000", "allkeys-lru").len(), 1);
         assert_eq!(of("no", "1000000", "volatile-ttl").len(), 2);
-        assert_eq!(judge(&BTreeMap::new()).len(), 2, "an answer without them says nothing good");
+        assert_eq!(judge(&BTreeMap::new()).len(), 2, "settings that are missing count as unsafe");
     }
 }

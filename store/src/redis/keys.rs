@@ -52,7 +52,7 @@ impl RedisKeys {
         format!("{}:event:", self.tag)
     }
 
-    /// Counter: numbers of acceptance.
+    /// The counter that numbers accepted events.
     pub(super) fn seq(&self) -> String {
         format!("{}:seq", self.tag)
     }

@@ -19,7 +19,7 @@ use super::replies::PushReply;
 use crate::ready_signal::ReadySignal;
 use crate::stored::StoredNewEvent;
 
-/// Events in one script, at most: Redis serves nobody else while it runs.
+/// Events in one script, at most: Redis serves no other client while it runs.
 const BATCH_MAX: usize = 64;
 /// Bytes of payload in one script, at most, unless one event alone has more.
 const BATCH_BYTES: usize = 1 << 20;
@@ -40,7 +40,7 @@ struct PendingPush {
     reply: oneshot::Sender<Result<PushOutcome, QueueError>>,
 }
 
-/// The task. It ends when it is closed, or when nobody can push any more.
+/// The task. It ends when it is closed, or when every sender is dropped.
 #[derive(Debug)]
 struct PushTask {
     script: Script,
@@ -130,7 +130,7 @@ impl PushTask {
         }
     }
 
-    /// What became of each.
+    /// Pushes them with one script; returns the result of each.
     async fn send(&self, pushes: &[PendingPush]) -> Result<Vec<PushReply>, QueueError> {
         let keys = &self.keys;
         let mut push = self.script.prepare_invoke();

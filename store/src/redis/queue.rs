@@ -29,7 +29,7 @@ pub struct RedisOptions {
     pub name: String,
     /// The longest wait for one answer.
     pub deadline: Duration,
-    /// How long Redis keeps an ended event should nobody collect it. Longer than the keep time
+    /// How long Redis keeps an ended event if it is not collected. Longer than the keep time
     /// that `collect` is called with.
     pub keep: Duration,
 }
@@ -58,7 +58,7 @@ impl RedisQueue {
     /// and all its clones and sources are dropped.
     ///
     /// # Errors
-    /// [`QueueError::Unavailable`] if nobody answers there, or not within the deadline, or if it
+    /// [`QueueError::Unavailable`] if no server answers within the deadline, or if it
     /// is older than Redis 7.
     pub async fn connect(
         url: &str,

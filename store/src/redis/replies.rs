@@ -35,7 +35,7 @@ macro_rules! reply {
 }
 
 reply! {
-    /// A claimed event.
+    /// What `claim.lua` returns of an event.
     ClaimedEventReply {
         request_id: String,
         tries: u32,
@@ -75,7 +75,7 @@ reply! {
 }
 
 reply! {
-    /// One queue's figures.
+    /// What `stats.lua` returns of a queue.
     QueueStatsReply {
         waiting: u64,
         running: u64,

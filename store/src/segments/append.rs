@@ -12,9 +12,9 @@ use hanshu_core::ErrorCause;
 use hanshu_core::ports::JournalError;
 
 use super::folder::{SegmentFolder, io_error};
-use super::frame::{FrameHeader, encode};
+use super::frame::{SegmentFrameHeader, encode};
 use super::index::{SegmentExtent, segment_path};
-use crate::journal::{JournalEntry, JournalSink};
+use crate::journal::{EntrySink, JournalEntry};
 
 /// A segment is closed when its first entry is so much older than the next one, so that old
 /// entries can be removed, which happens by whole segments, where little is written.
@@ -31,7 +31,7 @@ pub(super) struct SegmentAppender {
 #[derive(Default)]
 struct PendingFrames {
     bytes: Vec<u8>,
-    frames: Vec<FrameHeader>,
+    frames: Vec<SegmentFrameHeader>,
 }
 
 impl SegmentAppender {
@@ -95,7 +95,7 @@ impl SegmentAppender {
 }
 
 #[async_trait]
-impl JournalSink for SegmentAppender {
+impl EntrySink for SegmentAppender {
     async fn write(&mut self, batch: Vec<JournalEntry>) -> Result<(), JournalError> {
         let mut appender =
             Self { segments: Arc::clone(&self.segments), file: Arc::clone(&self.file) };

@@ -9,10 +9,10 @@ use std::time::Duration;
 use hanshu_core::ports::JournalError;
 use tokio::sync::watch;
 
-use super::frame::FrameHeader;
+use super::frame::SegmentFrameHeader;
 use super::index::{SegmentExtent, SegmentIndex, index_path, segment_path};
 
-/// How much is kept.
+/// Bounds of what is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentOptions {
     /// A segment is closed when it has so many bytes.
@@ -62,7 +62,7 @@ impl SegmentFolder {
         &self.options
     }
 
-    /// Is told of every write.
+    /// A receiver that is notified of every write.
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
@@ -80,7 +80,7 @@ impl SegmentFolder {
     }
 
     /// Notes frames that were appended to the last segment, and tells readers.
-    pub(super) fn note_frames(&self, frames: &[FrameHeader], bytes: usize) {
+    pub(super) fn note_frames(&self, frames: &[SegmentFrameHeader], bytes: usize) {
         let mut segments = self.segments();
         if let Some(last) = segments.last_mut() {
             frames.iter().for_each(|frame| last.note(frame));

@@ -27,7 +27,7 @@ const FRAME_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// What a search needs of a frame, without reading its JSON.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct FrameHeader {
+pub(super) struct SegmentFrameHeader {
     /// `None` for a kind that we do not know.
     pub(super) kind: Option<JournalEntryKind>,
     pub(super) function: u64,
@@ -67,7 +67,7 @@ pub(super) fn request_hash(request_id: Option<RequestId>) -> u64 {
 pub(super) fn encode(
     entry: &JournalEntry,
     buffer: &mut Vec<u8>,
-) -> Result<FrameHeader, JournalError> {
+) -> Result<SegmentFrameHeader, JournalError> {
     let json = entry.encode()?;
     let (function, request) = (function_hash(entry.function()), request_hash(entry.request_id()));
     let time_us = entry.time().as_microsecond();
@@ -87,7 +87,15 @@ pub(super) fn encode(
     buffer.extend_from_slice(&checksum.to_le_bytes());
     buffer.extend_from_slice(&body);
     let end = at + PREFIX_BYTES + u64::from(length);
-    Ok(FrameHeader { kind: Some(entry.kind()), function, request, time_us, at, end, checksum })
+    Ok(SegmentFrameHeader {
+        kind: Some(entry.kind()),
+        function,
+        request,
+        time_us,
+        at,
+        end,
+        checksum,
+    })
 }
 
 impl FrameReader {
@@ -99,7 +107,7 @@ impl FrameReader {
     }
 
     /// The next frame's header; `None` at the end, or where a frame was cut off.
-    pub(super) fn next(&mut self) -> std::io::Result<Option<FrameHeader>> {
+    pub(super) fn next(&mut self) -> std::io::Result<Option<SegmentFrameHeader>> {
         let mut bytes = [0; 33];
         if self.len < self.at + PREFIX_BYTES + FIXED_BYTES {
             return Ok(None);
@@ -115,7 +123,7 @@ impl FrameReader {
         if !(FIXED_BYTES..=FRAME_BYTES_MAX).contains(&length) || self.len < end {
             return Ok(None);
         }
-        let header = FrameHeader {
+        let header = SegmentFrameHeader {
             kind: fixed.first().and_then(|kind| JournalEntryKind::of_number(i64::from(*kind))),
             function: u64::from_le_bytes(array(fixed, 1)),
             request: u64::from_le_bytes(array(fixed, 9)),
@@ -129,13 +137,13 @@ impl FrameReader {
     }
 
     /// Skips the rest of the frame whose header was read last.
-    pub(super) fn skip(&mut self, header: &FrameHeader) -> std::io::Result<()> {
+    pub(super) fn skip(&mut self, header: &SegmentFrameHeader) -> std::io::Result<()> {
         let rest = header.end - header.at - PREFIX_BYTES - FIXED_BYTES;
         self.reader.seek_relative(i64::try_from(rest).unwrap_or(i64::MAX))
     }
 
     /// The JSON of the frame whose header was read last; `None` if its checksum is wrong.
-    pub(super) fn json(&mut self, header: &FrameHeader) -> std::io::Result<Option<Vec<u8>>> {
+    pub(super) fn json(&mut self, header: &SegmentFrameHeader) -> std::io::Result<Option<Vec<u8>>> {
         let rest = header.end - header.at - PREFIX_BYTES - FIXED_BYTES;
         let mut json = vec![0; usize::try_from(rest).unwrap_or(0)];
         self.reader.read_exact(&mut json)?;
@@ -149,7 +157,10 @@ impl FrameReader {
     }
 
     /// The entry of the frame whose header was read last; `None` if it is damaged.
-    pub(super) fn entry(&mut self, header: &FrameHeader) -> std::io::Result<Option<JournalEntry>> {
+    pub(super) fn entry(
+        &mut self,
+        header: &SegmentFrameHeader,
+    ) -> std::io::Result<Option<JournalEntry>> {
         let Some(kind) = header.kind else {
             self.skip(header)?;
             return Ok(None);

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use super::frame::{FrameHeader, FrameReader};
+use super::frame::{FrameReader, SegmentFrameHeader};
 
 /// Size of a segment's filter. With 4 bits for each key and 16,000 requests, about 1 in 400 keys is
 /// a false positive.
@@ -44,7 +44,7 @@ impl SegmentIndex {
     }
 
     /// Notes an entry that was written.
-    pub(super) fn note(&mut self, header: &FrameHeader) {
+    pub(super) fn note(&mut self, header: &SegmentFrameHeader) {
         self.first_us = self.first_us.min(header.time_us);
         self.last_us = self.last_us.max(header.time_us);
         for key in [header.function, header.request] {
@@ -149,7 +149,7 @@ mod tests {
     use crate::journal::JournalEntry;
     use crate::segments::frame::encode;
 
-    fn header(key: u64) -> FrameHeader {
+    fn header(key: u64) -> SegmentFrameHeader {
         let mut buffer = Vec::new();
         let entry = JournalEntry::Log(LogBatch {
             request_id: None,

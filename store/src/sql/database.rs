@@ -211,7 +211,7 @@ fn parse(url: &str) -> Result<AnyConnectOptions, DatabaseError> {
     Ok(options.disable_statement_logging())
 }
 
-/// Makes the file, for nobody else's eyes: it holds users' passwords and sealed keys. SQLite gives
+/// Makes the file with mode 0600: it holds users' passwords and encrypted keys. SQLite gives
 /// the files beside it the same mode.
 fn make_file(path: &Path) -> Result<(), DatabaseError> {
     let mut options = OpenOptions::new();

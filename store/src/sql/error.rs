@@ -1,4 +1,4 @@
-//! What can go wrong with a database, told by type and code, never by text.
+//! Errors of a database, recognised by type and code, never by text.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub enum DatabaseError {
     /// The folder or file cannot be had.
     #[error("the database file `{}` cannot be opened for writing ({reason}): check the folder and its permissions", path.display())]
     File {
-        /// Which.
+        /// The file's path.
         path: PathBuf,
         /// What the operating system said.
         reason: std::io::Error,
@@ -27,9 +27,9 @@ pub enum DatabaseError {
         "its schema has version {found}, this program knows versions up to {known}: start the newer hanshu, or restore a backup"
     )]
     Newer {
-        /// In the database.
+        /// Version that the database has.
         found: i64,
-        /// The newest of ours.
+        /// Newest version that this program knows.
         known: i64,
     },
     /// A migration that was applied is not the one we know.
@@ -65,11 +65,11 @@ pub enum DatabaseError {
     /// A row that cannot be read.
     #[error("table `{table}`, row `{key}`: {reason}")]
     Row {
-        /// Where.
+        /// The table that the row is in.
         table: &'static str,
-        /// Which.
+        /// The row's key.
         key: String,
-        /// What was found.
+        /// What is wrong with it.
         reason: String,
     },
     /// A statement or the driver failed.

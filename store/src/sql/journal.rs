@@ -14,7 +14,7 @@ use super::dialect::Dialect;
 use super::error::DatabaseError;
 use super::row::RowContext;
 use crate::journal::{
-    DroppedEntries, JournalBuffer, JournalEntry, JournalEntryKind, JournalSink, JournalWriter,
+    DroppedEntries, EntrySink, JournalBuffer, JournalEntry, JournalEntryKind, JournalWriter,
     buffer, render_page,
 };
 use crate::stored::StoredInvocationRecord;
@@ -70,7 +70,7 @@ const STATEMENTS: &[&str] = &[
 /// How often a waiting reader looks for what other nodes wrote.
 const POLL: Duration = Duration::from_millis(500);
 
-/// How much is kept.
+/// Bounds of what is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SqlJournalOptions {
     /// Entries: the oldest go first when `collect` is called.
@@ -262,7 +262,7 @@ impl InvocationJournal for SqlJournal {
 }
 
 #[async_trait]
-impl JournalSink for BatchInserter {
+impl EntrySink for BatchInserter {
     async fn write(&mut self, batch: Vec<JournalEntry>) -> Result<(), JournalError> {
         let count = i64::try_from(batch.len()).unwrap_or(i64::MAX);
         let work = async {

@@ -27,7 +27,7 @@ impl<'a> RowContext<'a> {
         DatabaseError::Row { table: self.table, key: self.key.into(), reason: reason.to_string() }
     }
 
-    /// An identifier or name.
+    /// Parses an identifier or a name.
     pub(crate) fn parse<T>(self, text: &str) -> Result<T, DatabaseError>
     where
         T: FromStr,
@@ -45,12 +45,12 @@ impl<'a> RowContext<'a> {
         text.map(|text| self.parse(text)).transpose()
     }
 
-    /// A JSON column.
+    /// Parses a JSON column.
     pub(crate) fn json<T: DeserializeOwned>(self, text: &str) -> Result<T, DatabaseError> {
         serde_json::from_str(text).map_err(|error| self.bad(error))
     }
 
-    /// A time.
+    /// A time that is stored in microseconds.
     pub(crate) fn time(self, micros: i64) -> Result<Timestamp, DatabaseError> {
         Timestamp::from_microsecond(micros).map_err(|error| self.bad(error))
     }

@@ -1,7 +1,7 @@
 //! What is stored: a type of its own for every JSON value, row and hash, apart from the inner types
 //! of `hanshu_core`, with the conversion both ways in one file each.
 //!
-//! Whatever was stored once is read for ever. A field that is added has a default, which is what
+//! Every format that was ever stored can be read. A field that is added has a default, which is what
 //! older values lack; see [`version::FormatVersion`] for changes that older programs would misread.
 
 mod attempt;

@@ -99,7 +99,7 @@ impl Place {
         }
     }
 
-    /// For [`reopen`].
+    /// What [`reopen`] needs to find the place again.
     pub(crate) fn address(&self) -> (String, String) {
         match self {
             Self::Sql(test) => (test.url.clone(), String::new()),

@@ -108,7 +108,7 @@ async fn readiness_does_not_cost_by_empty_queues_or_by_waiting_events() {
 }
 
 #[tokio::test]
-async fn figures_tell_waiting_running_buried_and_the_oldest() {
+async fn stats_count_waiting_running_dead_lettered_and_the_oldest_age() {
     for kind in kinds().await {
         let start = kind.now();
         kind.push(Q).await;

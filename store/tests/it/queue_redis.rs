@@ -100,8 +100,8 @@ fn now() -> hanshu_core::Timestamp {
     SystemClock.now()
 }
 
-/// The call ends, in time, by saying that Redis is away.
-async fn is_away<T: std::fmt::Debug>(call: impl Future<Output = Result<T, QueueError>>) {
+/// The call ends, in time, by saying that Redis is unavailable.
+async fn is_unavailable<T: std::fmt::Debug>(call: impl Future<Output = Result<T, QueueError>>) {
     let start = Instant::now();
     let error = call.await.unwrap_err();
     assert!(matches!(error, QueueError::Unavailable(_)), "{error:?}");
@@ -109,7 +109,7 @@ async fn is_away<T: std::fmt::Debug>(call: impl Future<Output = Result<T, QueueE
 }
 
 #[tokio::test]
-async fn while_redis_is_away_calls_fail_and_afterwards_all_is_there() {
+async fn while_redis_is_unavailable_calls_fail_and_afterwards_all_is_there() {
     let Some(mut server) = Server::start().await else { return };
     let queue = Arc::new(server.connect().await);
     let kept = event(Q, now());
@@ -121,15 +121,15 @@ async fn while_redis_is_away_calls_fail_and_afterwards_all_is_there() {
 
     server.stop();
     for _ in 0..3 {
-        is_away(queue.push(event(Q, now()))).await;
-        is_away(source.claim(1, HOLD, &node())).await;
-        is_away(source.extend(&claim.receipt, HOLD)).await;
-        is_away(queue.ready(1)).await;
-        is_away(queue.state(kept.request_id)).await;
-        is_away(queue.stats()).await;
+        is_unavailable(queue.push(event(Q, now()))).await;
+        is_unavailable(source.claim(1, HOLD, &node())).await;
+        is_unavailable(source.extend(&claim.receipt, HOLD)).await;
+        is_unavailable(queue.ready(1)).await;
+        is_unavailable(queue.state(kept.request_id)).await;
+        is_unavailable(queue.stats()).await;
     }
     assert_eq!(queue.durability_warnings().await.len(), 1);
-    is_away(server.try_connect("")).await;
+    is_unavailable(server.try_connect("")).await;
 
     server.start_again();
     let back = async {
@@ -150,9 +150,9 @@ async fn a_redis_that_hangs_is_not_waited_for() {
     let Some(server) = Server::start().await else { return };
     let queue = server.connect().await;
     server.signal("-STOP");
-    is_away(queue.push(event(Q, now()))).await;
-    is_away(queue.ready(1)).await;
-    is_away(server.try_connect("")).await;
+    is_unavailable(queue.push(event(Q, now()))).await;
+    is_unavailable(queue.ready(1)).await;
+    is_unavailable(server.try_connect("")).await;
     server.signal("-CONT");
     let back = async { while queue.push(event(Q, now())).await.is_err() {} };
     timeout(Duration::from_secs(10), back).await.expect("it goes on");
@@ -186,7 +186,7 @@ async fn a_redis_that_may_not_be_asked_is_doubted() {
     assert_eq!(durability_warnings.len(), 1, "{durability_warnings:?}");
     assert!(durability_warnings[0].contains("does not permit"), "{durability_warnings:?}");
     queue.push(event(Q, now())).await.unwrap();
-    is_away(server.try_connect("us:wrong@")).await;
+    is_unavailable(server.try_connect("us:wrong@")).await;
 }
 
 #[tokio::test]
@@ -195,7 +195,7 @@ async fn a_redis_that_is_full_refuses_for_now() {
     let queue = server.connect().await;
     queue.push(event(Q, now())).await.unwrap();
     server.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
-    is_away(queue.push(event(Q, now()))).await;
+    is_unavailable(queue.push(event(Q, now()))).await;
     server.ask(&["CONFIG", "SET", "maxmemory", "0"]).await;
     queue.push(event(Q, now())).await.unwrap();
 }

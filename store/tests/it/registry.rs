@@ -1,4 +1,4 @@
-//! The contract of `FunctionRegistry`, but for what it tells of changes.
+//! The contract of `FunctionRegistry`, except for its log of changes.
 
 use hanshu_core::ports::{
     AccessKey, DeployResult, FunctionRegistry, NewDeployment, ReplacedRevision, StoreError,

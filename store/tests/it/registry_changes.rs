@@ -1,4 +1,4 @@
-//! What a registry tells of changes leads to what a full read shows.
+//! Applying a registry's changes gives the same result as a full read.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use proptest::test_runner::TestRunner;
 
 use crate::registries::{at, deployment, everything, function, registries, timer, trigger};
 
-/// What somebody knows who is only told of changes.
+/// A reader that only applies changes.
 #[derive(Debug, Default)]
 struct Reader {
     counter: i64,

@@ -35,7 +35,7 @@ async fn connections_that_the_server_ended_are_made_again() {
 }
 
 #[tokio::test]
-async fn while_the_server_is_away_every_use_says_so_and_then_goes_on() {
+async fn while_the_server_is_unavailable_every_use_says_so_and_then_goes_on() {
     let Some(url) = postgres_url().await else { return };
     let mut proxy = Proxy::start(&url, 0).await;
     let options = SqlDatabaseOptions {

@@ -197,7 +197,7 @@ async fn an_expired_event_ends_without_a_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_is_kept_although_the_queue_is_away_for_a_while() {
+async fn an_end_is_kept_although_the_queue_is_unavailable_for_a_while() {
     let mut test = DispatcherTest::new(EchoInvoker::new().taking(Duration::from_secs(5)));
     test.queue.add("hello", "1").await;
     test.start(DispatcherOptions::default());

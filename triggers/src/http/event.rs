@@ -24,7 +24,7 @@ const STAGE: &str = "release";
 /// The request, as the client sent it.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpTriggerRequest<'a> {
-    /// Not normalised.
+    /// The method as it was sent, not normalised.
     pub method: &'a str,
     /// Not decoded, without the query.
     pub raw_path: &'a str,

@@ -33,7 +33,7 @@ pub struct HttpTriggerResponse {
 /// Who is responsible for an error response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultOwner {
-    /// Nobody: the response is no error of ours or the function's.
+    /// Neither: the response is no error of the function or the platform.
     None,
     /// The function failed or returned something invalid.
     Function,
@@ -87,7 +87,7 @@ impl HttpTriggerResponse {
 /// How long a throttled client is asked to wait.
 const RETRY_LATER: Duration = Duration::from_secs(1);
 
-/// The response for an outcome.
+/// Turns an outcome into the response of an HTTP trigger.
 pub fn response_to_outcome(outcome: &Outcome, request_id: RequestId) -> HttpTriggerResponse {
     let function = |status, code, title| {
         HttpTriggerResponse::problem(status, FaultOwner::Function, code, title, request_id)

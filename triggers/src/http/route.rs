@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use hanshu_core::{
-    HttpAuth, HttpTrigger, Secret, Trigger, TriggerChange, TriggerConfig as _, TriggerId,
+    ChangedTriggers, HttpAuth, HttpTrigger, Secret, Trigger, TriggerConfig as _, TriggerId,
 };
 use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
@@ -25,13 +25,13 @@ pub struct RouteTable {
 /// One HTTP trigger, compiled.
 #[derive(Debug)]
 pub struct HttpRoute {
-    /// The trigger.
+    /// The trigger's id.
     pub id: TriggerId,
     /// The path as configured, such as `/hello/{name}`.
     pub path: Box<str>,
     /// Upper case; empty means any.
     pub methods: Vec<String>,
-    /// Who may call.
+    /// Which clients may call it.
     pub auth: HttpAuth,
     /// The key, where `auth` requires one.
     pub key: Option<Secret>,
@@ -41,7 +41,7 @@ pub struct HttpRoute {
 /// What was found for a request.
 #[derive(Clone, Debug)]
 pub enum RouteLookup {
-    /// A trigger.
+    /// The trigger that matches.
     Found(RouteMatch),
     /// Triggers have the path, none has the method: 405, with these in `Allow`.
     MethodNotAllowed(Vec<String>),
@@ -67,7 +67,7 @@ impl RouteTable {
     }
 
     /// The table after the triggers of some functions have changed; `None` if no route changed.
-    pub(crate) fn with(&self, changed: &[TriggerChange<'_>]) -> Option<Self> {
+    pub(crate) fn with(&self, changed: &[ChangedTriggers<'_>]) -> Option<Self> {
         let is_http = |trigger: &Trigger| trigger.spec.kind() == HttpTrigger::KIND;
         let before = changed.iter().flat_map(|each| each.before).filter(|each| is_http(each));
         let gone: HashSet<_> = before.map(|trigger| &trigger.id).collect();
@@ -215,7 +215,7 @@ mod tests {
         let off = Trigger { enabled: false, ..put.clone() };
         let before = [get.clone(), put.clone()];
         for after in [vec![], vec![put.clone()], vec![get.clone(), off], vec![put, get]] {
-            let changed = [TriggerChange { before: &before, after: &after }];
+            let changed = [ChangedTriggers { before: &before, after: &after }];
             let table = RouteTable::compile(&before).with(&changed).unwrap();
             let ids = |table: &RouteTable| {
                 table.routes.iter().map(|route| route.id.clone()).collect::<Vec<_>>()

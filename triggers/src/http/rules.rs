@@ -22,7 +22,7 @@ impl TriggerRules for HttpTrigger {
         }
     }
 
-    /// With its key: whoever may see a trigger may call it.
+    /// With its key: a client that may see a trigger may call it.
     fn view(&self, context: &ViewContext<'_>) -> TriggerView {
         let url = format!("{}{}", context.http_url.trim_end_matches('/'), self.path);
         let methods =

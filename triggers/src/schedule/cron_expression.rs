@@ -18,7 +18,7 @@ pub(super) struct CronExpression {
     pub(super) elapsed: bool,
     pub(super) days: DayFields,
     pub(super) months: NumberSet,
-    /// Year − 1970.
+    /// Years, each as its distance from 1970.
     pub(super) years: [NumberSet; 3],
 }
 

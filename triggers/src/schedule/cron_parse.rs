@@ -19,7 +19,7 @@ pub enum CronError {
     Field {
         /// Such as `minute`.
         field: &'static str,
-        /// Its text in the line.
+        /// Its text in the expression.
         value: String,
         /// What it may be.
         rule: &'static str,
@@ -30,7 +30,7 @@ pub enum CronError {
          (seconds first) or 7 (seconds first, year last)"
     )]
     Fields {
-        /// The text.
+        /// The expression as it was given.
         line: String,
         /// The number of its fields.
         fields: usize,
@@ -38,9 +38,9 @@ pub enum CronError {
     /// The text is longer than any sensible one.
     #[error("the cron line has {bytes} bytes: expected at most {bytes_max}")]
     TooLong {
-        /// Its size.
+        /// Size of the expression in bytes.
         bytes: usize,
-        /// The limit.
+        /// Most bytes an expression may have.
         bytes_max: usize,
     },
     /// No date fits, such as February 30.

@@ -8,9 +8,9 @@ use super::number_set::NumberSet;
 /// as in SCF.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct DayFields {
-    /// `None`: `*` or `?`.
+    /// `None` if the field is `*` or `?`.
     pub(super) days: Option<MonthDayField>,
-    /// `None`: `*` or `?`.
+    /// `None` if the field is `*` or `?`.
     pub(super) weekdays: Option<WeekdayField>,
 }
 

@@ -11,8 +11,8 @@ const MOMENTS: i64 = 48;
 /// Longer than any line that an error may quote, with the words around it.
 const MESSAGE_BYTES_MAX: usize = 4_500;
 
-/// `text` is a cron line, a zone, and a time in seconds since 1970, a line each. If there is a
-/// tick, it comes after that time, the clocks show what the line says, and no moment before it
+/// `text` is a cron expression, a zone, and a time in seconds since 1970, a line each. If there is a
+/// tick, it comes after that time, the clocks show what the expression names, and no moment before it
 /// would have done.
 ///
 /// # Panics

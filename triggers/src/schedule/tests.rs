@@ -251,7 +251,7 @@ fn fits(fields: &Fields, time: DateTime) -> bool {
         && month.1.contains(&time.month())
 }
 
-/// Every minute, one by one, and in it the line's seconds: all ticks in the span after `start`,
+/// Every minute, one by one, and in it the expression's seconds: all ticks in the span after `start`,
 /// which is a whole minute. (The places' offsets are whole minutes.)
 fn oracle(fields: &Fields, zone: &TimeZone, start: Timestamp) -> Vec<Timestamp> {
     let elapsed = fields[2].0.contains(['*', '/']);
@@ -315,7 +315,7 @@ proptest! {
         }
     }
 
-    /// Whatever is written there, it is read or refused, and the next tick lies ahead.
+    /// Any text is parsed or refused, and the next tick is in the future.
     #[test]
     fn any_text_is_read_or_refused(
         text in r"([0-9*?,/#LW A-Z-]{1,6} ){4,6}[0-9*?,/#LWA-Z-]{1,6}", at in 0i64..4_000_000_000,

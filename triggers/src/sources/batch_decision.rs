@@ -25,7 +25,7 @@ pub(crate) struct BatchProgress {
 /// What to do with the batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum BatchDecision {
-    /// It succeeded.
+    /// The batch succeeded: its entries are acknowledged.
     Acknowledge,
     /// Run each entry by itself, as this attempt.
     Split { attempt: u32 },

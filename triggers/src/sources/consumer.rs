@@ -23,7 +23,7 @@ pub(crate) struct StreamBatch {
     pub(crate) attempt: u32,
 }
 
-/// In whose name a stream is read.
+/// The consumer group and the consumer that read a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ConsumerIdentity {
     /// The trigger: its consumers share the stream's entries.

@@ -1,4 +1,4 @@
-//! Requests as clients send them, and as nobody should.
+//! Requests as clients send them, and invalid ones.
 
 use proptest::prelude::*;
 

@@ -42,7 +42,7 @@ FROM history
 WHERE namespace = $1 AND state = $2 AND (ended_at, request_id) < ($3, $4) AND ended_at >= $5
 ORDER BY ended_at DESC, request_id DESC LIMIT $6";
 
-/// The same of a function.
+/// As [`PAGE_OF_NAMESPACE`], of one function.
 pub(super) const PAGE_OF_FUNCTION: &str = "
 SELECT request_id, namespace, function, trigger, origin, version, state, accepted_at, ended_at,
   attempts, error, rerun_of
@@ -51,7 +51,7 @@ WHERE namespace = $1 AND state = $2 AND (ended_at, request_id) < ($3, $4) AND en
   AND function = $7
 ORDER BY ended_at DESC, request_id DESC LIMIT $6";
 
-/// The same of a trigger.
+/// As [`PAGE_OF_NAMESPACE`], of one trigger.
 pub(super) const PAGE_OF_TRIGGER: &str = "
 SELECT request_id, namespace, function, trigger, origin, version, state, accepted_at, ended_at,
   attempts, error, rerun_of
@@ -60,7 +60,7 @@ WHERE namespace = $1 AND state = $2 AND (ended_at, request_id) < ($3, $4) AND en
   AND function = $7 AND trigger = $8
 ORDER BY ended_at DESC, request_id DESC LIMIT $6";
 
-/// One event.
+/// One event, by its request id.
 pub(super) const FIND: &str = "
 SELECT request_id, namespace, function, trigger, origin, version, state, accepted_at, ended_at,
   attempts, error, rerun_of
@@ -79,11 +79,11 @@ pub(super) const DROP_EVENTS: &str = "
 DELETE FROM history WHERE request_id IN
   (SELECT request_id FROM history WHERE ended_at <= $1 ORDER BY ended_at LIMIT $2)";
 
-/// All bytes of inputs.
+/// Sum of the bytes of all inputs.
 pub(super) const INPUT_BYTES: &str = "
 SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM history_inputs";
 
-/// The oldest inputs.
+/// Inputs with their sizes, the oldest first.
 pub(super) const OLDEST_INPUTS: &str = "
 SELECT ended_at, bytes FROM history_inputs ORDER BY ended_at LIMIT $1";
 

@@ -20,7 +20,7 @@ use crate::sql::ended_events::{self, EndToRecord};
 use crate::sql::error::DatabaseError;
 use crate::stored::{StoredEventEnd, StoredNewEvent};
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug)]
 pub(super) enum BulkOutcome<T> {
     Done(T),

@@ -124,7 +124,7 @@ pub(super) fn batch_statements(dialect: Dialect) -> BatchStatements {
     }
 }
 
-/// All of them.
+/// Every statement for batches.
 pub(super) fn statements(dialect: Dialect) -> Vec<&'static str> {
     let all = batch_statements(dialect);
     vec![

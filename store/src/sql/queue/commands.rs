@@ -6,7 +6,7 @@ use sqlx::AnyConnection;
 use tokio::sync::oneshot;
 
 use super::batch::Completion;
-use super::transactions::{self, CancelCommand, ClaimCommand, SettleAction, SettleCommand};
+use super::transactions::{self, CancelCommand, ClaimCommand, SettleCommand, SettleOperation};
 use crate::sql::dialect::Dialect;
 
 /// What a caller asks of the queue.
@@ -31,9 +31,9 @@ pub(super) struct PendingCommand<W, T> {
 pub(super) enum LockScope {
     /// A queue's row, and new events.
     Queue,
-    /// Events.
+    /// Rows of events only.
     Events,
-    /// Events, then a queue's row.
+    /// Rows of events, then a queue's row.
     EventsAndQueue,
 }
 
@@ -103,7 +103,7 @@ impl QueueCommand {
             Self::Push(push) => matches!(push.outcome, Some(Ok(PushOutcome::Accepted))),
             Self::Claim(_) | Self::Cancel(_) => false,
             Self::Settle(settle) => {
-                matches!(settle.work.action, SettleAction::Retry { .. })
+                matches!(settle.work.action, SettleOperation::Retry { .. })
                     && matches!(settle.outcome, Some(Ok(())))
             }
         }
@@ -124,8 +124,8 @@ impl QueueCommand {
             Self::Push(_) => LockScope::Queue,
             Self::Claim(_) | Self::Cancel(_) => LockScope::EventsAndQueue,
             Self::Settle(settle) => match settle.work.action {
-                SettleAction::Extend { .. } | SettleAction::End { .. } => LockScope::Events,
-                SettleAction::Retry { .. } => LockScope::EventsAndQueue,
+                SettleOperation::Extend { .. } | SettleOperation::End { .. } => LockScope::Events,
+                SettleOperation::Retry { .. } => LockScope::EventsAndQueue,
             },
         }
     }
@@ -164,7 +164,7 @@ impl QueueCommand {
     /// Notes that the event's end was written.
     pub(super) fn set_completed(&mut self) {
         if let Self::Settle(settle) = self
-            && matches!(settle.work.action, SettleAction::End { .. })
+            && matches!(settle.work.action, SettleOperation::End { .. })
         {
             settle.outcome = Some(Ok(()));
         }

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch::{self, BulkOutcome};
 use super::commands::{QueueCommand, separate_refusal};
-use super::transactions::{self, SettleAction, SettleCommand};
+use super::transactions::{self, SettleCommand, SettleOperation};
 use crate::claim_token::ClaimToken;
 use crate::ready_signal::ReadySignal;
 use crate::sql::database::SqlDatabase;
@@ -243,7 +243,7 @@ impl GroupCommitter {
         let put = self.db.within(async {
             let mut tx = self.db.begin().await?;
             for Claim { receipt, queue, .. } in claims {
-                let action = SettleAction::Retry { queue, due, line: String::new() };
+                let action = SettleOperation::Retry { queue, due, line: String::new() };
                 let back = SettleCommand { claim: ClaimToken::of(&receipt)?, action };
                 separate_refusal(transactions::settle(&mut tx, self.db.dialect(), &back).await)?
                     .ok();

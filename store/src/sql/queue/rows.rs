@@ -6,7 +6,7 @@ use sqlx::FromRow;
 
 use crate::stored::{StoredClaim, StoredEventState, unreadable};
 
-/// A claimed event.
+/// The columns that a claim returns.
 #[derive(Debug, FromRow)]
 pub(super) struct ClaimedEventRow {
     request_id: String,

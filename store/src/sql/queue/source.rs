@@ -9,7 +9,7 @@ use hanshu_core::{Attempt, NodeId, Timestamp};
 
 use super::commands::QueueCommand;
 use super::group_commit::GROUP_MAX;
-use super::transactions::{ClaimCommand, SettleAction};
+use super::transactions::{ClaimCommand, SettleOperation};
 use super::writers::QueueWriters;
 use crate::stored::{self, StoredEventEnd};
 
@@ -45,7 +45,7 @@ impl EventSource for SqlEventSource {
 
     async fn extend(&self, receipt: &Receipt, hold: Duration) -> Result<(), QueueError> {
         let until_us = stored::hold_end(self.writers.clock().now(), hold);
-        self.writers.settle(receipt, SettleAction::Extend { until_us }).await
+        self.writers.settle(receipt, SettleOperation::Extend { until_us }).await
     }
 
     async fn end(
@@ -57,7 +57,7 @@ impl EventSource for SqlEventSource {
         let end = StoredEventEnd::of(&ended)?;
         let line = stored::finished_line(attempt.as_ref())?;
         let now = self.writers.clock().now();
-        self.writers.settle(receipt, SettleAction::End { end, now, line }).await
+        self.writers.settle(receipt, SettleOperation::End { end, now, line }).await
     }
 
     async fn retry(
@@ -67,7 +67,7 @@ impl EventSource for SqlEventSource {
         attempt: Option<Attempt>,
     ) -> Result<(), QueueError> {
         let line = stored::finished_line(attempt.as_ref())?;
-        let action = SettleAction::Retry { queue: self.queue.clone(), due, line };
+        let action = SettleOperation::Retry { queue: self.queue.clone(), due, line };
         self.writers.settle(receipt, action).await
     }
 }

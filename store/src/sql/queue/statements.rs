@@ -10,11 +10,11 @@ ON CONFLICT (name) DO UPDATE SET waiting = queues.waiting + 1, accepted = queues
   WHERE queues.waiting < $2
 RETURNING accepted";
 
-/// How many wait.
+/// The number of events that wait in a queue.
 pub(super) const WAITING: &str = "
 SELECT waiting FROM queues WHERE name = $1";
 
-/// Changes how many wait.
+/// Changes the number of events that wait in a queue.
 pub(super) const CHANGE_WAITING: &str = "
 UPDATE queues SET waiting = waiting + $2 WHERE name = $1";
 
@@ -78,7 +78,7 @@ FROM taken WHERE e.request_id = taken.request_id
 RETURNING e.request_id, version, revision, origin, accepted_at, expires_at, due_at, seq, claims,
   ran, payload";
 
-/// As [`CLAIM_LAPSED_POSTGRES`].
+/// Claims events that are due, as [`CLAIM_LAPSED_POSTGRES`] does for those whose hold ran out.
 const CLAIM_DUE_POSTGRES: &str = "
 WITH taken AS MATERIALIZED (
   SELECT request_id FROM queue_events
@@ -199,7 +199,7 @@ SELECT revision FROM queue_events WHERE state IN ('queued', 'retrying')
 UNION
 SELECT revision FROM queue_events WHERE state = 'running'";
 
-/// How a database claims.
+/// The statements with which a database claims.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClaimStatements {
     /// Claims events whose hold ran out.
@@ -208,7 +208,7 @@ pub(super) struct ClaimStatements {
     pub(super) due: &'static str,
 }
 
-/// How a database collects.
+/// The statements with which a database drops ended events.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CollectStatements {
     pub(super) events: &'static str,
@@ -235,7 +235,7 @@ pub(super) fn collects(dialect: Dialect) -> CollectStatements {
     }
 }
 
-/// All of them.
+/// Every statement of the queue.
 pub(super) fn statements(dialect: Dialect) -> Vec<&'static str> {
     let (claim, collect) = (claims(dialect), collects(dialect));
     vec![

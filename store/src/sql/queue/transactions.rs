@@ -35,24 +35,24 @@ pub(super) struct ClaimCommand {
 #[derive(Debug)]
 pub(super) struct SettleCommand {
     pub(super) claim: ClaimToken,
-    pub(super) action: SettleAction,
+    pub(super) action: SettleOperation,
 }
 
 impl SettleCommand {
     /// The end that it brings to its event, if that is what it does.
     pub(super) fn completion(&self) -> Option<Completion<'_>> {
         match &self.action {
-            SettleAction::End { end, now, line } => {
+            SettleOperation::End { end, now, line } => {
                 Some(Completion { claim: self.claim, end, now: *now, line })
             }
-            SettleAction::Extend { .. } | SettleAction::Retry { .. } => None,
+            SettleOperation::Extend { .. } | SettleOperation::Retry { .. } => None,
         }
     }
 }
 
 /// The ways to settle. `line` is the finished attempt, empty if there was none.
 #[derive(Debug)]
-pub(super) enum SettleAction {
+pub(super) enum SettleOperation {
     Extend { until_us: i64 },
     Retry { queue: QueueName, due: Timestamp, line: String },
     End { end: StoredEventEnd, now: Timestamp, line: String },
@@ -231,16 +231,16 @@ pub(super) async fn settle(
     }
     let (key, claim) = (&request_id.to_string(), i64::from(*claim));
     let statement = match action {
-        SettleAction::Extend { until_us } => {
+        SettleOperation::Extend { until_us } => {
             query(text::EXTEND).bind(key).bind(claim).bind(*until_us)
         }
-        SettleAction::Retry { due, line, .. } if line.is_empty() => {
+        SettleOperation::Retry { due, line, .. } if line.is_empty() => {
             query(text::REFUSE).bind(key).bind(claim).bind(due.as_microsecond())
         }
-        SettleAction::Retry { due, line, .. } => {
+        SettleOperation::Retry { due, line, .. } => {
             query(text::RETRY).bind(key).bind(claim).bind(due.as_microsecond()).bind(line)
         }
-        SettleAction::End { end, now, line } => query(text::END)
+        SettleOperation::End { end, now, line } => query(text::END)
             .bind(key)
             .bind(claim)
             .bind(end.state.as_str())
@@ -255,11 +255,11 @@ pub(super) async fn settle(
         return Err(QueueError::Stale(key.clone()));
     }
     match action {
-        SettleAction::Retry { queue, .. } => {
+        SettleOperation::Retry { queue, .. } => {
             let readmit = query(text::READMIT).bind(queue.to_string());
             readmit.execute(tx).await.map_err(DatabaseError::from)?;
         }
-        SettleAction::Extend { .. } | SettleAction::End { .. } => {}
+        SettleOperation::Extend { .. } | SettleOperation::End { .. } => {}
     }
     Ok(())
 }

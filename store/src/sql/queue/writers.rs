@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::commands::{LockScope, PendingCommand, QueueCommand};
 use super::group_commit::{GROUP_MAX, GroupCommitter};
-use super::transactions::{SettleAction, SettleCommand};
+use super::transactions::{SettleCommand, SettleOperation};
 use crate::claim_token::ClaimToken;
 use crate::ready_signal::ReadySignal;
 use crate::sql::database::SqlDatabase;
@@ -95,7 +95,7 @@ impl QueueWriters {
     pub(super) async fn settle(
         &self,
         receipt: &Receipt,
-        action: SettleAction,
+        action: SettleOperation,
     ) -> Result<(), QueueError> {
         let settle = SettleCommand { claim: ClaimToken::of(receipt)?, action };
         self.run(settle, QueueCommand::Settle).await

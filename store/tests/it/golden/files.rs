@@ -16,7 +16,7 @@ const LANDED: &[(&str, &str)] =
 /// One version of the formats, as the program of its time wrote it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GoldenVersion {
-    /// `v1`, `v2`, …
+    /// The folder's name: `v1`, `v2`, …
     pub(crate) name: &'static str,
 }
 

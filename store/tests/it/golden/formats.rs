@@ -1,6 +1,6 @@
 //! What this program writes has the format of the newest golden files: the same tables and columns,
 //! keys of Redis and frames of segments, and in every kept JSON the same keys. A format that
-//! changes needs a new version of golden files, so that it is read for ever.
+//! changes needs a new version of golden files, so that it can always be read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -100,14 +100,14 @@ impl Format {
 /// Columns and fields whose JSON is users' own.
 const USERS: [&str; 2] = ["payload", "result"];
 
-/// Columns, their types and indexes as rows of one text.
+/// Columns, their types and indexes in SQLite, as rows of one text.
 const SQLITE_SCHEMA: &str = "
 SELECT m.name || '.' || p.name || ' ' || p.type || ' ' || p.\"notnull\" || ' ' || p.pk AS line
 FROM sqlite_master AS m JOIN pragma_table_info(m.name) AS p WHERE m.type = 'table'
 UNION ALL SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL
 UNION ALL SELECT 'migration ' || version FROM _sqlx_migrations";
 
-/// Likewise.
+/// The same in PostgreSQL.
 const POSTGRES_SCHEMA: &str = "
 SELECT table_name || '.' || column_name || ' ' || data_type || ' ' || is_nullable AS line
 FROM information_schema.columns WHERE table_schema = current_schema()
@@ -116,13 +116,13 @@ SELECT replace(indexdef, current_schema() || '.', '') FROM pg_indexes
 WHERE schemaname = current_schema()
 UNION ALL SELECT 'migration ' || version FROM _sqlx_migrations";
 
-/// Columns of text.
+/// Columns of text in SQLite.
 const SQLITE_TEXTS: &str = "
 SELECT m.name AS of_table, p.name AS of_column
 FROM sqlite_master AS m JOIN pragma_table_info(m.name) AS p
 WHERE m.type = 'table' AND p.type = 'TEXT' AND m.name <> '_sqlx_migrations'";
 
-/// Likewise.
+/// Columns of text in PostgreSQL.
 const POSTGRES_TEXTS: &str = "
 SELECT CAST(table_name AS TEXT) AS of_table, CAST(column_name AS TEXT) AS of_column
 FROM information_schema.columns

@@ -188,8 +188,8 @@ async fn a_reader_reads_redis_and_dead_letters_with_the_reason() {
         enabled: true,
     };
 
-    let away = Secret::new("redis://:topsecret@127.0.0.1:1");
-    feed.replace(vec![trigger(RedisTrigger { url: away, ..test.trigger.clone() })]);
+    let unreachable = Secret::new("redis://:topsecret@127.0.0.1:1");
+    feed.replace(vec![trigger(RedisTrigger { url: unreachable, ..test.trigger.clone() })]);
     let reason = || statuses.of(&id).and_then(|status| status.unavailable);
     until("unavailable", async || reason().is_some()).await;
     let text = reason().unwrap();

@@ -7,12 +7,12 @@ use crate::error::Error;
 /// Registered before anything starts: a signal that arrives during the start is handled once the
 /// server runs.
 #[derive(Debug)]
-pub(crate) struct StopSignals {
+pub(crate) struct ProcessSignals {
     term: Signal,
     int: Signal,
 }
 
-impl StopSignals {
+impl ProcessSignals {
     pub(crate) fn register() -> Result<Self, Error> {
         let register = |kind| signal(kind).map_err(|error| Error::Broken(error.to_string()));
         Ok(Self {
