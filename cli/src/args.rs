@@ -1,4 +1,4 @@
-//! What can be typed.
+//! Commands, flags and their help.
 
 use std::path::PathBuf;
 
@@ -15,10 +15,10 @@ use serde::Serialize;
   hanshu deploy hello && hanshu invoke hello     run it
   hanshu logs hello -f                           watch it
 
-Exit codes: 0 done, 1 the function failed, 2 usage, 3 the platform refused, 4 no server reached.")]
+CommandStatus codes: 0 done, 1 the function failed, 2 usage, 3 the platform refused, 4 no server reached.")]
 pub(crate) struct Cli {
     #[command(flatten)]
-    pub(crate) global: Global,
+    pub(crate) global: GlobalArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -26,10 +26,10 @@ pub(crate) struct Cli {
 /// Settings that every command takes. Also `HANSHU_ENDPOINT`, `HANSHU_SECRET_ID`,
 /// `HANSHU_SECRET_KEY`, `HANSHU_NAMESPACE`, and `~/.config/hanshu/config.toml`.
 #[derive(Args, Debug)]
-pub(crate) struct Global {
+pub(crate) struct GlobalArgs {
     /// How to print: `json` is alone on stdout.
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
-    pub(crate) output: Output,
+    pub(crate) output: OutputFormat,
     /// The server, `http://host:port`.
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) endpoint: Option<String>,
@@ -39,7 +39,7 @@ pub(crate) struct Global {
     /// The access key's secret.
     #[arg(long, global = true, value_name = "KEY")]
     pub(crate) secret_key: Option<String>,
-    /// Where functions live.
+    /// The namespace of the functions.
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
     /// A profile of ~/.config/hanshu/config.toml.
@@ -48,11 +48,11 @@ pub(crate) struct Global {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
-    /// For people.
+pub(crate) enum OutputFormat {
+    /// Text for people.
     #[default]
     Text,
-    /// For programs.
+    /// JSON for programs.
     Json,
 }
 
@@ -65,20 +65,20 @@ pub(crate) enum Command {
   hanshu serve --database postgres://… --queue redis://… --roles gateway,triggers
 
 Every flag also as HANSHU_… in the environment and as a key of --config FILE.")]
-    Serve(Serve),
+    Serve(ServeArgs),
     /// Makes a folder that deploys as it is
     #[command(after_help = "Example:\n  hanshu init hello --runtime python && hanshu deploy hello")]
-    Init(Init),
+    Init(InitArgs),
     /// Deploys everything in DIR/hanshu.toml
     #[command(after_help = "Examples:
   hanshu deploy                        what ./hanshu.toml says
   hanshu deploy shop --function cart   one function of it
 
 Unchanged code is not uploaded again; triggers gone from the file are removed.")]
-    Deploy(Deploy),
+    Deploy(DeployArgs),
     /// Publishes $LATEST as an immutable version
     #[command(after_help = "Example:\n  hanshu publish hello && hanshu invoke hello --qualifier 1")]
-    Publish(Name),
+    Publish(FunctionArgs),
     /// Calls a function; stdout is its answer and nothing else
     #[command(after_help = "Examples:
   hanshu invoke hello --data '{\"name\": \"you\"}'
@@ -87,10 +87,10 @@ Unchanged code is not uploaded again; triggers gone from the file are removed.")
   hanshu status $(hanshu invoke hello --async) --wait 60
 
 The answer is printed as it came, with a newline at its end if it has none.")]
-    Invoke(Invoke),
+    Invoke(InvokeArgs),
     /// Shows an invocation: exit 0 succeeded, 1 failed, expired or cancelled, 5 not ended yet
     #[command(after_help = "Example:\n  hanshu status 0190a5d8-… --wait 60")]
-    Status(Status),
+    Status(StatusArgs),
     /// Lists ended asynchronous invocations, newest first
     #[command(after_help = "Examples:
   hanshu runs                                     of every function
@@ -98,30 +98,30 @@ The answer is printed as it came, with a newline at its end if it has none.")]
   hanshu runs --grep 'connection refused' --limit 20
 
 What the history keeps is set by history.keep_days and history.keep_max of the server.")]
-    Runs(Runs),
+    Runs(RunsArgs),
     /// Ends an event that waits, also for a retry, as cancelled
     #[command(after_help = "Example:\n  hanshu cancel 0190a5d8-…\n\n\
         An event that runs is not cancelled: it ends by its time limit.")]
-    Cancel(Cancel),
+    Cancel(CancelArgs),
     /// Runs an ended invocation again, with the input that it had or another one
     #[command(after_help = "Examples:
   hanshu rerun 0190a5d8-…
   hanshu rerun 0190a5d8-… --data '{\"name\": \"you\"}'
 
 Prints the new request id. Inputs are kept for history.inputs_keep_days of the server.")]
-    Rerun(Rerun),
+    Rerun(RerunArgs),
     /// Prints a function's log
     #[command(after_help = "Examples:
   hanshu logs hello -f                  live
   hanshu logs hello --since 10m
   hanshu logs hello --request-id 0190…")]
-    Logs(Logs),
-    /// Lists functions
+    Logs(LogsArgs),
+    /// Lists the functions of a namespace
     List,
     /// Shows a function with its versions and triggers
-    Show(Name),
+    Show(FunctionArgs),
     /// Deletes a function with its versions and triggers
-    Delete(Name),
+    Delete(FunctionArgs),
     /// Triggers: list, enable, disable, fire
     #[command(after_help = "Examples:
   hanshu trigger list hello
@@ -138,14 +138,15 @@ Prints the new request id. Inputs are kept for history.inputs_keep_days of the s
     /// Prints a completion script
     #[command(after_help = "Example:\n  hanshu completions bash > /etc/bash_completion.d/hanshu")]
     Completions {
-        /// Which shell.
+        /// The shell to complete for.
         shell: Shell,
     },
 }
 
-/// Flags of the server; what is not given stays out, so that environment and file have a say.
+/// Flags of the server. A flag that is not given is left out, so that the environment or the file
+/// sets it.
 #[derive(Args, Debug, Serialize)]
-pub(crate) struct Serve {
+pub(crate) struct ServeArgs {
     /// The API's address [default: 127.0.0.1:9000]; port 0 takes any free one.
     #[arg(long, value_name = "ADDRESS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -197,16 +198,16 @@ pub(crate) struct Serve {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct Init {
+pub(crate) struct InitArgs {
     /// The folder; its last part becomes the function's name.
     pub(crate) dir: PathBuf,
-    /// The language.
+    /// The function's language.
     #[arg(long, value_enum)]
-    pub(crate) runtime: Language,
+    pub(crate) runtime: InitLanguage,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Language {
+pub(crate) enum InitLanguage {
     Python,
     Nodejs,
     Go,
@@ -215,7 +216,7 @@ pub(crate) enum Language {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct Deploy {
+pub(crate) struct DeployArgs {
     /// A folder with a hanshu.toml.
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
@@ -225,14 +226,14 @@ pub(crate) struct Deploy {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct Name {
-    /// The function.
+pub(crate) struct FunctionArgs {
+    /// The function's name.
     pub(crate) name: String,
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct Invoke {
-    /// The function.
+pub(crate) struct InvokeArgs {
+    /// The function's name.
     pub(crate) name: String,
     /// The event: JSON, @FILE, or - for standard input [default: {}].
     #[arg(long, short, value_name = "JSON", allow_hyphen_values = true)]
@@ -249,16 +250,16 @@ pub(crate) struct Invoke {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct Status {
-    /// As `invoke --async` printed it.
+pub(crate) struct StatusArgs {
+    /// The request id that `invoke --async` printed.
     pub(crate) request_id: String,
-    /// Wait so long for the end.
+    /// How long to wait for the end, in seconds.
     #[arg(long, value_name = "SECONDS")]
     pub(crate) wait: Option<u64>,
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct Runs {
+pub(crate) struct RunsArgs {
     /// Only of this function.
     pub(crate) name: Option<String>,
     /// Only of this trigger of it.
@@ -270,13 +271,13 @@ pub(crate) struct Runs {
     /// Ended at or after this: 30s, 10m, 2h, 1d ago, or an RFC 3339 time.
     #[arg(long, value_name = "AGE")]
     pub(crate) since: Option<String>,
-    /// Ended before this: likewise.
+    /// Ended before this: 30s, 10m, 2h, 1d ago, or an RFC 3339 time.
     #[arg(long, value_name = "AGE")]
     pub(crate) until: Option<String>,
     /// Only those whose name, id or error contain this text.
     #[arg(long, value_name = "TEXT")]
     pub(crate) grep: Option<String>,
-    /// At most so many.
+    /// The most invocations to list.
     #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     pub(crate) limit: usize,
     /// Go on where an earlier list ended.
@@ -285,14 +286,14 @@ pub(crate) struct Runs {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct Cancel {
-    /// As `invoke --async` printed it.
+pub(crate) struct CancelArgs {
+    /// The request id that `invoke --async` printed.
     pub(crate) request_id: String,
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct Rerun {
-    /// The ended invocation.
+pub(crate) struct RerunArgs {
+    /// The request id of an ended invocation.
     pub(crate) request_id: String,
     /// Another input: JSON, @FILE, or - for standard input.
     #[arg(long, short, value_name = "JSON", allow_hyphen_values = true)]
@@ -300,13 +301,13 @@ pub(crate) struct Rerun {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct Logs {
-    /// The function.
+pub(crate) struct LogsArgs {
+    /// The function's name.
     pub(crate) name: String,
-    /// Go on with what comes, until Ctrl-C.
+    /// Go on with new lines, until Ctrl-C.
     #[arg(long, short)]
     pub(crate) follow: bool,
-    /// Of one invocation only.
+    /// Only lines of this invocation.
     #[arg(long, value_name = "ID")]
     pub(crate) request_id: Option<String>,
     /// Not older than this: 30s, 10m, 2h, 1d.
@@ -317,26 +318,26 @@ pub(crate) struct Logs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum TriggerAction {
     /// Lists a function's triggers with their state
-    List(Name),
+    List(FunctionArgs),
     /// Switches a trigger on
-    Enable(TriggerName),
+    Enable(TriggerArgs),
     /// Switches a trigger off, until the next deploy says otherwise
-    Disable(TriggerName),
+    Disable(TriggerArgs),
     /// Runs a timer now; prints the request id
-    Fire(FireName),
+    Fire(FireArgs),
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct TriggerName {
-    /// The function.
+pub(crate) struct TriggerArgs {
+    /// The function's name.
     pub(crate) name: String,
     /// The trigger; may be left out where the function has one only.
     pub(crate) trigger: Option<String>,
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct FireName {
-    /// The function.
+pub(crate) struct FireArgs {
+    /// The function's name.
     pub(crate) name: String,
     /// The timer; may be left out where the function has one only.
     pub(crate) trigger: Option<String>,

@@ -7,13 +7,13 @@ use crate::settings::Settings;
 
 /// A client of the native API with the settings that it was made from.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub(crate) struct ServerConnection {
     pub(crate) client: Client,
     pub(crate) settings: Settings,
 }
 
-impl Server {
-    /// Nothing is sent yet.
+impl ServerConnection {
+    /// Makes the client. Nothing is sent yet.
     pub(crate) fn new(settings: Settings) -> Result<Self, Error> {
         let client = Client::new(&settings.endpoint, settings.auth.clone())?;
         Ok(Self { client, settings })

@@ -1,4 +1,4 @@
-//! How a command ends: exit codes, and errors that carry theirs.
+//! How a command ends: exit codes, and the errors that have one.
 
 use std::process::ExitCode;
 
@@ -6,8 +6,8 @@ use hanshu_api::wire::ProblemBody;
 
 /// The exit codes that scripts rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
-    /// 0.
+pub(crate) enum CommandStatus {
+    /// 0: the command is done.
     Done,
     /// 1: the function failed.
     Failed,
@@ -18,7 +18,7 @@ pub(crate) enum Exit {
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// 2: what was typed, or a file that was named, is wrong.
+    /// 2: the command line, or a file that it names, is wrong.
     #[error("{0}")]
     Usage(String),
     /// 3: the platform refused.
@@ -27,23 +27,23 @@ pub(crate) enum Error {
     /// 3: the platform answered something that this program does not understand.
     #[error("{0}")]
     Answer(String),
-    /// 4: no server.
+    /// 4: no server was reached.
     #[error("{0}")]
     Unreachable(String),
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
+impl From<CommandStatus> for ExitCode {
+    fn from(exit: CommandStatus) -> Self {
         Self::from(match exit {
-            Exit::Done => 0,
-            Exit::Failed => 1,
-            Exit::NotEnded => 5,
+            CommandStatus::Done => 0,
+            CommandStatus::Failed => 1,
+            CommandStatus::NotEnded => 5,
         })
     }
 }
 
 impl Error {
-    /// The exit code.
+    /// The exit code of this error.
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,

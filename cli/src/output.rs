@@ -1,5 +1,5 @@
-//! What is printed, and where: data on stdout, talk on stderr; colour only on a terminal, and
-//! never the only signal.
+//! Printing: data goes to stdout, notes and progress to stderr. Colour is used on a terminal only,
+//! and never the only signal.
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
@@ -9,55 +9,56 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::args::Output;
+use crate::args::OutputFormat;
 use crate::error::Error;
 
-/// Work that takes longer than this is shown.
+/// Work that takes longer than this is reported.
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
-/// Between two pictures of the spinner.
+/// How often the spinner moves.
 const SPIN_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Where a command prints to.
+/// Prints what a command has to say, as text or as JSON.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Printer {
-    output: Output,
+    output: OutputFormat,
 }
 
-/// What is told on standard error while work goes on, if it takes over a second.
+/// Progress of some work: printed to stderr once it has taken [`PROGRESS_AFTER`]. Dropping it ends
+/// the report.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    shared: Arc<Shared>,
+    shared: Arc<ProgressShared>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    shown: Mutex<Shown>,
+struct ProgressShared {
+    state: Mutex<ProgressState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Shown {
+struct ProgressState {
     text: String,
-    /// Said after the start: worth a line in a script's log, too.
+    /// Whether the text is a later step, which is printed where stderr is no terminal, too.
     is_step: bool,
-    over: bool,
+    is_over: bool,
 }
 
 impl Printer {
-    pub(crate) fn new(output: Output) -> Self {
+    pub(crate) fn new(output: OutputFormat) -> Self {
         Self { output }
     }
 
-    /// JSON alone, or what `text` prints.
+    /// Prints the value as JSON, or as `text` formats it.
     pub(crate) fn show<T: Serialize>(
         self,
         value: &T,
         text: impl FnOnce(&T) -> String,
     ) -> Result<(), Error> {
         match self.output {
-            Output::Text => self.line(text(value).trim_end()),
-            Output::Json => {
+            OutputFormat::Text => self.line(text(value).trim_end()),
+            OutputFormat::Json => {
                 let json = serde_json::to_string_pretty(value).map_err(|error| {
                     Error::Answer(format!("cannot be written as JSON: {error}"))
                 })?;
@@ -66,17 +67,17 @@ impl Printer {
         }
     }
 
-    /// Whether programs read.
+    /// Whether the output is JSON.
     pub(crate) fn is_json(self) -> bool {
-        self.output == Output::Json
+        self.output == OutputFormat::Json
     }
 
-    /// One line on stdout.
+    /// Prints one line to stdout.
     pub(crate) fn line(self, text: impl Display) -> Result<(), Error> {
         self.bytes(format!("{text}\n").as_bytes())
     }
 
-    /// Bytes on stdout. A reader that has gone away is no error.
+    /// Prints bytes to stdout. A closed pipe is no error.
     pub(crate) fn bytes(self, bytes: &[u8]) -> Result<(), Error> {
         let mut out = std::io::stdout().lock();
         match out.write_all(bytes).and_then(|()| out.flush()) {
@@ -86,70 +87,71 @@ impl Printer {
         }
     }
 
-    /// Talk, on stderr.
+    /// Prints one line to stderr.
     pub(crate) fn note(self, text: impl Display) {
         let _ = writeln!(std::io::stderr(), "{text}");
     }
 
-    /// Shows work, from its second second on.
+    /// Reports work until the returned value is dropped.
     pub(crate) fn progress(self, what: impl Into<String>) -> Progress {
-        let shared = Arc::new(Shared::default());
-        shared.change(|shown| shown.text = what.into());
-        let teller = shared.clone();
-        // Without a thread nothing is told; the work goes on.
-        let thread = std::thread::Builder::new().spawn(move || tell(&teller)).ok();
+        let shared = Arc::new(ProgressShared::default());
+        shared.change(|state| state.text = what.into());
+        let for_thread = shared.clone();
+        // If the thread cannot be started, nothing is reported and the work goes on.
+        let thread = std::thread::Builder::new().spawn(move || report(&for_thread)).ok();
         Progress { shared, thread }
     }
 }
 
 impl Progress {
-    /// What is done now.
-    pub(crate) fn say(&self, what: &str) {
-        self.shared.change(|shown| {
-            what.clone_into(&mut shown.text);
-            shown.is_step = true;
+    /// Names the step that begins now.
+    pub(crate) fn step(&self, what: &str) {
+        self.shared.change(|state| {
+            what.clone_into(&mut state.text);
+            state.is_step = true;
         });
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.shared.change(|shown| shown.over = true);
+        self.shared.change(|state| state.is_over = true);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-impl Shared {
-    fn change(&self, change: impl FnOnce(&mut Shown)) {
-        change(&mut self.shown.lock().unwrap_or_else(PoisonError::into_inner));
+impl ProgressShared {
+    fn change(&self, change: impl FnOnce(&mut ProgressState)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_all();
     }
 }
 
-/// Keeps silent for a second; then a line that changes on a terminal, a line for each step
-/// elsewhere.
-fn tell(shared: &Shared) {
-    let shown = shared.shown.lock().unwrap_or_else(PoisonError::into_inner);
-    let waited = shared.changed.wait_timeout_while(shown, PROGRESS_AFTER, |shown| !shown.over);
-    let mut shown = waited.unwrap_or_else(PoisonError::into_inner).0;
-    if shown.over {
+/// Prints nothing for [`PROGRESS_AFTER`]; then one changing line on a terminal, else a line for each
+/// step.
+fn report(shared: &ProgressShared) {
+    let state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = shared.changed.wait_timeout_while(state, PROGRESS_AFTER, |state| !state.is_over);
+    let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+    if state.is_over {
         return;
     }
     let bar = std::io::stderr().is_terminal().then(spinner);
-    let mut told = String::new();
-    while !shown.over {
-        if told != shown.text {
-            told.clone_from(&shown.text);
+    let mut printed = String::new();
+    while !state.is_over {
+        if printed != state.text {
+            printed.clone_from(&state.text);
             match &bar {
-                Some(bar) => bar.set_message(told.clone()),
-                None if shown.is_step => drop(writeln!(std::io::stderr(), "  {told}")),
+                Some(bar) => bar.set_message(printed.clone()),
+                None if state.is_step => drop(writeln!(std::io::stderr(), "  {printed}")),
                 None => {}
             }
         }
-        let waited = shared.changed.wait_while(shown, |shown| !shown.over && shown.text == told);
-        shown = waited.unwrap_or_else(PoisonError::into_inner);
+        let waited =
+            shared.changed.wait_while(state, |state| !state.is_over && state.text == printed);
+        state = waited.unwrap_or_else(PoisonError::into_inner);
     }
     if let Some(bar) = bar {
         bar.finish_and_clear();
@@ -165,7 +167,7 @@ fn spinner() -> ProgressBar {
     bar
 }
 
-/// Bold on a terminal's stdout, plain elsewhere and where `NO_COLOR` is set.
+/// Bold if stdout is a terminal and `NO_COLOR` is not set, else plain.
 pub(crate) fn bold(text: impl Display) -> String {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     if std::io::stdout().is_terminal() && !plain {
@@ -175,7 +177,7 @@ pub(crate) fn bold(text: impl Display) -> String {
     }
 }
 
-/// Aligned columns under a head.
+/// A table with aligned columns.
 pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let mut widths = head.map(|title| title.chars().count());
     for row in rows {
@@ -195,8 +197,8 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
     text
 }
 
-/// `3 s`, `5 min`, `2 h`: for people.
-pub(crate) fn age(seconds: u64) -> String {
+/// A rounded age, such as `3 s`, `5 min`, `2 h` or `4 d`.
+pub(crate) fn format_age(seconds: u64) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),
         120..=7_199 => format!("{} min", seconds / 60),

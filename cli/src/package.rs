@@ -19,15 +19,15 @@ const IGNORE_FILE: &str = ".hanshuignore";
 /// The zip's bytes and their SHA-256 in hexadecimal.
 #[derive(Debug)]
 pub(crate) struct Package {
-    /// What is uploaded.
+    /// The zip's bytes.
     pub(crate) zip: Vec<u8>,
-    /// Names it.
+    /// SHA-256 of the zip, which names the package.
     pub(crate) digest: Digest,
 }
 
 /// One file of a package.
 #[derive(Debug)]
-struct Entry {
+struct PackageEntry {
     name: String,
     path: PathBuf,
     executable: bool,
@@ -48,7 +48,7 @@ impl Package {
         if is_go && !entries.iter().any(|entry| entry.name == handler) {
             let (path, folder) = crate::go::build(code, handler)?;
             entries.retain(|entry| !is_go_source(&entry.name));
-            entries.push(Entry { name: handler.into(), path, executable: true });
+            entries.push(PackageEntry { name: handler.into(), path, executable: true });
             built_in = Some(folder);
             entries.sort_by(|a, b| a.name.cmp(&b.name));
         }
@@ -74,7 +74,7 @@ fn is_go_source(name: &str) -> bool {
 }
 
 /// All files below `folder`, sorted by name, without what is ignored.
-fn entries(folder: &Path) -> Result<Vec<Entry>, Error> {
+fn entries(folder: &Path) -> Result<Vec<PackageEntry>, Error> {
     let root = folder.canonicalize().map_err(|error| Error::file(folder, error))?;
     let walk = ignore::WalkBuilder::new(&root)
         .standard_filters(false)
@@ -104,7 +104,7 @@ fn entries(folder: &Path) -> Result<Vec<Entry>, Error> {
     Ok(entries)
 }
 
-fn entry(root: &Path, name: &str, path: &Path) -> Result<Entry, Error> {
+fn entry(root: &Path, name: &str, path: &Path) -> Result<PackageEntry, Error> {
     let real = path.canonicalize().map_err(|error| Error::file(path, error))?;
     if !real.starts_with(root) {
         let what = format!("a link that leads out of the folder, to {}", real.display());
@@ -115,11 +115,11 @@ fn entry(root: &Path, name: &str, path: &Path) -> Result<Entry, Error> {
         return Err(Error::file(path, "neither a file nor a folder: list it in .hanshuignore"));
     }
     let executable = meta.permissions().mode() & 0o111 != 0;
-    Ok(Entry { name: name.into(), path: real, executable })
+    Ok(PackageEntry { name: name.into(), path: real, executable })
 }
 
 /// Sorted names, one fixed time, and of the modes the x bit alone: equal files, equal bytes.
-fn zip_of(entries: &[Entry]) -> Result<Vec<u8>, Error> {
+fn zip_of(entries: &[PackageEntry]) -> Result<Vec<u8>, Error> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     for entry in entries {
         let failed = |error: &dyn std::fmt::Display| Error::file(&entry.path, error);
@@ -182,8 +182,8 @@ mod tests {
     fn a_link_out_of_the_folder_is_refused_by_name() {
         let dir = folder(&[("index.py", "")]);
         std::os::unix::fs::symlink("/etc/passwd", dir.path().join("leak")).unwrap();
-        let said = entries(dir.path()).unwrap_err().to_string();
-        assert!(said.contains("leak"), "{said}");
+        let message = entries(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("leak"), "{message}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use hanshu_api::ClientAuth;
 use hanshu_core::Secret;
 use serde::Deserialize;
 
-use crate::args::Global;
+use crate::args::GlobalArgs;
 use crate::error::Error;
 
 /// Where calls go and with which key.
@@ -18,28 +18,28 @@ pub(crate) struct Settings {
     pub(crate) endpoint: String,
     /// An access key; within a sandbox, the sandbox's token.
     pub(crate) auth: ClientAuth,
-    /// From flag or environment: beats what `hanshu.toml` says, so that `deploy` and the
-    /// commands after it speak of the same functions.
-    pub(crate) namespace_said: Option<String>,
-    /// From files: where neither those nor `hanshu.toml` say anything.
+    /// From flag or environment. It takes precedence over `hanshu.toml`, so that `deploy` and the
+    /// commands after it mean the same functions.
+    pub(crate) namespace_override: Option<String>,
+    /// From files; used where neither flag, environment nor `hanshu.toml` name one.
     pub(crate) namespace_default: String,
 }
 
 /// One set of settings, from one place.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Layer {
+struct SettingsLayer {
     endpoint: Option<String>,
     secret_id: Option<String>,
     secret_key: Option<Secret>,
-    /// Of a sandbox; from the environment only.
+    /// The token of a sandbox; from the environment only.
     #[serde(skip)]
     token: Option<Secret>,
     namespace: Option<String>,
 }
 
-impl Layer {
-    /// What is missing, from another.
+impl SettingsLayer {
+    /// Fills what is missing from another layer.
     fn or(self, other: Self) -> Self {
         Self {
             endpoint: self.endpoint.or(other.endpoint),
@@ -51,7 +51,8 @@ impl Layer {
     }
 }
 
-/// `~/.config/hanshu/config.toml`: settings, and others under `[profiles.NAME]` that beat them.
+/// `~/.config/hanshu/config.toml`: settings, and others under `[profiles.NAME]` that take
+/// precedence.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ConfigFile {
@@ -62,13 +63,13 @@ struct ConfigFile {
     /// The profile that is used where `--profile` says none; `default` if absent.
     default_profile: Option<String>,
     #[serde(default)]
-    profiles: BTreeMap<String, Layer>,
+    profiles: BTreeMap<String, SettingsLayer>,
 }
 
 impl Settings {
-    /// Looks in all places.
-    pub(crate) fn find(global: &Global) -> Result<Self, Error> {
-        let flags = Layer {
+    /// Reads flags, environment, files, and the credentials that a local server left.
+    pub(crate) fn find(global: &GlobalArgs) -> Result<Self, Error> {
+        let flags = SettingsLayer {
             endpoint: global.endpoint.clone(),
             secret_id: global.secret_id.clone(),
             secret_key: global.secret_key.clone().map(Secret::new),
@@ -76,7 +77,7 @@ impl Settings {
             namespace: global.namespace.clone(),
         };
         let layers = [flags, environment(), profile(global)?, left_by_server()];
-        let pick = |field: fn(&Layer) -> Option<String>| layers.iter().find_map(field);
+        let pick = |field: fn(&SettingsLayer) -> Option<String>| layers.iter().find_map(field);
         let endpoint = pick(|layer| layer.endpoint.clone());
         let (Some(endpoint), Some(auth)) = (endpoint, auth(&layers)) else {
             return Err(Error::Usage(
@@ -96,22 +97,22 @@ impl Settings {
         Ok(Self {
             endpoint: endpoint.trim_end_matches('/').into(),
             auth,
-            namespace_said: layers.iter().take(2).find_map(|layer| layer.namespace.clone()),
+            namespace_override: layers.iter().take(2).find_map(|layer| layer.namespace.clone()),
             namespace_default: pick(|layer| layer.namespace.clone())
                 .unwrap_or_else(|| "default".into()),
         })
     }
 
-    /// The namespace where no file has a say.
+    /// The namespace of commands that read no `hanshu.toml`.
     pub(crate) fn namespace(&self) -> &str {
-        self.namespace_said.as_deref().unwrap_or(&self.namespace_default)
+        self.namespace_override.as_deref().unwrap_or(&self.namespace_default)
     }
 }
 
-/// How to prove who asks: a key of flags and environment, else the sandbox's token, else a key of
+/// How requests are authenticated: by a key of flags and environment, else the sandbox's token, else a key of
 /// files.
-fn auth(layers: &[Layer; 4]) -> Option<ClientAuth> {
-    let key = |layers: &[Layer]| {
+fn auth(layers: &[SettingsLayer; 4]) -> Option<ClientAuth> {
+    let key = |layers: &[SettingsLayer]| {
         let id = layers.iter().find_map(|layer| layer.secret_id.clone())?;
         let secret = layers.iter().find_map(|layer| layer.secret_key.clone())?;
         Some(ClientAuth::Key { id, secret })
@@ -121,9 +122,9 @@ fn auth(layers: &[Layer; 4]) -> Option<ClientAuth> {
     key(&[flags.clone(), environment.clone()]).or_else(token).or_else(|| key(layers))
 }
 
-fn environment() -> Layer {
+fn environment() -> SettingsLayer {
     let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    Layer {
+    SettingsLayer {
         endpoint: get("HANSHU_ENDPOINT"),
         secret_id: get("HANSHU_SECRET_ID"),
         secret_key: get("HANSHU_SECRET_KEY").map(Secret::new),
@@ -139,7 +140,7 @@ fn config_path() -> Option<PathBuf> {
     xdg.or_else(home).map(|base| base.join("hanshu/config.toml"))
 }
 
-fn profile(global: &Global) -> Result<Layer, Error> {
+fn profile(global: &GlobalArgs) -> Result<SettingsLayer, Error> {
     let text = config_path().map(|path| (std::fs::read_to_string(&path), path));
     let (file, path) = match text {
         Some((Ok(text), path)) => {
@@ -153,7 +154,7 @@ fn profile(global: &Global) -> Result<Layer, Error> {
         None => (ConfigFile::default(), PathBuf::from("~/.config/hanshu/config.toml")),
     };
     let ConfigFile { endpoint, secret_id, secret_key, namespace, default_profile, profiles } = file;
-    let always = Layer { endpoint, secret_id, secret_key, token: None, namespace };
+    let always = SettingsLayer { endpoint, secret_id, secret_key, token: None, namespace };
     let chosen = match global.profile.clone().or(default_profile) {
         None => profiles.get("default").cloned().unwrap_or_default(),
         Some(name) => profiles.get(&name).cloned().ok_or_else(|| {
@@ -165,14 +166,14 @@ fn profile(global: &Global) -> Result<Layer, Error> {
     Ok(chosen.or(always))
 }
 
-fn left_by_server() -> Layer {
+fn left_by_server() -> SettingsLayer {
     let path = hanshu_server::default_data_dir().map(|dir| dir.join("credentials.env"));
     path.map(|path| credentials(&path)).unwrap_or_default()
 }
 
-/// Reads `NAME=value` lines; a file that cannot be read says nothing.
-fn credentials(path: &Path) -> Layer {
-    let mut layer = Layer::default();
+/// Reads `NAME=value` lines. A file that cannot be read is taken as empty.
+fn credentials(path: &Path) -> SettingsLayer {
+    let mut layer = SettingsLayer::default();
     for line in std::fs::read_to_string(path).unwrap_or_default().lines() {
         let Some((name, value)) = line.split_once('=') else { continue };
         let value = value.to_owned();
@@ -207,14 +208,14 @@ mod tests {
 
     #[test]
     fn a_sandbox_s_token_is_weaker_than_a_key_that_is_given_and_stronger_than_a_file_s() {
-        let key = |id: &str| Layer {
+        let key = |id: &str| SettingsLayer {
             secret_id: Some(id.into()),
             secret_key: Some(Secret::new("s")),
-            ..Layer::default()
+            ..SettingsLayer::default()
         };
-        let token = Layer { token: Some(Secret::new("t")), ..Layer::default() };
-        let none = Layer::default;
-        let chosen = |layers: [Layer; 4]| match auth(&layers) {
+        let token = SettingsLayer { token: Some(Secret::new("t")), ..SettingsLayer::default() };
+        let none = SettingsLayer::default;
+        let chosen = |layers: [SettingsLayer; 4]| match auth(&layers) {
             Some(ClientAuth::Key { id, .. }) => id,
             Some(ClientAuth::Token(token)) => token.expose().to_owned(),
             None => "none".into(),

@@ -1,12 +1,12 @@
-//! `hanshu init`.
+//! `hanshu init` makes a folder with a function that deploys as it is.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use crate::args::{Init, Language};
-use crate::error::{Error, Exit};
+use crate::args::{InitArgs, InitLanguage};
+use crate::error::{CommandStatus, Error};
 use crate::output::Printer;
 
 /// A file of a template: name, text, whether it is executable.
@@ -40,13 +40,13 @@ const CUSTOM: &[TemplateFile] = &[
     ("event.json", include_str!("../../templates/event.json"), false),
 ];
 
-pub(super) fn run(args: &Init, printer: Printer) -> Result<Exit, Error> {
+pub(super) fn run(args: &InitArgs, printer: Printer) -> Result<CommandStatus, Error> {
     let files = match args.runtime {
-        Language::Python => PYTHON,
-        Language::Nodejs => NODEJS,
-        Language::Go => GO,
-        Language::Shell => SHELL,
-        Language::Custom => CUSTOM,
+        InitLanguage::Python => PYTHON,
+        InitLanguage::Nodejs => NODEJS,
+        InitLanguage::Go => GO,
+        InitLanguage::Shell => SHELL,
+        InitLanguage::Custom => CUSTOM,
     };
     let name = function_name(&args.dir)?;
     if let Some((taken, ..)) =
@@ -71,7 +71,7 @@ pub(super) fn run(args: &Init, printer: Printer) -> Result<Exit, Error> {
             names.join(", ")
         )
     })?;
-    Ok(Exit::Done)
+    Ok(CommandStatus::Done)
 }
 
 /// The folder's name, made to fit the rule for functions.

@@ -1,15 +1,19 @@
-//! `hanshu invoke`.
+//! `hanshu invoke` calls a function and prints its answer.
 
 use std::io::Read as _;
 
 use hanshu_api::InvokeRequest;
 
-use crate::args::Invoke;
-use crate::client::Server;
-use crate::error::{Error, Exit};
+use crate::args::InvokeArgs;
+use crate::client::ServerConnection;
+use crate::error::{CommandStatus, Error};
 use crate::output::Printer;
 
-pub(super) async fn run(server: Server, args: &Invoke, printer: Printer) -> Result<Exit, Error> {
+pub(super) async fn run(
+    server: ServerConnection,
+    args: &InvokeArgs,
+    printer: Printer,
+) -> Result<CommandStatus, Error> {
     let invocation = InvokeRequest {
         function: server.function(&args.name),
         qualifier: args.qualifier.as_deref(),
@@ -18,7 +22,7 @@ pub(super) async fn run(server: Server, args: &Invoke, printer: Printer) -> Resu
     if args.asynchronous {
         let accepted = server.client.invoke_async(invocation).await?;
         printer.show(&accepted, |accepted| accepted.request_id.to_string())?;
-        return Ok(Exit::Done);
+        return Ok(CommandStatus::Done);
     }
 
     let progress = printer.progress(format!("{} runs", args.name));
@@ -33,7 +37,7 @@ pub(super) async fn run(server: Server, args: &Invoke, printer: Printer) -> Resu
         text.push(b'\n');
     }
     printer.bytes(&text)?;
-    Ok(if answer.failed { Exit::Failed } else { Exit::Done })
+    Ok(if answer.failed { CommandStatus::Failed } else { CommandStatus::Done })
 }
 
 /// `JSON`, `@FILE` or `-`; nothing is `{}`.

@@ -1,13 +1,13 @@
-//! `hanshu logs`.
+//! `hanshu logs` prints and follows a function's log.
 
 use std::time::Duration;
 
 use hanshu_api::LogFilter;
 use hanshu_api::wire::LogLineView;
 
-use crate::args::Logs;
-use crate::client::Server;
-use crate::error::{Error, Exit};
+use crate::args::LogsArgs;
+use crate::client::ServerConnection;
+use crate::error::{CommandStatus, Error};
 use crate::output::Printer;
 
 /// How long the server is asked to wait for new lines.
@@ -17,7 +17,11 @@ const PAGE_ENTRIES: usize = 1_000;
 /// Between attempts to reach a server that went away while following.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(server: Server, args: &Logs, printer: Printer) -> Result<Exit, Error> {
+pub(super) async fn run(
+    server: ServerConnection,
+    args: &LogsArgs,
+    printer: Printer,
+) -> Result<CommandStatus, Error> {
     let since = args.since.as_deref().map(|text| moment("--since", text)).transpose()?;
     let mut after: Option<String> = None;
     loop {
@@ -44,7 +48,7 @@ pub(super) async fn run(server: Server, args: &Logs, printer: Printer) -> Result
         let more = !page.lines.is_empty() && (since.is_some() || after.is_some());
         after = Some(page.next);
         if !args.follow && !more {
-            return Ok(Exit::Done);
+            return Ok(CommandStatus::Done);
         }
     }
 }

@@ -17,21 +17,21 @@ use std::future::Future;
 use clap::CommandFactory as _;
 
 use crate::args::{Cli, Command};
-use crate::client::Server;
-use crate::error::{Error, Exit};
+use crate::client::ServerConnection;
+use crate::error::{CommandStatus, Error};
 use crate::output::Printer;
 use crate::settings::Settings;
 
-/// Runs what was typed.
-pub(crate) fn run(cli: Cli, printer: Printer) -> Result<Exit, Error> {
-    let server = || Server::new(Settings::find(&cli.global)?);
+/// Runs the command that was given.
+pub(crate) fn run(cli: Cli, printer: Printer) -> Result<CommandStatus, Error> {
+    let server = || ServerConnection::new(Settings::find(&cli.global)?);
     match &cli.command {
         Command::Serve(flags) => serve::run(flags, printer),
         Command::Init(args) => init::run(args, printer),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "hanshu", &mut script);
-            printer.bytes(&script).map(|()| Exit::Done)
+            printer.bytes(&script).map(|()| CommandStatus::Done)
         }
         Command::Version => wait(version::run(server().ok(), printer)),
         Command::Deploy(args) => wait(deploy::run(server()?, args, printer)),
@@ -50,7 +50,8 @@ pub(crate) fn run(cli: Cli, printer: Printer) -> Result<Exit, Error> {
     }
 }
 
-/// A client has one thing to wait for at a time: the current thread is enough.
+/// Runs a future to its end. A command waits for one thing at a time, so the current thread is
+/// enough.
 fn wait<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::Usage(format!("no runtime: {error}")))?;

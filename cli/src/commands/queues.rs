@@ -1,10 +1,13 @@
-//! `hanshu queues`.
+//! `hanshu queues` shows what waits, runs and was dead-lettered.
 
-use crate::client::Server;
-use crate::error::{Error, Exit};
-use crate::output::{Printer, age, table};
+use crate::client::ServerConnection;
+use crate::error::{CommandStatus, Error};
+use crate::output::{Printer, format_age, table};
 
-pub(super) async fn run(server: Server, printer: Printer) -> Result<Exit, Error> {
+pub(super) async fn run(
+    server: ServerConnection,
+    printer: Printer,
+) -> Result<CommandStatus, Error> {
     let list = server.client.list_queues().await?;
     printer.show(&list, |list| {
         if list.queues.is_empty() {
@@ -21,12 +24,12 @@ pub(super) async fn run(server: Server, printer: Printer) -> Result<Exit, Error>
                     trigger,
                     queue.waiting.to_string(),
                     queue.running.to_string(),
-                    queue.oldest_age_s.map_or_else(|| "-".into(), age),
+                    queue.oldest_age_s.map_or_else(|| "-".into(), format_age),
                     queue.dead_lettered.to_string(),
                 ]
             })
             .collect();
         table(["FUNCTION", "TRIGGER", "WAITING", "RUNNING", "OLDEST", "DEAD-LETTERED"], &rows)
     })?;
-    Ok(Exit::Done)
+    Ok(CommandStatus::Done)
 }

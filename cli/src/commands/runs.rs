@@ -5,9 +5,9 @@ use hanshu_api::wire::{InvocationList, InvocationView};
 
 use super::invoke::event;
 use super::logs::moment;
-use crate::args::{Cancel, Rerun, Runs};
-use crate::client::Server;
-use crate::error::{Error, Exit};
+use crate::args::{CancelArgs, RerunArgs, RunsArgs};
+use crate::client::ServerConnection;
+use crate::error::{CommandStatus, Error};
 use crate::output::{Printer, table};
 
 /// Invocations asked for at once.
@@ -16,7 +16,11 @@ const PAGE: usize = 200;
 const ERROR_CHARS_MAX: usize = 60;
 
 /// Lists ended asynchronous invocations.
-pub(super) async fn list(server: Server, args: &Runs, printer: Printer) -> Result<Exit, Error> {
+pub(super) async fn list(
+    server: ServerConnection,
+    args: &RunsArgs,
+    printer: Printer,
+) -> Result<CommandStatus, Error> {
     let mut filter = InvocationFilter {
         namespace: Some(server.settings.namespace().to_owned()),
         function: args.name.clone(),
@@ -50,7 +54,7 @@ pub(super) async fn list(server: Server, args: &Runs, printer: Printer) -> Resul
     if let Some(next) = all.next {
         printer.note(format!("There may be more: --cursor {next} goes on."));
     }
-    Ok(Exit::Done)
+    Ok(CommandStatus::Done)
 }
 
 fn row(run: &InvocationView) -> [String; 7] {
@@ -69,16 +73,24 @@ fn row(run: &InvocationView) -> [String; 7] {
 }
 
 /// Ends an event that waits as cancelled.
-pub(super) async fn cancel(server: Server, args: &Cancel, printer: Printer) -> Result<Exit, Error> {
+pub(super) async fn cancel(
+    server: ServerConnection,
+    args: &CancelArgs,
+    printer: Printer,
+) -> Result<CommandStatus, Error> {
     let view = server.client.cancel_invocation(&args.request_id).await?;
     printer.show(&view, |view| format!("cancelled {}", view.request_id))?;
-    Ok(Exit::Done)
+    Ok(CommandStatus::Done)
 }
 
 /// Runs an ended invocation again.
-pub(super) async fn rerun(server: Server, args: &Rerun, printer: Printer) -> Result<Exit, Error> {
+pub(super) async fn rerun(
+    server: ServerConnection,
+    args: &RerunArgs,
+    printer: Printer,
+) -> Result<CommandStatus, Error> {
     let input = args.data.as_deref().map(|data| event(Some(data))).transpose()?;
     let accepted = server.client.rerun_invocation(&args.request_id, input.map(Into::into)).await?;
     printer.show(&accepted, |accepted| accepted.request_id.to_string())?;
-    Ok(Exit::Done)
+    Ok(CommandStatus::Done)
 }

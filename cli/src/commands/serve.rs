@@ -1,12 +1,12 @@
-//! `hanshu serve`.
+//! `hanshu serve` runs the server until it is stopped.
 
 use hanshu_server::{Config, Server, start_logging};
 
-use crate::args::Serve;
-use crate::error::{Error, Exit};
+use crate::args::ServeArgs;
+use crate::error::{CommandStatus, Error};
 use crate::output::Printer;
 
-pub(super) fn run(flags: &Serve, printer: Printer) -> Result<Exit, Error> {
+pub(super) fn run(flags: &ServeArgs, printer: Printer) -> Result<CommandStatus, Error> {
     let config = Config::load(flags.config.as_deref(), flags).map_err(failed)?;
     start_logging(&config).map_err(failed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -19,7 +19,7 @@ pub(super) fn run(flags: &Serve, printer: Printer) -> Result<Exit, Error> {
         printer.note(server.welcome());
         server.run().await.map_err(failed)
     })?;
-    Ok(Exit::Done)
+    Ok(CommandStatus::Done)
 }
 
 fn failed(error: hanshu_server::Error) -> Error {

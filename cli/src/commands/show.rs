@@ -3,12 +3,15 @@
 use hanshu_api::wire::FunctionDetail;
 use serde_json::json;
 
-use crate::args::Name;
-use crate::client::Server;
-use crate::error::{Error, Exit};
+use crate::args::FunctionArgs;
+use crate::client::ServerConnection;
+use crate::error::{CommandStatus, Error};
 use crate::output::{Printer, bold, table};
 
-pub(super) async fn list(server: Server, printer: Printer) -> Result<Exit, Error> {
+pub(super) async fn list(
+    server: ServerConnection,
+    printer: Printer,
+) -> Result<CommandStatus, Error> {
     let list = server.client.list_functions(server.settings.namespace()).await?;
     printer.show(&list, |list| {
         if list.functions.is_empty() {
@@ -35,16 +38,20 @@ pub(super) async fn list(server: Server, printer: Printer) -> Result<Exit, Error
             &rows,
         )
     })?;
-    Ok(Exit::Done)
+    Ok(CommandStatus::Done)
 }
 
-pub(super) async fn show(server: Server, args: &Name, printer: Printer) -> Result<Exit, Error> {
+pub(super) async fn show(
+    server: ServerConnection,
+    args: &FunctionArgs,
+    printer: Printer,
+) -> Result<CommandStatus, Error> {
     let detail = server.client.show_function(server.function(&args.name)).await?;
-    printer.show(&detail, text)?;
-    Ok(Exit::Done)
+    printer.show(&detail, format_function)?;
+    Ok(CommandStatus::Done)
 }
 
-fn text(detail: &FunctionDetail) -> String {
+fn format_function(detail: &FunctionDetail) -> String {
     let mut text = format!("{}\n", bold(format!("{}/{}", detail.namespace, detail.name)));
     let mut field = |name: &str, value: String| text += &format!("  {name:<13}{value}\n");
     field("runtime", detail.runtime.clone());
@@ -79,17 +86,25 @@ fn text(detail: &FunctionDetail) -> String {
     text
 }
 
-pub(super) async fn delete(server: Server, args: &Name, printer: Printer) -> Result<Exit, Error> {
+pub(super) async fn delete(
+    server: ServerConnection,
+    args: &FunctionArgs,
+    printer: Printer,
+) -> Result<CommandStatus, Error> {
     server.client.delete_function(server.function(&args.name)).await?;
     let gone = json!({"deleted": args.name, "namespace": server.settings.namespace()});
     printer.show(&gone, |_| format!("deleted {}/{}", server.settings.namespace(), args.name))?;
-    Ok(Exit::Done)
+    Ok(CommandStatus::Done)
 }
 
-pub(super) async fn publish(server: Server, args: &Name, printer: Printer) -> Result<Exit, Error> {
+pub(super) async fn publish(
+    server: ServerConnection,
+    args: &FunctionArgs,
+    printer: Printer,
+) -> Result<CommandStatus, Error> {
     let version = server.client.publish(server.function(&args.name)).await?;
     printer.show(&version, |version| {
         format!("{} version {} ({})", args.name, version.version, version.digest.short())
     })?;
-    Ok(Exit::Done)
+    Ok(CommandStatus::Done)
 }

@@ -1,19 +1,23 @@
-//! `hanshu status`.
+//! `hanshu status` shows an invocation, and waits for its end.
 
 use std::time::Duration;
 
 use hanshu_core::InvocationState;
 use tokio::time::Instant;
 
-use crate::args::Status;
-use crate::client::Server;
-use crate::error::{Error, Exit};
+use crate::args::StatusArgs;
+use crate::client::ServerConnection;
+use crate::error::{CommandStatus, Error};
 use crate::output::Printer;
 
 /// The server is asked to wait at most so long at a time.
 const WAIT_STEP: Duration = Duration::from_secs(20);
 
-pub(super) async fn run(server: Server, args: &Status, printer: Printer) -> Result<Exit, Error> {
+pub(super) async fn run(
+    server: ServerConnection,
+    args: &StatusArgs,
+    printer: Printer,
+) -> Result<CommandStatus, Error> {
     let until = Instant::now() + Duration::from_secs(args.wait.unwrap_or(0));
     let progress = printer.progress("not ended yet");
     let view = loop {
@@ -31,12 +35,12 @@ pub(super) async fn run(server: Server, args: &Status, printer: Printer) -> Resu
     let json = serde_json::to_string_pretty(&view);
     printer.line(json.map_err(|error| Error::Answer(error.to_string()))?)?;
     Ok(match view.state {
-        InvocationState::Succeeded => Exit::Done,
+        InvocationState::Succeeded => CommandStatus::Done,
         InvocationState::Failed | InvocationState::Expired | InvocationState::Cancelled => {
-            Exit::Failed
+            CommandStatus::Failed
         }
         InvocationState::Queued | InvocationState::Running | InvocationState::Retrying => {
-            Exit::NotEnded
+            CommandStatus::NotEnded
         }
     })
 }

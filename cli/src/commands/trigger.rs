@@ -4,15 +4,15 @@ use hanshu_api::wire::{TriggerChange, TriggerDetail};
 use hanshu_core::{TimerTrigger, TriggerConfig as _, TriggerKind};
 
 use crate::args::TriggerAction;
-use crate::client::Server;
-use crate::error::{Error, Exit};
+use crate::client::ServerConnection;
+use crate::error::{CommandStatus, Error};
 use crate::output::{Printer, table};
 
 pub(super) async fn run(
-    server: Server,
+    server: ServerConnection,
     action: &TriggerAction,
     printer: Printer,
-) -> Result<Exit, Error> {
+) -> Result<CommandStatus, Error> {
     match action {
         TriggerAction::List(args) => {
             let list = server.client.list_triggers(server.function(&args.name)).await?;
@@ -38,11 +38,11 @@ pub(super) async fn run(
             printer.show(&fired, |fired| fired.request_id.to_string())?;
         }
     }
-    Ok(Exit::Done)
+    Ok(CommandStatus::Done)
 }
 
 async fn switch(
-    server: &Server,
+    server: &ServerConnection,
     name: &str,
     trigger: Option<&str>,
     enabled: bool,
@@ -56,7 +56,7 @@ async fn switch(
 
 /// The trigger that was named, or the only one of a kind (or of all).
 async fn pick(
-    server: &Server,
+    server: &ServerConnection,
     name: &str,
     trigger: Option<&str>,
     kind: Option<TriggerKind>,

@@ -1,19 +1,19 @@
 //! `${VAR}` in a value, from the deployer's environment. `$${` is a literal `${`.
 
 /// Where variables come from.
-pub(crate) trait Variables {
+pub(crate) trait VariableLookup {
     /// The value of one, if it is set.
     fn get(&self, name: &str) -> Option<String>;
 }
 
-impl<F: Fn(&str) -> Option<String>> Variables for F {
+impl<F: Fn(&str) -> Option<String>> VariableLookup for F {
     fn get(&self, name: &str) -> Option<String> {
         self(name)
     }
 }
 
 /// Replaces every `${VAR}`.
-pub(super) fn expand(text: &str, variables: &dyn Variables) -> Result<String, String> {
+pub(super) fn expand(text: &str, variables: &dyn VariableLookup) -> Result<String, String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("${") {

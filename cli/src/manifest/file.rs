@@ -9,15 +9,15 @@ use toml::Spanned;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct File {
+pub(super) struct ManifestFile {
     pub(super) namespace: Option<Namespace>,
     #[serde(default)]
-    pub(super) functions: BTreeMap<String, Function>,
+    pub(super) functions: BTreeMap<String, FunctionTable>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Function {
+pub(super) struct FunctionTable {
     pub(super) runtime: String,
     pub(super) handler: String,
     #[serde(default = "here")]
@@ -28,7 +28,7 @@ pub(super) struct Function {
     pub(super) concurrency: Option<u32>,
     pub(super) network: Option<bool>,
     #[serde(rename = "async")]
-    pub(super) asynchronous: Option<Async>,
+    pub(super) asynchronous: Option<AsyncTable>,
     #[serde(default)]
     pub(super) env: BTreeMap<String, Spanned<String>>,
     #[serde(default)]
@@ -37,7 +37,7 @@ pub(super) struct Function {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Async {
+pub(super) struct AsyncTable {
     pub(super) max_attempts: Option<u32>,
     pub(super) retry_delay_s: Option<u32>,
     pub(super) max_age_s: Option<u32>,

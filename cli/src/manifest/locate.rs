@@ -10,12 +10,12 @@ use toml::de::{DeTable, DeValue};
 use crate::error::Error;
 
 /// A text with the path it was read from.
-pub(super) struct Source<'a> {
+pub(super) struct ManifestSource<'a> {
     path: &'a Path,
     text: &'a str,
 }
 
-impl<'a> Source<'a> {
+impl<'a> ManifestSource<'a> {
     pub(super) fn new(path: &'a Path, text: &'a str) -> Self {
         Self { path, text }
     }
@@ -30,10 +30,10 @@ impl<'a> Source<'a> {
 
     /// What is wrong at a place.
     pub(super) fn at(&self, span: Range<usize>, what: &str) -> Error {
-        Error::Usage(self.say(span, what))
+        Error::Usage(self.format_at(span, what))
     }
 
-    fn say(&self, span: Range<usize>, what: &str) -> String {
+    fn format_at(&self, span: Range<usize>, what: &str) -> String {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let number = before.matches('\n').count() + 1;
         let line = self.text.lines().nth(number - 1).unwrap_or_default();
@@ -51,7 +51,7 @@ impl<'a> Source<'a> {
         let words = problem.detail.replace(&format!("`{theirs}`"), &format!("`{key}`"));
         let words = words.replace(&format!("`{field}`"), &format!("`{path}`"));
         let hint = format!("correct it in {} and deploy again", self.path.display());
-        ProblemBody { detail: self.say(span, &words), hint, ..problem }
+        ProblemBody { detail: self.format_at(span, &words), hint, ..problem }
     }
 
     /// Where `memory_mb`, `async.max_age_s` or `triggers[0].cron` of a function is; else where

@@ -12,30 +12,30 @@ use std::path::{Path, PathBuf};
 
 use hanshu_api::wire::{AsyncSettings, DeployFunction, ProblemBody};
 
-pub(crate) use expand::Variables;
+pub(crate) use expand::VariableLookup;
 
 use crate::error::Error;
-use locate::Source;
+use locate::ManifestSource;
 use trigger::trigger;
 
 /// The file's name in a folder.
 pub(crate) const FILE_NAME: &str = "hanshu.toml";
 
-/// A manifest, read.
+/// A `hanshu.toml` that has been read and checked.
 #[derive(Debug)]
 pub(crate) struct Manifest {
-    /// `namespace`, if it says one.
+    /// The value of `namespace`, if there is one.
     pub(crate) namespace: Option<String>,
     /// Its functions, by name.
-    pub(crate) functions: Vec<Function>,
+    pub(crate) functions: Vec<ManifestFunction>,
     path: PathBuf,
     text: String,
 }
 
 /// One function of a manifest.
 #[derive(Debug)]
-pub(crate) struct Function {
-    /// What it is called.
+pub(crate) struct ManifestFunction {
+    /// The function's name.
     pub(crate) name: String,
     /// Folder or zip with its code.
     pub(crate) code: PathBuf,
@@ -44,8 +44,8 @@ pub(crate) struct Function {
 }
 
 impl Manifest {
-    /// Reads `DIR/hanshu.toml`.
-    pub(crate) fn read(dir: &Path, variables: &dyn Variables) -> Result<Self, Error> {
+    /// Reads `hanshu.toml` in a folder, or the file itself.
+    pub(crate) fn read(dir: &Path, variables: &dyn VariableLookup) -> Result<Self, Error> {
         let path = if dir.is_dir() { dir.join(FILE_NAME) } else { dir.to_owned() };
         let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Error::Usage(format!(
@@ -56,14 +56,19 @@ impl Manifest {
             _ => Error::file(&path, error),
         })?;
         let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
-        Self::parse(&Source::new(&path, &text), &folder, variables)
+        Self::parse(&ManifestSource::new(&path, &text), &folder, variables)
     }
 
-    fn parse(source: &Source<'_>, folder: &Path, variables: &dyn Variables) -> Result<Self, Error> {
-        let file: file::File = toml::from_str(source.text()).map_err(|e| source.toml(&e))?;
+    fn parse(
+        source: &ManifestSource<'_>,
+        folder: &Path,
+        variables: &dyn VariableLookup,
+    ) -> Result<Self, Error> {
+        let file: file::ManifestFile =
+            toml::from_str(source.text()).map_err(|e| source.toml(&e))?;
         let mut functions = Vec::new();
         for (name, entry) in file.functions {
-            functions.push(function(name, entry, folder, &Context { source, variables })?);
+            functions.push(function(name, entry, folder, &ParseContext { source, variables })?);
         }
         if functions.is_empty() {
             return Err(source.whole("no [functions.NAME] in it: there is nothing to deploy"));
@@ -73,24 +78,24 @@ impl Manifest {
         Ok(Self { namespace, functions, path, text })
     }
 
-    /// The server's problem with a value of `function`, with the value's line.
+    /// Adds to the server's problem with a value of `function` the line of that value.
     pub(crate) fn locate(&self, function: &str, problem: ProblemBody) -> ProblemBody {
-        Source::new(&self.path, &self.text).problem(function, problem)
+        ManifestSource::new(&self.path, &self.text).problem(function, problem)
     }
 }
 
-/// What is needed to turn entries into requests and errors.
-struct Context<'a> {
-    source: &'a Source<'a>,
-    variables: &'a dyn Variables,
+/// The source, for errors with a line, and the variables that values may name.
+struct ParseContext<'a> {
+    source: &'a ManifestSource<'a>,
+    variables: &'a dyn VariableLookup,
 }
 
 fn function(
     name: String,
-    entry: file::Function,
+    entry: file::FunctionTable,
     folder: &Path,
-    context: &Context<'_>,
-) -> Result<Function, Error> {
+    context: &ParseContext<'_>,
+) -> Result<ManifestFunction, Error> {
     let mut env = std::collections::BTreeMap::new();
     for (key, value) in entry.env {
         env.insert(key, context.expand(&value)?);
@@ -118,10 +123,10 @@ fn function(
         env,
         triggers,
     };
-    Ok(Function { name, code: folder.join(entry.code), settings })
+    Ok(ManifestFunction { name, code: folder.join(entry.code), settings })
 }
 
-impl Context<'_> {
+impl ParseContext<'_> {
     fn expand(&self, value: &toml::Spanned<String>) -> Result<String, Error> {
         expand::expand(value.get_ref(), self.variables)
             .map_err(|what| self.source.at(value.span(), &what))
@@ -134,7 +139,7 @@ mod tests {
 
     fn parse(text: &str) -> Result<Manifest, String> {
         let variables = |name: &str| (name == "WHO").then(|| "you".to_owned());
-        let source = Source::new(Path::new("hanshu.toml"), text);
+        let source = ManifestSource::new(Path::new("hanshu.toml"), text);
         Manifest::parse(&source, Path::new("dir"), &variables).map_err(|error| error.to_string())
     }
 
@@ -142,9 +147,9 @@ mod tests {
 
     #[track_caller]
     fn check_error(body: &str, expected: &[&str]) {
-        let said = parse(&format!("{HEAD}{body}")).unwrap_err();
+        let message = parse(&format!("{HEAD}{body}")).unwrap_err();
         for part in expected {
-            assert!(said.contains(part), "`{part}` is not in: {said}");
+            assert!(message.contains(part), "`{part}` is not in: {message}");
         }
     }
 
@@ -210,10 +215,10 @@ stream = "orders"
              [[functions.hello.triggers]]\ntype = \"http\"\npath = \"/x\"\n\
              [[functions.hello.triggers]]\ntype = \"timer\"\ncron = \"x\"\n"
         );
-        let source = Source::new(Path::new("hanshu.toml"), &text);
+        let source = ManifestSource::new(Path::new("hanshu.toml"), &text);
         let variables = |_: &str| None;
         let manifest = Manifest::parse(&source, Path::new("dir"), &variables).unwrap();
-        let said = |field: &str| {
+        let detail = |field: &str| {
             let problem = ProblemBody {
                 kind: String::new(),
                 title: String::new(),
@@ -228,11 +233,11 @@ stream = "orders"
             };
             manifest.locate("hello", problem).detail
         };
-        assert_eq!(said("memoryMb"), "hanshu.toml:4: `memory_mb` is `100`\n  memory_mb = 100");
-        assert!(said("async.maxAgeS").starts_with("hanshu.toml:5: `async.max_age_s`"));
-        assert!(said("triggers[1].cron").starts_with("hanshu.toml:11: "));
-        assert!(said("triggers[0].methods").starts_with("hanshu.toml:7: "));
-        assert!(said("timeoutS").starts_with("hanshu.toml:1: "));
+        assert_eq!(detail("memoryMb"), "hanshu.toml:4: `memory_mb` is `100`\n  memory_mb = 100");
+        assert!(detail("async.maxAgeS").starts_with("hanshu.toml:5: `async.max_age_s`"));
+        assert!(detail("triggers[1].cron").starts_with("hanshu.toml:11: "));
+        assert!(detail("triggers[0].methods").starts_with("hanshu.toml:7: "));
+        assert!(detail("timeoutS").starts_with("hanshu.toml:1: "));
     }
 
     #[test]
@@ -253,8 +258,8 @@ stream = "orders"
             "[[functions.hello.triggers]]\ntype = \"timer\"\ncron = \"x\"\npath = \"/x\"\n",
             &["hanshu.toml:7", "`path`"],
         );
-        let said = parse("namespace = \"a b\"\n").unwrap_err();
-        assert!(said.contains("hanshu.toml:1") && said.contains("`a b`"), "{said}");
+        let message = parse("namespace = \"a b\"\n").unwrap_err();
+        assert!(message.contains("hanshu.toml:1") && message.contains("`a b`"), "{message}");
         assert!(parse("namespace = \"x\"\n").unwrap_err().contains("nothing to deploy"));
         assert!(parse("[functions.hello\n").unwrap_err().contains("hanshu.toml:1"));
     }

@@ -11,7 +11,7 @@ use std::path::Path;
 use hanshu_api::wire::{DeployFunction, ProblemBody};
 
 use super::expand::expand;
-use super::{Error, FILE_NAME, Manifest, Source};
+use super::{Error, FILE_NAME, Manifest, ManifestSource};
 
 /// Values that the server may find wrong, as it names them.
 const FIELDS: [&str; 8] = [
@@ -25,7 +25,7 @@ const FIELDS: [&str; 8] = [
     "handler.x[",
 ];
 
-/// Reads `text` as a manifest. What is wrong is told with a line that there is; what is right can be
+/// Reads `text` as a manifest. An error names a line of the file; a valid manifest can be
 /// sent as it is, and each of its values be found again.
 ///
 /// # Panics
@@ -34,11 +34,11 @@ pub(crate) fn manifest(text: &[u8]) {
     let Ok(text) = std::str::from_utf8(text) else { return };
     expands(text);
     let variables = |name: &str| name.starts_with('A').then(|| format!("${{{name}}}"));
-    let source = Source::new(Path::new(FILE_NAME), text);
+    let source = ManifestSource::new(Path::new(FILE_NAME), text);
     let lines = text.split('\n').count();
     let manifest = match Manifest::parse(&source, Path::new("dir"), &variables) {
         Ok(manifest) => manifest,
-        Err(Error::Usage(said)) => return has_a_line(&said, lines, false),
+        Err(Error::Usage(message)) => return has_a_line(&message, lines, false),
         Err(error) => panic!("{error}"),
     };
     assert!(!manifest.functions.is_empty());
@@ -55,13 +55,13 @@ pub(crate) fn manifest(text: &[u8]) {
 }
 
 /// `hanshu.toml:LINE: …`, or, of the whole file, `hanshu.toml: …`.
-fn has_a_line(said: &str, lines: usize, must: bool) {
-    let rest = said.strip_prefix(FILE_NAME).and_then(|rest| rest.strip_prefix(':'));
-    let rest = rest.unwrap_or_else(|| panic!("it does not begin with the file: {said}"));
+fn has_a_line(message: &str, lines: usize, must: bool) {
+    let rest = message.strip_prefix(FILE_NAME).and_then(|rest| rest.strip_prefix(':'));
+    let rest = rest.unwrap_or_else(|| panic!("it does not begin with the file: {message}"));
     let number = rest.split(':').next().and_then(|number| number.parse::<usize>().ok());
     match number {
-        Some(number) => assert!((1..=lines).contains(&number), "of {lines} lines: {said}"),
-        None => assert!(!must, "it names no line: {said}"),
+        Some(number) => assert!((1..=lines).contains(&number), "of {lines} lines: {message}"),
+        None => assert!(!must, "it names no line: {message}"),
     }
 }
 
@@ -71,7 +71,7 @@ fn expands(text: &str) {
     match expand(text, &own) {
         Ok(expanded) if text.contains("$${") => assert!(expanded.len() <= text.len()),
         Ok(expanded) => assert_eq!(expanded, text),
-        Err(said) => assert!(text.contains("${") && !said.is_empty()),
+        Err(message) => assert!(text.contains("${") && !message.is_empty()),
     }
     let escaped = text.replace("${", "$${");
     if !text.contains("$$") {

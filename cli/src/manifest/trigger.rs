@@ -7,14 +7,14 @@ use hanshu_core::{FieldValue, TriggerKind};
 use serde_json::{Map, Value};
 use toml::Spanned;
 
-use super::Context;
+use super::ParseContext;
 use super::file::TriggerTable;
 use crate::error::Error;
 
 /// Reads a trigger; what is wrong is named with its line.
 pub(super) fn trigger(
     table: TriggerTable,
-    context: &Context<'_>,
+    context: &ParseContext<'_>,
 ) -> Result<TriggerSettings, Error> {
     let whole = table.span();
     let mut entries = table.into_inner();
@@ -44,7 +44,7 @@ pub(super) fn trigger(
 fn fields(
     kind: TriggerKind,
     entries: &std::collections::BTreeMap<String, Spanned<toml::Value>>,
-    context: &Context<'_>,
+    context: &ParseContext<'_>,
 ) -> Result<Map<String, Value>, Error> {
     let is_address = |name: &str| {
         let fields = kind.profile().fields;
@@ -65,7 +65,11 @@ fn fields(
     Ok(fields)
 }
 
-fn text(field: &str, entry: Spanned<toml::Value>, context: &Context<'_>) -> Result<String, Error> {
+fn text(
+    field: &str,
+    entry: Spanned<toml::Value>,
+    context: &ParseContext<'_>,
+) -> Result<String, Error> {
     let span = entry.span();
     match entry.into_inner() {
         toml::Value::String(text) => Ok(text),
