@@ -161,7 +161,7 @@ impl Arena {
 
     /// Stops the server in order and finds nothing of it.
     pub(crate) fn end(mut self) {
-        let traces = Traces::of(&self, &self.node());
+        let traces = ServerLeftovers::of(&self, &self.node());
         assert_eq!(self.world.stop(), 0, "{}", self.world.log());
         let until = Instant::now() + GONE_WAIT;
         loop {
@@ -185,7 +185,7 @@ pub(crate) fn fault(answer: &Answer) -> (u16, i64) {
 }
 
 /// Where things of a server are found.
-struct Traces {
+struct ServerLeftovers {
     docker: bool,
     node: String,
     /// The data folder's name, which nobody else has.
@@ -195,7 +195,7 @@ struct Traces {
     containers: BTreeSet<String>,
 }
 
-impl Traces {
+impl ServerLeftovers {
     fn of(arena: &Arena, node: &str) -> Self {
         let data = arena.world.data.path();
         let folder = data.file_name().unwrap().to_str().unwrap().to_owned();

@@ -17,12 +17,12 @@ const METADATA: &str = "169.254.169.254";
 const DEVICE: &str = "lo";
 
 /// That address, on this machine, with somebody who listens.
-struct Metadata {
+struct MetadataService {
     address: String,
     _turn: File,
 }
 
-impl Metadata {
+impl MetadataService {
     /// We are root. One run at a time on this machine, until dropped.
     fn serve() -> Self {
         let turn = File::create(std::env::temp_dir().join("hanshu-hostile-metadata")).unwrap();
@@ -34,7 +34,7 @@ impl Metadata {
     }
 }
 
-impl Drop for Metadata {
+impl Drop for MetadataService {
     fn drop(&mut self) {
         ip("del");
     }
@@ -127,7 +127,7 @@ async fn credentials_of_the_cloud_are_out_of_a_container_s_reach() {
         eprintln!("not root: nobody can listen at {METADATA}, so it was NOT tried");
         return;
     }
-    let metadata = Metadata::serve();
+    let metadata = MetadataService::serve();
     for column in columns {
         let arena = Arena::start(column).await;
         deploy(&arena);

@@ -19,9 +19,9 @@ async fn check(title: &str, walls: &[&str]) {
                 for wall in walls {
                     let answer = arena.world.invoke("walls", json!({"do": wall}).to_string()).await;
                     assert_eq!(fault(&answer), (200, 0), "{column:?}, {wall}: {answer:?}");
-                    let told = answer.json();
-                    assert_eq!(told["allowed"], json!([]), "{column:?}, {wall}");
-                    assert!(3 <= told["tried"].as_u64().unwrap(), "{column:?}, {wall}: {told}");
+                    let report = answer.json();
+                    assert_eq!(report["allowed"], json!([]), "{column:?}, {wall}");
+                    assert!(3 <= report["tried"].as_u64().unwrap(), "{column:?}, {wall}: {report}");
                 }
             })
             .await;
@@ -50,7 +50,7 @@ async fn a_wall_that_holds_is_the_function_s_failure() {
     let arena = Arena::start(Column::all()[0]).await;
     arena.python("walls", "timeout_s = 60", WALLS);
     let attack = arena.world.invoke("walls", r#"{"do": "sockets", "raise": true}"#);
-    let answer = arena.attack("a wall, told", attack).await;
+    let answer = arena.attack("a wall, reported", attack).await;
     assert_eq!(fault(&answer), (500, 430), "{answer:?}");
     assert_eq!(answer.json()["errorType"], "PermissionError");
     arena.end();

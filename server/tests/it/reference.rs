@@ -45,7 +45,7 @@ fn settings() -> BTreeMap<String, Value> {
 }
 
 /// The default as the table shows it; `None` where words must say what nothing means.
-fn shown(default: &Value) -> Option<String> {
+fn format_default(default: &Value) -> Option<String> {
     match default {
         Value::Null => None,
         Value::String(text) if text.is_empty() => None,
@@ -85,7 +85,7 @@ fn every_setting_is_in_the_reference_with_its_variable_and_default() {
         if row[1] != variable {
             wrong.push(format!("`{key}`: the variable is {variable}, not {}", row[1]));
         }
-        match shown(default) {
+        match format_default(default) {
             Some(default) if row[2] != default => {
                 wrong.push(format!("`{key}`: the default is {default}, not {}", row[2]));
             }

@@ -13,17 +13,17 @@ use hanshu_store::{RedisOptions, RedisQueue, SqlEndedEvents, SqlHistory};
 use tokio_util::task::TaskTracker;
 
 use crate::databases::memory;
-use crate::queue_kinds::{DAY, Kind, Place, failure, kinds, name};
+use crate::queue_kinds::{DAY, QueuePlace, TestQueue, failure, kinds, name};
 
 const READER: EndedEventReader = EndedEventReader::History;
 
 /// The stream of a queue, and the history behind it. A Redis queue's is in a database in memory.
-async fn stream_of(kind: &Kind) -> (SqlEndedEvents, SqlHistory) {
+async fn stream_of(kind: &TestQueue) -> (SqlEndedEvents, SqlHistory) {
     match &kind.place {
-        Place::Sql(test) => {
+        QueuePlace::Sql(test) => {
             (SqlEndedEvents::new(test.db.clone()), SqlHistory::new(test.db.clone()))
         }
-        Place::Redis { url, name } => {
+        QueuePlace::Redis { url, name } => {
             let options = RedisOptions { name: name.clone(), ..RedisOptions::default() };
             let clock = Arc::<ManualClock>::clone(&kind.clock);
             let queue =
@@ -48,7 +48,7 @@ async fn fill(stream: &SqlEndedEvents, history: &SqlHistory) -> usize {
     }
 }
 
-async fn end(kind: &Kind, queue: &str, ended: EventEnd) -> RequestId {
+async fn end(kind: &TestQueue, queue: &str, ended: EventEnd) -> RequestId {
     let id = kind.push(queue).await;
     let claim = kind.claim_one(queue).await;
     let attempt = kind.attempt(&claim, StatusCode::Success);

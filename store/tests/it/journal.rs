@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::databases::databases;
 
 /// A journal, and what keeps it alive.
-pub(crate) struct World {
+pub(crate) struct TestJournal {
     pub(crate) name: String,
     pub(crate) journal: Arc<dyn InvocationJournal>,
     _keep: Box<dyn std::any::Any>,
@@ -23,7 +23,7 @@ pub(crate) struct World {
     tasks: TaskTracker,
 }
 
-impl World {
+impl TestJournal {
     pub(crate) fn new(
         name: String,
         journal: Arc<dyn InvocationJournal>,
@@ -47,15 +47,16 @@ impl World {
     }
 }
 
-async fn journals() -> Vec<World> {
+async fn journals() -> Vec<TestJournal> {
     let folder = tempfile::tempdir().unwrap();
     // Small, so that every test crosses segments.
     let options = SegmentOptions { segment_bytes: 2000, ..SegmentOptions::default() };
     let (journal, writer) = SegmentJournal::open(folder.path(), options).unwrap();
-    let mut all = vec![World::new("files".into(), Arc::new(journal), writer, Box::new(folder))];
+    let mut all =
+        vec![TestJournal::new("files".into(), Arc::new(journal), writer, Box::new(folder))];
     for test in databases().await {
         let (journal, writer) = SqlJournal::new(test.db.clone(), SqlJournalOptions::default());
-        all.push(World::new(test.name.into(), Arc::new(journal), writer, Box::new(test)));
+        all.push(TestJournal::new(test.name.into(), Arc::new(journal), writer, Box::new(test)));
     }
     all
 }
@@ -121,7 +122,7 @@ pub(crate) fn texts(page: &LogPage) -> Vec<&str> {
 }
 
 /// `count` lines of `name`, numbered, one second apart, among lines of another function.
-async fn filled(world: &World, name: &str, count: i64) {
+async fn filled(world: &TestJournal, name: &str, count: i64) {
     for n in 0..count {
         world.journal.log(line(name, None, 1000 + n, &format!("line {n}")));
         world.journal.log(line("noise", None, 1000 + n, "noise"));
@@ -295,7 +296,12 @@ async fn two_nodes_share_one_journal_in_the_database() {
     for test in databases().await {
         let worlds = ["one", "two"].map(|node| {
             let (journal, writer) = SqlJournal::new(test.db.clone(), SqlJournalOptions::default());
-            World::new(format!("{} {node}", test.name), Arc::new(journal), writer, Box::new(()))
+            TestJournal::new(
+                format!("{} {node}", test.name),
+                Arc::new(journal),
+                writer,
+                Box::new(()),
+            )
         });
         let mut after = world_end(&worlds[0]).await;
         let mut seen = 0;
@@ -317,7 +323,7 @@ async fn two_nodes_share_one_journal_in_the_database() {
     }
 }
 
-async fn world_end(world: &World) -> LogCursor {
+async fn world_end(world: &TestJournal) -> LogCursor {
     world.read(&all_of("hello")).await.next
 }
 
@@ -327,7 +333,7 @@ async fn a_database_keeps_so_many_entries_and_no_older_ones() {
         let options = SqlJournalOptions { entries_max: 10, age_max: Duration::from_secs(100) };
         let (journal, writer) = SqlJournal::new(test.db.clone(), options);
         let name = test.name.to_owned();
-        let world = World::new(name, Arc::new(journal), writer, Box::new(test));
+        let world = TestJournal::new(name, Arc::new(journal), writer, Box::new(test));
         for n in 0..30 {
             world.journal.log(line("hello", None, 1000 + n, &format!("line {n}")));
         }

@@ -8,7 +8,7 @@ use hanshu_core::ports::{InvocationJournal, LogQuery};
 use hanshu_core::{LogBatch, RequestId};
 use hanshu_store::{DroppedEntries, SegmentJournal, SegmentOptions};
 
-use crate::journal::{World, all_of, at, line, record, texts};
+use crate::journal::{TestJournal, all_of, at, line, record, texts};
 
 const SMALL: SegmentOptions = SegmentOptions {
     segment_bytes: 4_000,
@@ -16,9 +16,9 @@ const SMALL: SegmentOptions = SegmentOptions {
     age_max: Duration::from_secs(1000),
 };
 
-fn open(folder: &Path, options: SegmentOptions) -> World {
+fn open(folder: &Path, options: SegmentOptions) -> TestJournal {
     let (journal, writer) = SegmentJournal::open(folder, options).unwrap();
-    World::new("files".into(), Arc::new(journal), writer, Box::new(()))
+    TestJournal::new("files".into(), Arc::new(journal), writer, Box::new(()))
 }
 
 fn files(folder: &Path, suffix: &str) -> Vec<std::path::PathBuf> {
@@ -29,11 +29,11 @@ fn files(folder: &Path, suffix: &str) -> Vec<std::path::PathBuf> {
     found
 }
 
-async fn lines_of(world: &World) -> usize {
+async fn lines_of(world: &TestJournal) -> usize {
     texts(&world.journal.read(&all_of("hello")).await.unwrap()).len()
 }
 
-async fn write(world: &World, lines: std::ops::Range<i64>) {
+async fn write(world: &TestJournal, lines: std::ops::Range<i64>) {
     for n in lines {
         world.journal.log(line("hello", None, 1000 + n, &format!("line {n}")));
     }

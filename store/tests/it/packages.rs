@@ -17,17 +17,17 @@ use zip::write::SimpleFileOptions;
 
 const LIMITS: UnpackLimits = UnpackLimits { bytes_max: 100_000, entries_max: 50 };
 
-struct World {
+struct TestPackages {
     folder: TempDir,
     clock: Arc<ManualClock>,
     store: FolderPackages,
 }
 
-fn world() -> World {
+fn world() -> TestPackages {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::at(SystemClock.now()));
     let store = FolderPackages::open(folder.path(), LIMITS, clock.clone()).unwrap();
-    World { folder, clock, store }
+    TestPackages { folder, clock, store }
 }
 
 fn digest(zip: &[u8]) -> Digest {

@@ -10,7 +10,9 @@ use hanshu_core::{
     TriggerConfig as _, TriggerId,
 };
 
-use crate::queue_kinds::{DAY, HOLD, Kind, digest, failure, ids, kinds, lasting_kinds, name, node};
+use crate::queue_kinds::{
+    DAY, HOLD, TestQueue, digest, failure, ids, kinds, lasting_kinds, name, node,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const Q: &str = "default/hello";
@@ -415,7 +417,7 @@ async fn revisions_are_pinned_by_events_that_have_not_ended() {
     }
 }
 
-async fn pins(kind: &Kind) -> Vec<hanshu_core::Digest> {
+async fn pins(kind: &TestQueue) -> Vec<hanshu_core::Digest> {
     let mut pins = kind.queue.pinned().await.unwrap();
     pins.sort();
     pins

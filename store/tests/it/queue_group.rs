@@ -7,15 +7,15 @@ use futures_util::future::join_all;
 use hanshu_core::ports::{EventEnd, NewEvent, PushOutcome, QueueError, TimerTick};
 use hanshu_core::{Event, InvocationState, StatusCode, TriggerId};
 
-use crate::queue_kinds::{Kind, failure, kinds, name};
+use crate::queue_kinds::{TestQueue, failure, kinds, name};
 
 const Q: &str = "default/hello";
 
-async fn push(kind: &Kind, events: Vec<NewEvent>) -> Vec<Result<PushOutcome, QueueError>> {
+async fn push(kind: &TestQueue, events: Vec<NewEvent>) -> Vec<Result<PushOutcome, QueueError>> {
     join_all(events.into_iter().map(|event| kind.queue.push(event))).await
 }
 
-fn with_payload(kind: &Kind, queue: &str, payload: String) -> NewEvent {
+fn with_payload(kind: &TestQueue, queue: &str, payload: String) -> NewEvent {
     let event = kind.event(queue);
     NewEvent { event: Event { payload: Bytes::from(payload), ..event.event.clone() }, ..event }
 }

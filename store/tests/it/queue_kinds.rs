@@ -19,57 +19,57 @@ pub(crate) const HOLD: Duration = Duration::from_secs(60);
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A queue of a test's own, on a clock of its own.
-pub(crate) struct Kind {
+pub(crate) struct TestQueue {
     pub(crate) name: &'static str,
     pub(crate) queue: Arc<dyn EventQueue>,
     pub(crate) clock: Arc<ManualClock>,
-    pub(crate) place: Place,
+    pub(crate) place: QueuePlace,
 }
 
 /// Where it is kept.
-pub(crate) enum Place {
+pub(crate) enum QueuePlace {
     Sql(TestDb),
     Redis { url: String, name: String },
 }
 
 /// Each kind once, empty.
-pub(crate) async fn kinds() -> Vec<Kind> {
-    let mut all: Vec<Kind> = databases().await.into_iter().map(sql).collect();
+pub(crate) async fn kinds() -> Vec<TestQueue> {
+    let mut all: Vec<TestQueue> = databases().await.into_iter().map(sql).collect();
     all.extend(redis().await);
     all
 }
 
 /// Those kept outside of the process' memory.
-pub(crate) async fn lasting_kinds() -> Vec<Kind> {
+pub(crate) async fn lasting_kinds() -> Vec<TestQueue> {
     kinds().await.into_iter().filter(|kind| kind.name != "sqlite memory").collect()
 }
 
 /// Those that several processes share.
-pub(crate) async fn shared_kinds() -> Vec<Kind> {
+pub(crate) async fn shared_kinds() -> Vec<TestQueue> {
     kinds().await.into_iter().filter(|kind| !kind.name.starts_with("sqlite")).collect()
 }
 
-pub(crate) async fn sqlite_memory() -> Kind {
+pub(crate) async fn sqlite_memory() -> TestQueue {
     sql(memory().await)
 }
 
-pub(crate) async fn sqlite_file() -> Kind {
+pub(crate) async fn sqlite_file() -> TestQueue {
     sql(file().await)
 }
 
-fn sql(test: TestDb) -> Kind {
+fn sql(test: TestDb) -> TestQueue {
     let clock = new_clock();
     let queue =
         SqlQueue::start(test.db.clone(), Arc::<ManualClock>::clone(&clock), &TaskTracker::new());
-    Kind { name: test.name, queue: Arc::new(queue), clock, place: Place::Sql(test) }
+    TestQueue { name: test.name, queue: Arc::new(queue), clock, place: QueuePlace::Sql(test) }
 }
 
 /// A corner of the Redis that the tests were given.
-pub(crate) async fn redis() -> Option<Kind> {
+pub(crate) async fn redis() -> Option<TestQueue> {
     let (url, name) = redis_corner()?;
-    let place = Place::Redis { url, name };
+    let place = QueuePlace::Redis { url, name };
     let clock = new_clock();
-    Some(Kind { name: "redis", queue: place.open(Arc::clone(&clock)).await, clock, place })
+    Some(TestQueue { name: "redis", queue: place.open(Arc::clone(&clock)).await, clock, place })
 }
 
 /// The Redis that the tests were given, and a name of an installation that nobody else has.
@@ -87,7 +87,7 @@ pub(crate) fn new_clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::at(hanshu_core::SystemClock.now()))
 }
 
-impl Place {
+impl QueuePlace {
     /// The same queues once more, as another process would have them.
     pub(crate) async fn open(&self, clock: Arc<ManualClock>) -> Arc<dyn EventQueue> {
         match self {
@@ -127,7 +127,7 @@ async fn open_redis(url: &str, name: &str, clock: Arc<ManualClock>) -> Arc<dyn E
     Arc::new(RedisQueue::connect(url, clock, &TaskTracker::new(), &options).await.unwrap())
 }
 
-impl Kind {
+impl TestQueue {
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }

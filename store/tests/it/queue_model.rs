@@ -11,7 +11,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop};
 use proptest::prop_oneof;
 use proptest::test_runner::TestRunner;
 
-use crate::queue_kinds::{Kind, event, failure, name, node, redis, sqlite_memory};
+use crate::queue_kinds::{TestQueue, event, failure, name, node, redis, sqlite_memory};
 
 const QUEUES: [&str; 3] = ["default/aa", "default/bb", "default/bb/tt"];
 const MAX_WAITING: u32 = 6;
@@ -19,7 +19,7 @@ const HOLD: Duration = Duration::from_millis(50);
 
 /// One step. Numbers choose among what there is.
 #[derive(Clone, Debug)]
-enum Step {
+enum QueueStep {
     Push { queue: usize },
     Claim { queue: usize, max: usize },
     End { receipt: usize, ran: bool },
@@ -30,7 +30,7 @@ enum Step {
 
 /// An event as the model has it.
 #[derive(Debug)]
-struct Model {
+struct ModelEvent {
     id: RequestId,
     queue: usize,
     state: InvocationState,
@@ -41,16 +41,16 @@ struct Model {
     attempts: Vec<bool>,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<QueueStep>> {
     let queue = 0..QUEUES.len();
     let step = prop_oneof![
-        4 => queue.clone().prop_map(|queue| Step::Push { queue }),
-        4 => (queue, 1..4_usize).prop_map(|(queue, max)| Step::Claim { queue, max }),
-        3 => (any::<usize>(), any::<bool>()).prop_map(|(receipt, ran)| Step::End { receipt, ran }),
+        4 => queue.clone().prop_map(|queue| QueueStep::Push { queue }),
+        4 => (queue, 1..4_usize).prop_map(|(queue, max)| QueueStep::Claim { queue, max }),
+        3 => (any::<usize>(), any::<bool>()).prop_map(|(receipt, ran)| QueueStep::End { receipt, ran }),
         3 => (any::<usize>(), prop_oneof![Just(0), 1..80_u64], any::<bool>())
-            .prop_map(|(receipt, after_ms, ran)| Step::Retry { receipt, after_ms, ran }),
-        1 => any::<usize>().prop_map(|receipt| Step::Extend { receipt }),
-        3 => (1..60_u64).prop_map(|ms| Step::Pass { ms }),
+            .prop_map(|(receipt, after_ms, ran)| QueueStep::Retry { receipt, after_ms, ran }),
+        1 => any::<usize>().prop_map(|receipt| QueueStep::Extend { receipt }),
+        3 => (1..60_u64).prop_map(|ms| QueueStep::Pass { ms }),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -64,32 +64,32 @@ struct GivenReceipt {
 }
 
 /// A queue, its model, and every receipt that was ever given out.
-struct Play {
-    kind: Kind,
-    events: Vec<Model>,
+struct ModelRun {
+    kind: TestQueue,
+    events: Vec<ModelEvent>,
     receipts: Vec<GivenReceipt>,
 }
 
-impl Play {
-    async fn step(&mut self, step: &Step) {
+impl ModelRun {
+    async fn step(&mut self, step: &QueueStep) {
         match *step {
-            Step::Push { queue } => self.push(queue).await,
-            Step::Claim { queue, max } => self.claim(queue, max).await,
-            Step::End { receipt, ran } => self.end(receipt, ran).await,
-            Step::Retry { receipt, after_ms, ran } => self.retry(receipt, after_ms, ran).await,
-            Step::Extend { receipt } => self.extend(receipt).await,
-            Step::Pass { ms } => self.kind.clock.advance(Duration::from_millis(ms)),
+            QueueStep::Push { queue } => self.push(queue).await,
+            QueueStep::Claim { queue, max } => self.claim(queue, max).await,
+            QueueStep::End { receipt, ran } => self.end(receipt, ran).await,
+            QueueStep::Retry { receipt, after_ms, ran } => self.retry(receipt, after_ms, ran).await,
+            QueueStep::Extend { receipt } => self.extend(receipt).await,
+            QueueStep::Pass { ms } => self.kind.clock.advance(Duration::from_millis(ms)),
         }
     }
 
-    fn waiting(&self, queue: usize) -> impl Iterator<Item = &Model> {
+    fn waiting(&self, queue: usize) -> impl Iterator<Item = &ModelEvent> {
         self.events.iter().filter(move |event| {
             use InvocationState::{Queued, Retrying};
             event.queue == queue && matches!(event.state, Queued | Retrying)
         })
     }
 
-    fn running(&self, queue: usize) -> impl Iterator<Item = &Model> {
+    fn running(&self, queue: usize) -> impl Iterator<Item = &ModelEvent> {
         self.events
             .iter()
             .filter(move |event| event.queue == queue && event.state == InvocationState::Running)
@@ -105,7 +105,7 @@ impl Play {
             let state = InvocationState::Queued;
             let (due, held_until) = (now, now);
             let attempts = Vec::new();
-            self.events.push(Model { id, queue, state, due, held_until, claims: 0, attempts });
+            self.events.push(ModelEvent { id, queue, state, due, held_until, claims: 0, attempts });
         } else {
             assert!(matches!(pushed, Err(QueueError::Full { .. })), "{pushed:?}");
         }
@@ -114,7 +114,7 @@ impl Play {
     /// Which are to come: any of those that lapsed, then in order those that are due.
     fn expected(&self, queue: usize, max: usize) -> (Vec<usize>, Vec<usize>) {
         let now = self.kind.now();
-        let index = |model: &Model| self.events.iter().position(|e| e.id == model.id).unwrap();
+        let index = |model: &ModelEvent| self.events.iter().position(|e| e.id == model.id).unwrap();
         let mut lapsed: Vec<_> =
             self.running(queue).filter(|e| e.held_until <= now).map(index).collect();
         lapsed.sort_by_key(|n| self.events[*n].held_until);
@@ -258,8 +258,8 @@ impl Play {
     }
 }
 
-async fn play(kind: Kind, steps: &[Step]) {
-    let mut play = Play { kind, events: Vec::new(), receipts: Vec::new() };
+async fn play(kind: TestQueue, steps: &[QueueStep]) {
+    let mut play = ModelRun { kind, events: Vec::new(), receipts: Vec::new() };
     // Whole milliseconds, so that no rounding can put two due times in another order.
     let start = play.kind.clock.now().as_millisecond();
     play.kind.clock.set(Timestamp::from_millisecond(start).unwrap());
@@ -270,7 +270,7 @@ async fn play(kind: Kind, steps: &[Step]) {
 }
 
 /// Plays on kinds of its own; `None` where this kind cannot be had here.
-fn run(cases: u32, open: impl AsyncFn() -> Option<Kind>) {
+fn run(cases: u32, open: impl AsyncFn() -> Option<TestQueue>) {
     let runtime =
         Arc::new(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };

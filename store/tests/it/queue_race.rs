@@ -20,12 +20,12 @@ const CLAIMERS: usize = 8;
 
 /// Who holds what, as the claimers see it.
 #[derive(Default)]
-struct Ledger {
+struct ClaimLedger {
     held: Mutex<HashSet<RequestId>>,
     ended: Mutex<HashSet<RequestId>>,
 }
 
-impl Ledger {
+impl ClaimLedger {
     fn take(&self, claim: &Claim) {
         let mut held = self.held.lock().unwrap();
         assert!(held.insert(claim.request_id), "{} was claimed twice", claim.request_id);
@@ -43,7 +43,7 @@ impl Ledger {
     }
 }
 
-async fn claimer(queue: Arc<dyn EventQueue>, clock: Arc<ManualClock>, ledger: Arc<Ledger>) {
+async fn claimer(queue: Arc<dyn EventQueue>, clock: Arc<ManualClock>, ledger: Arc<ClaimLedger>) {
     let source = queue.source(&name(Q));
     while ledger.ended.lock().unwrap().len() < EVENTS {
         for claim in source.claim(7, HOLD, &node()).await.unwrap() {
@@ -65,7 +65,7 @@ async fn claimer(queue: Arc<dyn EventQueue>, clock: Arc<ManualClock>, ledger: Ar
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eight_claimers_share_a_queue_without_a_loss_or_a_double_claim() {
     for kind in lasting_kinds().await {
-        let ledger = Arc::new(Ledger::default());
+        let ledger = Arc::new(ClaimLedger::default());
         let mut claimers = JoinSet::new();
         for _ in 0..CLAIMERS {
             let queue = kind.place.open(Arc::clone(&kind.clock)).await;
@@ -187,19 +187,19 @@ async fn what_was_answered_survives_kill_9() {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut told = Vec::new();
+        let mut pushed = Vec::new();
         for line in lines {
             // Whole lines only: the last one may be cut off by the kill.
             let Ok(line) = line else { break };
             let Some(id) = line.strip_prefix("pushed ") else { continue };
             let Some(id) = id.strip_suffix('.') else { continue };
-            told.push(id.parse::<RequestId>().unwrap());
-            if told.len() == 200 {
+            pushed.push(id.parse::<RequestId>().unwrap());
+            if pushed.len() == 200 {
                 child.kill().unwrap();
             }
         }
         child.wait().unwrap();
-        assert!(200 <= told.len(), "{}: {} pushes", kind.name, told.len());
+        assert!(200 <= pushed.len(), "{}: {} pushes", kind.name, pushed.len());
 
         let queue = reopen(&url, &corner).await;
         let source = queue.source(&name(Q));
@@ -211,8 +211,8 @@ async fn what_was_answered_survives_kill_9() {
             }
             there.extend(ids(&claims));
         }
-        let lost = told.iter().filter(|id| !there.contains(id)).count();
-        assert_eq!(lost, 0, "{}: of {} told", kind.name, told.len());
+        let lost = pushed.iter().filter(|id| !there.contains(id)).count();
+        assert_eq!(lost, 0, "{}: of {} pushed", kind.name, pushed.len());
     }
 }
 

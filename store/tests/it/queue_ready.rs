@@ -10,7 +10,7 @@ use hanshu_core::{Event, HttpTrigger, InvocationState, Origin, RequestId, Trigge
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 use tokio::time::{sleep, timeout};
 
-use crate::queue_kinds::{HOLD, Kind, failure, kinds, name, node, shared_kinds, sqlite_file};
+use crate::queue_kinds::{HOLD, TestQueue, failure, kinds, name, node, shared_kinds, sqlite_file};
 
 const SECOND: Duration = Duration::from_secs(1);
 const Q: &str = "default/hello";
@@ -68,7 +68,7 @@ SELECT 'flood-' || i, CASE WHEN i <= 100000 THEN 'default/hello' ELSE 'default/q
   'r', 'o', i, i, CASE WHEN i <= 100000 THEN 'queued' ELSE 'succeeded' END, i, 0,
   CASE WHEN i <= 100000 THEN NULL ELSE i END, 0, 0, '', '', '' FROM n";
 
-async fn flood(kind: &Kind) {
+async fn flood(kind: &TestQueue) {
     let (url, _) = kind.place.address();
     match kind.name {
         "sqlite file" => {
@@ -304,6 +304,6 @@ async fn payloads_of_the_largest_size_pass() {
     }
 }
 
-async fn claim_payload(kind: &Kind) -> Bytes {
+async fn claim_payload(kind: &TestQueue) -> Bytes {
     kind.claim_one(Q).await.payload
 }

@@ -19,20 +19,20 @@ const Q: &str = "default/hello";
 const DEADLINE: Duration = Duration::from_millis(500);
 
 /// A `redis-server` that ends with the test.
-struct Server {
+struct TestRedis {
     process: Child,
     folder: TempDir,
     port: u16,
 }
 
-impl Drop for Server {
+impl Drop for TestRedis {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-impl Server {
+impl TestRedis {
     /// `None` where there is no `redis-server` to start.
     async fn start() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
@@ -110,7 +110,7 @@ async fn is_unavailable<T: std::fmt::Debug>(call: impl Future<Output = Result<T,
 
 #[tokio::test]
 async fn while_redis_is_unavailable_calls_fail_and_afterwards_all_is_there() {
-    let Some(mut server) = Server::start().await else { return };
+    let Some(mut server) = TestRedis::start().await else { return };
     let queue = Arc::new(server.connect().await);
     let kept = event(Q, now());
     queue.push(kept.clone()).await.unwrap();
@@ -147,7 +147,7 @@ async fn while_redis_is_unavailable_calls_fail_and_afterwards_all_is_there() {
 
 #[tokio::test]
 async fn a_redis_that_hangs_is_not_waited_for() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = TestRedis::start().await else { return };
     let queue = server.connect().await;
     server.signal("-STOP");
     is_unavailable(queue.push(event(Q, now()))).await;
@@ -160,7 +160,7 @@ async fn a_redis_that_hangs_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_redis_that_forgets_is_doubted() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = TestRedis::start().await else { return };
     let queue = server.connect().await;
     assert!(queue.durability_warnings().await.is_empty());
     server.ask(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
@@ -178,7 +178,7 @@ async fn a_redis_that_forgets_is_doubted() {
 
 #[tokio::test]
 async fn a_redis_that_may_not_be_asked_is_doubted() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = TestRedis::start().await else { return };
     server.connect().await;
     server.ask(&["ACL", "SETUSER", "us", "on", ">pw", "~*", "&*", "+@all", "-config"]).await;
     let queue = server.try_connect("us:pw@").await.unwrap();
@@ -191,7 +191,7 @@ async fn a_redis_that_may_not_be_asked_is_doubted() {
 
 #[tokio::test]
 async fn a_redis_that_is_full_refuses_for_now() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = TestRedis::start().await else { return };
     let queue = server.connect().await;
     queue.push(event(Q, now())).await.unwrap();
     server.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
@@ -202,7 +202,7 @@ async fn a_redis_that_is_full_refuses_for_now() {
 
 #[tokio::test]
 async fn what_ended_expires_in_redis_even_if_nobody_collects() {
-    let Some(server) = Server::start().await else { return };
+    let Some(server) = TestRedis::start().await else { return };
     server.connect().await;
     let keep = Duration::from_millis(50);
     let options = RedisOptions { keep, ..RedisOptions::default() };

@@ -16,14 +16,14 @@ use crate::registries::{at, deployment, everything, function, registries, timer,
 
 /// A reader that only applies changes.
 #[derive(Debug, Default)]
-struct Reader {
+struct ChangeReader {
     counter: i64,
     functions: BTreeMap<FunctionId, FunctionEntry>,
     /// How often there was no way but to read everything.
     full_reads: usize,
 }
 
-impl Reader {
+impl ChangeReader {
     async fn refresh(&mut self, registry: &SqlRegistry) {
         match registry.changes(self.counter).await.unwrap() {
             RegistryChanges::Unchanged => {}
@@ -53,7 +53,7 @@ impl Reader {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum RegistryStep {
     /// This revision, with so many timers.
     Deploy(u8, u8),
     Publish,
@@ -64,33 +64,33 @@ enum Step {
     Look,
 }
 
-fn steps() -> impl Strategy<Value = Vec<(u8, Step)>> {
+fn steps() -> impl Strategy<Value = Vec<(u8, RegistryStep)>> {
     let step = prop_oneof![
-        4 => (1u8..4, 0u8..3).prop_map(|(revision, timers)| Step::Deploy(revision, timers)),
-        2 => Just(Step::Publish),
-        1 => Just(Step::Delete),
-        2 => any::<bool>().prop_map(Step::Enable),
-        1 => Just(Step::AddKey),
-        3 => Just(Step::Look),
+        4 => (1u8..4, 0u8..3).prop_map(|(revision, timers)| RegistryStep::Deploy(revision, timers)),
+        2 => Just(RegistryStep::Publish),
+        1 => Just(RegistryStep::Delete),
+        2 => any::<bool>().prop_map(RegistryStep::Enable),
+        1 => Just(RegistryStep::AddKey),
+        3 => Just(RegistryStep::Look),
     ];
     prop::collection::vec((0u8..5, step), 60)
 }
 
 /// Some are refused: there is no such function, or nothing to change.
-async fn take(registry: &SqlRegistry, index: i64, (number, step): (u8, Step)) {
+async fn take(registry: &SqlRegistry, index: i64, (number, step): (u8, RegistryStep)) {
     let name = format!("fn-{number}");
     let done = match step {
-        Step::Deploy(revision, timers) => {
+        RegistryStep::Deploy(revision, timers) => {
             let timers = (0..timers).map(|n| trigger(&name, &format!("t{n}"), timer("0 0 * * *")));
             let asked =
                 NewDeployment { triggers: timers.collect(), ..deployment(&name, revision, index) };
             registry.deploy(asked).await.map(drop)
         }
-        Step::Publish => registry.publish(&function(&name), at(index)).await.map(drop),
-        Step::Delete => registry.delete(&function(&name)).await,
-        Step::Enable(on) => registry.enable(&trigger(&name, "t0", timer("")).id, on).await,
-        Step::AddKey => registry.add_key(key(&index.to_string())).await,
-        Step::Look => Ok(()),
+        RegistryStep::Publish => registry.publish(&function(&name), at(index)).await.map(drop),
+        RegistryStep::Delete => registry.delete(&function(&name)).await,
+        RegistryStep::Enable(on) => registry.enable(&trigger(&name, "t0", timer("")).id, on).await,
+        RegistryStep::AddKey => registry.add_key(key(&index.to_string())).await,
+        RegistryStep::Look => Ok(()),
     };
     assert!(matches!(done, Ok(()) | Err(StoreError::NotFound(_))), "{done:?}");
 }
@@ -105,12 +105,12 @@ async fn changes_lead_to_what_a_full_read_shows() {
     for _ in 0..6 {
         let steps = steps().new_tree(&mut runner).unwrap().current();
         for (name, registry, _db) in registries().await {
-            let mut reader = Reader::default();
+            let mut reader = ChangeReader::default();
             registry.deploy(deployment("first", 1, 1)).await.unwrap();
             reader.refresh(&registry).await;
             for (index, step) in (0..).zip(&steps) {
                 take(&registry, index, *step).await;
-                if matches!(step.1, Step::Look) {
+                if matches!(step.1, RegistryStep::Look) {
                     reader.refresh(&registry).await;
                     assert_eq!(reader.known(), everything(&registry).await, "{name} {steps:?}");
                 }
@@ -132,11 +132,11 @@ async fn a_change_is_told_once_and_alone() {
         registry.publish(&function("two"), at(12)).await.unwrap();
         let now = everything(&registry).await;
         let functions = vec![(function("two"), Some(now.functions[1].clone()))];
-        let told = RegistryChanges::Some { counter: now.counter, functions };
-        assert_eq!(registry.changes(all.counter).await.unwrap(), told, "{name}");
+        let changes = RegistryChanges::Some { counter: now.counter, functions };
+        assert_eq!(registry.changes(all.counter).await.unwrap(), changes, "{name}");
         registry.add_key(key("AKIDx")).await.unwrap();
-        let told = RegistryChanges::Some { counter: now.counter + 1, functions: vec![] };
-        assert_eq!(registry.changes(now.counter).await.unwrap(), told, "{name}");
+        let changes = RegistryChanges::Some { counter: now.counter + 1, functions: vec![] };
+        assert_eq!(registry.changes(now.counter).await.unwrap(), changes, "{name}");
     }
 }
 
@@ -153,8 +153,8 @@ async fn a_refused_change_is_not_told() {
         assert_eq!(now, RegistryChanges::Unchanged, "{name}");
         registry.delete(&function("hello")).await.unwrap();
         let functions = vec![(function("hello"), None)];
-        let told = RegistryChanges::Some { counter: before + 1, functions };
-        assert_eq!(registry.changes(before).await.unwrap(), told, "{name}: the counter, too");
+        let changes = RegistryChanges::Some { counter: before + 1, functions };
+        assert_eq!(registry.changes(before).await.unwrap(), changes, "{name}: the counter, too");
     }
 }
 
@@ -173,8 +173,11 @@ async fn who_missed_too_much_is_told_everything() {
         let all = RegistryChanges::All(everything(&registry).await);
         assert_eq!(registry.changes(1).await.unwrap(), all, "{name}");
         assert_eq!(registry.changes(1000).await.unwrap(), all, "{name}: what is to come");
-        let told = registry.changes(2).await.unwrap();
-        assert!(matches!(told, RegistryChanges::Some { counter: 302, .. }), "{name}: {told:?}");
+        let changes = registry.changes(2).await.unwrap();
+        assert!(
+            matches!(changes, RegistryChanges::Some { counter: 302, .. }),
+            "{name}: {changes:?}"
+        );
     }
 }
 
@@ -186,7 +189,7 @@ async fn two_processes_see_each_others_changes() {
         }
         let two = SqlRegistry::new(SqlDatabase::open(&test.url).await.unwrap());
         one.deploy(deployment("first", 1, 1)).await.unwrap();
-        let mut readers = [(&one, Reader::default()), (&two, Reader::default())];
+        let mut readers = [(&one, ChangeReader::default()), (&two, ChangeReader::default())];
         for (registry, reader) in &mut readers {
             reader.refresh(registry).await;
         }

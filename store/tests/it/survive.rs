@@ -37,7 +37,7 @@ async fn connections_that_the_server_ended_are_made_again() {
 #[tokio::test]
 async fn while_the_server_is_unavailable_every_use_says_so_and_then_goes_on() {
     let Some(url) = postgres_url().await else { return };
-    let mut proxy = Proxy::start(&url, 0).await;
+    let mut proxy = DatabaseProxy::start(&url, 0).await;
     let options = SqlDatabaseOptions {
         acquire_timeout: Duration::from_millis(500),
         ..SqlDatabaseOptions::default()
@@ -49,20 +49,20 @@ async fn while_the_server_is_unavailable_every_use_says_so_and_then_goes_on() {
         let error = registry.changes(0).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     }
-    proxy = Proxy::start(&url, port).await;
+    proxy = DatabaseProxy::start(&url, port).await;
     assert_eq!(registry.changes(0).await.unwrap(), before);
     proxy.stop().await;
 }
 
 /// A way to the server that can be cut.
-struct Proxy {
+struct DatabaseProxy {
     url: String,
     port: u16,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
-impl Proxy {
+impl DatabaseProxy {
     async fn start(url: &str, port: u16) -> Self {
         let server: PgConnectOptions = url.parse().unwrap();
         let server = format!("{}:{}", server.get_host(), server.get_port());

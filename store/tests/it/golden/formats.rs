@@ -31,9 +31,9 @@ const MISSING: &str = "the format has changed: add golden files of it with \
 
 /// Parts of a format: by place (a table's column, a frame's kind, a key of Redis), what is there.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Format(BTreeMap<String, BTreeSet<String>>);
+struct StoredFormat(BTreeMap<String, BTreeSet<String>>);
 
-impl Format {
+impl StoredFormat {
     fn add(&mut self, place: &str, part: impl Into<String>) {
         self.0.entry(place.to_owned()).or_default().insert(part.into());
     }
@@ -130,7 +130,7 @@ WHERE table_schema = current_schema() AND data_type = 'text'
   AND table_name <> '_sqlx_migrations'";
 
 /// A database's format, as it is: it is not migrated.
-async fn format_of_database(url: &str) -> Format {
+async fn format_of_database(url: &str) -> StoredFormat {
     sqlx::any::install_default_drivers();
     let mut connection = AnyConnection::connect(url).await.unwrap();
     let is_sqlite = url.starts_with("sqlite:");
@@ -138,7 +138,7 @@ async fn format_of_database(url: &str) -> Format {
         true => (SQLITE_SCHEMA, SQLITE_TEXTS),
         false => (POSTGRES_SCHEMA, POSTGRES_TEXTS),
     };
-    let mut format = Format::default();
+    let mut format = StoredFormat::default();
     let lines: Vec<String> = sqlx::query_scalar(schema).fetch_all(&mut connection).await.unwrap();
     for line in lines {
         format.add("schema", line.split_whitespace().collect::<Vec<_>>().join(" "));
@@ -204,8 +204,8 @@ async fn rewrite(golden: &GoldenDb, db: &SqlDatabase, number: usize) {
 
 /// Names of files with digits and endings, an index' head and length, and what frames hold. Reads
 /// frames by itself: length, checksum, kind, function, request, time (4, 4, 1, 8, 8, 8 bytes), JSON.
-fn format_of_segments(folder: &Path) -> Format {
-    let mut format = Format::default();
+fn format_of_segments(folder: &Path) -> StoredFormat {
+    let mut format = StoredFormat::default();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let (name, bytes) = (path.file_name().unwrap().to_str().unwrap(), fs::read(&path).unwrap());
@@ -246,8 +246,8 @@ async fn segments_have_the_format_of_the_newest_golden_ones() {
 }
 
 /// By kind of key: its type, and the fields of events' hashes and streams with what is in them.
-fn format_of_redis(lines: &[Value], prefix: &str) -> Format {
-    let mut format = Format::default();
+fn format_of_redis(lines: &[Value], prefix: &str) -> StoredFormat {
+    let mut format = StoredFormat::default();
     for line in lines {
         let Some(rest) = line["key"].as_str().unwrap().strip_prefix(prefix) else { continue };
         let mut parts = rest.split(':');

@@ -31,7 +31,7 @@ fn id(answer: &Value) -> FunctionId {
 }
 
 /// As the API answered, which shows a URL's password as `***`.
-fn shown(entry: &FunctionEntry) -> Value {
+fn to_json(entry: &FunctionEntry) -> Value {
     let mut entry = entry.clone();
     for Trigger { spec, .. } in &mut entry.triggers {
         if let Some(redis) = spec.get::<RedisTrigger>() {
@@ -54,7 +54,7 @@ fn named<'a>(all: &'a RegistrySnapshot, name: &str) -> &'a FunctionEntry {
 async fn every_function_version_and_trigger_is_there() {
     for golden in all_databases().await {
         let all = everything(&registry(&golden).await).await;
-        let found: Vec<_> = all.functions.iter().map(shown).collect();
+        let found: Vec<_> = all.functions.iter().map(to_json).collect();
         let mut expected = golden.answers["functions"].as_array().unwrap().clone();
         expected.sort_by_key(id);
         assert_eq!(found, expected, "{}", golden.name);
