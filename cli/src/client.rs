@@ -31,7 +31,7 @@ impl From<ClientError> for Error {
             ClientError::Refused(problem) => Self::Refused(problem),
             ClientError::BadAnswer(text) => Self::Answer(text),
             ClientError::Unreachable(text) => Self::Unreachable(format!(
-                "{text}\nhint: start one with `hanshu serve`, or say another with --endpoint"
+                "{text}\nhint: start one with `hanshu serve`, or name another with --endpoint"
             )),
             ClientError::Interrupted(text) => Self::Unreachable(text),
             ClientError::Setup(error) => {

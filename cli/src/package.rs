@@ -1,4 +1,4 @@
-//! A folder or zip becomes a package: the same bytes for the same files, whoever makes it.
+//! A folder or zip becomes a package: the same files always give the same bytes.
 
 use std::fs;
 use std::io::{Cursor, Write as _};

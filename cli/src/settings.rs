@@ -159,8 +159,8 @@ fn profile(global: &GlobalArgs) -> Result<SettingsLayer, Error> {
         None => profiles.get("default").cloned().unwrap_or_default(),
         Some(name) => profiles.get(&name).cloned().ok_or_else(|| {
             let known: Vec<_> = profiles.keys().map(String::as_str).collect();
-            let known = if known.is_empty() { "none at all".into() } else { known.join(", ") };
-            Error::file(&path, format!("no [profiles.{name}] in it; there is: {known}"))
+            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+            Error::file(&path, format!("it has no [profiles.{name}]; its profiles: {known}"))
         })?,
     };
     Ok(chosen.or(always))

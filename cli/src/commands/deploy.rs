@@ -22,7 +22,7 @@ pub(super) async fn run(
         manifest.functions.retain(|each| each.name == *wanted);
         if manifest.functions.is_empty() {
             return Err(Error::Usage(format!(
-                "no function `{wanted}` in it; there is: {}",
+                "hanshu.toml has no function `{wanted}`; its functions: {}",
                 names.join(", ")
             )));
         }

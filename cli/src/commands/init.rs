@@ -52,7 +52,7 @@ pub(super) fn run(args: &InitArgs, printer: Printer) -> Result<CommandStatus, Er
     if let Some((taken, ..)) =
         files.iter().find(|(file, ..)| args.dir.join(file).symlink_metadata().is_ok())
     {
-        let what = "exists already, and nothing is ever overwritten: choose another folder";
+        let what = "exists already and is not overwritten: choose another folder";
         return Err(Error::file(&args.dir.join(taken), what));
     }
     for (file, text, executable) in files {
@@ -91,9 +91,7 @@ fn write(path: &Path, text: &str, executable: bool) -> Result<(), Error> {
         folder.and_then(|()| OpenOptions::new().write(true).create_new(true).mode(mode).open(path));
     let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => {
-            Error::file(path, "exists already, and nothing is ever overwritten")
-        }
+        ErrorKind::AlreadyExists => Error::file(path, "exists already and is not overwritten"),
         _ => Error::file(path, error),
     })
 }

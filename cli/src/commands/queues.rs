@@ -11,7 +11,7 @@ pub(super) async fn run(
     let list = server.client.list_queues().await?;
     printer.show(&list, |list| {
         if list.queues.is_empty() {
-            return "no queue holds anything".into();
+            return "all queues are empty".into();
         }
         let rows: Vec<_> = list
             .queues

@@ -49,10 +49,10 @@ pub(super) async fn list(
         table(["ENDED", "FUNCTION", "TRIGGER", "STATE", "ATTEMPTS", "ID", "ERROR"], &rows)
     })?;
     if let Some(to) = all.searched_to {
-        printer.note(format!("The search stopped at what ended at {to}."));
+        printer.note(format!("The search stopped at events that ended at {to}."));
     }
     if let Some(next) = all.next {
-        printer.note(format!("There may be more: --cursor {next} goes on."));
+        printer.note(format!("There may be more: continue with --cursor {next}."));
     }
     Ok(CommandStatus::Done)
 }

@@ -76,7 +76,7 @@ async fn pick(
              there is"
         ))),
         many => Err(Error::Usage(format!(
-            "`{name}` has several {what}s: say which of {}",
+            "`{name}` has several {what}s: name one of {}",
             many.join(", ")
         ))),
     }

@@ -1,5 +1,5 @@
-//! `hanshu.toml`: what a folder deploys. Checked against the shape here; an unknown key or a bad
-//! value is named with its line. What values may be is the server's to say.
+//! Reads `hanshu.toml`, which says what a folder deploys. Keys and types of values are checked here,
+//! with the line in the error; the rules for values are checked by the server.
 
 mod expand;
 mod file;
