@@ -2,9 +2,9 @@
 //! digest, images, health problems of triggers.
 //!
 //! Plain HTTP/1.1 with keep-alive on a listener of its own, every request but `/healthz` with the
-//! cluster's shared token. Both ends are of the same version of the program: the shapes here are
-//! no contract for anybody else. [`ClusterServer`] is the serving end, and does not listen itself:
-//! whoever has a listener gives it the requests.
+//! cluster's shared token. Both ends are of the same version of the program, so these wire types
+//! may change with every version. [`ClusterServer`] answers requests; the listener that they come
+//! from is the caller's.
 
 mod balancer;
 mod messages;

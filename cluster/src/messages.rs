@@ -1,6 +1,6 @@
-//! What nodes say to each other: a JSON head behind its length, then bytes as they are.
+//! The messages between nodes: the length of a JSON head, the head, then bytes as they are.
 //!
-//! `head_length: u32 big endian | head: JSON | payload`. The payload is never looked into.
+//! `head_length: u32 big endian | head: JSON | payload`. The payload is not parsed.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! The vocabulary of hanshu, and its ports. No I/O.
 //!
 //! An [`Event`] for a function becomes an [`Invocation`] of one of its revisions, and ends as an
-//! [`Outcome`]. The other crates are stations on that line or keepers of what the stations need;
-//! they meet at the traits in [`ports`].
+//! [`Outcome`]. The other crates do a step of that, or store what the steps need; they
+//! meet at the traits in [`ports`].
 
 mod actor;
 mod authorize;

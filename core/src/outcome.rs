@@ -60,7 +60,7 @@ pub enum Refusal {
         /// What was missing.
         reason: String,
     },
-    /// The wait queue is full.
+    /// As many callers wait for the function as may.
     WaitQueueFull {
         /// Callers in the wait queue.
         waiting: u32,

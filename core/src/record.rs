@@ -11,7 +11,7 @@ use crate::id::{NodeId, RequestId};
 use crate::name::{Qualifier, TriggerName};
 use crate::outcome::{Failure, StatusCode};
 
-/// The state of an invocation.
+/// How far an invocation has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InvocationState {
@@ -59,7 +59,7 @@ pub struct AsyncState {
     pub version: Qualifier,
     /// The trigger that started it; `None` for a direct call.
     pub trigger: Option<TriggerName>,
-    /// Its state.
+    /// How far it has got.
     pub state: InvocationState,
     /// Its attempts, oldest first.
     pub attempts: Vec<Attempt>,

@@ -1,8 +1,8 @@
 //! What the platform knows of a family of runtimes, as plain data.
 //!
-//! A family is one file of this folder and one row of [`super::PROFILES`]. Whoever deals with
-//! runtimes reads the row: the controller looks for the handler by its rule, the invoker makes the
-//! command line, the image and the mounts from it. No code branches on a family's name.
+//! A family is one file of this folder and one row of [`super::PROFILES`]. The other
+//! crates read the row: the controller checks the handler by its rule, the invoker makes the command
+//! line, the image and the mounts from it. No code branches on a family's name.
 
 /// One family of runtimes.
 #[derive(Debug)]
