@@ -27,7 +27,7 @@ const RISE_MAX: f64 = 10.0;
 
 /// Whether to keep what was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
+pub(crate) enum OnChange {
     Compare,
     Write,
 }
@@ -36,22 +36,22 @@ pub(crate) enum Then {
 ///
 /// # Errors
 /// A part rose without a reason, is new or gone, or could not be counted.
-pub(crate) fn run(then: Then) -> anyhow::Result<()> {
+pub(crate) fn run(on_change: OnChange) -> anyhow::Result<()> {
     let program = build()?;
     let kept = read_kept()?;
     let counted = count_all(Path::new(&program))?;
     let reasons = reasons(&fs::read_to_string(CHANGELOG).context(CHANGELOG)?);
     let (table, mut wrong) = compare(&kept, &counted, &reasons);
     std::io::stdout().write_all(table.as_bytes())?;
-    if then == Then::Write {
+    if on_change == OnChange::Write {
         // What is new or gone is what is to be written; a rise is not written away.
-        wrong.retain(|each| matches!(each, Wrong::Rose { .. }));
+        wrong.retain(|each| matches!(each, CountFault::Rose { .. }));
     }
     if !wrong.is_empty() {
-        let lines: Vec<_> = wrong.iter().map(Wrong::to_string).collect();
+        let lines: Vec<_> = wrong.iter().map(CountFault::to_string).collect();
         bail!("instructions:\n  {}", lines.join("\n  "));
     }
-    if then == Then::Write {
+    if on_change == OnChange::Write {
         write_kept(&counted)?;
     }
     Ok(())
@@ -59,13 +59,13 @@ pub(crate) fn run(then: Then) -> anyhow::Result<()> {
 
 /// What is wrong with a part's count.
 #[derive(Debug, PartialEq)]
-enum Wrong {
+enum CountFault {
     Rose { part: String, percent: f64 },
     New(String),
     Gone(String),
 }
 
-impl std::fmt::Display for Wrong {
+impl std::fmt::Display for CountFault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Rose { part, percent } => write!(
@@ -140,8 +140,8 @@ fn count(program: &Path, part: &str, rounds: u64, folder: &Path) -> anyhow::Resu
         .args([part, &rounds.to_string()])
         .output()
         .context("valgrind (Debian's package `valgrind`; `scripts/instructions` installs it)")?;
-    let said = String::from_utf8_lossy(&run.stderr);
-    ensure!(run.status.success(), "`{part}` failed under valgrind: {said}");
+    let stderr = String::from_utf8_lossy(&run.stderr);
+    ensure!(run.status.success(), "`{part}` failed under valgrind: {stderr}");
     let text = fs::read_to_string(&file).with_context(|| format!("{}", file.display()))?;
     let total = text.lines().find_map(|line| {
         line.strip_prefix("summary:").or_else(|| line.strip_prefix("totals:"))?.trim().parse().ok()
@@ -181,37 +181,41 @@ fn compare(
     kept: &BTreeMap<String, u64>,
     counted: &BTreeMap<String, u64>,
     reasons: &BTreeMap<String, f64>,
-) -> (String, Vec<Wrong>) {
+) -> (String, Vec<CountFault>) {
     let mut table = format!("{:<20}{:>10}{:>10}{:>10}\n", "instructions", "kept", "now", "change");
     let mut wrong = Vec::new();
     let parts: BTreeSet<_> = kept.keys().chain(counted.keys()).collect();
     for part in parts {
-        let shown = |count: Option<&u64>| count.map_or("–".to_owned(), u64::to_string);
+        let format_count = |count: Option<&u64>| count.map_or("–".to_owned(), u64::to_string);
         let (before, now) = (kept.get(part), counted.get(part));
         let change = match (before, now) {
             (Some(before), Some(now)) => {
                 let percent = percent(*before, *now);
                 let reason = reasons.get(part).copied().unwrap_or(0.0);
                 if RISE_MAX.max(reason) < percent {
-                    wrong.push(Wrong::Rose { part: part.clone(), percent });
+                    wrong.push(CountFault::Rose { part: part.clone(), percent });
                 }
                 format!("{percent:+.1} %")
             }
             (None, _) => {
-                wrong.push(Wrong::New(part.clone()));
+                wrong.push(CountFault::New(part.clone()));
                 "new".to_owned()
             }
             (_, None) => {
-                wrong.push(Wrong::Gone(part.clone()));
+                wrong.push(CountFault::Gone(part.clone()));
                 "gone".to_owned()
             }
         };
-        table += &format!("{part:<20}{:>10}{:>10}{change:>10}\n", shown(before), shown(now));
+        table += &format!(
+            "{part:<20}{:>10}{:>10}{change:>10}\n",
+            format_count(before),
+            format_count(now)
+        );
     }
     (table, wrong)
 }
 
-/// How much more that is.
+/// The rise in percent.
 fn percent(before: u64, now: u64) -> f64 {
     // Counts are thousands: what a float cannot hold does not come up.
     let float = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
@@ -229,7 +233,7 @@ mod tests {
     fn rises(changelog: &str, now: u64) -> bool {
         let (kept, counted) = (counts(&[("a", 1_000)]), counts(&[("a", now)]));
         let (_, wrong) = compare(&kept, &counted, &reasons(changelog));
-        matches!(wrong[..], [Wrong::Rose { .. }])
+        matches!(wrong[..], [CountFault::Rose { .. }])
     }
 
     #[test]
@@ -258,7 +262,7 @@ mod tests {
     fn a_part_that_is_new_or_gone_is_told() {
         let (table, wrong) =
             compare(&counts(&[("gone", 5)]), &counts(&[("new", 7)]), &BTreeMap::new());
-        assert_eq!(wrong, [Wrong::Gone("gone".to_owned()), Wrong::New("new".to_owned())]);
+        assert_eq!(wrong, [CountFault::Gone("gone".to_owned()), CountFault::New("new".to_owned())]);
         assert!(table.contains("gone") && table.contains("new"), "{table}");
     }
 }

@@ -1,11 +1,15 @@
 //! `cargo xtask tidy`: what formatting and lints do not see. `cargo xtask lines`: how long files
 //! are. `cargo xtask instructions`: how much the warm path's parts take.
 
+mod dialect;
+mod doc_comments;
 mod instructions;
+mod rust_source;
 mod tidy;
+mod type_names;
 
 use anyhow::bail;
-use instructions::Then;
+use instructions::OnChange;
 
 fn main() -> anyhow::Result<()> {
     let words: Vec<_> = std::env::args().skip(1).collect();
@@ -13,8 +17,8 @@ fn main() -> anyhow::Result<()> {
     match words[..] {
         ["tidy"] => tidy::check(),
         ["lines"] => tidy::lines(),
-        ["instructions"] => instructions::run(Then::Compare),
-        ["instructions", "--write"] => instructions::run(Then::Write),
+        ["instructions"] => instructions::run(OnChange::Compare),
+        ["instructions", "--write"] => instructions::run(OnChange::Write),
         _ => bail!("usage: cargo xtask tidy | lines | instructions [--write]"),
     }
 }

@@ -1,5 +1,5 @@
 //! Tidiness of the tree: short files, each with its subject in the first line, no loose ends, no
-//! dead links.
+//! dead links, standard words, one type for each name, doc comments that say something.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
+
+use crate::{dialect, doc_comments, type_names};
 
 /// Longest source file.
 const LINES_MAX: usize = 500;
@@ -18,6 +20,7 @@ const LOOSE_ENDS: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat
 /// Checks the files that git tracks.
 pub(crate) fn check() -> anyhow::Result<()> {
     let mut wrong = Vec::new();
+    let mut types = Vec::new();
     let files = tracked()?;
     for file in &files {
         let path = Path::new(file);
@@ -26,10 +29,16 @@ pub(crate) fn check() -> anyhow::Result<()> {
         if SOURCES.contains(&ending) {
             wrong.extend(source(file, ending, &text));
         }
+        if ending == "rs" {
+            wrong.extend(doc_comments::check(file, &text));
+            types.extend(type_names::definitions(file, &text));
+        }
+        wrong.extend(dialect::check(file, &text));
         if ending == "md" {
             wrong.extend(dead_links(path, &text));
         }
     }
+    wrong.extend(type_names::reused(&types));
     if wrong.is_empty() {
         let mut out = std::io::stdout();
         std::io::Write::write_fmt(&mut out, format_args!("tidy: {} files\n", files.len()))?;
