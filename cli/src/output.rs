@@ -17,7 +17,7 @@ const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 /// How often the spinner moves.
 const SPIN_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Prints what a command has to say, as text or as JSON.
+/// Prints the results of a command, as text or as JSON.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Printer {
     output: OutputFormat,

@@ -56,7 +56,7 @@ impl Balancer {
         self.live.load_full()
     }
 
-    /// Keeps asking for the live nodes until `stop`. If they cannot be had, those known stay.
+    /// Keeps asking for the live nodes until `stop`. If the registry cannot be read, the known nodes stay.
     pub async fn run(&self, nodes: Arc<dyn NodeRegistry>, stop: CancellationToken) {
         let (mut unavailable, mut back) = (false, None);
         loop {

@@ -95,7 +95,7 @@ impl Placement {
         }
     }
 
-    /// Forgets nodes that are gone, and sandboxes that will have been given up.
+    /// Removes nodes without a lease, and sandboxes that are assumed to have been removed.
     pub(crate) fn forget(&mut self, now: Instant, live: &[InvokerNode]) {
         let is_live = |id: &NodeId| live.iter().any(|node| node.id == *id);
         self.nodes.retain(|id, load| 0 < load.in_flight || is_live(id));

@@ -13,7 +13,7 @@ use crate::messages::ImageBuildLine;
 use crate::ndjson::read_lines;
 use crate::peer_client::{NodeUrls, PeerClient};
 
-/// How long a build may say nothing.
+/// The longest time between two lines of progress of a build.
 const SILENCE_MAX: Duration = Duration::from_secs(600);
 
 /// Images on every node that needs them.

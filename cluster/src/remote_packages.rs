@@ -39,7 +39,7 @@ impl RemotePackages {
         format!("{}/internal/v1/packages/{digest}", self.controller)
     }
 
-    /// Brings a package here; once, however many ask for it.
+    /// Downloads a package; callers that need the same one share the download.
     async fn fetch(&self, digest: &Digest) -> Result<(), PackageError> {
         let turn = {
             let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);

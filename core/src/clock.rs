@@ -30,7 +30,7 @@ impl Clock for SystemClock {
 }
 
 impl ManualClock {
-    /// A clock that stands at `now`.
+    /// A clock that shows `now` until it is set.
     pub fn at(now: Timestamp) -> Self {
         Self(Mutex::new(now))
     }

@@ -47,13 +47,13 @@ pub const MEMORY_DEFAULT_MB: u32 = 128;
 pub const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// Longest time limit of an invocation.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(900);
-/// Seconds an event may run when nothing is said.
+/// Time limit of an invocation if the configuration has none.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(3);
 /// Seconds a runtime may take to initialise.
 pub const INIT_TIMEOUT_MIN: Duration = Duration::from_secs(3);
 /// Seconds a runtime may take to initialise.
 pub const INIT_TIMEOUT_MAX: Duration = Duration::from_secs(300);
-/// Seconds a runtime may take to initialise when nothing is said.
+/// Time limit of the initialisation if the configuration has none.
 pub const INIT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(65);
 /// An async event's longest life: 6 h.
 pub const ASYNC_AGE_MAX: Duration = Duration::from_secs(21_600);

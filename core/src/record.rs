@@ -166,7 +166,7 @@ pub struct ColdStartParts {
     pub function: Duration,
 }
 
-/// A line as a reader sees it.
+/// A line of a log, for its reader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LogLine {

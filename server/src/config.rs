@@ -373,7 +373,7 @@ fn format_error(error: &figment::Error) -> String {
     }
 }
 
-/// What the parsers of values do not say themselves.
+/// What was expected, where the error of the value does not name it.
 fn hint(path: &str) -> &'static str {
     if path.ends_with("listen") {
         ": expected an address with a port, such as `127.0.0.1:9000`; port 0 takes any free one"

@@ -26,7 +26,7 @@ fn roots(group: &str) -> Vec<PathBuf> {
 }
 
 /// Ends containers that the engine has lost. A dockerd that is killed while it starts a container,
-/// or before it hears of a container's end, may lose it: `runc init` never ends, or a shim
+/// or before it notices a container's end, may lose it: `runc init` never ends, or a shim
 /// and empty groups remain. hanshu cannot see them, so they are not its fault. Returns their ids.
 ///
 /// # Errors

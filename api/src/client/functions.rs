@@ -21,7 +21,7 @@ impl Client {
     /// The functions of a namespace, by name.
     ///
     /// # Errors
-    /// As every method here: see [`ClientError`].
+    /// See [`ClientError`], as for every method of the client.
     pub async fn list_functions(&self, namespace: &str) -> Result<FunctionList, ClientError> {
         let request = self.request(Method::GET, "/v1/functions");
         self.send_json(request.query(&[("namespace", namespace)])).await
@@ -157,7 +157,7 @@ impl Client {
         match response.status() {
             status if status.is_success() => Ok(true),
             StatusCode::NOT_FOUND => Ok(false),
-            // A HEAD has no body: asked for another thing, the server says why.
+            // The answer to a HEAD has no body. Another request gets the reason.
             _ => self.send_ok(self.request(Method::GET, "/v1/functions")).await.map(|_| false),
         }
     }

@@ -32,7 +32,7 @@ pub struct InvokeAnswer {
     pub log_tail: Option<Vec<u8>>,
 }
 
-/// Which lines of a function's log. Nothing is checked here: the server says what is wrong.
+/// Chooses lines of a function's log. The values are checked by the server, not here.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LogFilter {
@@ -53,7 +53,7 @@ pub struct LogFilter {
     pub wait: Option<u64>,
 }
 
-/// Which ended invocations. Nothing is checked here: the server says what is wrong.
+/// Chooses ended invocations. The values are checked by the server, not here.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct InvocationFilter {
     /// Where the functions live; `default` if absent.
@@ -135,7 +135,7 @@ impl Client {
         }
     }
 
-    /// An invocation and how it stands; if it has not ended, waits up to `wait_s` seconds for its
+    /// An invocation and its state; if it has not ended, waits up to `wait_s` seconds for its
     /// end.
     ///
     /// # Errors

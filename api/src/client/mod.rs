@@ -40,7 +40,7 @@ pub enum ClientAuth {
     Token(Secret),
 }
 
-/// A function by namespace and name. Neither is checked here: the server says what is wrong.
+/// A function by namespace and name. Both are checked by the server, not here.
 #[derive(Clone, Copy, Debug)]
 pub struct FunctionPath<'a> {
     /// The function's namespace.

@@ -63,7 +63,7 @@ impl Client {
         response.bytes().await.map(Into::into).map_err(|error| self.unreachable(&error))
     }
 
-    /// A refusal's problem document; else what can be said without one.
+    /// A refusal's problem document; without one, an error made from the status.
     pub(super) async fn refused(&self, response: Response) -> ClientError {
         let status = response.status();
         let bytes = match self.read_body(response).await {

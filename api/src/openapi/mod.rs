@@ -127,7 +127,7 @@ impl Modify for NamePatterns {
     }
 }
 
-/// What the derived schemas cannot say.
+/// Corrections that the derived schemas cannot express.
 struct BodySchemas;
 
 impl Modify for BodySchemas {

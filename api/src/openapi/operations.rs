@@ -41,7 +41,7 @@ use crate::wire::{
 )]
 fn invoke() {}
 
-/// An invocation and how it stands.
+/// An invocation and its state.
 #[utoipa::path(
     get, path = "/v1/invocations/{id}", tag = "invocations", operation_id = "showInvocation",
     params(("id" = String, Path, description = "The request id"), InvocationParams),

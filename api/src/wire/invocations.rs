@@ -39,14 +39,14 @@ pub struct FunctionFailure {
     pub status_code: StatusCode,
 }
 
-/// An invocation and how it stands. Every field is always there.
+/// An invocation and its state. Every field is always present.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InvocationView {
     /// The same in every attempt.
     #[schema(value_type = String)]
     pub request_id: RequestId,
-    /// Where the function lives.
+    /// The function's namespace.
     #[schema(value_type = String)]
     pub namespace: Namespace,
     /// The function that was called.

@@ -16,7 +16,7 @@ pub struct QueueList {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct QueueView {
-    /// Where the function lives.
+    /// The function's namespace.
     #[schema(value_type = String)]
     pub namespace: Namespace,
     /// The function that runs the events.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-/// A trigger as `hanshu.toml` says it: these fields, and those of its type.
+/// A trigger as in `hanshu.toml`: these fields, and those of its type.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TriggerSettings {
@@ -62,7 +62,7 @@ pub struct TriggerTick {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TriggerList {
-    /// Where the function lives.
+    /// The function's namespace.
     #[schema(value_type = String)]
     pub namespace: Namespace,
     /// The function that they start.

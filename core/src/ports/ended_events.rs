@@ -25,7 +25,7 @@ pub struct EndedEventPosition(pub i64);
 /// An event that has ended, as readers see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EndedEvent {
-    /// Where it stands in the stream.
+    /// Its position in the stream.
     pub position: EndedEventPosition,
     /// Its last state; `result` is `None`: results stay beside the queue.
     pub state: AsyncState,

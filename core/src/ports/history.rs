@@ -30,13 +30,13 @@ pub trait InvocationHistory: Send + Sync {
     /// The database cannot be reached.
     async fn page(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError>;
 
-    /// One ended event; `None` if it is not kept (any more).
+    /// One ended event; `None` if it is unknown or no longer kept.
     ///
     /// # Errors
     /// The database cannot be reached.
     async fn find(&self, request_id: RequestId) -> Result<Option<HistoryEntry>, StoreError>;
 
-    /// What an ended event was given; `None` if that is not kept (any more).
+    /// The payload of an ended event; `None` if it is unknown or no longer kept.
     ///
     /// # Errors
     /// The database cannot be reached.

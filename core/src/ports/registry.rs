@@ -100,7 +100,7 @@ pub trait FunctionRegistry: Send + Sync {
     async fn ping(&self) -> Result<(), StoreError>;
 }
 
-/// What a deploy asks for, checked.
+/// The input of a deploy, checked.
 #[derive(Clone, Debug)]
 pub struct NewDeployment {
     /// The function to deploy.

@@ -93,7 +93,7 @@ fn read_plan() -> Result<IsolationPlan, IsolationError> {
     serde_json::from_reader(input).map_err(io::Error::from).in_step("read the plan")
 }
 
-/// Writes one line to the invoker. If the invoker is gone, nobody needs it.
+/// Writes one line to the invoker. An error is ignored: without the invoker there is no reader.
 fn report(line: &IsolationReport) {
     if let Ok(text) = serde_json::to_string(line) {
         let _ = writeln!(io::stdout(), "{text}");

@@ -99,7 +99,7 @@ fn an_event_is_the_bytes_that_go_sends() {
     );
 }
 
-/// The function's side of a connection: it says all that it will at once.
+/// The function's side of a connection: it sends all its bytes at once.
 #[derive(Debug)]
 struct ScriptedFunction(io::Cursor<Vec<u8>>);
 
