@@ -11,32 +11,32 @@ pub enum Permission {
     ReadFunctions,
     /// Deploy, publish and delete functions, and upload their packages.
     ManageFunctions,
-    /// Start functions.
+    /// Invoke functions, synchronously or by a queue.
     Invoke,
-    /// See how invocations stand.
+    /// See the states and results of invocations.
     ReadInvocations,
     /// Cancel invocations and run them again.
     ManageInvocations,
     /// Switch triggers on and off, and fire them.
     ManageTriggers,
-    /// Read what functions have written.
+    /// Read the output of functions.
     ReadLogs,
-    /// See the figures of queues and of the server.
+    /// See the statistics of queues and of the server.
     ReadServer,
 }
 
-/// What a permission is asked for.
+/// What an actor wants to use a permission on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PermissionTarget<'a> {
     /// Some target, not known yet: permits what is permitted for at least one target.
     Any,
     /// The server, or all namespaces together.
     Server,
-    /// A namespace.
+    /// One namespace with all its functions.
     Namespace(&'a Namespace),
-    /// A function.
+    /// One function of a namespace.
     Function(&'a FunctionId),
-    /// An invocation.
+    /// An invocation that exists.
     Invocation {
         /// The function that it runs.
         function: &'a FunctionId,
@@ -108,7 +108,7 @@ fn permits_function(
 }
 
 impl Permission {
-    /// Every permission.
+    /// Every permission there is.
     pub const ALL: [Self; 8] = [
         Self::ReadFunctions,
         Self::ManageFunctions,

@@ -110,7 +110,7 @@ pub struct InvocationCaller {
     pub request_id: RequestId,
 }
 
-/// One try.
+/// One attempt to run an invocation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AttemptView {
