@@ -10,10 +10,6 @@ const SHARED_NAMES: [(&str, &str); 2] = [
     ("InvokeRequest", "the API's, and the name that Go's Lambda library gives its message"),
 ];
 
-/// Where types keep a name that is used elsewhere for now, and why.
-const EXEMPT_FOLDERS: [(&str, &str); 2] =
-    [("gateway/", "being renamed"), ("controller/", "being renamed")];
-
 /// Where a type is defined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TypeDefinition {
@@ -25,7 +21,7 @@ pub(crate) struct TypeDefinition {
 /// Types that a Rust file defines outside of tests. Associated types are none: their name belongs
 /// to their trait.
 pub(crate) fn definitions(path: &str, text: &str) -> Vec<TypeDefinition> {
-    if is_test_file(path) || EXEMPT_FOLDERS.iter().any(|(folder, _)| path.starts_with(folder)) {
+    if is_test_file(path) {
         return Vec::new();
     }
     let lines = production_code(text).lines().enumerate();
@@ -109,7 +105,6 @@ mod tests {
             ("store/src/b.rs", "// struct World\n    type Err = B;\n"),
             ("store/src/c.rs", "#[cfg(test)]\nmod tests {\n    struct World;\n}\n"),
             ("store/tests/it/d.rs", "struct World;"),
-            ("gateway/src/e.rs", "struct World;"),
         ];
         assert_eq!(check(&files), [""; 0]);
     }
