@@ -54,7 +54,7 @@ const BENCH: &str = "hanshu-bench";
 /// between processes, and asked for by the API's client and between processes.
 const KNOWN_BY: &[(&str, &[&str])] = &[
     ("axum", &["hanshu-gateway", "hanshu-cluster"]),
-    ("hyper", &["hanshu-gateway"]),
+    ("hyper", &["hanshu-gateway", "hanshu-invoker"]),
     ("tower", &["hanshu-gateway", "hanshu-cluster"]),
     ("reqwest", &["hanshu-api", "hanshu-cluster"]),
     ("utoipa", &["hanshu-api"]),

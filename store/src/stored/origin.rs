@@ -96,7 +96,7 @@ mod tests {
             r#"{"kind":"timer","trigger":"tick"}"#,
             r#"{"kind":"http","trigger":"http"}"#,
             r#"{"kind":"redis","trigger":"orders"}"#,
-            r#"{"kind":"function","caller":{"function":{"namespace":"default","name":"a"},"request_id":"01890a5d-ac96-774b-bcce-b302099a8057","depth":2}}"#,
+            r#"{"kind":"function","caller":{"function":{"namespace":"default","name":"one"},"request_id":"01890a5d-ac96-774b-bcce-b302099a8057","depth":2}}"#,
         ] {
             let stored: StoredOrigin<'_> = serde_json::from_str(text).unwrap();
             let origin = Origin::try_from(stored).unwrap();
