@@ -75,12 +75,12 @@ impl CachedCatalog {
 
     /// Keeps refreshing until `stop`. An unavailable registry is asked again at every interval.
     pub async fn run(&self, stop: CancellationToken) {
-        let mut away = false;
+        let mut unavailable = false;
         while stop.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await.is_some() {
             match self.refresh().await {
-                Ok(()) => away = false,
-                Err(error) if !away => {
-                    away = true;
+                Ok(()) => unavailable = false,
+                Err(error) if !unavailable => {
+                    unavailable = true;
                     warn!(%error, "Could not refresh the catalog; what is known stays in use");
                 }
                 Err(_) => {}

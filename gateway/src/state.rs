@@ -43,7 +43,7 @@ pub struct GatewayParts {
     pub journal: Arc<dyn InvocationJournal>,
     /// The live triggers with their routes.
     pub triggers: TriggersView,
-    /// Answers `/readyz`.
+    /// What `/readyz` is answered from.
     pub readiness: Arc<dyn CheckReadiness>,
     /// Health problems of triggers.
     pub trigger_health: Arc<dyn TriggerHealth>,

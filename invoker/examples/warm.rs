@@ -23,7 +23,7 @@ use hanshu_invoker::{Invoker, InvokerOptions, InvokerPorts, ProcessBackend, Proc
 use tokio::runtime::Builder;
 use tokio_util::task::TaskTracker;
 
-/// Forgets everything.
+/// A journal that keeps nothing.
 struct NoJournal;
 
 #[async_trait]

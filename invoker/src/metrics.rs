@@ -16,7 +16,7 @@ pub struct SandboxCounts {
     pub frozen: u32,
     /// Used by an event or by the maintenance.
     pub busy: u32,
-    /// Being removed.
+    /// Sandboxes that are being removed.
     pub stopping: u32,
     /// Callers that wait for a sandbox.
     pub waiting: u32,

@@ -1,4 +1,4 @@
-//! Published versions.
+//! Published versions of functions.
 
 use axum::Json;
 use axum::extract::State;

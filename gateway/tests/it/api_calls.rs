@@ -194,7 +194,7 @@ async fn a_queued_call_can_be_asked_for_until_it_has_ended() {
 }
 
 #[tokio::test]
-async fn a_queue_that_is_away_or_full_accepts_nothing() {
+async fn a_queue_that_is_unavailable_or_full_accepts_nothing() {
     let world = World::with(&["hello"]).await;
     world.queue.away.store(true, Ordering::Relaxed);
     let answered = world.send("POST", HELLO, &[("prefer", "respond-async")], "").await;

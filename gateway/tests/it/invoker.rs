@@ -22,7 +22,7 @@ pub(crate) struct Echo {
     pub(crate) dropped: Notify,
     /// Lets a call of `held` end.
     pub(crate) release: Notify,
-    /// All calls.
+    /// All calls so far.
     pub(crate) calls: AtomicUsize,
     /// Says its name in reports.
     pub(crate) node: Option<NodeId>,

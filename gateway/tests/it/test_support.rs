@@ -203,7 +203,7 @@ impl ImageBuilder for Images {
 #[derive(Default)]
 pub(crate) struct MemoryQueue {
     pub(crate) states: Mutex<BTreeMap<RequestId, AsyncState>>,
-    /// Says that the queue is away.
+    /// Makes the queue unavailable.
     pub(crate) away: std::sync::atomic::AtomicBool,
 }
 

@@ -57,7 +57,7 @@ impl CheckReadiness for Reasons {
     }
 }
 
-/// The stream of `default/hello/redis` is away.
+/// The stream of `default/hello/redis` is unavailable.
 pub(crate) struct UnavailableStream;
 
 impl TriggerHealth for UnavailableStream {

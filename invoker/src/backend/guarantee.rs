@@ -16,11 +16,11 @@ pub struct SandboxGuarantee {
 /// How far a guarantee holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuaranteeLevel {
-    /// As documented.
+    /// It holds as documented.
     Full,
     /// With a restriction.
     Partial,
-    /// Not here.
+    /// It does not hold on this machine.
     None,
 }
 

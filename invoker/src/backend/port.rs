@@ -15,7 +15,7 @@ use crate::backend::guarantee::SandboxGuarantee;
 /// Where a function's code is inside its sandbox.
 pub const CODE_DIR: &str = "/var/user";
 
-/// Starts sandboxes.
+/// Starts sandboxes, and removes what an earlier process left behind.
 #[async_trait]
 pub trait SandboxBackend: Send + Sync + fmt::Debug {
     /// `docker` or `process`, for logs and metrics.
@@ -156,9 +156,9 @@ pub struct SandboxMount {
 pub enum SandboxOwner {
     /// One version of a function; written into labels.
     Function {
-        /// The function.
+        /// The function that it runs.
         function: FunctionId,
-        /// Its version.
+        /// The version that was called.
         version: Qualifier,
     },
     /// None yet: a prewarmed sandbox. Its code comes with [`Sandbox::give_code`].

@@ -47,7 +47,7 @@ pub struct Invoker {
 /// What an invoker works with.
 #[derive(Clone)]
 pub struct InvokerPorts {
-    /// Starts sandboxes.
+    /// Starts the node's sandboxes.
     pub backend: Arc<dyn SandboxBackend>,
     /// Has the functions' code.
     pub packages: Arc<dyn PackageStore>,

@@ -40,7 +40,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub(crate) struct FunctionCallPort {
     pub(crate) calls: Arc<dyn FunctionCalls>,
-    /// [`NODE_CALLS_MAX`] permits.
+    /// Limits the calls of the node to [`NODE_CALLS_MAX`].
     pub(crate) slots: Arc<Semaphore>,
     /// Each sandbox's calls are served by a task of it.
     pub(crate) tasks: BackgroundTasks,

@@ -31,7 +31,7 @@ pub(crate) struct CgroupLimits {
 pub(crate) enum CgroupHierarchy {
     /// One tree for each controller, by the controller's name.
     V1(BTreeMap<&'static str, PathBuf>),
-    /// One tree.
+    /// One tree of control groups.
     V2(PathBuf),
 }
 

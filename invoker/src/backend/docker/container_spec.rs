@@ -23,9 +23,9 @@ const SHARES_PER_CORE: i64 = 1024;
 /// Folders of the host that a container sees beside those of its specification.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ContainerFolders<'a> {
-    /// `/var/runtime`.
+    /// Source of the mount at `/var/runtime`.
     pub(super) runtime_dir: &'a Path,
-    /// `/tmp`.
+    /// Source of the mount at `/tmp`.
     pub(super) tmp: &'a SandboxTmp,
     /// For a prewarmed sandbox: where its code will be mounted.
     pub(super) prewarm: Option<&'a Path>,

@@ -52,7 +52,7 @@ pub(crate) struct DockerEngine {
 /// What is known of the engine.
 #[derive(Debug)]
 enum EngineState {
-    /// Nothing yet.
+    /// The engine has not answered yet.
     Unknown,
     /// It answers; `fresh` until a caller was told that it came back.
     Available { docker: Docker, fresh: bool },
@@ -69,7 +69,7 @@ pub(crate) enum EngineError {
     /// There is no such image, network or container.
     #[error("could not {what}: {message}")]
     NotFound { what: &'static str, message: String },
-    /// Anything else.
+    /// Any other failure.
     #[error("could not {what}: {source}")]
     Failed { what: &'static str, source: ClientError },
 }

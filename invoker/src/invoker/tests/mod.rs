@@ -403,7 +403,7 @@ async fn loading_has_a_time_limit_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_backend_that_is_away_is_our_fault_and_may_come_back() {
+async fn an_unavailable_backend_is_our_fault_and_may_come_back() {
     let world = world(|_| ());
     world.backend.0.broken.store(true, Ordering::Relaxed);
     let outcome = world.call(Bytes::from_static(b"0")).await;

@@ -35,7 +35,7 @@ impl OutputCapture {
         self.tail = Some(tail);
     }
 
-    /// Adds output.
+    /// Adds output that was read.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         if let Some(tail) = &mut self.tail {
             extend_tail(tail, bytes);

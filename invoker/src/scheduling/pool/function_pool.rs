@@ -199,7 +199,7 @@ impl FunctionPool {
         lock(&self.inner).starts.insert(key, started);
     }
 
-    /// A start failed.
+    /// Takes note that a sandbox did not come up.
     pub(crate) fn start_failed(self: &Arc<Self>, key: SandboxKey, failure: StartFailure) {
         let mut inner = lock(&self.inner);
         inner.starts.remove(&key);

@@ -30,7 +30,7 @@ async fn who_listens_does_so_on_a_loopback_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_host_without_walls_is_refused_with_the_reason() {
+async fn a_host_without_isolation_is_refused_with_the_reason() {
     let node = BenchNode::new();
     let options = ProcessOptions {
         node: node.id.clone(),

@@ -28,7 +28,7 @@ pub(crate) enum PoolInput {
     Expired { lane: LaneId, waiter: WaiterId },
     /// A sandbox is ready; how long its start took.
     Started { key: SandboxKey, took: Duration },
-    /// A start failed.
+    /// The sandbox did not come up.
     StartFailed { key: SandboxKey },
     /// A start waits for room on the node. Reported again and again while it does.
     Blocked { key: SandboxKey },
