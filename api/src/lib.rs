@@ -9,7 +9,7 @@ mod openapi;
 pub mod wire;
 
 pub use client::{
-    Client, ClientAuth, ClientError, FunctionPath, InvocationFilter, InvokeAnswer, InvokeRequest,
-    LogFilter,
+    Cancellation, Client, ClientAuth, ClientError, FunctionPath, InvocationFilter, InvokeAnswer,
+    InvokeRequest, LogFilter,
 };
 pub use openapi::openapi;

@@ -99,9 +99,13 @@ The answer is printed as it came, with a newline at its end if it has none.")]
 
 What the history keeps is set by history.keep_days and history.keep_max of the server.")]
     Runs(RunsArgs),
-    /// Ends an event that waits, also for a retry, as cancelled
-    #[command(after_help = "Example:\n  hanshu cancel 0190a5d8-…\n\n\
-        An event that runs is not cancelled: it ends by its time limit.")]
+    /// Cancels an invocation and waits for its end: exit 0 cancelled, 1 it ended otherwise, 5 not
+    /// ended yet
+    #[command(
+        after_help = "Examples:\n  hanshu cancel 0190a5d8-…\n  hanshu cancel 0190a5d8-… --wait 0\n\n\
+        A function that runs gets SIGTERM. If it has not ended after pool.cancel_grace_ms of the\n\
+        server, its sandbox is stopped."
+    )]
     Cancel(CancelArgs),
     /// Runs an ended invocation again, with the input that it had or another one
     #[command(after_help = "Examples:
@@ -289,6 +293,9 @@ pub(crate) struct RunsArgs {
 pub(crate) struct CancelArgs {
     /// The request id that `invoke --async` printed.
     pub(crate) request_id: String,
+    /// Seconds to wait for the end of an invocation that runs.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) wait: u64,
 }
 
 #[derive(Args, Debug)]

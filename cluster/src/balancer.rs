@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use hanshu_core::ports::{Invoke, InvokerNode, NodeRegistry};
-use hanshu_core::{Clock, Digest, Invocation, NodeId, Outcome, Refusal, Verdict};
+use hanshu_core::ports::{CancelReach, Invoke, InvokerNode, NodeRegistry};
+use hanshu_core::{Clock, Digest, Invocation, NodeId, Outcome, Refusal, RequestId, Verdict};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::peer_client::PeerClient;
 use crate::placement::Placement;
+use crate::remote_cancel::cancel_on;
 use crate::remote_invoker::{RemoteCallError, RemoteInvoker, refused};
 
 /// How often the live nodes are asked for.
@@ -125,6 +126,11 @@ impl Invoke for Balancer {
             self.placement().leave_out(Instant::now(), &node.id);
         }
         last
+    }
+
+    async fn cancel(&self, request_id: RequestId) -> CancelReach {
+        let live = self.live.load_full();
+        cancel_on(&self.peers, &live, request_id).await
     }
 }
 

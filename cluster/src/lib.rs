@@ -1,4 +1,5 @@
-//! Calls between the processes of one installation: invocations and their placement, packages by
+//! Calls between the processes of one installation: invocations, their placement and their
+//! cancelling, packages by
 //! digest, images, health problems of triggers.
 //!
 //! Plain HTTP/1.1 with keep-alive on a listener of its own, every request but `/healthz` with the
@@ -11,6 +12,7 @@ mod messages;
 mod ndjson;
 mod peer_client;
 mod placement;
+mod remote_cancel;
 mod remote_images;
 mod remote_invoker;
 mod remote_packages;
@@ -19,6 +21,7 @@ mod trigger_health;
 
 pub use balancer::Balancer;
 pub use peer_client::PeerClient;
+pub use remote_cancel::ClusterInvoker;
 pub use remote_images::RemoteImages;
 pub use remote_invoker::RemoteInvoker;
 pub use remote_packages::RemotePackages;

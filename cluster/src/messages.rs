@@ -20,6 +20,14 @@ pub(crate) const HEAD_BYTES_MAX: usize = 256 * 1024;
 /// Path of a request that runs an invocation.
 pub(crate) const INVOCATIONS_PATH: &str = "/internal/v1/invocations";
 
+/// The route of [`cancel_path`].
+pub(crate) const CANCEL_ROUTE: &str = "/internal/v1/invocations/{id}/cancel";
+
+/// Where the cancellation of an invocation goes.
+pub(crate) fn cancel_path(request_id: RequestId) -> String {
+    format!("{INVOCATIONS_PATH}/{request_id}/cancel")
+}
+
 #[derive(Serialize, Deserialize)]
 struct InvocationHead {
     request_id: RequestId,

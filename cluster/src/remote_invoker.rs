@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hanshu_core::ports::{Invoke, InvokerNode};
-use hanshu_core::{Clock, Invocation, InvocationMode, NodeId, Outcome, Refusal, Report, Verdict};
+use hanshu_core::ports::{CancelReach, Invoke, InvokerNode};
+use hanshu_core::{
+    Clock, Invocation, InvocationMode, Outcome, Refusal, Report, RequestId, Verdict,
+};
 use http::{Method, StatusCode};
 use tracing::warn;
 
 use crate::messages::{INVOCATIONS_PATH, decode_outcome, encode_call};
 use crate::peer_client::PeerClient;
+use crate::remote_cancel::cancel_on;
 
 /// What a node may take beyond the function's own times: fetching code, starting a sandbox.
 const START_MARGIN: Duration = Duration::from_secs(60);
@@ -21,7 +24,7 @@ const WAY_MARGIN: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct RemoteInvoker {
     peers: PeerClient,
-    node: NodeId,
+    node: InvokerNode,
     url: String,
     clock: Arc<dyn Clock>,
 }
@@ -39,7 +42,7 @@ impl RemoteInvoker {
     /// The invoker of `node`.
     pub fn new(peers: PeerClient, node: &InvokerNode, clock: Arc<dyn Clock>) -> Self {
         let url = format!("{}{INVOCATIONS_PATH}", node.url.trim_end_matches('/'));
-        Self { peers, node: node.id.clone(), url, clock }
+        Self { peers, node: node.clone(), url, clock }
     }
 
     /// The invocation's outcome there, if one comes back.
@@ -53,7 +56,7 @@ impl RemoteInvoker {
             .body(message)
             .send();
         let response = request.await.map_err(|error| {
-            let (node, connect) = (&self.node, error.is_connect());
+            let (node, connect) = (&self.node.id, error.is_connect());
             warn!(%error, %node, request_id = %invocation.request_id, "Lost a call to a node");
             match connect {
                 true => RemoteCallError::NotBegun(format!("node {node} cannot be reached")),
@@ -64,7 +67,7 @@ impl RemoteInvoker {
         })?;
         let status = response.status();
         if status != StatusCode::OK {
-            let node = &self.node;
+            let node = &self.node.id;
             warn!(%status, %node, request_id = %invocation.request_id, "A node refused a call");
             let reason = format!("node {node} answered {status}");
             return Err(match status {
@@ -73,7 +76,7 @@ impl RemoteInvoker {
             });
         }
         let lost =
-            || RemoteCallError::Unknown(format!("node {} was lost with the answer", self.node));
+            || RemoteCallError::Unknown(format!("node {} was lost with the answer", self.node.id));
         let message = response.bytes().await.map_err(|_| lost())?;
         decode_outcome(message).map_err(|error| RemoteCallError::Unknown(error.to_string()))
     }
@@ -86,6 +89,10 @@ impl Invoke for RemoteInvoker {
             Ok(outcome) => outcome,
             Err(lost) => lost.outcome(&*self.clock),
         }
+    }
+
+    async fn cancel(&self, request_id: RequestId) -> CancelReach {
+        cancel_on(&self.peers, std::slice::from_ref(&self.node), request_id).await
     }
 }
 

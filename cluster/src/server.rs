@@ -9,8 +9,10 @@ use axum::extract::{Path, Request as AxumRequest, State};
 use axum::response::{IntoResponse, Response as AxumResponse};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use hanshu_core::ports::{ImageBuilder, Invoke, PackageError, PackageStore, TriggerHealth};
-use hanshu_core::{Digest, PACKAGE_BYTES_MAX, PAYLOAD_BYTES_MAX, RuntimeFamily, Secret};
+use hanshu_core::ports::{
+    CancelReach, ImageBuilder, Invoke, PackageError, PackageStore, TriggerHealth,
+};
+use hanshu_core::{Digest, PACKAGE_BYTES_MAX, PAYLOAD_BYTES_MAX, RequestId, RuntimeFamily, Secret};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Collected, Limited};
@@ -23,7 +25,8 @@ use tower::ServiceExt as _;
 use tracing::{Instrument as _, Span, error, error_span, warn};
 
 use crate::messages::{
-    HEAD_BYTES_MAX, INVOCATIONS_PATH, ImageBuildLine, PackageFault, decode_call, encode_outcome,
+    CANCEL_ROUTE, HEAD_BYTES_MAX, INVOCATIONS_PATH, ImageBuildLine, PackageFault, decode_call,
+    encode_outcome,
 };
 use crate::ndjson::{LINES_MAX, encode_line, stream_lines};
 use crate::remote_packages::TRANSFER_TIMEOUT;
@@ -37,7 +40,7 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct ClusterServerParts {
     /// The cluster's shared token.
     pub token: Secret,
-    /// Invoker role: runs invocations.
+    /// Invoker role: runs invocations, and cancels those that run in this process only.
     pub invoke: Option<Arc<dyn Invoke>>,
     /// Controller role: keeps packages.
     pub packages: Option<Arc<dyn PackageStore>>,
@@ -61,6 +64,10 @@ impl ClusterServer {
     /// Makes a server of these parts.
     pub fn new(parts: ClusterServerParts) -> Self {
         let mut router = Router::new();
+        if let Some(invoke) = parts.invoke.clone() {
+            let cancel = Router::new().route(CANCEL_ROUTE, post(cancel_invocation));
+            router = router.merge(cancel.with_state(invoke));
+        }
         if let Some(packages) = parts.packages.clone() {
             let path = "/internal/v1/packages/{digest}";
             let methods = get(give_package).head(has_package).put(take_package);
@@ -182,6 +189,13 @@ fn plain<R: From<Bytes>>(status: StatusCode, text: impl Into<Bytes>) -> Response
     let mut response = Response::new(R::from(text.into()));
     *response.status_mut() = status;
     response
+}
+
+async fn cancel_invocation(
+    State(invoke): State<Arc<dyn Invoke>>,
+    Path(id): Path<RequestId>,
+) -> axum::Json<CancelReach> {
+    axum::Json(invoke.cancel(id).await)
 }
 
 async fn has_package(

@@ -131,12 +131,14 @@ pub enum StatusCode {
     InitTimeout,
     /// 449: no capacity.
     InsufficientResources,
+    /// 499: somebody cancelled the invocation.
+    RequestCanceled,
     /// 500: the platform's fault.
     InternalError,
 }
 
 impl StatusCode {
-    const TABLE: [(Self, u16); 14] = [
+    const TABLE: [(Self, u16); 15] = [
         (Self::Success, 200),
         (Self::ResponseTooLarge, 407),
         (Self::UserException, 430),
@@ -150,6 +152,7 @@ impl StatusCode {
         (Self::ContainerInitError, 445),
         (Self::InitTimeout, 446),
         (Self::InsufficientResources, 449),
+        (Self::RequestCanceled, 499),
         (Self::InternalError, 500),
     ];
 
@@ -194,7 +197,15 @@ impl Outcome {
 }
 
 impl Verdict {
-    /// The status code that SCF has for it.
+    /// Whether it ended so because somebody cancelled it.
+    pub fn is_cancelled(&self) -> bool {
+        match self {
+            Self::Failed(failure) => failure.status_code == StatusCode::RequestCanceled,
+            Self::Returned(_) | Self::Refused(_) => false,
+        }
+    }
+
+    /// SCF's code of it.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Returned(_) => StatusCode::Success,
@@ -214,6 +225,11 @@ impl Failure {
             error_type: None,
             stack_trace: None,
         }
+    }
+
+    /// The failure of an invocation that was cancelled, before it ran or while it did.
+    pub fn cancelled() -> Self {
+        Self::seen(StatusCode::RequestCanceled, "the invocation was cancelled")
     }
 
     /// The body that callers see:

@@ -47,6 +47,7 @@ pub(crate) fn view_from_records(
     let accepted_at = accepted_at.unwrap_or(first.started_at);
     let state = match last.status {
         StatusCode::Success => InvocationState::Succeeded,
+        StatusCode::RequestCanceled => InvocationState::Cancelled,
         StatusCode::ResponseTooLarge
         | StatusCode::UserException
         | StatusCode::ResourceLimitReached

@@ -20,6 +20,8 @@ pub(crate) fn render(outcome: Outcome, request_id: RequestId) -> Response<Body> 
             let text = serde_json::to_vec(&failure.body(request_id)).unwrap_or_default();
             let status = match failure.status_code {
                 Code::TimeLimitReached => StatusCode::GATEWAY_TIMEOUT,
+                // Not one of 5xx, at which clients and proxies like to call again.
+                Code::RequestCanceled => StatusCode::CONFLICT,
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             };
             json_answer(status, "function", text.into())

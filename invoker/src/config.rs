@@ -43,6 +43,9 @@ pub struct InvokerOptions {
     /// Milliseconds that a queued event's attempt waits for a sandbox before it goes back to its
     /// queue.
     pub async_wait_ms: u64,
+    /// Milliseconds that a cancelled invocation has from SIGTERM until its sandbox is stopped; its own
+    /// time limit ends it earlier.
+    pub cancel_grace_ms: u64,
     /// Seconds from the start of a sandbox until its shim must have answered. Loading the function
     /// comes on top and has a limit of its own.
     pub start_timeout_s: u64,
@@ -76,6 +79,7 @@ impl Default for InvokerOptions {
             target_wait_ms: 20,
             waiting_max: 1000,
             async_wait_ms: 5000,
+            cancel_grace_ms: 2000,
             start_timeout_s: 30,
             prewarmed_min: 1,
             prewarmed_max: 16,
@@ -131,6 +135,10 @@ impl InvokerOptions {
 
     pub(crate) fn async_wait(&self) -> Duration {
         Duration::from_millis(self.async_wait_ms)
+    }
+
+    pub(crate) fn cancel_grace(&self) -> Duration {
+        Duration::from_millis(self.cancel_grace_ms)
     }
 
     pub(crate) fn start_timeout(&self) -> Duration {

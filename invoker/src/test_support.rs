@@ -1,8 +1,10 @@
 //! Test support: a backend whose sandboxes are threads that speak the real protocol over the real
 //! sockets, as events tell them to, a journal in memory, and packages that are always present.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+mod scripted_event;
+
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -24,6 +26,8 @@ use hanshu_runtimes::wire::{
     ExitedMessage, FrameHeader, FrameKind, HelloMessage, InitMessage, RuntimeFailure, StartMessage,
 };
 use serde_json::{Value, json};
+
+use scripted_event::run_event;
 
 use crate::backend::port::{
     NetworkAccess, Sandbox, SandboxBackend, SandboxOwner, SandboxSpec, StartError,
@@ -57,6 +61,10 @@ pub(crate) struct ScriptedBackend(pub(crate) Arc<BackendCounts>);
 pub(crate) struct BackendCounts {
     pub(crate) started: AtomicU32,
     pub(crate) stopped: AtomicU32,
+    /// `TERM` frames that shims were sent.
+    pub(crate) terminated: AtomicU32,
+    /// Events that have ever waited for SIGTERM.
+    pub(crate) waiting_for_term: AtomicU32,
     pub(crate) frozen: AtomicU32,
     pub(crate) thawed: AtomicU32,
     pub(crate) swept: AtomicU32,
@@ -88,6 +96,7 @@ struct ScriptedSandbox {
 struct ScriptedProcess {
     counts: Arc<BackendCounts>,
     killed: AtomicBool,
+    terminated: AtomicU32,
     frozen: AtomicBool,
     oom_kills: AtomicU64,
     sockets: Mutex<Vec<UnixStream>>,
@@ -254,8 +263,11 @@ fn shim(run_dir: PathBuf, inside: &Arc<ScriptedProcess>) -> IoResult<()> {
     let data = inside.connect(run_dir.join("data.sock"));
     let (its, its_control) = (Arc::clone(inside), control.try_clone()?);
     thread::spawn(move || {
-        // Any frame, and the end of the connection, ends the sandbox.
-        let _ = receive(&its_control);
+        while receive(&its_control).is_ok_and(|(header, _)| header.kind == FrameKind::Term) {
+            its.terminated.fetch_add(1, Ordering::Relaxed);
+            its.counts.terminated.fetch_add(1, Ordering::Relaxed);
+        }
+        // Any other frame, and the end of the connection, ends the sandbox.
         its.kill();
     });
     let (header, body) = receive(&data)?;
@@ -305,112 +317,6 @@ fn shim(run_dir: PathBuf, inside: &Arc<ScriptedProcess>) -> IoResult<()> {
             send_json(&control, FrameKind::Exited, 0, &exited(3))?;
             inside.kill();
         }
-    }
-    Ok(())
-}
-
-/// Does what the event says; `false`: the process ends.
-fn run_event(
-    data: &UnixStream,
-    mut out: &File,
-    id: u64,
-    event: &[u8],
-    inside: &ScriptedProcess,
-) -> IoResult<bool> {
-    let command: Value = serde_json::from_slice(event).unwrap_or_default();
-    let number = |name: &str| command[name].as_u64().unwrap_or_default();
-    let result = |id| FrameHeader::new(FrameKind::Result, id, 4).unwrap();
-    let reply = |body: &[u8]| {
-        send(data, FrameHeader::new(FrameKind::Result, id, body.len()).unwrap(), body)
-    };
-    match command["do"].as_str().unwrap_or_default() {
-        "sleep" => thread::sleep(Duration::from_millis(number("ms"))),
-        "hang" => {
-            while !inside.killed() {
-                thread::sleep(Duration::from_millis(1));
-            }
-            return Ok(true);
-        }
-        "print" => out.write_all(command["text"].as_str().unwrap().as_bytes())?,
-        "spam" => {
-            let line = format!("{}\n", "s".repeat(99));
-            for _ in 0..number("lines") {
-                out.write_all(line.as_bytes())?;
-            }
-        }
-        "print_late" => {
-            reply(b"null")?;
-            thread::sleep(Duration::from_millis(50));
-            out.write_all(b"too late\n")?;
-            return Ok(true);
-        }
-        "fail" => {
-            send_json(data, FrameKind::Failed, id, &RuntimeFailure::new(430, "boom"))?;
-            return Ok(true);
-        }
-        "last" => {
-            send(data, result(id).last(), b"null")?;
-            return Ok(true);
-        }
-        "exit" => return Ok(false),
-        // Stops reading, and ends while the next event is being sent.
-        "stop_reading" => {
-            reply(b"null")?;
-            thread::sleep(Duration::from_millis(100));
-            inside.sockets.lock().unwrap().clear();
-            return Err(ErrorKind::ConnectionAborted.into());
-        }
-        "oom" => {
-            inside.oom_kills.fetch_add(1, Ordering::Relaxed);
-            inside.kill();
-            return Ok(true);
-        }
-        "foreign" | "twice" | "garbage" => {
-            break_protocol(data, id, command["do"].as_str().unwrap())?;
-            return Ok(true);
-        }
-        "part" => {
-            send_part(data, id, number("bytes"), inside, command["then"].as_str().unwrap())?;
-            return Ok(true);
-        }
-        "big" => {
-            reply(&vec![b'1'; usize::try_from(number("bytes")).unwrap()])?;
-            return Ok(true);
-        }
-        _ => {}
-    }
-    reply(event)?;
-    Ok(true)
-}
-
-/// Answers another event, answers twice, or sends no frame at all.
-fn break_protocol(mut data: &UnixStream, id: u64, how: &str) -> IoResult<()> {
-    let result = |id| FrameHeader::new(FrameKind::Result, id, 4).unwrap();
-    match how {
-        "foreign" => send(data, result(id ^ 1), b"null"),
-        "twice" => {
-            send(data, result(id), b"null")?;
-            send(data, result(id), b"null")
-        }
-        _ => data.write_all(&[0xff; 16]),
-    }
-}
-
-/// Sends a part of the answer, and then ends, sends nothing more, or sends garbage.
-fn send_part(
-    mut data: &UnixStream,
-    id: u64,
-    bytes: u64,
-    inside: &ScriptedProcess,
-    then: &str,
-) -> IoResult<()> {
-    let whole =
-        [&FrameHeader::new(FrameKind::Result, id, 4).unwrap().encode()[..], b"null"].concat();
-    data.write_all(&whole[..usize::try_from(bytes).unwrap()])?;
-    match then {
-        "end" => inside.kill(),
-        "garbage" => data.write_all(&[0xff; 64])?,
-        _ => {}
     }
     Ok(())
 }

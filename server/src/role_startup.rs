@@ -51,7 +51,10 @@ pub(crate) struct RoleStartup {
     pub(crate) history: Arc<dyn InvocationHistory>,
     pub(crate) journal: Arc<dyn InvocationJournal>,
     pub(crate) nodes: Arc<dyn NodeRegistry>,
+    /// Runs invocations here or elsewhere, and cancels them everywhere.
     pub(crate) invoke: Arc<dyn Invoke>,
+    /// The invoker of this process, if it has one.
+    pub(crate) local_invoke: Option<Arc<dyn Invoke>>,
     pub(crate) images: Arc<dyn ImageBuilder>,
     pub(crate) packages: Arc<dyn PackageStore>,
     pub(crate) balancer: Option<Arc<Balancer>>,
@@ -178,7 +181,7 @@ impl RoleStartup {
         })?;
         let server = ClusterServer::new(ClusterServerParts {
             token,
-            invoke: roles.invoker.then(|| self.invoke.clone()),
+            invoke: self.local_invoke.clone(),
             packages: roles.controller.then(|| self.packages.clone()),
             images: sandboxes.map(|_| self.images.clone()),
             trigger_health: states.map(|states| Arc::new(states) as Arc<dyn TriggerHealth>),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hanshu_cluster::{Balancer, PeerClient, RemoteImages, RemotePackages};
+use hanshu_cluster::{Balancer, ClusterInvoker, PeerClient, RemoteImages, RemotePackages};
 use hanshu_controller::{AccessKeys, Controller, MasterKey, SecretKey};
 use hanshu_core::ports::{ImageBuilder, Invoke, PackageStore};
 use hanshu_core::{Clock, SystemClock};
@@ -126,6 +126,7 @@ impl Server {
             journal: self.stores.journal.clone(),
             nodes: self.stores.nodes.clone(),
             invoke,
+            local_invoke: self.invoker.clone().map(|invoker| invoker as Arc<dyn Invoke>),
             images,
             packages,
             balancer,
@@ -219,7 +220,16 @@ impl Server {
             self.invoker = Some(invoker.clone());
             self.sandboxes = Some(sandboxes);
             invoker.recover().await.map_err(|error| Error::Sandbox(error.to_string()))?;
-            return Ok(ExecutionPorts { invoke: invoker, images, packages, balancer: None });
+            let invoke: Arc<dyn Invoke> = match peers {
+                None => invoker,
+                Some(peers) => Arc::new(ClusterInvoker {
+                    local: invoker,
+                    node: self.data_dir.node().clone(),
+                    nodes: self.stores.nodes.clone(),
+                    peers,
+                }),
+            };
+            return Ok(ExecutionPorts { invoke, images, packages, balancer: None });
         }
         let Some(peers) = peers else {
             return Err(Error::Config("without the invoker role `cluster.token` is needed".into()));

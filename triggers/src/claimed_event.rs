@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use hanshu_core::ports::{CatalogError, Claim, EventEnd, EventSource, QueueError};
+use hanshu_core::ports::{
+    CancelReach, CatalogError, Claim, EventEnd, EventSource, HoldStatus, QueueError, RetryOutcome,
+};
 use hanshu_core::{
     AsyncPolicy, Attempt, Backoff, Event, Failure, FunctionId, Invocation, InvocationMode, Outcome,
     Refusal, Revision, StatusCode, Timestamp, Verdict,
@@ -80,6 +82,11 @@ impl ClaimedEvent {
             let waited = Duration::try_from(now.duration_since(self.claim.accepted_at));
             metrics::event_waited(waited.unwrap_or_default());
         }
+        if self.claim.cancel_requested {
+            // Whoever held it before was lost; it must not run again.
+            let action = SettleAction::End(EventEnd::Cancelled);
+            return Err(Settlement { claimed: self, attempt: None, action });
+        }
         if self.claim.expires_at <= now {
             let action = SettleAction::End(EventEnd::Expired(None));
             return Err(Settlement { claimed: self, attempt: None, action });
@@ -104,13 +111,18 @@ impl ClaimedEvent {
         catalog.pinned(function, self.claim.version, &self.claim.revision).await
     }
 
-    /// Renews the hold; `false` if another node has the claim now. (What runs here runs to its
-    /// end then, and its settle is refused: delivery is at least once.)
+    /// Renews the hold, and cancels the invocation if somebody asked for that; `false` if another
+    /// node has the claim now. (What runs here runs to its end then, and its settle is refused:
+    /// delivery is at least once.)
     async fn renew(&mut self) -> bool {
         let asked_at = Instant::now();
         let renewed = self.source.extend(&self.claim.receipt, self.hold);
         match timeout(STORE_TIMEOUT.min(self.hold / 3), renewed).await {
-            Ok(Ok(())) => self.claimed_at = asked_at,
+            Ok(Ok(HoldStatus::Extended)) => self.claimed_at = asked_at,
+            Ok(Ok(HoldStatus::CancelRequested)) => {
+                self.claimed_at = asked_at;
+                self.cancel_run().await;
+            }
             Ok(Err(QueueError::Stale(_))) => {
                 warn!(request_id = %self.claim.request_id, "A running event's hold was lost");
                 return false;
@@ -119,6 +131,19 @@ impl ClaimedEvent {
             Err(_) => debug!("A hold could not be renewed in time"),
         }
         true
+    }
+
+    /// Cancels the invocation. Usually whoever asked for it has done so already; this is for a node
+    /// that could not be reached, or an event that had not begun to run then.
+    async fn cancel_run(&self) {
+        let request_id = self.claim.request_id;
+        match timeout(STORE_TIMEOUT, self.context.invoke.cancel(request_id)).await {
+            Ok(CancelReach::Reached) => debug!(%request_id, "A running event is cancelled"),
+            // It is tried again at the next renewal.
+            Ok(CancelReach::NotFound | CancelReach::Unknown) | Err(_) => {
+                debug!(%request_id, "A running event could not be cancelled yet");
+            }
+        }
     }
 
     /// Decides what follows an outcome. `throttled_runs` are the function's consecutive throttled
@@ -142,6 +167,8 @@ impl ClaimedEvent {
                 self.context.policy.pause(refusal, throttled_runs + 1, input.jitter),
             ),
             Verdict::Refused(_) => RunFeedback::NotRun,
+            // How long it ran says nothing of how long the function takes.
+            Verdict::Failed(_) if outcome.verdict.is_cancelled() => RunFeedback::NotRun,
             Verdict::Returned(_) | Verdict::Failed(_) => RunFeedback::Ran(outcome.report.duration),
         };
         let attempt = Attempt {
@@ -163,6 +190,7 @@ impl ClaimedEvent {
             (RetryDecision::RetryAt { due, counts }, ..) => {
                 (attempt.filter(|_| counts), SettleAction::Retry(due))
             }
+            (RetryDecision::Cancel, ..) => (attempt, SettleAction::End(EventEnd::Cancelled)),
             (RetryDecision::Expire, _, failure) => {
                 (attempt, SettleAction::End(EventEnd::Expired(failure)))
             }
@@ -175,19 +203,27 @@ impl ClaimedEvent {
         (feedback, Settlement { claimed: self, attempt, action })
     }
 
+    /// Settles once; returns the label of the metric.
     async fn settle_once(
         &self,
         attempt: &Option<Attempt>,
         action: &SettleAction,
-    ) -> Result<(), QueueError> {
+    ) -> Result<&'static str, QueueError> {
         let receipt = &self.claim.receipt;
-        match action {
-            SettleAction::End(end) => self.source.end(receipt, attempt.clone(), end.clone()).await,
-            SettleAction::Retry(due) => self.source.retry(receipt, *due, attempt.clone()).await,
-            SettleAction::PutBack => {
-                self.source.retry(receipt, self.context.clock.now(), None).await
+        let (due, attempt) = match action {
+            SettleAction::End(end) => {
+                self.source.end(receipt, attempt.clone(), end.clone()).await?;
+                return Ok(end_label(end));
             }
-        }
+            SettleAction::Retry(due) => (*due, attempt.clone()),
+            SettleAction::PutBack => (self.context.clock.now(), None),
+        };
+        let attempted = attempt.is_some();
+        Ok(match self.source.retry(receipt, due, attempt).await? {
+            RetryOutcome::Waiting if attempted => "retry",
+            RetryOutcome::Waiting => "refused",
+            RetryOutcome::Cancelled => end_label(&EventEnd::Cancelled),
+        })
     }
 }
 
@@ -263,9 +299,7 @@ impl Settlement {
         for tries in 1.. {
             let settled = timeout(STORE_TIMEOUT, claimed.settle_once(&attempt, &action)).await;
             let error = match settled {
-                Ok(Ok(())) => {
-                    return metrics::event_settled(label(&action, attempt.is_some()));
-                }
+                Ok(Ok(label)) => return metrics::event_settled(label),
                 Ok(Err(error @ QueueError::Stale(_))) => {
                     warn!(%error, "An event's end came too late: it runs once more");
                     return metrics::event_settled("lost");
@@ -290,7 +324,7 @@ async fn put_back(claimed: ClaimedEvent) {
     let request_id = claimed.claim.request_id;
     let settled = claimed.settle_once(&None, &SettleAction::PutBack);
     match timeout(PUT_BACK_TIMEOUT, settled).await {
-        Ok(Ok(())) => debug!(%request_id, "An event was put back"),
+        Ok(Ok(_)) => debug!(%request_id, "An event was put back"),
         Ok(Err(_)) | Err(_) => {
             warn!(%request_id, "An event could not be put back; it is due when its hold is over");
         }
@@ -298,12 +332,11 @@ async fn put_back(claimed: ClaimedEvent) {
 }
 
 /// The label of the metric.
-fn label(action: &SettleAction, attempted: bool) -> &'static str {
-    match action {
-        SettleAction::End(EventEnd::Succeeded(_)) => "succeeded",
-        SettleAction::End(EventEnd::Failed(_)) => "failed",
-        SettleAction::End(EventEnd::Expired(_)) => "expired",
-        SettleAction::Retry(_) if attempted => "retry",
-        SettleAction::Retry(_) | SettleAction::PutBack => "refused",
+fn end_label(end: &EventEnd) -> &'static str {
+    match end {
+        EventEnd::Succeeded(_) => "succeeded",
+        EventEnd::Failed(_) => "failed",
+        EventEnd::Expired(_) => "expired",
+        EventEnd::Cancelled => "cancelled",
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hanshu_core::ports::{
-    CatalogError, EventQueue, Invoke, NewEvent, PushOutcome, QueueName, RevisionCatalog, TimerTick,
+    CancelOutcome, CancelReach, CatalogError, EventQueue, Invoke, NewEvent, PushOutcome, QueueName,
+    RevisionCatalog, TimerTick,
 };
 use hanshu_core::{
     ASYNC_PAYLOAD_BYTES_MAX, Actor, CALL_DEPTH_MAX, Clock, Event, FunctionId,
@@ -139,6 +140,33 @@ impl EventIntake {
     ) -> Result<AcceptedEvent, IntakeError> {
         admit(actor, Permission::ManageInvocations, &mut call)?;
         self.queue_event(call, None, Some(rerun_of)).await
+    }
+
+    /// Cancels an invocation, queued or synchronous. A queued event that waits has ended as cancelled
+    /// when this returns; for one that runs the request is stored, and the invocation is told to end.
+    /// Does not wait for that end, and may be repeated until it has come. Whether the actor may do so
+    /// is for the caller to check: it depends on the invocation's function, which is stored elsewhere.
+    ///
+    /// # Errors
+    /// The queue is unavailable; or the invocation was not found, and not every node could be asked.
+    pub async fn cancel(&self, request_id: RequestId) -> Result<CancelOutcome, IntakeError> {
+        // The queue first: an event that is not claimed yet must not begin to run meanwhile.
+        let outcome = self.queue.cancel(request_id).await?;
+        match outcome {
+            CancelOutcome::Cancelled | CancelOutcome::Ended(_) => Ok(outcome),
+            CancelOutcome::Requested => {
+                // If it is not reached so, its dispatcher learns of the request when it renews its
+                // hold.
+                self.invoke.cancel(request_id).await;
+                Ok(outcome)
+            }
+            // Not a queued event: perhaps a synchronous call.
+            CancelOutcome::Unknown => match self.invoke.cancel(request_id).await {
+                CancelReach::Reached => Ok(CancelOutcome::Requested),
+                CancelReach::NotFound => Ok(CancelOutcome::Unknown),
+                CancelReach::Unknown => Err(IntakeError::NodesUnavailable),
+            },
+        }
     }
 
     async fn queue_event(

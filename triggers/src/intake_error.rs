@@ -41,6 +41,9 @@ pub enum IntakeError {
     /// Only timers can be fired.
     #[error("trigger `{0}` is not a timer: only timers can be fired")]
     NotATimer(String),
+    /// An invocation was not found, and not every node could be asked for it.
+    #[error("the invocation was not found, and not every node could be asked")]
+    NodesUnavailable,
     /// The process stops and did not finish the check of a large payload.
     #[error("the server is stopping")]
     Stopping,
@@ -57,7 +60,9 @@ impl IntakeError {
             Self::Function(CatalogError::NoFunction(_) | CatalogError::NoVersion(..)) => {
                 ErrorKind::NotFound
             }
-            Self::Function(CatalogError::Unavailable) | Self::Stopping => ErrorKind::Unavailable,
+            Self::Function(CatalogError::Unavailable) | Self::NodesUnavailable | Self::Stopping => {
+                ErrorKind::Unavailable
+            }
             Self::Queue(error) => error.kind(),
         }
     }
@@ -76,6 +81,7 @@ impl IntakeError {
             Self::Forbidden(_) => "forbidden",
             Self::TooDeep => "call_too_deep",
             Self::NotATimer(_) => "not_a_timer",
+            Self::NodesUnavailable => "nodes_unavailable",
             Self::Stopping => "stopping",
         }
     }

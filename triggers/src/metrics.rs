@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 
-/// Counts an event that left its claim; `how` is `succeeded`, `failed`, `expired`, `retry`,
-/// `refused` or `lost`.
+/// Counts an event that left its claim; `how` is `succeeded`, `failed`, `expired`,
+/// `cancelled`, `retry`, `refused` or `lost`.
 pub(crate) fn event_settled(how: &'static str) {
     counter!("hanshu_async_events_total", "how" => how).increment(1);
 }

@@ -44,6 +44,8 @@ pub enum RetryDecision {
     GiveUp,
     /// The next try would come after its expiry.
     Expire,
+    /// Somebody cancelled it.
+    Cancel,
 }
 
 impl Default for RetryPolicy {
@@ -68,6 +70,7 @@ impl RetryPolicy {
     ) -> RetryDecision {
         match verdict {
             Verdict::Returned(_) => RetryDecision::Done,
+            Verdict::Failed(_) if verdict.is_cancelled() => RetryDecision::Cancel,
             Verdict::Failed(_) if policy.max_attempts <= input.attempt => RetryDecision::GiveUp,
             Verdict::Failed(_) => {
                 let due = input.now + policy.retry_delay.max(Duration::from_millis(1));
@@ -194,6 +197,12 @@ mod tests {
         let gone = Verdict::Refused(Refusal::Gone { what: "function `a/b`".into() });
         assert_eq!(life(&gone, 60), [(0.0, RetryDecision::GiveUp)]);
         assert_eq!(life(&Verdict::Returned("1".into()), 60), [(0.0, RetryDecision::Done)]);
+    }
+
+    #[test]
+    fn a_cancelled_event_is_not_tried_again() {
+        let cancelled = Verdict::Failed(Failure::cancelled());
+        assert_eq!(life(&cancelled, 21_600), [(0.0, RetryDecision::Cancel)]);
     }
 
     proptest! {

@@ -1,5 +1,7 @@
 //! Hand-written implementations of the ports, for the tests of this crate.
 
+mod echo_invoker;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -7,13 +9,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hanshu_core::ports::{
-    CancelOutcome, CatalogError, Claim, EventEnd, EventQueue, EventSource, Invoke, NewEvent,
-    PushOutcome, QueueError, QueueName, QueueStats, ReadyQueues, Receipt, RevisionCatalog,
+    CancelOutcome, CatalogError, Claim, EventEnd, EventQueue, EventSource, HoldStatus, Invoke,
+    NewEvent, PushOutcome, QueueError, QueueName, QueueStats, ReadyQueues, Receipt, RetryOutcome,
+    RevisionCatalog,
 };
 use hanshu_core::{
     AsyncPolicy, AsyncState, Attempt, Clock, Digest, FunctionConfig, FunctionId, FunctionName,
-    Invocation, Namespace, NodeId, Outcome, Qualifier, Report, RequestId, Revision, Timestamp,
-    TriggerId, Verdict,
+    InvocationState, Namespace, NodeId, Qualifier, RequestId, Revision, Timestamp, TriggerId,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -21,6 +23,8 @@ use tokio::time::Instant;
 use crate::dispatch_context::DispatchContext;
 use crate::intake::{EventIntake, IntakeOptions};
 use crate::retry::RetryPolicy;
+
+pub(crate) use echo_invoker::EchoInvoker;
 
 pub(crate) const START: &str = "2026-11-22T18:00:00Z";
 
@@ -109,67 +113,6 @@ impl RevisionCatalog for FakeCatalog {
     }
 }
 
-/// Returns the verdict that it was made with, by default the event itself at once. Counts runs.
-pub(crate) struct EchoInvoker {
-    pub(crate) takes: Mutex<Duration>,
-    pub(crate) verdict: Box<dyn Fn(&Invocation) -> Verdict + Send + Sync>,
-    pub(crate) seen: Mutex<Vec<Invocation>>,
-    pub(crate) running: Mutex<(usize, usize)>,
-}
-
-impl EchoInvoker {
-    pub(crate) fn new() -> Self {
-        Self::returning(|invocation| Verdict::Returned(invocation.event.payload.clone()))
-    }
-
-    pub(crate) fn returning(
-        verdict: impl Fn(&Invocation) -> Verdict + Send + Sync + 'static,
-    ) -> Self {
-        Self {
-            takes: Mutex::new(Duration::ZERO),
-            verdict: Box::new(verdict),
-            seen: Mutex::default(),
-            running: Mutex::default(),
-        }
-    }
-
-    pub(crate) fn taking(self, time: Duration) -> Self {
-        *self.takes.lock().unwrap() = time;
-        self
-    }
-
-    /// The largest number of invocations that ever ran at once.
-    pub(crate) fn most(&self) -> usize {
-        self.running.lock().unwrap().1
-    }
-}
-
-#[async_trait]
-impl Invoke for EchoInvoker {
-    async fn invoke(&self, invocation: Invocation) -> Outcome {
-        {
-            let mut running = self.running.lock().unwrap();
-            running.0 += 1;
-            running.1 = running.1.max(running.0);
-        }
-        let takes = *self.takes.lock().unwrap();
-        tokio::time::sleep(takes).await;
-        self.running.lock().unwrap().0 -= 1;
-        let verdict = (self.verdict)(&invocation);
-        self.seen.lock().unwrap().push(invocation);
-        let report = Report {
-            started_at: START.parse().unwrap(),
-            duration: takes,
-            cold: false,
-            init: None,
-            memory_bytes: 0,
-            node: None,
-            log_tail: None,
-        };
-        Outcome { verdict, report }
-    }
-}
-
 /// An event in the fake queue.
 #[derive(Debug)]
 pub(crate) struct StoredEvent {
@@ -179,6 +122,7 @@ pub(crate) struct StoredEvent {
     pub(crate) claims: u64,
     pub(crate) attempts: Vec<Attempt>,
     pub(crate) ended: Option<EventEnd>,
+    pub(crate) cancel_requested: bool,
 }
 
 /// A queue in memory with the contract of the real ones.
@@ -227,24 +171,24 @@ impl FakeQueueState {
         Ok(self.kept.lock().unwrap())
     }
 
-    fn claimed(
+    fn claimed<T>(
         &self,
         receipt: &Receipt,
-        settle: impl FnOnce(&mut StoredEvent, Timestamp),
-    ) -> Result<(), QueueError> {
+        settle: impl FnOnce(&mut StoredEvent, Timestamp) -> T,
+    ) -> Result<T, QueueError> {
         let FakeClaim { request_id, claim } = receipt.token::<FakeClaim>().unwrap();
         let mut kept = self.kept()?;
         let ours = kept.iter_mut().find(|kept| {
             let same = kept.event.request_id == *request_id;
             same && kept.claims == *claim && kept.held_until.is_some()
         });
-        match ours {
+        let settled = match ours {
             Some(kept) => settle(kept, self.clock.now()),
             None => return Err(QueueError::Stale(request_id.to_string())),
-        }
+        };
         drop(kept);
         self.changed.notify_one();
-        Ok(())
+        Ok(settled)
     }
 
     /// How the events ended so far, by payload.
@@ -300,6 +244,7 @@ impl EventQueue for FakeQueue {
             claims: 0,
             attempts: vec![],
             ended: None,
+            cancel_requested: false,
         });
         drop(kept);
         self.changed.notify_one();
@@ -333,8 +278,26 @@ impl EventQueue for FakeQueue {
         Ok(None)
     }
 
-    async fn cancel(&self, _: RequestId) -> Result<CancelOutcome, QueueError> {
-        Ok(CancelOutcome::Unknown)
+    async fn cancel(&self, request_id: RequestId) -> Result<CancelOutcome, QueueError> {
+        let mut kept = self.kept()?;
+        let kept = kept.iter_mut().find(|kept| kept.event.request_id == request_id);
+        Ok(match kept {
+            None => CancelOutcome::Unknown,
+            Some(StoredEvent { ended: Some(end), .. }) => CancelOutcome::Ended(match end {
+                EventEnd::Succeeded(_) => InvocationState::Succeeded,
+                EventEnd::Failed(_) => InvocationState::Failed,
+                EventEnd::Expired(_) => InvocationState::Expired,
+                EventEnd::Cancelled => InvocationState::Cancelled,
+            }),
+            Some(kept) if kept.held_until.is_some() => {
+                kept.cancel_requested = true;
+                CancelOutcome::Requested
+            }
+            Some(kept) => {
+                kept.ended = Some(EventEnd::Cancelled);
+                CancelOutcome::Cancelled
+            }
+        })
     }
 
     async fn stats(&self) -> Result<Vec<QueueStats>, QueueError> {
@@ -392,13 +355,20 @@ impl EventSource for FakeSource {
                     tries: u32::try_from(kept.claims).unwrap(),
                     accepted_at: kept.event.accepted_at,
                     expires_at: kept.event.expires_at,
+                    cancel_requested: kept.cancel_requested,
                 }
             })
             .collect())
     }
 
-    async fn extend(&self, receipt: &Receipt, hold: Duration) -> Result<(), QueueError> {
-        self.events.claimed(receipt, |kept, now| kept.held_until = Some(now + hold))
+    async fn extend(&self, receipt: &Receipt, hold: Duration) -> Result<HoldStatus, QueueError> {
+        self.events.claimed(receipt, |kept, now| {
+            kept.held_until = Some(now + hold);
+            match kept.cancel_requested {
+                true => HoldStatus::CancelRequested,
+                false => HoldStatus::Extended,
+            }
+        })
     }
 
     async fn end(
@@ -419,11 +389,16 @@ impl EventSource for FakeSource {
         receipt: &Receipt,
         due: Timestamp,
         attempt: Option<Attempt>,
-    ) -> Result<(), QueueError> {
+    ) -> Result<RetryOutcome, QueueError> {
         self.events.claimed(receipt, |kept, _| {
             kept.attempts.extend(attempt);
             kept.due = due;
             kept.held_until = None;
+            if kept.cancel_requested {
+                kept.ended = Some(EventEnd::Cancelled);
+                return RetryOutcome::Cancelled;
+            }
+            RetryOutcome::Waiting
         })
     }
 }

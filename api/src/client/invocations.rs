@@ -3,10 +3,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 
-use super::transport::path_segment;
+use super::transport::{path_segment, unreadable};
 use super::{Client, ClientError, FunctionPath};
 use crate::wire::{InvocationAccepted, InvocationList, InvocationView, LogPageView};
 
@@ -30,6 +30,15 @@ pub struct InvokeAnswer {
     pub body: Bytes,
     /// The end of the log, if it was asked for and there is one.
     pub log_tail: Option<Vec<u8>>,
+}
+
+/// What a cancellation did.
+#[derive(Debug)]
+pub enum Cancellation {
+    /// The invocation waited, and has ended as cancelled.
+    Ended(Box<InvocationView>),
+    /// The invocation runs, and has been told to end.
+    Requested,
 }
 
 /// Chooses lines of a function's log. The values are checked by the server, not here.
@@ -160,13 +169,20 @@ impl Client {
         self.send_json(self.request(Method::GET, "/v1/invocations").query(filter)).await
     }
 
-    /// Ends an event that waits, also for a retry, as cancelled.
+    /// Cancels an invocation. Does not wait for the end of one that runs, and may be repeated until
+    /// it is refused because the invocation has ended.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn cancel_invocation(&self, id: &str) -> Result<InvocationView, ClientError> {
+    pub async fn cancel_invocation(&self, id: &str) -> Result<Cancellation, ClientError> {
         let path = format!("/v1/invocations/{}/cancel", path_segment(id));
-        self.send_json(self.request(Method::POST, &path)).await
+        let response = self.send_ok(self.request(Method::POST, &path)).await?;
+        if response.status() == StatusCode::ACCEPTED {
+            return Ok(Cancellation::Requested);
+        }
+        let bytes = self.read_body(response).await?;
+        let view = serde_json::from_slice(&bytes).map_err(|error| unreadable(&error))?;
+        Ok(Cancellation::Ended(view))
     }
 
     /// Queues the event of an ended invocation once more, with `input` if that is given.

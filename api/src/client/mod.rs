@@ -10,7 +10,7 @@ use hanshu_core::Secret;
 
 use crate::wire::ProblemBody;
 
-pub use invocations::{InvocationFilter, InvokeAnswer, InvokeRequest, LogFilter};
+pub use invocations::{Cancellation, InvocationFilter, InvokeAnswer, InvokeRequest, LogFilter};
 
 /// How long to wait for a server to take the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

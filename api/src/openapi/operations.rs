@@ -61,15 +61,21 @@ fn show_invocation() {}
 )]
 fn list_invocations() {}
 
-/// Ends an event that waits, also for a retry, as cancelled.
+/// Cancels an invocation, queued or synchronous. One that waits ends at once. One that runs gets
+/// SIGTERM, and after the server's `pool.cancel_grace_ms` its sandbox is stopped; it ends as cancelled
+/// unless it returned a value before. May be repeated.
 #[utoipa::path(
     post, path = "/v1/invocations/{id}/cancel", tag = "invocations",
     operation_id = "cancelInvocation",
     params(("id" = String, Path, description = "The request id")),
     responses(
         (status = 200, description = "It has ended as cancelled", body = InvocationView),
+        (status = 202, description = "It runs, and has been told to end; ask for its state",
+            body = InvocationAccepted),
         (status = 404, description = "Not known", body = ProblemBody),
-        (status = 409, description = "It runs, or has ended", body = ProblemBody),
+        (status = 409, description = "It has ended", body = ProblemBody),
+        (status = 503, description = "Not found, and not every node could be asked",
+            body = ProblemBody),
     )
 )]
 fn cancel_invocation() {}

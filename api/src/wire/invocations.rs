@@ -17,7 +17,7 @@ pub struct InvocationAccepted {
     pub request_id: RequestId,
 }
 
-/// The body of a 500 or 504: what the function did wrong.
+/// The body of a 500, 504 or 409: what the function did wrong, or that it was cancelled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FunctionFailure {

@@ -1,7 +1,11 @@
 //! `hanshu runs`, `hanshu rerun` and `hanshu cancel`.
 
-use hanshu_api::InvocationFilter;
+use std::time::Duration;
+
 use hanshu_api::wire::{InvocationList, InvocationView};
+use hanshu_api::{Cancellation, ClientError, InvocationFilter};
+use hanshu_core::InvocationState;
+use tokio::time::Instant;
 
 use super::invoke::event;
 use super::logs::moment;
@@ -12,6 +16,8 @@ use crate::output::{Printer, table};
 
 /// Invocations asked for at once.
 const PAGE: usize = 200;
+/// Between two looks at an invocation that was told to end.
+const CANCEL_AGAIN: Duration = Duration::from_millis(200);
 /// Characters of an error in the table.
 const ERROR_CHARS_MAX: usize = 60;
 
@@ -72,15 +78,65 @@ fn row(run: &InvocationView) -> [String; 7] {
     ]
 }
 
-/// Ends an event that waits as cancelled.
+/// Cancels an invocation and waits for its end.
 pub(super) async fn cancel(
     server: ServerConnection,
     args: &CancelArgs,
     printer: Printer,
 ) -> Result<CommandStatus, Error> {
-    let view = server.client.cancel_invocation(&args.request_id).await?;
-    printer.show(&view, |view| format!("cancelled {}", view.request_id))?;
-    Ok(CommandStatus::Done)
+    let id = &args.request_id;
+    let view = match server.client.cancel_invocation(id).await? {
+        Cancellation::Ended(view) => *view,
+        Cancellation::Requested => {
+            let progress = printer.progress("told to end; not ended yet");
+            let ended = end_of_cancelled(&server, id, Duration::from_secs(args.wait)).await?;
+            drop(progress);
+            let Some(view) = ended else {
+                printer.note(format!("{id} was told to end and has not ended yet."));
+                printer.note(format!("hint: `hanshu status {id}` shows its state"));
+                return Ok(CommandStatus::NotEnded);
+            };
+            view
+        }
+    };
+    printer.show(&view, |view| format!("{} {}", view.state.as_str(), view.request_id))?;
+    Ok(match view.state {
+        InvocationState::Cancelled => CommandStatus::Done,
+        InvocationState::Succeeded
+        | InvocationState::Failed
+        | InvocationState::Expired
+        | InvocationState::Queued
+        | InvocationState::Running
+        | InvocationState::Retrying => CommandStatus::Failed,
+    })
+}
+
+/// Waits for the end of an invocation that was told to end; `None` if it does not come in time.
+/// The cancellation is repeated meanwhile: an event that had not begun to run when it was cancelled
+/// is told at once when it has.
+async fn end_of_cancelled(
+    server: &ServerConnection,
+    id: &str,
+    wait: Duration,
+) -> Result<Option<InvocationView>, Error> {
+    let until = Instant::now() + wait;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        tokio::time::sleep(CANCEL_AGAIN.min(left)).await;
+        match server.client.cancel_invocation(id).await {
+            Ok(Cancellation::Ended(view)) => return Ok(Some(*view)),
+            Ok(Cancellation::Requested) => {}
+            Err(ClientError::Refused(problem)) if problem.code == "already_ended" => {
+                return Ok(Some(server.client.show_invocation(id, 0).await?));
+            }
+            // A synchronous call is known again when its record is written.
+            Err(ClientError::Refused(problem)) if problem.status == 404 => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Runs an ended invocation again.

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hanshu_cluster::{
-    Balancer, ClusterServer, ClusterServerParts, PeerClient, RemoteImages, RemoteInvoker,
-    RemotePackages, RemoteTriggerHealth,
+    Balancer, ClusterInvoker, ClusterServer, ClusterServerParts, PeerClient, RemoteImages,
+    RemoteInvoker, RemotePackages, RemoteTriggerHealth,
 };
 use hanshu_core::ports::{
-    ImageBuilder as _, Invoke as _, InvokerNode, PackageError, PackageStore as _,
+    CancelReach, ImageBuilder as _, Invoke as _, InvokerNode, PackageError, PackageStore as _,
     TriggerHealth as _,
 };
 use hanshu_core::{
@@ -25,7 +25,9 @@ use tokio::runtime::Handle;
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
 
-use crate::test_support::{EchoInvoker, PackageMap, TwoStepImages, UnreadableStream, listen};
+use crate::test_support::{
+    EchoInvoker, LiveNodes, PackageMap, TwoStepImages, UnreadableStream, listen,
+};
 
 struct RunningNode {
     node: InvokerNode,
@@ -121,6 +123,43 @@ async fn an_invocation_arrives_whole_and_so_does_its_outcome() {
     assert_eq!(outcome.verdict.status(), StatusCode::UserException);
     let outcome = remote.invoke(invocation("throttled", None, Bytes::new())).await;
     assert_eq!(outcome.verdict, Verdict::Refused(Refusal::Concurrency { limit: 3 }));
+}
+
+#[tokio::test]
+async fn a_cancellation_finds_the_node_that_runs_the_invocation() {
+    let (one, two) = (node("n1").await, node("n2").await);
+    let id = RequestId::new();
+    *two.echo.runs.lock().unwrap() = Some(id);
+    let balancer = Balancer::new(peers(), Arc::new(SystemClock));
+    balancer.set_nodes(vec![one.node.clone(), two.node.clone()]);
+    assert_eq!(balancer.cancel(id).await, CancelReach::Reached);
+    assert_eq!(balancer.cancel(RequestId::new()).await, CancelReach::NotFound);
+    assert_eq!(one.echo.cancelled.lock().unwrap().len(), 2);
+
+    // With a node that cannot be asked, what is not found may still be there.
+    balancer.set_nodes(vec![one.node.clone(), gone("n3"), two.node.clone()]);
+    assert_eq!(balancer.cancel(id).await, CancelReach::Reached);
+    assert_eq!(balancer.cancel(RequestId::new()).await, CancelReach::Unknown);
+    let remote = RemoteInvoker::new(peers(), &one.node, Arc::new(SystemClock));
+    assert_eq!(remote.cancel(id).await, CancelReach::NotFound);
+}
+
+#[tokio::test]
+async fn an_invoker_asks_the_others_for_what_does_not_run_here() {
+    let (here, there) = (node("n1").await, node("n2").await);
+    let (mine, theirs) = (RequestId::new(), RequestId::new());
+    *here.echo.runs.lock().unwrap() = Some(mine);
+    *there.echo.runs.lock().unwrap() = Some(theirs);
+    let nodes = Arc::new(LiveNodes(vec![here.node.clone(), there.node.clone()]));
+    let (local, node, peers) = (here.echo.clone(), here.node.id.clone(), peers());
+    let invoker = ClusterInvoker { local, node, nodes, peers };
+    assert_eq!(invoker.cancel(mine).await, CancelReach::Reached);
+    assert_eq!(there.echo.cancelled.lock().unwrap().len(), 0);
+    assert_eq!(invoker.cancel(theirs).await, CancelReach::Reached);
+    assert_eq!(invoker.cancel(RequestId::new()).await, CancelReach::NotFound);
+    assert_eq!(here.echo.cancelled.lock().unwrap().len(), 3, "this node was asked once each");
+    let returned = invoker.invoke(invocation("hello", None, Bytes::from_static(b"1"))).await;
+    assert_eq!(returned.verdict, Verdict::Returned(Bytes::from_static(b"1")));
 }
 
 #[tokio::test]

@@ -13,11 +13,12 @@ use axum::extract::Request;
 use bytes::Bytes;
 use hanshu_cluster::ClusterServer;
 use hanshu_core::ports::{
-    BuildProgress, ImageBuilder, ImageError, Invoke, PackageError, PackageStore, TriggerHealth,
+    BuildProgress, CancelReach, ImageBuilder, ImageError, Invoke, InvokerNode, NodeRegistry,
+    PackageError, PackageStore, StoreError, TriggerHealth,
 };
 use hanshu_core::{
     Digest, Failure, FunctionId, Invocation, InvocationMode, Namespace, NodeId, Outcome, Refusal,
-    Report, RuntimeFamily, StatusCode, TriggerId, Verdict,
+    Report, RequestId, RuntimeFamily, StatusCode, TriggerId, Verdict,
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -31,8 +32,30 @@ pub(crate) struct EchoInvoker {
     pub(crate) calls: AtomicUsize,
     /// What arrived last.
     pub(crate) last: Mutex<Option<Invocation>>,
+    /// What a cancellation finds.
+    pub(crate) runs: Mutex<Option<RequestId>>,
+    /// What was to be cancelled.
+    pub(crate) cancelled: Mutex<Vec<RequestId>>,
     /// The node that reports name.
     pub(crate) node: Option<NodeId>,
+}
+
+/// Nodes that are always live.
+pub(crate) struct LiveNodes(pub(crate) Vec<InvokerNode>);
+
+#[async_trait]
+impl NodeRegistry for LiveNodes {
+    async fn renew(&self, _: &InvokerNode, _: Duration) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn leave(&self, _: &NodeId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn live(&self) -> Result<Vec<InvokerNode>, StoreError> {
+        Ok(self.0.clone())
+    }
 }
 
 #[async_trait]
@@ -65,6 +88,14 @@ impl Invoke for EchoInvoker {
             log_tail,
         };
         Outcome { verdict, report }
+    }
+
+    async fn cancel(&self, request_id: RequestId) -> CancelReach {
+        self.cancelled.lock().unwrap().push(request_id);
+        match *self.runs.lock().unwrap() == Some(request_id) {
+            true => CancelReach::Reached,
+            false => CancelReach::NotFound,
+        }
     }
 }
 

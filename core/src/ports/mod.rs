@@ -22,13 +22,13 @@ pub use health::TriggerHealth;
 pub use history::{
     HistoryBounds, HistoryCursor, HistoryEntry, HistoryPage, HistoryQuery, InvocationHistory,
 };
-pub use invoke::{BuildProgress, ImageBuilder, ImageError, Invoke};
+pub use invoke::{BuildProgress, CancelReach, ImageBuilder, ImageError, Invoke};
 pub use journal::{InvocationJournal, JournalError, LogCursor, LogPage, LogQuery};
 pub use nodes::{InvokerNode, NodeRegistry};
 pub use packages::{PackageError, PackageStore};
 pub use queue::{
-    CancelOutcome, Claim, EventEnd, EventQueue, EventSource, NewEvent, PushOutcome, QueueError,
-    QueueName, QueueStats, ReadyQueues, Receipt, TimerTick,
+    CancelOutcome, Claim, EventEnd, EventQueue, EventSource, HoldStatus, NewEvent, PushOutcome,
+    QueueError, QueueName, QueueStats, ReadyQueues, Receipt, RetryOutcome, TimerTick,
 };
 pub use registry::{
     AccessKey, DeployResult, FunctionEntry, FunctionRegistry, FunctionRow, NewDeployment,

@@ -78,12 +78,31 @@ pub enum PushOutcome {
 pub enum CancelOutcome {
     /// The event has ended as cancelled.
     Cancelled,
-    /// The event is claimed by a dispatcher.
-    Running,
+    /// A dispatcher has claimed the event. The request is stored: the event is not run again, and
+    /// ends as cancelled unless its current attempt ends it otherwise.
+    Requested,
     /// The event had ended, in this state.
     Ended(InvocationState),
     /// No such event is kept.
     Unknown,
+}
+
+/// What an event's holder learns when it extends its hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldStatus {
+    /// The event is held for longer.
+    Extended,
+    /// The event is held for longer, and somebody has asked to cancel it.
+    CancelRequested,
+}
+
+/// What became of an event that was to be put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryOutcome {
+    /// It waits until its due time.
+    Waiting,
+    /// It has ended as cancelled, since somebody had asked for that while it was claimed.
+    Cancelled,
 }
 
 /// The right to settle one claim. It cannot be copied, and only the queue that was claimed from can
@@ -116,6 +135,9 @@ pub struct Claim {
     pub accepted_at: Timestamp,
     /// When the event expires.
     pub expires_at: Timestamp,
+    /// Somebody asked to cancel it while an earlier claim held it: it must not run, but end as
+    /// [`EventEnd::Cancelled`].
+    pub cancel_requested: bool,
 }
 
 /// How an event's last attempt left it.
@@ -127,6 +149,8 @@ pub enum EventEnd {
     Failed(Failure),
     /// Too old; with the last failure seen, if any.
     Expired(Option<Failure>),
+    /// Somebody cancelled it.
+    Cancelled,
 }
 
 /// Queues that have something due.
@@ -169,11 +193,12 @@ pub trait EventSource: Send + Sync {
         node: &NodeId,
     ) -> Result<Vec<Claim>, QueueError>;
 
-    /// Holds the event for another `hold` from now.
-    async fn extend(&self, receipt: &Receipt, hold: Duration) -> Result<(), QueueError>;
+    /// Holds the event for another `hold` from now, and tells whether somebody asked to cancel it.
+    async fn extend(&self, receipt: &Receipt, hold: Duration) -> Result<HoldStatus, QueueError>;
 
     /// Ends the event: state, result and the finished attempt in one transaction. `attempt` is
-    /// `None` where none ran (expired in the queue, function gone).
+    /// `None` where none ran (expired in the queue, function gone). The event ends in this way
+    /// even if somebody asked to cancel it: its attempt was faster.
     async fn end(
         &self,
         receipt: &Receipt,
@@ -182,13 +207,13 @@ pub trait EventSource: Send + Sync {
     ) -> Result<(), QueueError>;
 
     /// Puts the event back until `due`. With an attempt that ran and counts; without one, the
-    /// try cost none (a refusal).
+    /// try cost none (a refusal). An event that somebody asked to cancel ends as cancelled instead.
     async fn retry(
         &self,
         receipt: &Receipt,
         due: Timestamp,
         attempt: Option<Attempt>,
-    ) -> Result<(), QueueError>;
+    ) -> Result<RetryOutcome, QueueError>;
 }
 
 /// Our own queues, with the state of every event in them and of those that ended lately.
@@ -213,8 +238,11 @@ pub trait EventQueue: Send + Sync {
     /// The state of a queued or lately ended event.
     async fn state(&self, request_id: RequestId) -> Result<Option<AsyncState>, QueueError>;
 
-    /// Ends an event that waits, also for a retry, as cancelled. Exactly one of this and a claim of
-    /// the event succeeds. One that is claimed is left as it is.
+    /// Ends an event that waits, also for a retry, as cancelled. For one that is claimed the request
+    /// is stored, which survives a crash of every process: its holder learns of it from
+    /// [`EventSource::extend`] and [`EventSource::retry`], and the next one, should the holder be
+    /// lost, from [`Claim::cancel_requested`]. May be repeated. The event has exactly one end,
+    /// whichever of this and its attempt comes first.
     ///
     /// # Errors
     /// [`QueueError::Unavailable`].

@@ -1,11 +1,11 @@
-//! The history of ended asynchronous invocations: a page of it, running one of them again, and
-//! ending one that waits.
+//! The history of ended asynchronous invocations: a page of it, and running one of them again. And
+//! cancelling an invocation that has not ended.
 
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use hanshu_api::wire::{InvocationAccepted, InvocationList, InvocationListParams, InvocationView};
+use hanshu_api::wire::{InvocationAccepted, InvocationList, InvocationListParams};
 use hanshu_core::ports::{CancelOutcome, HistoryQuery};
 use hanshu_core::{
     ASYNC_PAYLOAD_BYTES_MAX, ErrorKind, Event, FunctionId, InvocationState, Origin,
@@ -128,31 +128,34 @@ pub(crate) async fn rerun(
     Ok((StatusCode::ACCEPTED, headers, Json(InvocationAccepted { request_id })).into_response())
 }
 
-/// Ends an event that waits, also for a retry, as cancelled.
+/// Ends an invocation that waits as cancelled, and tells one that runs to end.
 pub(crate) async fn cancel(
     State(gateway): State<Gateway>,
     caller: Caller,
     PathParam(id): PathParam<RequestId>,
-) -> Result<Json<InvocationView>, Problem> {
-    find_permitted(&gateway, &caller, id).await?;
-    let state = match gateway.queue.cancel(id).await? {
+) -> Result<Response, Problem> {
+    if let Err(unknown) = find_permitted(&gateway, &caller, id).await {
+        // Perhaps a synchronous call that runs: nothing is stored of it yet, nor whose it is.
+        caller.check(PermissionTarget::Server).map_err(|_| unknown)?;
+    }
+    let state = match gateway.intake.cancel(id).await? {
         CancelOutcome::Cancelled => {
             info!(request_id = %id, "Cancelled an event");
-            return find(&gateway, id).await.map(Json);
+            return find(&gateway, id).await.map(|view| Json(view).into_response());
         }
-        CancelOutcome::Running => InvocationState::Running,
+        CancelOutcome::Requested => {
+            info!(request_id = %id, "Cancelling a running invocation");
+            let accepted = Json(InvocationAccepted { request_id: id });
+            return Ok((StatusCode::ACCEPTED, accepted).into_response());
+        }
         CancelOutcome::Ended(state) => state,
-        // A synchronous call, or an event that ended so long ago that only the history has it.
+        // A synchronous call that has ended, or an event so old that only the history has it.
         CancelOutcome::Unknown => find(&gateway, id).await?.state,
     };
-    let problem =
-        Problem::new(ErrorKind::Conflict, format!("invocation `{id}` is {}", state.as_str()));
-    Err(match state.has_ended() {
-        true => problem.code("already_ended").hint("there is nothing left to cancel"),
-        false => problem
-            .code("running")
-            .hint("only an event that waits can be cancelled; this one ends by its time limit"),
-    })
+    let detail = format!("invocation `{id}` is {}", state.as_str());
+    Err(Problem::new(ErrorKind::Conflict, detail)
+        .code("already_ended")
+        .hint("there is nothing left to cancel"))
 }
 
 /// What the function is given: the body, or what it was given before.

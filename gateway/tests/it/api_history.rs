@@ -1,7 +1,7 @@
 //! The history of ended invocations, and running one of them again.
 
 use bytes::Bytes;
-use hanshu_core::ports::HistoryEntry;
+use hanshu_core::ports::{CancelReach, HistoryEntry};
 use hanshu_core::{
     AsyncState, Failure, FunctionId, InvocationState, Namespace, Origin, Qualifier, RequestId,
     StatusCode, TimerTrigger, TriggerConfig as _,
@@ -126,4 +126,25 @@ async fn an_ended_event_runs_again_with_its_input_or_another() {
     assert_eq!(world.send("POST", &path, &[], "").await.json()["code"], json!("already_ended"));
     let path = format!("/v1/invocations/{}/cancel", RequestId::new());
     assert_eq!(world.send("POST", &path, &[], "").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_running_invocation_is_told_to_end_and_its_caller_gets_the_failure() {
+    let world = World::with(&["stopped"]).await;
+    let id = RequestId::new();
+    let path = format!("/v1/invocations/{id}/cancel");
+    for (reach, status) in
+        [(CancelReach::Reached, 202), (CancelReach::NotFound, 404), (CancelReach::Unknown, 503)]
+    {
+        *world.echo.reach.lock().unwrap() = Some(reach);
+        let answer = world.send("POST", &path, &[], "").await;
+        assert_eq!(answer.status, status, "{reach:?}");
+        if reach == CancelReach::Reached {
+            assert_eq!(answer.json(), json!({ "requestId": id }));
+        }
+    }
+    let path = "/v1/functions/stopped/invocations";
+    let stopped = world.send("POST", path, &[], "{}").await;
+    assert_eq!((stopped.status, &stopped.json()["statusCode"]), (409, &json!(499)));
+    assert_eq!(stopped.header("x-fault"), "function");
 }

@@ -1,13 +1,15 @@
 //! An invoker whose functions do what their names say.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hanshu_core::ports::Invoke;
+use hanshu_core::ports::{CancelReach, Invoke};
 use hanshu_core::{
-    Failure, Invocation, InvocationMode, NodeId, Outcome, Refusal, Report, StatusCode, Verdict,
+    Failure, Invocation, InvocationMode, NodeId, Outcome, Refusal, Report, RequestId, StatusCode,
+    Verdict,
 };
 use tokio::sync::Notify;
 
@@ -22,6 +24,8 @@ pub(crate) struct Echo {
     pub(crate) dropped: Notify,
     /// Lets a call of `held` end.
     pub(crate) release: Notify,
+    /// What a cancellation finds; nothing if absent.
+    pub(crate) reach: Mutex<Option<CancelReach>>,
     /// All calls so far.
     pub(crate) calls: AtomicUsize,
     /// Says its name in reports.
@@ -53,6 +57,7 @@ impl Echo {
         match invocation.function.function.name.as_str() {
             "raises" => failed(StatusCode::UserException),
             "late" => failed(StatusCode::TimeLimitReached),
+            "stopped" => Verdict::Failed(Failure::cancelled()),
             "throttled" => Verdict::Refused(Refusal::Concurrency { limit: 3 }),
             "broken" => Verdict::Refused(Refusal::Sandbox { reason: "it did not start".into() }),
             "stopping" => {
@@ -98,5 +103,9 @@ impl Invoke for Echo {
             log_tail: tail,
         };
         Outcome { verdict, report }
+    }
+
+    async fn cancel(&self, _: RequestId) -> CancelReach {
+        self.reach.lock().unwrap().unwrap_or(CancelReach::NotFound)
     }
 }

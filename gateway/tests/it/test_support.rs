@@ -256,7 +256,7 @@ impl EventQueue for MemoryQueue {
         let Some(state) = states.get_mut(&request_id) else { return Ok(CancelOutcome::Unknown) };
         match state.state {
             ended if ended.has_ended() => return Ok(CancelOutcome::Ended(ended)),
-            InvocationState::Running => return Ok(CancelOutcome::Running),
+            InvocationState::Running => return Ok(CancelOutcome::Requested),
             _ => state.state = InvocationState::Cancelled,
         }
         Ok(CancelOutcome::Cancelled)

@@ -121,12 +121,14 @@ impl ContinuingExecution {
             })
         );
         let instance = execution.lease.instance();
-        if unread && may_be_handed_on && !instance.handle.was_killed_for_shutdown() {
+        let cancelled = instance.watch.end(execution.event.request_id);
+        let stopped = cancelled || instance.handle.was_killed_for_shutdown();
+        if unread && may_be_handed_on && !stopped {
             tracing::warn!(instance = %instance.id, "A sandbox was lost before it began");
             instance.log.end();
             return Some(ExecutionResult::NotBegun);
         }
-        Some(ExecutionResult::Ended(Box::new(execution.finish(&self.node, answer))))
+        Some(ExecutionResult::Ended(Box::new(execution.finish(&self.node, answer, cancelled))))
     }
 }
 
@@ -136,7 +138,9 @@ impl Drop for ContinuingExecution {
             let node = Arc::clone(&self.node);
             self.node.tasks.spawn(async move {
                 let answer = execution.answer(&node).await;
-                execution.finish(&node, answer);
+                let watch = &execution.lease.instance().watch;
+                let cancelled = watch.end(execution.event.request_id);
+                execution.finish(&node, answer, cancelled);
             });
         }
     }
@@ -173,7 +177,12 @@ impl EventExecution {
     }
 
     /// Returns the sandbox, and makes the outcome and its record.
-    fn finish(self, node: &NodeContext, answer: Result<RuntimeAnswer, RunError>) -> Outcome {
+    fn finish(
+        self,
+        node: &NodeContext,
+        answer: Result<RuntimeAnswer, RunError>,
+        cancelled: bool,
+    ) -> Outcome {
         let Self { target, lease, started_at, event, init, .. } = self;
         let duration = event.begun.elapsed();
         let instance = Arc::clone(lease.instance());
@@ -182,6 +191,11 @@ impl EventExecution {
         let config = &target.revision.config;
         let runtime = config.runtime.family().profile();
         let verdict = match answer {
+            // SIGTERM may still take effect: the sandbox must not be used again.
+            _ if cancelled => {
+                drop(lease);
+                cancelled_verdict(answer)
+            }
             // The runtime goes on without the child, and may not know.
             Ok(_) if runtime.works_in_children && instance.child_was_oom_killed() => {
                 drop(lease);
@@ -214,6 +228,15 @@ impl EventExecution {
             log_tail: None,
         };
         record(node, &target, Outcome { verdict, report }, output)
+    }
+}
+
+/// A cancelled event that returned a value all the same was faster. Whatever else it ended with is taken
+/// to be the effect of the cancellation.
+fn cancelled_verdict(answer: Result<RuntimeAnswer, RunError>) -> Verdict {
+    match answer {
+        Ok(RuntimeAnswer { result: Ok(value), .. }) => Verdict::Returned(value),
+        Ok(RuntimeAnswer { result: Err(_), .. }) | Err(_) => Verdict::Failed(Failure::cancelled()),
     }
 }
 

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hanshu_core::{Digest, FunctionId, Invocation, InvocationMode, Outcome};
+use hanshu_core::ports::CancelReach;
+use hanshu_core::{Digest, FunctionId, Invocation, InvocationMode, Outcome, RequestId};
 
 use super::execution::{ContinuingExecution, ExecutionResult, HandOverError};
 use super::record::record_refused;
 use super::target::InvocationTarget;
 use crate::scheduling::node::NodeContext;
-use crate::scheduling::pool::{AcquireError, Lease};
+use crate::scheduling::pool::{AcquireError, CancelTarget, Lease};
 use crate::scheduling::pools::PoolDirectory;
 
 /// How often an event is handed to another sandbox because one ended before it had read it.
@@ -58,6 +59,20 @@ impl FunctionExecutor {
         }
     }
 
+    /// Cancels an invocation that waits for a sandbox or runs in one.
+    pub(super) fn cancel(&self, request_id: RequestId) -> CancelReach {
+        let found = self.node.pools.all().into_iter().find_map(|pool| pool.cancel(request_id));
+        match found {
+            Some(CancelTarget::Waited) => CancelReach::Reached,
+            Some(CancelTarget::Granted(instance)) => {
+                let grace = self.node.launcher.options.cancel_grace();
+                instance.cancel(&self.node.deadlines, request_id, grace);
+                CancelReach::Reached
+            }
+            None => CancelReach::NotFound,
+        }
+    }
+
     /// Refuses further invocations.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
@@ -85,7 +100,8 @@ impl FunctionExecutor {
         };
         let revision = &target.revision;
         loop {
-            let mut lease = self.pools.lane(revision).acquire(revision, wait).await?;
+            let mut lease =
+                self.pools.lane(revision).acquire(target.request_id, revision, wait).await?;
             if lease.instance().thaw().await && lease.is_fresh() {
                 return Ok(lease);
             }

@@ -20,7 +20,7 @@ pub(super) fn record_refused(
 ) -> Outcome {
     let AcquireError { verdict, log, init } = error;
     // What the runtime printed while it failed to load belongs to the first who waited for it.
-    let failed = matches!(verdict, Verdict::Failed(_));
+    let failed = matches!(verdict, Verdict::Failed(_)) && !verdict.is_cancelled();
     let memory_mb = target.revision.config.memory_mb;
     let cold_start =
         init.filter(|_| failed).map(|total| ColdStart { total, memory_mb, ..ColdStart::default() });

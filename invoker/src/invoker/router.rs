@@ -4,8 +4,8 @@
 //! and a field of [`Invoker`] that runs it.
 
 use async_trait::async_trait;
-use hanshu_core::ports::Invoke;
-use hanshu_core::{Invocation, Outcome, Revision};
+use hanshu_core::ports::{CancelReach, Invoke};
+use hanshu_core::{Invocation, Outcome, RequestId, Revision};
 
 use super::Invoker;
 
@@ -29,5 +29,9 @@ impl Invoke for Invoker {
         match ExecutionKind::of(&invocation.function) {
             ExecutionKind::Function => self.functions.run(invocation).await,
         }
+    }
+
+    async fn cancel(&self, request_id: RequestId) -> CancelReach {
+        self.functions.cancel(request_id)
     }
 }

@@ -92,13 +92,23 @@ impl SandboxHandle {
         if self.killed.swap(true, Ordering::AcqRel) {
             return;
         }
-        if let Ok(header) = FrameHeader::new(FrameKind::Kill, 0, 0) {
+        self.send(FrameKind::Kill);
+    }
+
+    fn send(&self, kind: FrameKind) {
+        if let Ok(header) = FrameHeader::new(kind, 0, 0) {
             // A shim that is gone, or that does not read, is stopped by the backend.
             let _ = (&self.control).write_all(&header.encode());
         }
     }
 
-    /// The same because the node stops: the event that runs did nothing wrong.
+    /// Makes the shim send SIGTERM to the runtime, or to the script that runs, without waiting for its
+    /// effect.
+    pub(crate) fn terminate(&self) {
+        self.send(FrameKind::Term);
+    }
+
+    /// The same as [`SandboxHandle::kill`] because the node stops: the event that runs did nothing wrong.
     pub(crate) fn kill_for_shutdown(&self) {
         self.killed_for_shutdown.store(true, Ordering::Release);
         self.kill();

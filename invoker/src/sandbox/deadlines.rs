@@ -29,8 +29,26 @@ const IDLE_CHECKS: u32 = 20;
 /// The event that runs in a sandbox.
 #[derive(Debug)]
 pub(crate) struct EventWatch {
-    event: Mutex<Option<WatchedEvent>>,
+    state: Mutex<WatchState>,
     log: Arc<SandboxLog>,
+}
+
+#[derive(Debug, Default)]
+struct WatchState {
+    event: Option<WatchedEvent>,
+    /// An invocation that was cancelled when it had the sandbox, but its event was not watched yet.
+    cancelled_early: Option<RequestId>,
+}
+
+/// What a cancellation found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EventCancellation {
+    /// The event runs: its deadline is the end of the grace now, unless it was earlier.
+    Began,
+    /// The event runs and was cancelled before.
+    Repeated,
+    /// The event is not watched: if it is about to begin, its deadline passes at once.
+    Early,
 }
 
 /// An event that was handed to a sandbox.
@@ -45,18 +63,18 @@ pub(crate) struct CurrentEvent {
 struct WatchedEvent {
     event: CurrentEvent,
     expired: bool,
+    cancelled: bool,
     waker: Waker,
     /// Reads the output.
     follower: Option<AbortOnDropHandle<()>>,
 }
 
-/// Resolves when an event's deadline has passed. The event is watched from the first poll until this
-/// is dropped.
+/// Resolves when an event's deadline has passed. The event is watched from the first poll until
+/// [`EventWatch::end`]; until then another one of these may go on waiting for it.
 pub(crate) struct DeadlineExpiry<'a> {
     watch: &'a EventWatch,
     watcher: &'a DeadlineWatcher,
     event: CurrentEvent,
-    watched: bool,
 }
 
 /// The sandboxes to check, and whether the task that does so sleeps.
@@ -78,7 +96,7 @@ enum NextCheck {
 impl EventWatch {
     /// Of a sandbox whose output goes to `log`.
     pub(crate) fn new(log: Arc<SandboxLog>) -> Self {
-        Self { event: Mutex::default(), log }
+        Self { state: Mutex::default(), log }
     }
 
     /// Watches an event until its deadline.
@@ -87,12 +105,48 @@ impl EventWatch {
         watcher: &'a DeadlineWatcher,
         event: CurrentEvent,
     ) -> DeadlineExpiry<'a> {
-        DeadlineExpiry { watch: self, watcher, event, watched: false }
+        DeadlineExpiry { watch: self, watcher, event }
+    }
+
+    /// Cancels an event: its deadline passes when `grace` is over.
+    pub(crate) fn cancel(
+        &self,
+        watcher: &DeadlineWatcher,
+        request_id: RequestId,
+        grace: Duration,
+    ) -> EventCancellation {
+        let mut state = lock(&self.state);
+        match state.event.as_mut() {
+            Some(watched) if watched.event.request_id == request_id => {
+                if std::mem::replace(&mut watched.cancelled, true) {
+                    return EventCancellation::Repeated;
+                }
+                let event = &mut watched.event;
+                event.deadline = event.deadline.min(Instant::now() + grace);
+            }
+            Some(_) | None => {
+                state.cancelled_early = Some(request_id);
+                return EventCancellation::Early;
+            }
+        }
+        drop(state);
+        watcher.deadline_changed();
+        EventCancellation::Began
+    }
+
+    /// Stops watching an event, which has ended; returns whether it was cancelled before.
+    pub(crate) fn end(&self, request_id: RequestId) -> bool {
+        let mut state = lock(&self.state);
+        let early = state.cancelled_early.take() == Some(request_id);
+        let watched = state.event.take();
+        // Before the event is dropped, which may end the follower.
+        drop(state);
+        early || watched.is_some_and(|watched| watched.cancelled)
     }
 
     fn check(&self, tasks: &BackgroundTasks, now: Instant) -> NextCheck {
-        let mut watched = lock(&self.event);
-        let Some(watched) = watched.as_mut() else { return NextCheck::At(None) };
+        let mut state = lock(&self.state);
+        let Some(watched) = state.event.as_mut() else { return NextCheck::At(None) };
         let CurrentEvent { request_id, begun, deadline } = watched.event;
         if watched.expired {
             return NextCheck::At(None);
@@ -121,33 +175,29 @@ impl Future for DeadlineExpiry<'_> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let mut watched = lock(&this.watch.event);
-        match watched.as_mut() {
-            Some(watched) if this.watched => {
+        let mut state = lock(&this.watch.state);
+        match state.event.as_mut() {
+            Some(watched) if watched.event.request_id == this.event.request_id => {
                 if watched.expired {
                     return Poll::Ready(());
                 }
                 watched.waker.clone_from(cx.waker());
             }
-            _ => {
+            Some(_) | None => {
                 let (event, waker) = (this.event, cx.waker().clone());
-                *watched = Some(WatchedEvent { event, expired: false, waker, follower: None });
-                drop(watched);
-                this.watched = true;
-                this.watcher.event_begun();
+                let cancelled = state.cancelled_early.take() == Some(event.request_id);
+                let watched =
+                    WatchedEvent { event, expired: cancelled, cancelled, waker, follower: None };
+                let before = state.event.replace(watched);
+                drop(state);
+                drop(before);
+                if cancelled {
+                    return Poll::Ready(());
+                }
+                this.watcher.deadline_changed();
             }
         }
         Poll::Pending
-    }
-}
-
-impl Drop for DeadlineExpiry<'_> {
-    fn drop(&mut self) {
-        if self.watched {
-            // Dropped after the mutex is unlocked: it may end the follower.
-            let watched = lock(&self.watch.event).take();
-            drop(watched);
-        }
     }
 }
 
@@ -157,8 +207,9 @@ impl DeadlineWatcher {
         lock(&self.sandboxes).push(Arc::downgrade(sandbox));
     }
 
-    fn event_begun(&self) {
-        // Either this sees that the task sleeps, or the task's last check sees the event.
+    /// An event has begun, or its deadline has become an earlier one.
+    fn deadline_changed(&self) {
+        // Either this sees that the task sleeps, or the task's last check sees the deadline.
         fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::Relaxed) {
             self.wake.notify_one();

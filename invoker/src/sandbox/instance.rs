@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hanshu_core::{ColdStart, InstanceId, lock};
+use hanshu_core::{ColdStart, InstanceId, RequestId, lock};
 use tokio::time::Instant;
 
 use crate::backend::port::Sandbox;
 use crate::sandbox::capacity::CapacityReservation;
 use crate::sandbox::control::{SandboxEnd, SandboxHandle};
-use crate::sandbox::deadlines::EventWatch;
+use crate::sandbox::deadlines::{DeadlineWatcher, EventCancellation, EventWatch};
 use crate::sandbox::function_calls::FunctionCallServer;
 use crate::sandbox::logs::SandboxLog;
 use crate::sandbox::run_dir;
@@ -145,6 +145,15 @@ impl SandboxInstance {
     pub(crate) fn child_was_oom_killed(&self) -> bool {
         let kills = self.sandbox.oom_kills().unwrap_or_default();
         self.stats.oom_kills.swap(kills, Ordering::Relaxed) < kills
+    }
+
+    /// Cancels an invocation that it was granted to. An event that runs gets SIGTERM, and `grace` until
+    /// the sandbox is stopped; one that has not begun ends as soon as it does.
+    pub(crate) fn cancel(&self, watcher: &DeadlineWatcher, request_id: RequestId, grace: Duration) {
+        match self.watch.cancel(watcher, request_id, grace) {
+            EventCancellation::Began => self.handle.terminate(),
+            EventCancellation::Repeated | EventCancellation::Early => {}
+        }
     }
 
     /// Notes that its room is about to be released.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use hanshu_core::{Digest, FunctionId, Revision, lock};
+use hanshu_core::{Digest, FunctionId, RequestId, Revision, lock};
 
 use crate::config::{InvokerOptions, cores};
 use crate::scheduling::cold_start::ColdStarter;
@@ -120,9 +120,14 @@ impl PoolDirectory {
 }
 
 impl LaneHandle {
-    /// A sandbox for one event of the revision. Waits for it at most `wait`.
-    pub(crate) async fn acquire(&self, revision: &Arc<Revision>, wait: Duration) -> AcquireResult {
-        self.pool.acquire(self.id, revision, wait).await
+    /// A sandbox for one invocation of the revision. Waits for it at most `wait`.
+    pub(crate) async fn acquire(
+        &self,
+        request_id: RequestId,
+        revision: &Arc<Revision>,
+        wait: Duration,
+    ) -> AcquireResult {
+        self.pool.acquire(request_id, self.id, revision, wait).await
     }
 }
 

@@ -1,10 +1,11 @@
--- Ends an event that waits as cancelled. Answers its state as it was found, '' if there is no such
--- event: one that waited has ended.
+-- Ends an event that waits as cancelled; stores the request where it is held. Answers its state as
+-- it was found, '' if there is no such event.
 -- KEYS queues, waiting, held, event, retried, ended, pins, stream of ends
 -- ARGV queue, id, now, how long to keep it (ms), how many unread ends to keep
 local f = redis.call('HMGET', KEYS[4], 'state', 'member', 'attempts', 'revision', 'version',
   'origin', 'accepted', 'payload', 'rerun_of')
 if not f[1] then return '' end
+if f[1] == 'running' then redis.call('HSET', KEYS[4], 'cancel_requested', ARGV[3]) end
 if f[1] ~= 'queued' and f[1] ~= 'retrying' then return f[1] end
 redis.call('XADD', KEYS[8], 'MAXLEN', '~', ARGV[5], '*', 'id', ARGV[2], 'queue', ARGV[1],
   'version', f[5], 'revision', f[4], 'origin', f[6], 'accepted', f[7], 'ended', ARGV[3],

@@ -5,7 +5,7 @@ local out = {}
 local function take(member)
   local key = ARGV[2] .. string.sub(member, 18)
   local f = redis.call('HMGET', key, 'payload', 'version', 'revision', 'origin', 'accepted',
-    'expires', 'attempts', 'begun')
+    'expires', 'attempts', 'begun', 'cancel_requested')
   if not f[1] then
     -- Its hash is missing: it was deleted, or Redis evicted it.
     redis.call('ZREM', KEYS[3], member)
@@ -17,7 +17,8 @@ local function take(member)
   redis.call('HSET', key, 'state', 'running', 'attempts', f[7] .. f[8], 'begun', ARGV[6])
   redis.call('ZADD', KEYS[3], ARGV[4], member)
   if 1 < tries then redis.call('ZREM', KEYS[4], member) end
-  out[#out + 1] = {string.sub(member, 18), tries, ran, f[1], f[2], f[3], f[4], f[5], f[6]}
+  out[#out + 1] = {string.sub(member, 18), tries, ran, f[1], f[2], f[3], f[4], f[5], f[6],
+    f[9] or ''}
 end
 
 local max = tonumber(ARGV[5])

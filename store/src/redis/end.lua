@@ -17,7 +17,7 @@ redis.call('HDEL', KEYS[4], 'payload')
 redis.call('PEXPIRE', KEYS[4], ARGV[9])
 redis.call('ZREM', KEYS[3], f[3])
 local mark = 's'
-if ARGV[5] ~= 'succeeded' then
+if ARGV[5] == 'failed' or ARGV[5] == 'expired' then
   mark = 'b'
   redis.call('HINCRBY', KEYS[6], ARGV[1], 1)
 end

@@ -8,7 +8,7 @@ use hanshu_core::ports::{
     CancelOutcome, EventQueue, EventSource, NewEvent, PushOutcome, QueueError, QueueName,
     QueueStats, ReadyQueues,
 };
-use hanshu_core::{AsyncState, Clock, Digest, RequestId, Timestamp};
+use hanshu_core::{AsyncState, Clock, Digest, InvocationState, RequestId, Timestamp};
 use tokio_util::task::TaskTracker;
 
 use super::connection::{QueueScripts, RedisConnection};
@@ -178,8 +178,14 @@ impl EventQueue for RedisQueue {
         let found: String = connection.run(&cancel).await?;
         match found.as_str() {
             "" => Ok(CancelOutcome::Unknown),
-            "queued" | "retrying" => Ok(CancelOutcome::Cancelled),
-            other => stored::not_cancelled(&id, other),
+            found => Ok(match stored::read_state(&id, found)? {
+                InvocationState::Queued | InvocationState::Retrying => CancelOutcome::Cancelled,
+                InvocationState::Running => CancelOutcome::Requested,
+                ended @ (InvocationState::Succeeded
+                | InvocationState::Failed
+                | InvocationState::Expired
+                | InvocationState::Cancelled) => CancelOutcome::Ended(ended),
+            }),
         }
     }
 

@@ -46,6 +46,8 @@ reply! {
         origin: String,
         accepted_us: i64,
         expires_us: i64,
+        /// When somebody asked to cancel it; empty if nobody did.
+        cancel_requested: String,
     }
 }
 
@@ -106,6 +108,7 @@ impl ClaimedEventReply {
             attempt: self.attempt,
             tries: self.tries,
             payload: self.payload,
+            cancel_requested: !self.cancel_requested.is_empty(),
         }
     }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hanshu_core::ports::{Claim, EventEnd, EventSource, QueueError, QueueName, Receipt};
+use hanshu_core::ports::{
+    Claim, EventEnd, EventSource, HoldStatus, QueueError, QueueName, Receipt, RetryOutcome,
+};
 use hanshu_core::{Attempt, NodeId, RequestId, Timestamp};
 
 use super::context::RedisContext;
@@ -26,6 +28,32 @@ impl RedisEventSource {
 
     pub(super) fn new(context: Arc<RedisContext>, queue: QueueName) -> Self {
         Self { context, queue }
+    }
+
+    /// Ends the event; `line` is the finished attempt, empty if there was none.
+    async fn write_end(
+        &self,
+        token: ClaimToken,
+        end: &StoredEventEnd,
+        line: &str,
+    ) -> Result<(), QueueError> {
+        let RedisContext { connection, scripts, keys, clock, keep, .. } = &*self.context;
+        let (field, text) = match (&end.result, &end.error) {
+            (Some(result), _) => ("result", result.as_str()),
+            (None, Some(error)) => ("error", error.as_str()),
+            (None, None) => ("", ""),
+        };
+        let ClaimToken { request_id, claim } = token;
+        let mut script = scripts.end.prepare_invoke();
+        script.key(keys.queues()).key(keys.waiting(&self.queue)).key(keys.held(&self.queue));
+        script.key(keys.event(request_id)).key(keys.ended()).key(keys.dead_lettered());
+        script.key(keys.pins()).key(keys.ended_stream());
+        script.arg(self.queue.to_string()).arg(request_id.to_string()).arg(claim);
+        script.arg(line).arg(end.state.as_str());
+        script.arg(clock.now().as_microsecond()).arg(field).arg(text);
+        script.arg(i64::try_from(keep.as_millis()).unwrap_or(i64::from(u32::MAX)));
+        script.arg(EndedStream::UNREAD_MAX);
+        script_outcome(connection.run(&script).await?, request_id).map(drop)
     }
 }
 
@@ -52,7 +80,7 @@ impl EventSource for RedisEventSource {
         events.into_iter().map(|event| event.into_stored().into_claim(&self.queue)).collect()
     }
 
-    async fn extend(&self, receipt: &Receipt, hold: Duration) -> Result<(), QueueError> {
+    async fn extend(&self, receipt: &Receipt, hold: Duration) -> Result<HoldStatus, QueueError> {
         let RedisContext { connection, scripts, keys, clock, .. } = &*self.context;
         let mut extend = scripts.extend.prepare_invoke();
         extend.key(keys.queues()).key(keys.waiting(&self.queue));
@@ -60,7 +88,10 @@ impl EventSource for RedisEventSource {
         extend.key(keys.held(&self.queue)).key(keys.event(request_id));
         extend.arg(self.queue.to_string()).arg(claim);
         extend.arg(stored::hold_end(clock.now(), hold));
-        check_settled(connection.run(&extend).await?, request_id)
+        Ok(match script_outcome(connection.run(&extend).await?, request_id)? {
+            ScriptOutcome::Settled => HoldStatus::Extended,
+            ScriptOutcome::CancelRequested => HoldStatus::CancelRequested,
+        })
     }
 
     async fn end(
@@ -69,24 +100,9 @@ impl EventSource for RedisEventSource {
         attempt: Option<Attempt>,
         ended: EventEnd,
     ) -> Result<(), QueueError> {
-        let RedisContext { connection, scripts, keys, clock, keep, .. } = &*self.context;
         let end = StoredEventEnd::of(&ended)?;
-        let (field, text) = match (&end.result, &end.error) {
-            (Some(result), _) => ("result", result.as_str()),
-            (None, Some(error)) => ("error", error.as_str()),
-            (None, None) => ("", ""),
-        };
-        let mut script = scripts.end.prepare_invoke();
-        script.key(keys.queues()).key(keys.waiting(&self.queue)).key(keys.held(&self.queue));
-        let ClaimToken { request_id, claim } = ClaimToken::of(receipt)?;
-        script.key(keys.event(request_id)).key(keys.ended()).key(keys.dead_lettered());
-        script.key(keys.pins()).key(keys.ended_stream());
-        script.arg(self.queue.to_string()).arg(request_id.to_string()).arg(claim);
-        script.arg(stored::finished_line(attempt.as_ref())?).arg(end.state.as_str());
-        script.arg(clock.now().as_microsecond()).arg(field).arg(text);
-        script.arg(i64::try_from(keep.as_millis()).unwrap_or(i64::from(u32::MAX)));
-        script.arg(EndedStream::UNREAD_MAX);
-        check_settled(connection.run(&script).await?, request_id)
+        let line = stored::finished_line(attempt.as_ref())?;
+        self.write_end(ClaimToken::of(receipt)?, &end, &line).await
     }
 
     async fn retry(
@@ -94,21 +110,40 @@ impl EventSource for RedisEventSource {
         receipt: &Receipt,
         due: Timestamp,
         attempt: Option<Attempt>,
-    ) -> Result<(), QueueError> {
+    ) -> Result<RetryOutcome, QueueError> {
         let RedisContext { connection, scripts, keys, signal, .. } = &*self.context;
+        let line = stored::finished_line(attempt.as_ref())?;
         let mut retry = scripts.retry.prepare_invoke();
         retry.key(keys.queues()).key(keys.waiting(&self.queue)).key(keys.held(&self.queue));
-        let ClaimToken { request_id, claim } = ClaimToken::of(receipt)?;
+        let token @ ClaimToken { request_id, claim } = ClaimToken::of(receipt)?;
         retry.key(keys.event(request_id)).key(keys.retried(&self.queue));
-        retry.arg(self.queue.to_string()).arg(claim).arg(due.as_microsecond());
-        retry.arg(stored::finished_line(attempt.as_ref())?);
-        check_settled(connection.run(&retry).await?, request_id)?;
-        signal.notify();
-        Ok(())
+        retry.arg(self.queue.to_string()).arg(claim).arg(due.as_microsecond()).arg(&line);
+        match script_outcome(connection.run(&retry).await?, request_id)? {
+            ScriptOutcome::Settled => {
+                signal.notify();
+                Ok(RetryOutcome::Waiting)
+            }
+            // If the process dies in between, whoever claims the event next ends it.
+            ScriptOutcome::CancelRequested => {
+                self.write_end(token, &StoredEventEnd::cancelled(), &line).await?;
+                Ok(RetryOutcome::Cancelled)
+            }
+        }
     }
 }
 
+/// What a script did to a claimed event.
+enum ScriptOutcome {
+    Settled,
+    /// Somebody asked to cancel it. It was extended, but is not put back.
+    CancelRequested,
+}
+
 /// Scripts answer 0 where the claim is not the newest, or the event ended.
-fn check_settled(answer: i64, request_id: RequestId) -> Result<(), QueueError> {
-    if answer == 1 { Ok(()) } else { Err(QueueError::Stale(request_id.to_string())) }
+fn script_outcome(answer: i64, request_id: RequestId) -> Result<ScriptOutcome, QueueError> {
+    match answer {
+        1 => Ok(ScriptOutcome::Settled),
+        2 => Ok(ScriptOutcome::CancelRequested),
+        _ => Err(QueueError::Stale(request_id.to_string())),
+    }
 }

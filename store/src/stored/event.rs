@@ -42,6 +42,7 @@ pub(crate) struct StoredClaim {
     /// Claims, this one included.
     pub(crate) tries: u32,
     pub(crate) payload: Vec<u8>,
+    pub(crate) cancel_requested: bool,
 }
 
 impl<'a> StoredNewEvent<'a> {
@@ -77,6 +78,7 @@ impl StoredClaim {
             tries: self.tries,
             accepted_at: time(self.accepted_us)?,
             expires_at: time(self.expires_us)?,
+            cancel_requested: self.cancel_requested,
         })
     }
 }

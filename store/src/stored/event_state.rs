@@ -2,7 +2,7 @@
 //! hash in Redis.
 
 use bytes::Bytes;
-use hanshu_core::ports::{CancelOutcome, EventEnd, QueueError, QueueName};
+use hanshu_core::ports::{EventEnd, QueueError, QueueName};
 use hanshu_core::{AsyncState, ErrorCause, Failure, InvocationState, Origin, Qualifier, RequestId};
 
 use super::attempt::attempts;
@@ -14,7 +14,7 @@ use super::unreadable::unreadable;
 /// What the end of an event writes.
 #[derive(Debug)]
 pub(crate) struct StoredEventEnd {
-    /// One of the three last states.
+    /// One of the last states.
     pub(crate) state: InvocationState,
     /// JSON text, of a success.
     pub(crate) result: Option<String>,
@@ -45,6 +45,11 @@ pub(crate) struct StoredEventState {
 }
 
 impl StoredEventEnd {
+    /// The end of an event that was cancelled.
+    pub(crate) fn cancelled() -> Self {
+        Self { state: InvocationState::Cancelled, result: None, error: None }
+    }
+
     pub(crate) fn of(ended: &EventEnd) -> Result<Self, QueueError> {
         let to_json = |failure: &Failure| {
             let text = serde_json::to_string(&StoredFailure::from(failure));
@@ -64,6 +69,7 @@ impl StoredEventEnd {
                 result: None,
                 error: failure.as_ref().map(to_json).transpose()?,
             },
+            EventEnd::Cancelled => Self::cancelled(),
         })
     }
 }
@@ -106,13 +112,9 @@ impl TryFrom<StoredEventState> for AsyncState {
     }
 }
 
-/// What a cancellation finds that does not find the event waiting.
-pub(crate) fn not_cancelled(id: &str, text: &str) -> Result<CancelOutcome, QueueError> {
-    match state(text) {
-        Some(ended) if ended.has_ended() => Ok(CancelOutcome::Ended(ended)),
-        Some(_) => Ok(CancelOutcome::Running),
-        None => Err(unreadable(id, text)),
-    }
+/// The state of the event with this id, as it was stored.
+pub(crate) fn read_state(id: &str, text: &str) -> Result<InvocationState, QueueError> {
+    state(text).ok_or_else(|| unreadable(id, text))
 }
 
 fn state(text: &str) -> Option<InvocationState> {

@@ -20,7 +20,7 @@ mod version;
 
 pub(crate) use attempt::{begun_line, finished_line};
 pub(crate) use event::{StoredClaim, StoredNewEvent};
-pub(crate) use event_state::{StoredEventEnd, StoredEventState, not_cancelled};
+pub(crate) use event_state::{StoredEventEnd, StoredEventState, read_state};
 pub(crate) use failure::failure_json;
 pub(crate) use function_config::StoredFunctionConfig;
 pub(crate) use invocation_record::StoredInvocationRecord;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hanshu_core::ports::{
     CancelOutcome, EndedEventReader, EndedEvents as _, EventEnd, HistoryBounds, HistoryCursor,
-    HistoryQuery, InvocationHistory as _, NewEvent,
+    HistoryQuery, InvocationHistory as _, NewEvent, RetryOutcome,
 };
 use hanshu_core::{AsyncState, InvocationState, ManualClock, RequestId, StatusCode};
 use hanshu_store::{RedisOptions, RedisQueue, SqlEndedEvents, SqlHistory};
@@ -18,7 +18,7 @@ use crate::queue_kinds::{DAY, QueuePlace, TestQueue, failure, kinds, name};
 const READER: EndedEventReader = EndedEventReader::History;
 
 /// The stream of a queue, and the history behind it. A Redis queue's is in a database in memory.
-async fn stream_of(kind: &TestQueue) -> (SqlEndedEvents, SqlHistory) {
+pub(crate) async fn stream_of(kind: &TestQueue) -> (SqlEndedEvents, SqlHistory) {
     match &kind.place {
         QueuePlace::Sql(test) => {
             (SqlEndedEvents::new(test.db.clone()), SqlHistory::new(test.db.clone()))
@@ -36,7 +36,7 @@ async fn stream_of(kind: &TestQueue) -> (SqlEndedEvents, SqlHistory) {
 }
 
 /// Everything that ended, moved into the history; returns how many events were read.
-async fn fill(stream: &SqlEndedEvents, history: &SqlHistory) -> usize {
+pub(crate) async fn fill(stream: &SqlEndedEvents, history: &SqlHistory) -> usize {
     while stream.take_over(3).await.unwrap() != 0 {}
     let mut read = 0;
     loop {
@@ -259,11 +259,10 @@ async fn an_event_that_waits_ends_as_cancelled_and_is_never_claimed() {
 
         let retrying = kind.push("default/hello").await;
         let claim = kind.claim_one("default/hello").await;
-        let running = kind.queue.cancel(retrying).await.unwrap();
-        assert_eq!(running, CancelOutcome::Running, "{}", kind.name);
         let attempt = kind.attempt(&claim, StatusCode::UserException);
         let source = kind.queue.source(&name("default/hello"));
-        source.retry(&claim.receipt, kind.now(), attempt).await.unwrap();
+        let put = source.retry(&claim.receipt, kind.now(), attempt).await.unwrap();
+        assert_eq!(put, RetryOutcome::Waiting, "{}", kind.name);
         let outcome = kind.queue.cancel(retrying).await.unwrap();
         assert_eq!(outcome, CancelOutcome::Cancelled, "{}", kind.name);
         assert_eq!(kind.claim("default/hello", 10).await.len(), 0, "{}", kind.name);

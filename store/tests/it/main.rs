@@ -11,6 +11,7 @@ mod nodes;
 mod open;
 mod packages;
 mod queue;
+mod queue_cancel;
 mod queue_group;
 mod queue_kinds;
 mod queue_model;

@@ -233,8 +233,8 @@ async fn an_event_whose_hold_ran_out_is_claimed_again_and_the_first_holder_is_st
         let old = first.receipt;
         let is_stale =
             |result| matches!(result, Err(QueueError::Stale(key)) if key == id.to_string());
-        assert!(is_stale(source.extend(&old, HOLD).await), "{}", kind.name);
-        assert!(is_stale(source.retry(&old, kind.now(), attempt.clone()).await));
+        assert!(is_stale(source.extend(&old, HOLD).await.map(drop)), "{}", kind.name);
+        assert!(is_stale(source.retry(&old, kind.now(), attempt.clone()).await.map(drop)));
         assert!(is_stale(source.end(&old, attempt.clone(), ok()).await));
         let state = kind.queue.state(id).await.unwrap().unwrap();
         assert_eq!(state.state, InvocationState::Running);

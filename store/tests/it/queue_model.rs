@@ -1,16 +1,20 @@
-//! Random sequences of pushes, claims, settles and lapses, against a model that is a list.
+//! Random sequences of pushes, claims, settles, cancellations and lapses, against a model that is a
+//! list. Whatever the order, each event has one end, and the stream of ended events has it once.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hanshu_core::ports::{EventEnd, NewEvent, PushOutcome, QueueError, Receipt};
+use hanshu_core::ports::{
+    CancelOutcome, EventEnd, HoldStatus, NewEvent, PushOutcome, QueueError, Receipt, RetryOutcome,
+};
 use hanshu_core::{Clock as _, InvocationState, RequestId, StatusCode, Timestamp};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop};
 use proptest::prop_oneof;
 use proptest::test_runner::TestRunner;
 
+use crate::ended_events::{fill, stream_of};
 use crate::queue_kinds::{TestQueue, event, failure, name, node, redis, sqlite_memory};
 
 const QUEUES: [&str; 3] = ["default/aa", "default/bb", "default/bb/tt"];
@@ -25,6 +29,7 @@ enum QueueStep {
     End { receipt: usize, ran: bool },
     Retry { receipt: usize, after_ms: u64, ran: bool },
     Extend { receipt: usize },
+    Cancel { event: usize },
     Pass { ms: u64 },
 }
 
@@ -37,6 +42,8 @@ struct ModelEvent {
     due: Timestamp,
     held_until: Timestamp,
     claims: u64,
+    /// Somebody asked to cancel it while it was claimed.
+    cancel_requested: bool,
     /// For each attempt, whether it has an end.
     attempts: Vec<bool>,
 }
@@ -50,6 +57,7 @@ fn steps() -> impl Strategy<Value = Vec<QueueStep>> {
         3 => (any::<usize>(), prop_oneof![Just(0), 1..80_u64], any::<bool>())
             .prop_map(|(receipt, after_ms, ran)| QueueStep::Retry { receipt, after_ms, ran }),
         1 => any::<usize>().prop_map(|receipt| QueueStep::Extend { receipt }),
+        2 => any::<usize>().prop_map(|event| QueueStep::Cancel { event }),
         3 => (1..60_u64).prop_map(|ms| QueueStep::Pass { ms }),
     ];
     prop::collection::vec(step, 1..60)
@@ -78,6 +86,7 @@ impl ModelRun {
             QueueStep::End { receipt, ran } => self.end(receipt, ran).await,
             QueueStep::Retry { receipt, after_ms, ran } => self.retry(receipt, after_ms, ran).await,
             QueueStep::Extend { receipt } => self.extend(receipt).await,
+            QueueStep::Cancel { event } => self.cancel(event).await,
             QueueStep::Pass { ms } => self.kind.clock.advance(Duration::from_millis(ms)),
         }
     }
@@ -104,8 +113,16 @@ impl ModelRun {
             assert!(matches!(pushed, Ok(PushOutcome::Accepted)), "{pushed:?}");
             let state = InvocationState::Queued;
             let (due, held_until) = (now, now);
-            let attempts = Vec::new();
-            self.events.push(ModelEvent { id, queue, state, due, held_until, claims: 0, attempts });
+            self.events.push(ModelEvent {
+                id,
+                queue,
+                state,
+                due,
+                held_until,
+                claims: 0,
+                cancel_requested: false,
+                attempts: Vec::new(),
+            });
         } else {
             assert!(matches!(pushed, Err(QueueError::Full { .. })), "{pushed:?}");
         }
@@ -145,6 +162,7 @@ impl ModelRun {
             model.attempts.push(false);
             assert_eq!(u64::from(claim.tries), model.claims);
             assert_eq!(claim.attempt as usize, model.attempts.len());
+            assert_eq!(claim.cancel_requested, model.cancel_requested);
             let receipt = Arc::new(claim.receipt);
             self.receipts.push(GivenReceipt { index, claim: model.claims, receipt });
         }
@@ -173,13 +191,14 @@ impl ModelRun {
     async fn end(&mut self, choice: usize, ran: bool) {
         let Some((index, receipt, good)) = self.receipt(choice) else { return };
         let source = self.kind.queue.source(&name(QUEUES[self.events[index].queue]));
-        let (how, state) = match choice % 3 {
+        let (how, state) = match choice % 4 {
             0 => (EventEnd::Succeeded(Bytes::from_static(b"1")), InvocationState::Succeeded),
             1 => (EventEnd::Failed(failure("boom")), InvocationState::Failed),
-            _ => (EventEnd::Expired(None), InvocationState::Expired),
+            2 => (EventEnd::Expired(None), InvocationState::Expired),
+            _ => (EventEnd::Cancelled, InvocationState::Cancelled),
         };
         let ended = source.end(&receipt, self.attempt(index, ran), how).await;
-        self.check(good, ended);
+        self.check(good, ended.as_ref().map(drop));
         if good {
             self.settle(index, ran, state);
         }
@@ -190,8 +209,12 @@ impl ModelRun {
         let source = self.kind.queue.source(&name(QUEUES[self.events[index].queue]));
         let due = self.kind.now() + Duration::from_millis(after_ms);
         let put = source.retry(&receipt, due, self.attempt(index, ran)).await;
-        self.check(good, put);
-        if good {
+        self.check(good, put.as_ref().map(drop));
+        if good && self.events[index].cancel_requested {
+            assert_eq!(put.unwrap(), RetryOutcome::Cancelled);
+            self.settle(index, ran, InvocationState::Cancelled);
+        } else if good {
+            assert_eq!(put.unwrap(), RetryOutcome::Waiting);
             self.events[index].due = due;
             self.settle(index, ran, InvocationState::Retrying);
             if self.events[index].attempts.is_empty() {
@@ -204,13 +227,32 @@ impl ModelRun {
         let Some((index, receipt, good)) = self.receipt(choice) else { return };
         let source = self.kind.queue.source(&name(QUEUES[self.events[index].queue]));
         let held = source.extend(&receipt, HOLD).await;
-        self.check(good, held);
+        self.check(good, held.as_ref().map(drop));
         if good {
             self.events[index].held_until = self.kind.now() + HOLD;
+            let told = held.unwrap() == HoldStatus::CancelRequested;
+            assert_eq!(told, self.events[index].cancel_requested);
         }
     }
 
-    fn check(&self, good: bool, result: Result<(), QueueError>) {
+    async fn cancel(&mut self, choice: usize) {
+        let Some(index) = choice.checked_rem(self.events.len()) else { return };
+        let model = &mut self.events[index];
+        let outcome = self.kind.queue.cancel(model.id).await.unwrap();
+        let expected = match model.state {
+            InvocationState::Queued | InvocationState::Retrying => CancelOutcome::Cancelled,
+            InvocationState::Running => CancelOutcome::Requested,
+            ended => CancelOutcome::Ended(ended),
+        };
+        assert_eq!(outcome, expected);
+        match expected {
+            CancelOutcome::Cancelled => model.state = InvocationState::Cancelled,
+            CancelOutcome::Requested => model.cancel_requested = true,
+            CancelOutcome::Ended(_) | CancelOutcome::Unknown => {}
+        }
+    }
+
+    fn check(&self, good: bool, result: Result<(), &QueueError>) {
         match result {
             Ok(()) => assert!(good, "a claim that is not ours was settled"),
             Err(QueueError::Stale(_)) => assert!(!good, "a claim of ours was refused"),
@@ -267,6 +309,9 @@ async fn play(kind: TestQueue, steps: &[QueueStep]) {
         play.step(step).await;
         play.compare().await;
     }
+    let (stream, history) = stream_of(&play.kind).await;
+    let ended = play.events.iter().filter(|event| event.state.has_ended()).count();
+    assert_eq!(fill(&stream, &history).await, ended, "each end once");
 }
 
 /// Plays on kinds of its own; `None` where this kind cannot be had here.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hanshu_core::ports::{
-    CancelOutcome, Claim, EventEnd, EventQueue, EventSource, Invoke, NewEvent, PushOutcome,
-    QueueError, QueueName, QueueStats, ReadyQueues, Receipt,
+    CancelOutcome, CancelReach, Claim, EventEnd, EventQueue, EventSource, HoldStatus, Invoke,
+    NewEvent, PushOutcome, QueueError, QueueName, QueueStats, ReadyQueues, Receipt, RetryOutcome,
 };
 use hanshu_core::{
     Actor, AsyncState, Attempt, Clock as _, Digest, Event, Failure, FunctionId, Invocation,
@@ -18,6 +18,7 @@ use hanshu_core::{
 };
 use proptest::prelude::*;
 use tokio::runtime::Builder;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
@@ -208,7 +209,7 @@ impl EventSource for FlakySource {
         Ok(shared.collect())
     }
 
-    async fn extend(&self, receipt: &Receipt, hold: Duration) -> Result<(), QueueError> {
+    async fn extend(&self, receipt: &Receipt, hold: Duration) -> Result<HoldStatus, QueueError> {
         let (inner, receipt) = (self.inner.clone(), shared(receipt));
         self.dice.through(async move { inner.extend(&receipt, hold).await }).await
     }
@@ -228,7 +229,7 @@ impl EventSource for FlakySource {
         receipt: &Receipt,
         due: Timestamp,
         attempt: Option<Attempt>,
-    ) -> Result<(), QueueError> {
+    ) -> Result<RetryOutcome, QueueError> {
         let (inner, receipt) = (self.inner.clone(), shared(receipt));
         self.dice.through(async move { inner.retry(&receipt, due, attempt).await }).await
     }
@@ -240,6 +241,7 @@ struct EndedRunWatcher {
     dice: Arc<FaultDice>,
     runs: Mutex<HashMap<RequestId, u32>>,
     late: Mutex<Vec<RequestId>>,
+    cancelled: watch::Sender<Vec<RequestId>>,
 }
 
 #[async_trait]
@@ -258,8 +260,13 @@ impl Invoke for EndedRunWatcher {
             0 => Duration::from_millis(self.dice.number(40_000)),
             _ => Duration::from_millis(self.dice.number(200)),
         };
-        sleep(takes).await;
+        let mut cancelled = self.cancelled.subscribe();
+        let is_cancelled = tokio::select! {
+            () = sleep(takes) => false,
+            _ = cancelled.wait_for(|all| all.contains(&id)) => true,
+        };
         let verdict = match self.dice.number(10) {
+            _ if is_cancelled => Verdict::Failed(Failure::cancelled()),
             0 => Verdict::Failed(Failure::seen(StatusCode::UserException, "boom")),
             1 => Verdict::Refused(Refusal::Unavailable { reason: "the node stops".into() }),
             2 => Verdict::Refused(Refusal::Concurrency { limit: 1 }),
@@ -276,6 +283,15 @@ impl Invoke for EndedRunWatcher {
         };
         Outcome { verdict, report }
     }
+
+    async fn cancel(&self, request_id: RequestId) -> CancelReach {
+        // Now and then the node cannot be reached.
+        if self.dice.number(3) == 0 {
+            return CancelReach::Unknown;
+        }
+        self.cancelled.send_modify(|all| all.push(request_id));
+        CancelReach::Reached
+    }
 }
 
 fn call(function: &str) -> FunctionCall {
@@ -286,6 +302,29 @@ fn call(function: &str) -> FunctionCall {
         event: Event { origin: Origin::Direct, payload: Bytes::from_static(b"1") },
         tail: false,
     }
+}
+
+/// Cancels a few of these events in the course of some minutes; returns those that have ended so.
+async fn cancel_some(
+    accepted: &[RequestId],
+    queue: &FakeQueue,
+    watcher: &EndedRunWatcher,
+    dice: &FaultDice,
+) -> Vec<RequestId> {
+    let mut cancelled = Vec::new();
+    for _ in 0..10 {
+        sleep(Duration::from_secs(dice.number(30))).await;
+        let Some(id) = accepted.get(usize::try_from(dice.number(40)).unwrap()) else { continue };
+        match queue.cancel(*id).await.unwrap() {
+            CancelOutcome::Cancelled => cancelled.push(*id),
+            CancelOutcome::Requested => {
+                watcher.cancel(*id).await;
+            }
+            CancelOutcome::Ended(_) => {}
+            CancelOutcome::Unknown => panic!("an accepted event is unknown"),
+        }
+    }
+    cancelled
 }
 
 /// Two nodes, thirty events of two functions, five minutes of faults, then none.
@@ -299,6 +338,7 @@ async fn events_under_faults(seed: u64, faults: u64) {
         dice: dice.clone(),
         runs: Mutex::default(),
         late: Mutex::default(),
+        cancelled: watch::Sender::default(),
     });
     let (stop, mut nodes) = (StopSignals::default(), JoinSet::new());
     for _ in 0..2 {
@@ -321,6 +361,7 @@ async fn events_under_faults(seed: u64, faults: u64) {
             accepted.push(id);
         }
     }
+    let cancelled = cancel_some(&accepted, &inner, &watcher, &dice).await;
     sleep(Duration::from_secs(300)).await;
     dice.no_more_faults();
     let ended = |id: &RequestId| {
@@ -347,6 +388,9 @@ async fn events_under_faults(seed: u64, faults: u64) {
             !matches!(ended(id), Some(EventEnd::Succeeded(_))) || 0 < ran,
             "ended without a run"
         );
+    }
+    for id in &cancelled {
+        assert_eq!(ended(id), Some(EventEnd::Cancelled));
     }
 }
 
@@ -396,8 +440,8 @@ fn in_no_time(life: impl Future<Output = ()>) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
-    /// Whatever the queue does, an accepted event is neither lost nor run after its end, every
-    /// caller is answered, and every slot is freed.
+    /// Whatever the queue does, and whatever is cancelled meanwhile, an accepted event is neither
+    /// lost nor run after its end, every caller is answered, and every slot is freed.
     #[test]
     fn an_accepted_event_survives_every_fault_of_its_queue(seed: u64, faults in 0..60u64) {
         in_no_time(events_under_faults(seed, faults));

@@ -1,6 +1,6 @@
 //! The dispatcher under virtual time.
 
-use hanshu_core::ports::{EventEnd, EventQueue as _};
+use hanshu_core::ports::{CancelOutcome, CancelReach, EventEnd, EventQueue as _, Invoke as _};
 use hanshu_core::{Failure, NodeId, Refusal, StatusCode, Verdict};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -90,6 +90,59 @@ async fn a_failing_event_is_tried_three_times_a_minute_apart() {
     let kept = test.queue.kept.lock().unwrap();
     let numbers: Vec<_> = kept[0].attempts.iter().map(|attempt| attempt.number).collect();
     assert_eq!(numbers, [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_event_that_is_cancelled_ends_so_at_once() {
+    let mut test = DispatcherTest::new(EchoInvoker::new().taking(Duration::from_secs(100)));
+    let id = test.queue.add("hello", "1").await;
+    test.start(DispatcherOptions::default());
+    test.pass(1.0).await;
+    assert_eq!(test.queue.cancel(id).await.unwrap(), CancelOutcome::Requested);
+    assert_eq!(test.echo.cancel(id).await, CancelReach::Reached);
+    test.pass(0.1).await;
+    assert_eq!(test.ended(), [EventEnd::Cancelled]);
+    let kept = test.queue.kept.lock().unwrap();
+    assert_eq!(kept[0].attempts[0].status, Some(StatusCode::RequestCanceled));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dispatcher_that_nobody_reached_learns_of_a_cancellation_when_it_renews_its_hold() {
+    let mut test = DispatcherTest::new(EchoInvoker::new().taking(Duration::from_secs(100)));
+    let id = test.queue.add("hello", "1").await;
+    test.start(DispatcherOptions::default());
+    test.pass(1.0).await;
+    test.queue.cancel(id).await.unwrap();
+    test.pass(8.0).await;
+    assert_eq!(test.ended(), []);
+    test.pass(2.0).await;
+    assert_eq!(test.ended(), [EventEnd::Cancelled]);
+    assert_eq!(test.seen(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_event_whose_node_was_lost_is_not_run_again() {
+    let mut test = DispatcherTest::new(EchoInvoker::new());
+    let id = test.queue.add("hello", "1").await;
+    let source = test.queue.source(&test.queue.ready(1).await.unwrap().queues[0]);
+    let lost = source.claim(1, Duration::from_secs(30), &NodeId::new()).await.unwrap();
+    test.queue.cancel(id).await.unwrap();
+    test.start(DispatcherOptions::default());
+    test.pass(29.0).await;
+    assert_eq!((test.ended(), lost.len()), (vec![], 1));
+    test.pass(2.0).await;
+    assert_eq!((test.ended(), test.seen()), (vec![EventEnd::Cancelled], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_event_whose_attempt_fails_is_not_tried_again() {
+    let mut test = DispatcherTest::new(failing().taking(Duration::from_secs(5)));
+    let id = test.queue.add("hello", "1").await;
+    test.start(DispatcherOptions::default());
+    test.pass(1.0).await;
+    test.queue.cancel(id).await.unwrap();
+    test.pass(200.0).await;
+    assert_eq!((test.ended(), test.seen()), (vec![EventEnd::Cancelled], 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -99,6 +99,9 @@ pub fn response_to_outcome(outcome: &Outcome, request_id: RequestId) -> HttpTrig
         Verdict::Failed(failure) if failure.status_code == StatusCode::TimeLimitReached => {
             function(504, "function_timeout", "the function did not answer in time")
         }
+        Verdict::Failed(failure) if failure.status_code == StatusCode::RequestCanceled => {
+            function(502, "function_cancelled", "the function was cancelled")
+        }
         Verdict::Failed(_) => function(502, "function_failed", "the function failed"),
         Verdict::Refused(refusal) => refused(refusal, request_id),
     }

@@ -29,7 +29,7 @@ pub(crate) enum BatchDecision {
     Acknowledge,
     /// Run each entry by itself, as this attempt.
     Split { attempt: u32 },
-    /// The function failed on a single entry for good.
+    /// The function failed on a single entry for good, or somebody cancelled the batch.
     DeadLetter { reason: String },
     /// Run it again after a pause, as this attempt.
     Retry { attempt: u32, pause: Duration },
@@ -49,6 +49,9 @@ pub(crate) fn after_attempt(
         Verdict::Returned(_) => BatchDecision::Acknowledge,
         Verdict::Refused(refusal) => {
             BatchDecision::Repeat { pause: retries.pause(refusal, refusals, jitter) }
+        }
+        Verdict::Failed(failure) if verdict.is_cancelled() => {
+            BatchDecision::DeadLetter { reason: failure.error_message.clone() }
         }
         Verdict::Failed(_) if attempt < policy.max_attempts => {
             BatchDecision::Retry { attempt: attempt + 1, pause: policy.retry_delay }
@@ -120,6 +123,16 @@ mod tests {
         let pause = Duration::from_millis(100);
         let refused = Verdict::Refused(Refusal::Concurrency { limit: 1 });
         assert_eq!(decide(refused), BatchDecision::Repeat { pause });
+    }
+
+    #[test]
+    fn a_cancelled_batch_is_dead_lettered_at_its_first_attempt() {
+        let (retries, policy) = (RetryPolicy::default(), AsyncPolicy::default());
+        let progress = BatchProgress { entries: 3, attempt: 1, refusals: 0, jitter: 1.0 };
+        let cancelled = Verdict::Failed(Failure::cancelled());
+        let reason = "the invocation was cancelled".to_owned();
+        let decision = after_attempt(&retries, &policy, &cancelled, progress);
+        assert_eq!(decision, BatchDecision::DeadLetter { reason });
     }
 
     proptest! {

@@ -63,8 +63,18 @@ fn some_event(roll: impl Fn(u64) -> u64) -> Bytes {
     command(what, json!({}))
 }
 
-/// Two hundred calls of three functions by eight callers, some of whom hang up, on a node with
-/// room for four sandboxes.
+/// Cancels, now and then, one of the last calls, which may wait, run or have ended.
+async fn cancel_one_of_the_last(world: &InvokerWorld) {
+    let roll = |below| world.backend.0.roll(below);
+    if roll(3) == 0 {
+        let ids = world.request_ids.lock().unwrap().clone();
+        let back = usize::try_from(roll(8)).unwrap();
+        world.invoker.cancel(ids[ids.len().saturating_sub(1 + back)]).await;
+    }
+}
+
+/// Two hundred calls of three functions by eight callers, some of whom hang up, some of them cancelled,
+/// on a node with room for four sandboxes.
 async fn a_life_under_faults(seed: u64) {
     let backend = ScriptedBackend::default();
     *backend.0.chance.lock().unwrap() = Some(seed);
@@ -100,6 +110,7 @@ async fn a_life_under_faults(seed: u64) {
                         let answered = time::timeout(ANSWERED_WITHIN, call).await;
                         assert!(answered.is_ok(), "seed {seed}: a caller was never answered");
                     }
+                    cancel_one_of_the_last(&world).await;
                     if roll(40) == 0 {
                         world.invoker.retire(&function.function, &[]);
                     }

@@ -1,5 +1,6 @@
 //! Stories of the whole invoker over real sockets, with a runtime that does as it is told.
 
+mod cancel;
 mod faults;
 mod life;
 mod prewarm;

@@ -4,12 +4,15 @@
 //! itself and has its sandbox before the mutex is unlocked: no task, no mailbox, nothing shared with
 //! other functions. Only starts and stops are tasks of their own, on the general runtime.
 
+mod cancellation;
+mod waiting_caller;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hanshu_core::{Refusal, Revision, lock};
+use hanshu_core::{Refusal, RequestId, Revision, lock};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use tokio::time::{self, Instant};
@@ -24,6 +27,8 @@ use crate::sandbox::exchange::DataConnection;
 use crate::sandbox::instance::SandboxInstance;
 use crate::sandbox::launch::StartFailure;
 use crate::tasks::BackgroundTasks;
+pub(crate) use cancellation::CancelTarget;
+use waiting_caller::{WaitQueueEntry, WaitingCaller};
 
 /// A caller whose time is over while a start is in progress for it asks again after this.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
@@ -66,7 +71,7 @@ pub(crate) type AcquireResult = Result<Lease, AcquireError>;
 struct PoolInner {
     state: PoolState,
     sandboxes: HashMap<SandboxKey, PoolSlot>,
-    wait_queue: HashMap<WaiterId, oneshot::Sender<AcquireResult>>,
+    wait_queue: HashMap<WaiterId, WaitingCaller>,
     lanes: HashMap<LaneId, Arc<Revision>>,
     /// Starts in progress, and whether the backend has started the sandbox.
     starts: HashMap<SandboxKey, Arc<AtomicBool>>,
@@ -80,6 +85,8 @@ struct PoolInner {
 struct PoolSlot {
     instance: Arc<SandboxInstance>,
     conn: Option<Box<DataConnection>>,
+    /// The invocation that it is granted to.
+    request_id: Option<RequestId>,
 }
 
 /// What is done once the mutex is unlocked.
@@ -133,16 +140,17 @@ impl FunctionPool {
         self.apply(PoolInput::Retired { lane });
     }
 
-    /// A sandbox of the lane, which is this revision's, warm or cold. Waits at most `wait`, or until a
-    /// start that is in progress for this caller has ended.
+    /// A sandbox of the lane, which is this revision's, warm or cold, for one invocation. Waits at most
+    /// `wait`, or until a start that is in progress for this caller has ended.
     pub(crate) async fn acquire(
         self: &Arc<Self>,
+        request_id: RequestId,
         lane: LaneId,
         revision: &Arc<Revision>,
         wait: Duration,
     ) -> AcquireResult {
         let begun = Instant::now();
-        let mut entry = match self.request(begun, lane, revision) {
+        let mut entry = match self.request(begun, request_id, lane, revision) {
             Ok(result) => return result,
             Err(entry) => entry,
         };
@@ -219,7 +227,9 @@ impl FunctionPool {
         let took = instance.init;
         let mut inner = lock(&self.inner);
         inner.starts.remove(&key);
-        inner.sandboxes.insert(key, PoolSlot { instance, conn: Some(Box::new(conn)) });
+        inner
+            .sandboxes
+            .insert(key, PoolSlot { instance, conn: Some(Box::new(conn)), request_id: None });
         let actions = inner.state.on(Instant::now(), PoolInput::Started { key, took });
         let (effects, _) = self.collect_effects(&mut inner, actions, None);
         drop(inner);
@@ -285,6 +295,7 @@ impl FunctionPool {
     fn request(
         self: &Arc<Self>,
         now: Instant,
+        request_id: RequestId,
         lane: LaneId,
         revision: &Arc<Revision>,
     ) -> Result<AcquireResult, WaitQueueEntry> {
@@ -294,7 +305,7 @@ impl FunctionPool {
         let actions = inner.state.on(now, PoolInput::Requested { lane, waiter });
         match actions.as_slice() {
             [PoolAction::Grant { key, .. }] => {
-                let lease = self.lease(&mut inner, *key);
+                let lease = self.lease(&mut inner, *key, Some(request_id));
                 return Ok(lease.ok_or_else(|| AcquireError::unavailable("the sandbox is gone")));
             }
             [PoolAction::Refuse { reason, .. }] => {
@@ -303,7 +314,7 @@ impl FunctionPool {
             _ => {}
         }
         let (sender, result) = oneshot::channel();
-        inner.wait_queue.insert(waiter, sender);
+        inner.wait_queue.insert(waiter, WaitingCaller { request_id, lane, result: sender });
         inner.lanes.entry(lane).or_insert_with(|| Arc::clone(revision));
         let (effects, _) = self.collect_effects(&mut inner, actions, None);
         let start_ticking = !std::mem::replace(&mut inner.ticking, true);
@@ -336,19 +347,20 @@ impl FunctionPool {
         for action in actions {
             match action {
                 PoolAction::Grant { waiter, key } => {
-                    let sender = inner.wait_queue.remove(&waiter);
-                    match (sender, self.lease(inner, key)) {
-                        (Some(sender), Some(lease)) => {
-                            effects.push(PoolEffect::Answer(sender, Box::new(Ok(lease))));
+                    let caller = inner.wait_queue.remove(&waiter);
+                    let request_id = caller.as_ref().map(|caller| caller.request_id);
+                    match (caller, self.lease(inner, key, request_id)) {
+                        (Some(caller), Some(lease)) => {
+                            effects.push(PoolEffect::Answer(caller.result, Box::new(Ok(lease))));
                         }
                         (None, Some(lease)) => effects.push(PoolEffect::GiveBack(lease)),
                         (_, None) => {}
                     }
                 }
                 PoolAction::Refuse { waiter, reason } => {
-                    if let Some(sender) = inner.wait_queue.remove(&waiter) {
+                    if let Some(caller) = inner.wait_queue.remove(&waiter) {
                         let error = self.to_acquire_error(reason, failure.as_mut());
-                        effects.push(PoolEffect::Answer(sender, Box::new(Err(error))));
+                        effects.push(PoolEffect::Answer(caller.result, Box::new(Err(error))));
                     }
                 }
                 PoolAction::Start { key, lane } => {
@@ -362,7 +374,7 @@ impl FunctionPool {
                     }
                 }
                 PoolAction::Cancel { .. } => applied.cancelled = true,
-                PoolAction::Lend { key } => applied.borrowed = self.lease(inner, key),
+                PoolAction::Lend { key } => applied.borrowed = self.lease(inner, key, None),
             }
         }
         (effects, applied)
@@ -389,8 +401,14 @@ impl FunctionPool {
         }
     }
 
-    fn lease(self: &Arc<Self>, inner: &mut PoolInner, key: SandboxKey) -> Option<Lease> {
+    fn lease(
+        self: &Arc<Self>,
+        inner: &mut PoolInner,
+        key: SandboxKey,
+        request_id: Option<RequestId>,
+    ) -> Option<Lease> {
         let slot = inner.sandboxes.get_mut(&key)?;
+        slot.request_id = request_id;
         let (instance, conn) = (Arc::clone(&slot.instance), slot.conn.take());
         Some(SandboxLease::new(Arc::clone(self), key, instance, conn))
     }
@@ -449,29 +467,11 @@ impl LeaseOwner for FunctionPool {
         let mut inner = lock(&self.inner);
         if let Some(slot) = inner.sandboxes.get_mut(&key) {
             slot.conn = conn;
+            slot.request_id = None;
         }
         let actions = inner.state.on(Instant::now(), input);
         let (effects, _) = self.collect_effects(&mut inner, actions, None);
         drop(inner);
         self.perform(effects);
-    }
-}
-
-/// A caller's entry in the wait queue, removed when dropped.
-#[derive(Debug)]
-struct WaitQueueEntry {
-    pool: Arc<FunctionPool>,
-    lane: LaneId,
-    waiter: WaiterId,
-    result: oneshot::Receiver<AcquireResult>,
-    answered: bool,
-}
-
-impl Drop for WaitQueueEntry {
-    fn drop(&mut self) {
-        if !self.answered {
-            self.pool.apply(PoolInput::Abandoned { lane: self.lane, waiter: self.waiter });
-            lock(&self.pool.inner).wait_queue.remove(&self.waiter);
-        }
     }
 }

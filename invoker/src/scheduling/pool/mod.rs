@@ -6,4 +6,6 @@ mod lease;
 pub(crate) mod state;
 
 pub(crate) use acquire_error::{AcquireError, unavailable};
-pub(crate) use function_pool::{AcquireResult, FunctionPool, Lease, PoolContext, SandboxStarter};
+pub(crate) use function_pool::{
+    AcquireResult, CancelTarget, FunctionPool, Lease, PoolContext, SandboxStarter,
+};

@@ -6,7 +6,9 @@ use sqlx::AnyConnection;
 use tokio::sync::oneshot;
 
 use super::batch::Completion;
-use super::transactions::{self, CancelCommand, ClaimCommand, SettleCommand, SettleOperation};
+use super::transactions::{
+    self, CancelCommand, ClaimCommand, SettleCommand, SettleOperation, SettleOutcome,
+};
 use crate::sql::dialect::Dialect;
 
 /// What a caller asks of the queue.
@@ -14,7 +16,7 @@ use crate::sql::dialect::Dialect;
 pub(super) enum QueueCommand {
     Push(PendingCommand<NewEvent, PushOutcome>),
     Claim(PendingCommand<ClaimCommand, Vec<Claim>>),
-    Settle(PendingCommand<SettleCommand, ()>),
+    Settle(PendingCommand<SettleCommand, SettleOutcome>),
     Cancel(PendingCommand<CancelCommand, CancelOutcome>),
 }
 
@@ -104,7 +106,7 @@ impl QueueCommand {
             Self::Claim(_) | Self::Cancel(_) => false,
             Self::Settle(settle) => {
                 matches!(settle.work.action, SettleOperation::Retry { .. })
-                    && matches!(settle.outcome, Some(Ok(())))
+                    && matches!(settle.outcome, Some(Ok(SettleOutcome::Settled)))
             }
         }
     }
@@ -166,7 +168,7 @@ impl QueueCommand {
         if let Self::Settle(settle) = self
             && matches!(settle.work.action, SettleOperation::End { .. })
         {
-            settle.outcome = Some(Ok(()));
+            settle.outcome = Some(Ok(SettleOutcome::Settled));
         }
     }
 }

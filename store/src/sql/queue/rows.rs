@@ -20,6 +20,7 @@ pub(super) struct ClaimedEventRow {
     claims: i64,
     ran: i64,
     payload: Vec<u8>,
+    cancel_requested: i64,
 }
 
 /// An event's state, without its id, which was asked for.
@@ -82,6 +83,7 @@ impl ClaimedEventRow {
             attempt,
             tries,
             payload: self.payload,
+            cancel_requested: self.cancel_requested != 0,
         })
     }
 }

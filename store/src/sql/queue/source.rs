@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hanshu_core::ports::{Claim, EventEnd, EventSource, QueueError, QueueName, Receipt};
+use hanshu_core::ports::{
+    Claim, EventEnd, EventSource, HoldStatus, QueueError, QueueName, Receipt, RetryOutcome,
+};
 use hanshu_core::{Attempt, NodeId, Timestamp};
 
 use super::commands::QueueCommand;
 use super::group_commit::GROUP_MAX;
-use super::transactions::{ClaimCommand, SettleOperation};
+use super::transactions::{ClaimCommand, SettleOperation, SettleOutcome};
 use super::writers::QueueWriters;
 use crate::stored::{self, StoredEventEnd};
 
@@ -23,6 +25,17 @@ pub(super) struct SqlEventSource {
 impl SqlEventSource {
     pub(super) fn new(writers: Arc<QueueWriters>, queue: QueueName) -> Self {
         Self { writers, queue }
+    }
+
+    /// Ends the event; `line` is the finished attempt, empty if there was none.
+    async fn write_end(
+        &self,
+        receipt: &Receipt,
+        end: StoredEventEnd,
+        line: String,
+    ) -> Result<(), QueueError> {
+        let now = self.writers.clock().now();
+        self.writers.settle(receipt, SettleOperation::End { end, now, line }).await.map(drop)
     }
 }
 
@@ -43,9 +56,12 @@ impl EventSource for SqlEventSource {
         self.writers.run(claim, QueueCommand::Claim).await
     }
 
-    async fn extend(&self, receipt: &Receipt, hold: Duration) -> Result<(), QueueError> {
+    async fn extend(&self, receipt: &Receipt, hold: Duration) -> Result<HoldStatus, QueueError> {
         let until_us = stored::hold_end(self.writers.clock().now(), hold);
-        self.writers.settle(receipt, SettleOperation::Extend { until_us }).await
+        Ok(match self.writers.settle(receipt, SettleOperation::Extend { until_us }).await? {
+            SettleOutcome::Settled => HoldStatus::Extended,
+            SettleOutcome::CancelRequested => HoldStatus::CancelRequested,
+        })
     }
 
     async fn end(
@@ -56,8 +72,7 @@ impl EventSource for SqlEventSource {
     ) -> Result<(), QueueError> {
         let end = StoredEventEnd::of(&ended)?;
         let line = stored::finished_line(attempt.as_ref())?;
-        let now = self.writers.clock().now();
-        self.writers.settle(receipt, SettleOperation::End { end, now, line }).await
+        self.write_end(receipt, end, line).await
     }
 
     async fn retry(
@@ -65,9 +80,18 @@ impl EventSource for SqlEventSource {
         receipt: &Receipt,
         due: Timestamp,
         attempt: Option<Attempt>,
-    ) -> Result<(), QueueError> {
+    ) -> Result<RetryOutcome, QueueError> {
         let line = stored::finished_line(attempt.as_ref())?;
-        let action = SettleOperation::Retry { queue: self.queue.clone(), due, line };
-        self.writers.settle(receipt, action).await
+        let (queue, again) = (self.queue.clone(), line.clone());
+        let action = SettleOperation::Retry { queue, due, line: again };
+        match self.writers.settle(receipt, action).await? {
+            SettleOutcome::Settled => Ok(RetryOutcome::Waiting),
+            // In a transaction of its own, since one that ends events takes another lock first. If
+            // the process dies in between, whoever claims the event next ends it.
+            SettleOutcome::CancelRequested => {
+                self.write_end(receipt, StoredEventEnd::cancelled(), line).await?;
+                Ok(RetryOutcome::Cancelled)
+            }
+        }
     }
 }

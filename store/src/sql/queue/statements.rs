@@ -52,7 +52,7 @@ WHERE request_id IN (
   WHERE queue = $1 AND state = 'running' AND held_until <= $4
   ORDER BY held_until, seq LIMIT $5)
 RETURNING request_id, version, revision, origin, accepted_at, expires_at, due_at, seq, claims,
-  ran, payload";
+  ran, payload, cancel_requested";
 
 /// Claims events that are due.
 const CLAIM_DUE_SQLITE: &str = "
@@ -63,7 +63,7 @@ WHERE request_id IN (
   WHERE queue = $1 AND state IN ('queued', 'retrying') AND due_at <= $4
   ORDER BY due_at, seq LIMIT $5)
 RETURNING request_id, version, revision, origin, accepted_at, expires_at, due_at, seq, claims,
-  ran, payload";
+  ran, payload, cancel_requested";
 
 /// As for SQLite, but events that another claimer has locked are skipped, not waited for.
 /// Materialised, so that the limit is applied once.
@@ -76,7 +76,7 @@ UPDATE queue_events AS e SET held_until = $2, claims = claims + 1, ran = ran + 1
   attempts = attempts || begun, begun = $3
 FROM taken WHERE e.request_id = taken.request_id
 RETURNING e.request_id, version, revision, origin, accepted_at, expires_at, due_at, seq, claims,
-  ran, payload";
+  ran, payload, cancel_requested";
 
 /// Claims events that are due, as [`CLAIM_LAPSED_POSTGRES`] does for those whose hold ran out.
 const CLAIM_DUE_POSTGRES: &str = "
@@ -88,23 +88,29 @@ UPDATE queue_events AS e SET state = 'running', held_until = $2, claims = claims
   ran = ran + 1, attempts = attempts || begun, begun = $3
 FROM taken WHERE e.request_id = taken.request_id
 RETURNING e.request_id, version, revision, origin, accepted_at, expires_at, due_at, seq, claims,
-  ran, payload";
+  ran, payload, cancel_requested";
 
-/// Extends a hold.
+/// Extends a hold; returns whether somebody asked to cancel the event.
 pub(super) const EXTEND: &str = "
 UPDATE queue_events SET held_until = $3
-WHERE request_id = $1 AND claims = $2 AND state = 'running'";
+WHERE request_id = $1 AND claims = $2 AND state = 'running' RETURNING cancel_requested";
 
-/// Puts an event back after an attempt that ran.
+/// Puts an event back after an attempt that ran, unless somebody asked to cancel it.
 pub(super) const RETRY: &str = "
 UPDATE queue_events SET state = 'retrying', due_at = $3, attempts = attempts || $4, begun = ''
-WHERE request_id = $1 AND claims = $2 AND state = 'running'";
+WHERE request_id = $1 AND claims = $2 AND state = 'running' AND cancel_requested = 0";
 
-/// Puts an event back after a refusal: the attempt did not happen.
+/// Puts an event back after a refusal, unless somebody asked to cancel it: the attempt did not
+/// happen.
 pub(super) const REFUSE: &str = "
 UPDATE queue_events SET
   state = CASE WHEN attempts = '' THEN 'queued' ELSE 'retrying' END,
   due_at = $3, ran = ran - 1, begun = ''
+WHERE request_id = $1 AND claims = $2 AND state = 'running' AND cancel_requested = 0";
+
+/// Whether somebody asked to cancel a held event; no row if the claim is not the newest.
+pub(super) const CANCEL_REQUESTED: &str = "
+SELECT cancel_requested FROM queue_events
 WHERE request_id = $1 AND claims = $2 AND state = 'running'";
 
 /// Ends an event; its payload is dropped.
@@ -118,9 +124,17 @@ pub(super) const CANCEL: &str = "
 UPDATE queue_events SET state = 'cancelled', ended_at = $2, payload = $3
 WHERE request_id = $1 AND state IN ('queued', 'retrying') RETURNING queue";
 
-/// The state of one event, in a word.
-pub(super) const STATE_WORD: &str = "
+/// Stores that somebody asked to cancel a held event.
+pub(super) const REQUEST_CANCEL: &str = "
+UPDATE queue_events SET cancel_requested = $2 WHERE request_id = $1 AND state = 'running'";
+
+/// The state of one event, in a word; the event stays as it is until the transaction ends.
+const LOCK_STATE_SQLITE: &str = "
 SELECT state FROM queue_events WHERE request_id = $1";
+
+/// As for SQLite, which has one writer at a time.
+const LOCK_STATE_POSTGRES: &str = "
+SELECT state FROM queue_events WHERE request_id = $1 FOR UPDATE";
 
 /// The state of one event.
 pub(super) const STATE: &str = "
@@ -235,6 +249,13 @@ pub(super) fn collects(dialect: Dialect) -> CollectStatements {
     }
 }
 
+pub(super) fn lock_state(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Sqlite => LOCK_STATE_SQLITE,
+        Dialect::Postgres => LOCK_STATE_POSTGRES,
+    }
+}
+
 /// Every statement of the queue.
 pub(super) fn statements(dialect: Dialect) -> Vec<&'static str> {
     let (claim, collect) = (claims(dialect), collects(dialect));
@@ -253,8 +274,10 @@ pub(super) fn statements(dialect: Dialect) -> Vec<&'static str> {
         RETRY,
         REFUSE,
         END,
+        CANCEL_REQUESTED,
         CANCEL,
-        STATE_WORD,
+        REQUEST_CANCEL,
+        lock_state(dialect),
         STATE,
         READY,
         COUNT_WAITING,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use hanshu_core::ports::{
     CancelOutcome, Claim, NewEvent, PushOutcome, QueueError, QueueName, TimerTick,
 };
-use hanshu_core::{NodeId, RequestId, Timestamp};
+use hanshu_core::{InvocationState, NodeId, RequestId, Timestamp};
 use sqlx::{AnyConnection, query, query_as, query_scalar};
 
 use super::batch::Completion;
@@ -48,6 +48,15 @@ impl SettleCommand {
             SettleOperation::Extend { .. } | SettleOperation::Retry { .. } => None,
         }
     }
+}
+
+/// What became of a claimed event that was to be settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SettleOutcome {
+    /// It was extended, put back or ended.
+    Settled,
+    /// Somebody asked to cancel it. It was extended, but is not put back.
+    CancelRequested,
 }
 
 /// The ways to settle. `line` is the finished attempt, empty if there was none.
@@ -195,22 +204,36 @@ pub(super) struct CancelCommand {
     pub(super) now: Timestamp,
 }
 
-/// Ends an event that waits as cancelled.
+/// Ends an event that waits as cancelled; stores the request where it is held.
 pub(super) async fn cancel(
     tx: &mut AnyConnection,
     dialect: Dialect,
     cancel: &CancelCommand,
 ) -> Result<CancelOutcome, QueueError> {
     let (id, now_us) = (cancel.request_id.to_string(), cancel.now.as_microsecond());
-    if ended_events::record_cancelled(tx, dialect, &id, now_us).await? {
-        let ended = query_scalar(text::CANCEL).bind(&id).bind(now_us).bind(Vec::<u8>::new());
-        let queue: String = ended.fetch_one(&mut *tx).await.map_err(DatabaseError::from)?;
-        change_waiting(tx, &queue, -1).await?;
-        return Ok(CancelOutcome::Cancelled);
-    }
-    let state = query_scalar(text::STATE_WORD).bind(&id).fetch_optional(tx).await;
+    // The lock of the ends' counter comes before that of the event.
+    ended_events::lock(tx).await?;
+    let state = query_scalar(text::lock_state(dialect)).bind(&id).fetch_optional(&mut *tx).await;
     let state: Option<String> = state.map_err(DatabaseError::from)?;
-    state.map_or(Ok(CancelOutcome::Unknown), |state| stored::not_cancelled(&id, &state))
+    let Some(state) = state else { return Ok(CancelOutcome::Unknown) };
+    match stored::read_state(&id, &state)? {
+        InvocationState::Queued | InvocationState::Retrying => {
+            ended_events::record_cancelled(tx, dialect, &id, now_us).await?;
+            let ended = query_scalar(text::CANCEL).bind(&id).bind(now_us).bind(Vec::<u8>::new());
+            let queue: String = ended.fetch_one(&mut *tx).await.map_err(DatabaseError::from)?;
+            change_waiting(tx, &queue, -1).await?;
+            Ok(CancelOutcome::Cancelled)
+        }
+        InvocationState::Running => {
+            let request = query(text::REQUEST_CANCEL).bind(&id).bind(now_us).execute(tx).await;
+            request.map_err(DatabaseError::from)?;
+            Ok(CancelOutcome::Requested)
+        }
+        ended @ (InvocationState::Succeeded
+        | InvocationState::Failed
+        | InvocationState::Expired
+        | InvocationState::Cancelled) => Ok(CancelOutcome::Ended(ended)),
+    }
 }
 
 /// Extends, retries or ends.
@@ -222,17 +245,19 @@ pub(super) async fn settle(
     tx: &mut AnyConnection,
     dialect: Dialect,
     settle: &SettleCommand,
-) -> Result<(), QueueError> {
+) -> Result<SettleOutcome, QueueError> {
     let SettleCommand { claim: ClaimToken { request_id, claim }, action } = settle;
     if let Some(completion) = settle.completion()
         && ended_events::record(tx, dialect, &[completion.to_record()]).await? == 0
     {
-        return Err(QueueError::Stale(request_id.to_string()));
+        return Err(stale(&request_id.to_string()));
     }
     let (key, claim) = (&request_id.to_string(), i64::from(*claim));
     let statement = match action {
         SettleOperation::Extend { until_us } => {
-            query(text::EXTEND).bind(key).bind(claim).bind(*until_us)
+            let extended = query_scalar(text::EXTEND).bind(key).bind(claim).bind(*until_us);
+            let requested = extended.fetch_optional(tx).await.map_err(DatabaseError::from)?;
+            return requested.map_or_else(|| Err(stale(key)), |at| Ok(cancel_request(at)));
         }
         SettleOperation::Retry { due, line, .. } if line.is_empty() => {
             query(text::REFUSE).bind(key).bind(claim).bind(due.as_microsecond())
@@ -251,15 +276,32 @@ pub(super) async fn settle(
             .bind(Vec::<u8>::new()),
     };
     let changed = statement.execute(&mut *tx).await.map_err(DatabaseError::from)?.rows_affected();
-    if changed == 0 {
-        return Err(QueueError::Stale(key.clone()));
-    }
     match action {
+        SettleOperation::Retry { .. } if changed == 0 => {
+            let requested = query_scalar(text::CANCEL_REQUESTED).bind(key).bind(claim);
+            let requested = requested.fetch_optional(tx).await.map_err(DatabaseError::from)?;
+            return match requested.map(cancel_request) {
+                Some(SettleOutcome::CancelRequested) => Ok(SettleOutcome::CancelRequested),
+                Some(SettleOutcome::Settled) | None => Err(stale(key)),
+            };
+        }
+        SettleOperation::Extend { .. } | SettleOperation::End { .. } if changed == 0 => {
+            return Err(stale(key));
+        }
         SettleOperation::Retry { queue, .. } => {
             let readmit = query(text::READMIT).bind(queue.to_string());
             readmit.execute(tx).await.map_err(DatabaseError::from)?;
         }
         SettleOperation::Extend { .. } | SettleOperation::End { .. } => {}
     }
-    Ok(())
+    Ok(SettleOutcome::Settled)
+}
+
+/// What the column says: when somebody asked to cancel the event, or 0.
+fn cancel_request(requested_at: i64) -> SettleOutcome {
+    if requested_at == 0 { SettleOutcome::Settled } else { SettleOutcome::CancelRequested }
+}
+
+fn stale(request_id: &str) -> QueueError {
+    QueueError::Stale(request_id.into())
 }

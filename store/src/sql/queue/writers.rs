@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::commands::{LockScope, PendingCommand, QueueCommand};
 use super::group_commit::{GROUP_MAX, GroupCommitter};
-use super::transactions::{SettleCommand, SettleOperation};
+use super::transactions::{SettleCommand, SettleOperation, SettleOutcome};
 use crate::claim_token::ClaimToken;
 use crate::ready_signal::ReadySignal;
 use crate::sql::database::SqlDatabase;
@@ -91,12 +91,12 @@ impl QueueWriters {
         }
     }
 
-    /// Extends, retries or ends a claimed event.
+    /// Extends, puts back or ends a claimed event.
     pub(super) async fn settle(
         &self,
         receipt: &Receipt,
         action: SettleOperation,
-    ) -> Result<(), QueueError> {
+    ) -> Result<SettleOutcome, QueueError> {
         let settle = SettleCommand { claim: ClaimToken::of(receipt)?, action };
         self.run(settle, QueueCommand::Settle).await
     }

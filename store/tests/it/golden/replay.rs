@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hanshu_core::ports::{
     Claim, EventEnd, EventQueue, EventSource, FunctionRegistry as _, InvocationJournal,
-    NewDeployment, NewEvent, QueueName, TimerTick,
+    NewDeployment, NewEvent, QueueName, RetryOutcome, TimerTick,
 };
 use hanshu_core::{
     AsyncState, Attempt, Clock as _, ColdStart, ColdStartParts, Event, InvocationState, LogBatch,
@@ -87,7 +87,10 @@ async fn bring(state: &AsyncState, source: &dyn EventSource, clock: &ManualClock
     for attempt in attempts {
         let claim = claim(source).await;
         match attempt.status {
-            Some(_) => source.retry(&claim.receipt, clock.now(), Some(attempt)).await.unwrap(),
+            Some(_) => {
+                let put = source.retry(&claim.receipt, clock.now(), Some(attempt)).await;
+                assert_eq!(put.unwrap(), RetryOutcome::Waiting);
+            }
             None if state.attempts.last() == Some(&attempt) => return,
             None => clock.advance(HOLD + Duration::from_secs(1)),
         }

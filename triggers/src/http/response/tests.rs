@@ -109,6 +109,7 @@ fn a_failure_reveals_neither_message_nor_stack() {
         (failure(StatusCode::UserException), 502, "function_failed", FaultOwner::Function),
         (failure(StatusCode::MemoryLimitReached), 502, "function_failed", FaultOwner::Function),
         (failure(StatusCode::TimeLimitReached), 504, "function_timeout", FaultOwner::Function),
+        (failure(StatusCode::RequestCanceled), 502, "function_cancelled", FaultOwner::Function),
         (Verdict::Refused(sandbox), 503, "sandbox_failed", FaultOwner::Platform),
         (Verdict::Refused(gone), 404, "function_not_found", FaultOwner::Platform),
         (
