@@ -9,6 +9,7 @@
 mod async_calls;
 mod bad_input;
 mod bad_luck;
+mod cancel;
 mod cluster;
 mod command_line;
 mod conformance;

@@ -260,7 +260,9 @@ impl World {
         loop {
             let path = format!("/v1/invocations/{id}?wait=5");
             let now = send(self.api(Method::GET, &path)).await.json();
-            if ["succeeded", "failed", "expired"].contains(&now["state"].as_str().unwrap()) {
+            if ["succeeded", "failed", "expired", "cancelled"]
+                .contains(&now["state"].as_str().unwrap())
+            {
                 return now;
             }
             assert!(Instant::now() < until, "{now}");
