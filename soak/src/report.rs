@@ -69,9 +69,10 @@ pub(crate) fn print(parameters: &SoakParameters, report: &SoakReport, event_log:
     }
     let _ = writeln!(
         text,
-        "\n{:<10} {:>8} {:>13} {:>8} {:>6} {:>21} {:>16}",
+        "\n{:<10} {:>8} {:>10} {:>13} {:>8} {:>6} {:>21} {:>16}",
         "server",
         "accepted",
+        "cancelled",
         "run again",
         "runs",
         "ticks",
@@ -79,11 +80,11 @@ pub(crate) fn print(parameters: &SoakParameters, report: &SoakReport, event_log:
         "descriptors"
     );
     for (server, counts) in report.counts.iter().enumerate() {
-        let ServerCounts { accepted, ran_again, runs, ticks, ticks_missed } = counts;
+        let ServerCounts { accepted, cancelled, ran_again, runs, ticks, ticks_missed } = counts;
         let descriptors = report.descriptors.get(server).copied().unwrap_or_default();
         let _ = writeln!(
             text,
-            "{:<10} {accepted:>8} {ran_again:>13} {runs:>8} {ticks:>6} {ticks_missed:>21} {:>16}",
+            "{:<10} {accepted:>8} {cancelled:>10} {ran_again:>13} {runs:>8} {ticks:>6} {ticks_missed:>21} {:>16}",
             server_name(server),
             format!("{} -> {}", descriptors.new, descriptors.end)
         );

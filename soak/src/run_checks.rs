@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::event_log::{OutageKind, OutageWindow};
 use crate::load::ServerUnderTest;
-use crate::run_ledger::{CallKind, FunctionRun};
+use crate::run_ledger::{CallKind, CancelProgress, FunctionRun};
 
 /// One moment on the monotonic clock and as the time of day.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,7 @@ pub(crate) struct TickWindow {
 pub(crate) struct ServerCounts {
     pub(crate) accepted: usize,
     pub(crate) ran_again: usize,
+    pub(crate) cancelled: usize,
     pub(crate) runs: usize,
     pub(crate) ticks: usize,
     pub(crate) ticks_missed: usize,
@@ -74,7 +75,11 @@ pub(crate) fn check(target: &ServerUnderTest, window: TickWindow) -> ServerCount
                 let (kind, times) = (kind.as_str(), runs.len());
                 target.report_violation(&format!("{kind} event {number} ran {times} times"));
             }
-            CallKind::Sync | CallKind::Web | CallKind::Queued | CallKind::Tick => {}
+            CallKind::Sync
+            | CallKind::Web
+            | CallKind::Queued
+            | CallKind::Tick
+            | CallKind::Cancel => {}
         }
     }
     let mut counts = ServerCounts { runs: runs.len(), ..ServerCounts::default() };
@@ -88,7 +93,13 @@ pub(crate) fn check(target: &ServerUnderTest, window: TickWindow) -> ServerCount
             target.report_violation(&format!("the accepted {event} never ended"));
             continue;
         };
-        if !runs.iter().any(|run| run.ended) {
+        let cancelled = state == "cancelled";
+        counts.cancelled += usize::from(cancelled);
+        if accepted.cancellation == CancelProgress::Confirmed && !cancelled {
+            let was = "was answered to have ended as cancelled";
+            target.report_violation(&format!("{event} {was}, and {state}"));
+        }
+        if !cancelled && !runs.iter().any(|run| run.ended) {
             target.report_violation(&format!("{event} {state}, and never ran to its end"));
         }
         if let Some(late) = runs.iter().find(|run| *read_at < run.begun) {
@@ -190,6 +201,31 @@ mod tests {
             run(ledger, "c", CallKind::Sync, "2");
         });
         assert_eq!(violations, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_cancelled_event_need_not_end_its_run_but_must_not_run_after_it_was_reported() {
+        let fine = found(|ledger| {
+            ledger.event_accepted(1, "one");
+            ledger.set_cancellation("one", CancelProgress::Asked);
+            ledger.run_began("a", CallKind::Queued, "1", "one");
+            ledger.event_ended("one", "cancelled");
+        });
+        assert_eq!(fine, Vec::<String>::new());
+        let late = found(|ledger| {
+            ledger.event_accepted(1, "one");
+            ledger.event_ended("one", "cancelled");
+            run(ledger, "a", CallKind::Queued, "1");
+        });
+        assert!(matches!(&late[..], [one] if one.contains("after it was reported")), "{late:?}");
+        let twice = found(|ledger| {
+            ledger.event_accepted(1, "one");
+            ledger.set_cancellation("one", CancelProgress::Confirmed);
+            run(ledger, "a", CallKind::Queued, "1");
+            ledger.event_ended("one", "succeeded");
+        });
+        let expected = "event 1 (one) was answered to have ended as cancelled, and succeeded";
+        assert_eq!(twice, [expected]);
     }
 
     #[test]

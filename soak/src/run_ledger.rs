@@ -14,6 +14,8 @@ pub(crate) enum CallKind {
     Tick,
     /// A request that must be refused and never run: its body is invalid, its key is wrong …
     Invalid,
+    /// A request to cancel an accepted event.
+    Cancel,
 }
 
 /// One run of a function's code.
@@ -34,6 +36,18 @@ pub(crate) struct AcknowledgedEvent {
     pub(crate) request_id: String,
     /// The final state, and when it was first read from the server.
     pub(crate) end: Option<(String, Instant)>,
+    pub(crate) cancellation: CancelProgress,
+}
+
+/// What was asked and answered about cancelling an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum CancelProgress {
+    #[default]
+    None,
+    /// It was asked for.
+    Asked,
+    /// The server answered that the event has ended as cancelled.
+    Confirmed,
 }
 
 /// How many calls of each kind ended in each way.
@@ -65,6 +79,7 @@ impl CallKind {
             Self::Web => "web",
             Self::Tick => "tick",
             Self::Invalid => "invalid",
+            Self::Cancel => "cancel",
         }
     }
 
@@ -122,7 +137,12 @@ impl RunLedger {
     /// Notes that the server answered 202.
     pub(crate) fn event_accepted(&self, number: u64, request_id: &str) {
         let request_id = request_id.to_owned();
-        let accepted = AcknowledgedEvent { number, request_id: request_id.clone(), end: None };
+        let accepted = AcknowledgedEvent {
+            number,
+            request_id: request_id.clone(),
+            end: None,
+            cancellation: CancelProgress::None,
+        };
         let mut state = self.state();
         state.accepted.insert(request_id, accepted);
         state.open += 1;
@@ -138,6 +158,22 @@ impl RunLedger {
             accepted.end = Some((final_state.to_owned(), Instant::now()));
             *open -= 1;
         }
+    }
+
+    /// Notes what was asked or answered about cancelling this event.
+    pub(crate) fn set_cancellation(&self, request_id: &str, cancellation: CancelProgress) {
+        if let Some(accepted) = self.state().accepted.get_mut(request_id)
+            && accepted.cancellation != CancelProgress::Confirmed
+        {
+            accepted.cancellation = cancellation;
+        }
+    }
+
+    /// Whether anybody asked to cancel this event.
+    pub(crate) fn cancel_was_asked(&self, request_id: &str) -> bool {
+        let state = self.state();
+        let accepted = state.accepted.get(request_id);
+        accepted.is_some_and(|event| event.cancellation != CancelProgress::None)
     }
 
     /// Request ids of accepted events that are not known to have ended.

@@ -12,7 +12,7 @@ use crate::http_client::{ClientConnection, RequestFailure, TransferPace, request
 const ROUND_PAUSE: Duration = Duration::from_millis(500);
 /// Pause between two requests.
 const ASK_PAUSE: Duration = Duration::from_millis(5);
-const ENDS: [&str; 3] = ["succeeded", "failed", "expired"];
+const ENDS: [&str; 4] = ["succeeded", "failed", "expired", "cancelled"];
 
 /// What the server reports of an event.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,7 +42,8 @@ pub(crate) async fn poll_state(
                 return EventState::Open;
             }
             target.ledger.event_ended(request_id, state);
-            if state != "succeeded" {
+            let was_cancelled = state == "cancelled" && target.ledger.cancel_was_asked(request_id);
+            if state != "succeeded" && !was_cancelled {
                 target
                     .report_violation(&format!("the accepted event {request_id} {state}: {view}"));
             }

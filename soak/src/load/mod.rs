@@ -1,5 +1,6 @@
 //! The load: calls of every kind, and the check of each answer.
 
+mod cancellations;
 mod event_states;
 mod invalid_requests;
 mod valid_calls;
@@ -68,6 +69,7 @@ pub(crate) fn start(
     }
     tasks.spawn(client().send_invalid_requests());
     tasks.spawn(client().poll_states());
+    tasks.spawn(client().cancel_events());
 }
 
 impl LoadClient {
