@@ -1,10 +1,12 @@
 //! `cargo xtask tidy`: what formatting and lints do not see. `cargo xtask lines`: how long files
-//! are. `cargo xtask instructions`: how much the warm path's parts take.
+//! are. `cargo xtask instructions`: how much the warm path's parts take. `cargo xtask suite`: every
+//! test, side by side.
 
 mod dialect;
 mod doc_comments;
 mod instructions;
 mod rust_source;
+mod suite;
 mod tidy;
 mod type_names;
 
@@ -19,6 +21,7 @@ fn main() -> anyhow::Result<()> {
         ["lines"] => tidy::lines(),
         ["instructions"] => instructions::run(OnChange::Compare),
         ["instructions", "--write"] => instructions::run(OnChange::Write),
-        _ => bail!("usage: cargo xtask tidy | lines | instructions [--write]"),
+        ["suite", ref rest @ ..] => suite::run(&suite::SuiteOptions::read(rest)?),
+        _ => bail!("usage: cargo xtask tidy | lines | instructions [--write] | suite [WORD…]"),
     }
 }

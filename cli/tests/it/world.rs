@@ -1,5 +1,6 @@
 //! A server of one's own: the built program, an own data folder, free ports.
 
+use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -94,6 +95,15 @@ impl World {
             id: String::new(),
             key: String::new(),
         }
+    }
+
+    /// Tests share it, each with a runtime of its own: connections would end with the runtime that
+    /// made them.
+    #[allow(dead_code, reason = "for server/tests/hostile, which shares this file")]
+    pub(crate) fn without_kept_connections(mut self) -> Self {
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE * 3);
+        self.http = client.pool_max_idle_per_host(0).build().unwrap();
+        self
     }
 
     /// The program where a user finds it who may not look into our folders.
@@ -201,6 +211,9 @@ impl World {
 
     /// The same, with more variables.
     pub(crate) fn hanshu_with(&self, args: &[&str], environment: &[(&str, &str)]) -> Ran {
+        let deploys = args.first() == Some(&"deploy");
+        let on_docker = self.flags.iter().any(|flag| flag == "docker");
+        let _turn = (deploys && on_docker).then(image_turn);
         let output = Command::new(HANSHU)
             .args(args)
             .env("HANSHU_ENDPOINT", &self.endpoint)
@@ -374,6 +387,14 @@ pub(crate) fn service(variable: &str) -> Option<String> {
         eprintln!("{variable} is not set: this story was NOT run");
     }
     url
+}
+
+/// Held while a deploy may build an image: other test programs run beside this one, and the one
+/// that comes second finds the image instead of building it once more.
+fn image_turn() -> File {
+    let turn = File::create(std::env::temp_dir().join("hanshu-test-images")).unwrap();
+    turn.lock().unwrap();
+    turn
 }
 
 /// All of a reader, as text.
