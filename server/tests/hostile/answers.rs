@@ -19,47 +19,47 @@ const LATE: (u16, i64) = (504, 433);
 #[tokio::test]
 async fn a_million_lines_a_second_are_cut_and_cost_no_neighbour_its_record() {
     for column in Column::all() {
-        let arena = Arena::start(column).await;
+        let mut arena = Arena::start(column).await;
         arena.python("talk", "timeout_s = 20", TALK);
         let event = format!(r#"{{"do": "print", "s": {PRINT_S}, "lines": {LINES_MIN}}}"#);
         let begun = Instant::now();
-        let answer = arena.attack("lines", arena.world.invoke("talk", event)).await;
+        let answer = arena.attack("lines", arena.invoke("talk", event)).await;
         assert_eq!(fault(&answer), (200, 0), "{column:?}: {answer:?}");
         let lines = answer.json().as_u64().unwrap();
         eprintln!("{:28} {column:?} {lines} lines in {:?}", "", begun.elapsed());
         assert!(LINES_MIN <= lines, "{column:?}: only {lines} lines");
-        let log = arena.world.log_of("talk", |text| text.contains(" bytes cut …]"));
+        let log = arena.world().log_of(&arena.name("talk"), |text| text.contains(" bytes cut …]"));
         assert!(log.len() < 16_000_000, "{column:?}: {} bytes are kept", log.len());
-        let metrics = send(arena.world.api(Method::GET, "/metrics")).await;
+        let metrics = send(arena.world().api(Method::GET, "/metrics")).await;
         let text = String::from_utf8(metrics.body).unwrap();
         let dropped = text.lines().find(|line| line.starts_with("hanshu_journal_dropped_records"));
         assert!(dropped.is_none_or(|line| line.ends_with(" 0")), "{column:?}: {dropped:?}");
-        arena.end();
+        arena.end().await;
     }
 }
 
 #[tokio::test]
 async fn an_answer_of_6_mb_is_passed_on_and_one_byte_more_is_too_long() {
     for column in Column::all() {
-        let arena = Arena::start(column).await;
+        let mut arena = Arena::start(column).await;
         arena.python("talk", "timeout_s = 20\nmemory_mb = 256", TALK);
         let attack = async {
             for _ in 0..5 {
-                let answer = arena.world.invoke("talk", r#"{"do": "return", "over": 0}"#).await;
+                let answer = arena.invoke("talk", r#"{"do": "return", "over": 0}"#).await;
                 assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 6_291_456));
-                let answer = arena.world.invoke("talk", r#"{"do": "return", "over": 1}"#).await;
+                let answer = arena.invoke("talk", r#"{"do": "return", "over": 1}"#).await;
                 assert_eq!(fault(&answer), (500, 407), "{column:?}: {answer:?}");
             }
         };
         arena.attack("6 MB + 1", attack).await;
-        arena.end();
+        arena.end().await;
     }
 }
 
 #[tokio::test]
 async fn a_custom_runtime_that_misuses_its_api_harms_itself_only() {
     for column in Column::all() {
-        let arena = Arena::start(column).await;
+        let mut arena = Arena::start(column).await;
         let custom = "runtime = \"custom\"\nhandler = \"bootstrap\"\nmemory_mb = 256\n";
         let files = [("bootstrap", BOOTSTRAP)];
         for (name, settings) in [
@@ -67,12 +67,12 @@ async fn a_custom_runtime_that_misuses_its_api_harms_itself_only() {
             ("late", "timeout_s = 1"),
             ("never", "init_timeout_s = 3\nenv.LOAD = \"never\""),
         ] {
-            arena.world.deploy(name, &format!("{custom}{settings}\n"), &files);
+            arena.deploy(name, &format!("{custom}{settings}\n"), &files);
         }
         let order = async |order: &str, expected: (u16, i64), body: Option<&str>| {
             let event = format!(r#"{{"do": "{order}"}}"#);
             let function = if expected == LATE { "late" } else { "custom" };
-            let answer = arena.world.invoke(function, event).await;
+            let answer = arena.invoke(function, event).await;
             assert_eq!(fault(&answer), expected, "{column:?}, {order}: {answer:?}");
             let text = String::from_utf8_lossy(&answer.body);
             assert!(body.is_none_or(|body| body == text), "{column:?}, {order}: {text}");
@@ -86,10 +86,10 @@ async fn a_custom_runtime_that_misuses_its_api_harms_itself_only() {
             order("slowly", LATE, None).await;
             order("connections", LATE, None).await;
             order("honest", (200, 0), Some("\"honest\"")).await;
-            let never = arena.world.invoke("never", "{}").await;
+            let never = arena.invoke("never", "{}").await;
             assert_eq!(fault(&never), (500, 446), "{column:?}: {never:?}");
         };
         arena.attack("custom runtime", attack).await;
-        arena.end();
+        arena.end().await;
     }
 }

@@ -1,28 +1,30 @@
-//! A server with a neighbour that must not notice, and the look around after the attack.
+//! A server with a neighbour that must not notice, and the look around after the attacks.
+//!
+//! Tests that run at the same time share a server of each column; the last one that leaves it stops
+//! it and looks around. With `--test-threads=1` each test has servers of its own, and nobody else's
+//! attack is in what is printed of the neighbour.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tokio::sync::Mutex;
 
+use crate::leftovers::{CreatedContainers, ServerLeftovers};
 use crate::world::{Answer, PYTHON, World};
 
-/// Attacks one after the other: two at once would measure each other.
-static TURN: Mutex<()> = Mutex::const_new(());
 /// Who runs the server in the last column: an id that nobody has.
 const NOBODY: u32 = 65_533;
 /// The neighbour's calls before the attack, to compare with.
-const QUIET: Duration = Duration::from_millis(300);
+const QUIET_CALLS: usize = 50;
 /// A neighbour's call must be answered within this. Its limit of time is the function's own 3 s;
 /// the rest is this machine's, which does other things too.
 const NEIGHBOUR_BOUND: Duration = Duration::from_secs(10);
-/// What the server's memory may grow by while it is attacked.
+/// What the server's memory may grow by during an attack.
 const SERVER_GROWTH_MB: u64 = 256;
-/// What is removed is gone within moments; this is the bound.
-const GONE_WAIT: Duration = Duration::from_secs(10);
 const NEIGHBOUR: &str = "def main_handler(event, context):\n    return event\n";
 
 /// A kind of sandbox, as a column of SECURITY.md's table.
@@ -36,11 +38,19 @@ pub(crate) enum Column {
     User,
 }
 
+/// The servers that run now, by column. Locked while one is started.
+static SERVERS: [Mutex<Weak<SharedServer>>; 3] = [const { Mutex::const_new(Weak::new()) }; 3];
+/// Counts what must have a name of its own.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
 impl Column {
-    /// All that this machine can show. In CI that is every one.
+    /// All that this machine can show. In CI that is every one. Each test begins with another one, so
+    /// that those that run at the same time attack different servers.
     pub(crate) fn all() -> Vec<Self> {
         if id() == 0 {
-            return vec![Self::Docker, Self::Root, Self::User];
+            let mut all = vec![Self::Docker, Self::Root, Self::User];
+            all.rotate_left(NEXT.fetch_add(1, Ordering::Relaxed) % 3);
+            return all;
         }
         assert!(std::env::var_os("CI").is_none(), "CI attacks as root");
         eprintln!("not root: what root starts was NOT attacked");
@@ -56,22 +66,32 @@ impl Column {
     }
 
     fn start(self) -> World {
-        match self {
+        let world = match self {
             Self::Docker => World::start("docker"),
             Self::Root => World::start("process"),
             Self::User if id() == 0 => World::start_as(NOBODY, &["--sandbox", "process"], &[]),
             Self::User => World::start("process"),
-        }
+        };
+        world.without_kept_connections()
     }
 }
 
-/// A server under attack.
+/// A test's part of a server under attack.
 pub(crate) struct Arena {
     pub(crate) column: Column,
-    pub(crate) world: World,
-    /// When its server was started, as `docker events` takes it.
-    since: String,
-    server: ServerUsage,
+    shared: Arc<SharedServer>,
+    /// Its functions' names end with it.
+    number: usize,
+    functions: Vec<String>,
+}
+
+/// A server, and what tests that attack it share.
+struct SharedServer {
+    world: World,
+    /// In the column of containers.
+    containers: Option<CreatedContainers>,
+    /// Attacks on one server one after the other: two at once would measure each other.
+    turn: Mutex<()>,
 }
 
 /// Memory and open descriptors of a server.
@@ -81,45 +101,91 @@ struct ServerUsage {
     descriptors: usize,
 }
 
-impl Arena {
-    /// Starts a server and the neighbour function, which is warm.
-    pub(crate) async fn start(column: Column) -> Self {
+impl SharedServer {
+    async fn start(column: Column) -> Self {
         let since = run("date", &["+%s"]).trim().to_owned();
         let world = column.start();
         world.deploy("neighbour", PYTHON, &[("index.py", NEIGHBOUR)]);
         let first = world.invoke("neighbour", "0").await;
         assert_eq!(first.status.as_u16(), 200, "{column:?}: {first:?}");
-        let server = ServerUsage::of(world.pid());
-        Self { column, world, since, server }
+        let containers = (column == Column::Docker).then(|| CreatedContainers::of(&world, &since));
+        Self { world, containers, turn: Mutex::const_new(()) }
+    }
+
+    /// Stops the server in order and finds nothing of it.
+    fn end(mut self, column: Column) {
+        let leftovers = ServerLeftovers::of(column, &self.world);
+        assert_eq!(self.world.stop(), 0, "{}", self.world.log());
+        leftovers.wait_until_gone(self.containers.take());
+    }
+}
+
+impl Arena {
+    /// Starts a server and the neighbour function, which is warm, or joins one that runs.
+    pub(crate) async fn start(column: Column) -> Self {
+        // Whoever comes meanwhile waits for this server.
+        let mut running = SERVERS[column as usize].lock().await;
+        let shared = match running.upgrade() {
+            Some(shared) => shared,
+            None => Arc::new(SharedServer::start(column).await),
+        };
+        *running = Arc::downgrade(&shared);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self { column, shared, number, functions: Vec::new() }
+    }
+
+    pub(crate) fn world(&self) -> &World {
+        &self.shared.world
+    }
+
+    /// What the server calls a function of this test.
+    pub(crate) fn name(&self, function: &str) -> String {
+        format!("{function}-{}", self.number)
     }
 
     /// Deploys one Python function: settings beside runtime and handler, and its `index.py`.
     #[track_caller]
-    pub(crate) fn python(&self, name: &str, settings: &str, code: &str) {
-        self.world.deploy(name, &format!("{PYTHON}{settings}\n"), &[("index.py", code)]);
+    pub(crate) fn python(&mut self, name: &str, settings: &str, code: &str) {
+        self.deploy(name, &format!("{PYTHON}{settings}\n"), &[("index.py", code)]);
+    }
+
+    /// Deploys one function from these files.
+    #[track_caller]
+    pub(crate) fn deploy(&mut self, name: &str, settings: &str, files: &[(&str, &str)]) {
+        let name = self.name(name);
+        self.world().deploy(&name, settings, files);
+        self.functions.push(name);
+    }
+
+    /// Calls a function of this test.
+    pub(crate) async fn invoke(&self, function: &str, event: impl Into<reqwest::Body>) -> Answer {
+        self.world().invoke(&self.name(function), event).await
+    }
+
+    /// Queues a call of a function of this test; its end.
+    pub(crate) async fn end_of_queued(&self, function: &str, event: &'static str) -> Value {
+        let id = self.world().accept(&self.name(function), event).await;
+        self.world().end_of(&id).await
     }
 
     /// The node's id, by which everything of it is called.
     pub(crate) fn node(&self) -> String {
-        let text = fs::read_to_string(self.world.data.path().join("node")).unwrap();
-        text.trim().to_owned()
+        node(self.world())
     }
 
     /// Attacks, while the neighbour is called without a pause. Prints what it felt.
     pub(crate) async fn attack<T>(&self, what: &str, attack: impl Future<Output = T>) -> T {
-        let _turn = TURN.lock().await;
-        let calm = AtomicBool::new(false);
-        let (before, ()) = tokio::join!(self.neighbour(&calm), async {
-            tokio::time::sleep(QUIET).await;
-            calm.store(true, Ordering::Relaxed);
-        });
+        let _turn = self.shared.turn.lock().await;
+        let begin = ServerUsage::of(self.world().pid());
+        let before = self.neighbour(|calls| calls < QUIET_CALLS).await;
         let over = AtomicBool::new(false);
-        let (during, attacked) = tokio::join!(self.neighbour(&over), async {
-            let attacked = attack.await;
-            over.store(true, Ordering::Relaxed);
-            attacked
-        });
-        let server = ServerUsage::of(self.world.pid());
+        let (during, attacked) =
+            tokio::join!(self.neighbour(|_| !over.load(Ordering::Relaxed)), async {
+                let attacked = attack.await;
+                over.store(true, Ordering::Relaxed);
+                attacked
+            });
+        let server = ServerUsage::of(self.world().pid());
         eprintln!(
             "{what:28} {:7} neighbour: {} calls, p50 {} -> {}, p99 {} -> {}, worst {}; server: {} \
              -> {} MB, {} -> {} descriptors",
@@ -130,25 +196,24 @@ impl Arena {
             at(&before, 0.99),
             at(&during, 0.99),
             at(&during, 1.0),
-            self.server.rss_mb,
+            begin.rss_mb,
             server.rss_mb,
-            self.server.descriptors,
+            begin.descriptors,
             server.descriptors,
         );
         assert!(
-            server.rss_mb < self.server.rss_mb + SERVER_GROWTH_MB,
-            "{what}: the server grew from {:?} to {server:?}",
-            self.server
+            server.rss_mb < begin.rss_mb + SERVER_GROWTH_MB,
+            "{what}: the server grew from {begin:?} to {server:?}"
         );
         attacked
     }
 
-    /// Calls the neighbour until told to stop; what each call took, sorted.
-    async fn neighbour(&self, stop: &AtomicBool) -> Vec<Duration> {
+    /// Calls the neighbour as long as told, by the calls so far; what each took, sorted.
+    async fn neighbour(&self, go_on: impl Fn(usize) -> bool) -> Vec<Duration> {
         let mut took = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
+        while go_on(took.len()) {
             let (event, begun) = (took.len().to_string(), Instant::now());
-            let answer = self.world.invoke("neighbour", event.clone()).await;
+            let answer = self.world().invoke("neighbour", event.clone()).await;
             let elapsed = begun.elapsed();
             let text = String::from_utf8_lossy(&answer.body);
             assert_eq!((answer.status.as_u16(), &*text), (200, &*event), "{:?}", self.column);
@@ -159,20 +224,25 @@ impl Arena {
         took
     }
 
-    /// Stops the server in order and finds nothing of it.
-    pub(crate) fn end(mut self) {
-        let traces = ServerLeftovers::of(&self, &self.node());
-        assert_eq!(self.world.stop(), 0, "{}", self.world.log());
-        let until = Instant::now() + GONE_WAIT;
-        loop {
-            let left = traces.left();
-            if left.is_empty() {
-                break;
-            }
-            assert!(Instant::now() < until, "{:?} left behind: {left:#?}", self.column);
-            std::thread::sleep(Duration::from_millis(50));
+    /// Leaves the server. The last one stops it in order and finds nothing of it, nor of what others
+    /// had there.
+    pub(crate) async fn end(self) {
+        for function in &self.functions {
+            self.world().ok(&["delete", function]);
+        }
+        let running = SERVERS[self.column as usize].lock().await;
+        let last = Arc::into_inner(self.shared);
+        drop(running);
+        if let Some(shared) = last {
+            shared.end(self.column);
         }
     }
+}
+
+/// The id of a server's node.
+pub(crate) fn node(world: &World) -> String {
+    let text = fs::read_to_string(world.data.path().join("node")).unwrap();
+    text.trim().to_owned()
 }
 
 /// What an attack was answered: the HTTP status, and the fault's own code; 0 where there is none.
@@ -182,92 +252,6 @@ pub(crate) fn fault(answer: &Answer) -> (u16, i64) {
     let kind = if answer.status.is_success() { "none" } else { "function" };
     assert_eq!(answer.fault, kind, "{answer:?}");
     (answer.status.as_u16(), code)
-}
-
-/// Where things of a server are found.
-struct ServerLeftovers {
-    docker: bool,
-    node: String,
-    /// The data folder's name, which nobody else has.
-    folder: String,
-    run: std::path::PathBuf,
-    /// The full ids of all its containers, which are parts of their control groups' paths.
-    containers: BTreeSet<String>,
-}
-
-impl ServerLeftovers {
-    fn of(arena: &Arena, node: &str) -> Self {
-        let data = arena.world.data.path();
-        let folder = data.file_name().unwrap().to_str().unwrap().to_owned();
-        let docker = arena.column == Column::Docker;
-        let (label, until) = (format!("label=hanshu={node}"), run("date", &["+%s.%N"]));
-        let created = ["events", "--filter", &label, "--filter", "event=create", "--format"];
-        let period = ["{{.ID}}", "--since", &arena.since, "--until", until.trim()];
-        let containers =
-            if docker { run("docker", &[&created[..], &period].concat()) } else { String::new() };
-        let containers: BTreeSet<String> = containers.lines().map(Into::into).collect();
-        assert_eq!(containers.is_empty(), !docker, "a sandbox was seen while it ran");
-        Self { docker, node: node.to_owned(), folder, run: data.join("run"), containers }
-    }
-
-    fn left(&self) -> Vec<String> {
-        let mut left = Vec::new();
-        let mut look = |what: &str, found: Vec<String>| {
-            left.extend(found.into_iter().map(|each| format!("{what} {each}")));
-        };
-        let is_ours = |line: &&str| line.contains(&self.folder);
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        look("mount", mounts.lines().filter(is_ours).map(Into::into).collect());
-        let folders = fs::read_dir(&self.run).into_iter().flatten();
-        look("folder", folders.map(|entry| format!("{:?}", entry.unwrap().path())).collect());
-        look("process", self.processes());
-        look("group", self.groups());
-        if id() == 0 {
-            let loops = run("losetup", &["-a"]);
-            look("loop device", loops.lines().filter(is_ours).map(Into::into).collect());
-            let rules = run("iptables", &["-w", "5", "-S"]);
-            let ours = rules.lines().filter(|line| line.contains(&self.node));
-            look("firewall rule", ours.map(Into::into).collect());
-        }
-        if self.docker {
-            let label = format!("label=hanshu={}", self.node);
-            for (what, list) in [("container", ["ps", "-aq"]), ("network", ["network", "ls"])] {
-                let found = run("docker", &[&list[..], &["--filter", &label]].concat());
-                look(
-                    what,
-                    found
-                        .lines()
-                        .filter(|line| !line.starts_with("NETWORK"))
-                        .map(Into::into)
-                        .collect(),
-                );
-            }
-        }
-        left
-    }
-
-    /// Those that have something of the data folder mounted, or were started from it.
-    fn processes(&self) -> Vec<String> {
-        let own = fs::read_link("/proc/self/ns/mnt").unwrap();
-        let all = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
-        let ours = all.filter(|path| {
-            let text = |name: &str| fs::read_to_string(path.join(name)).unwrap_or_default();
-            let elsewhere = fs::read_link(path.join("ns/mnt")).is_ok_and(|space| space != own);
-            let started = fs::read_link(path.join("exe")).unwrap_or_default();
-            (elsewhere && text("mountinfo").contains(&self.folder))
-                || started.to_string_lossy().contains(&self.folder)
-        });
-        ours.map(|path| path.display().to_string()).collect()
-    }
-
-    fn groups(&self) -> Vec<String> {
-        let all = run("find", &["/sys/fs/cgroup", "-type", "d"]);
-        let is_ours = |path: &&str| {
-            path.contains(&format!("hanshu/{}", self.node))
-                || self.containers.iter().any(|id| path.contains(id))
-        };
-        all.lines().filter(is_ours).map(Into::into).collect()
-    }
 }
 
 impl ServerUsage {

@@ -1,9 +1,12 @@
 //! A function that took the connection from its bootstrap and speaks for itself: frames that are
 //! wrong, too many, too slow, or another event's.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::arena::fault;
+use crate::world::PATIENCE;
 use crate::{Arena, Column};
 
 const WIRE: &str = include_str!("functions/wire.py");
@@ -14,29 +17,46 @@ const GONE: (u16, i64) = (500, 439);
 /// The function did not answer in time.
 const LATE: (u16, i64) = (504, 433);
 const FINE: (u16, i64) = (200, 0);
-/// No order: time for an answer that comes late.
-const PAUSE: &str = "";
+/// Before an order: waits until the sandbox has been ended for what it sent late.
+const ENDED: &str = "";
+
+/// Waits until no process is left in a sandbox, of which this is the name of the process ids' space.
+async fn until_ended(space: &str) {
+    assert!(space.starts_with("pid:["), "{space}");
+    let is_in_it = |process: &std::path::Path| {
+        std::fs::read_link(process.join("ns/pid")).is_ok_and(|it| it.as_os_str() == space)
+    };
+    let end = Instant::now() + PATIENCE;
+    while std::fs::read_dir("/proc").unwrap().flatten().any(|entry| is_in_it(&entry.path())) {
+        assert!(Instant::now() < end, "the sandbox {space} is not ended");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
 
 /// Deploys the function and sends it these orders, one after the other.
 async fn check(title: &str, orders: &[(&str, (u16, i64))]) {
     for column in Column::all() {
-        let arena = Arena::start(column).await;
+        let mut arena = Arena::start(column).await;
         arena.python("wire", "timeout_s = 1\nmemory_mb = 256", WIRE);
         arena
             .attack(title, async {
+                let mut space = String::new();
                 for (order, expected) in orders {
-                    if *order == PAUSE {
-                        tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+                    if *order == ENDED {
+                        until_ended(&space).await;
                         continue;
                     }
-                    let answer = arena.world.invoke("wire", json!({"do": order}).to_string()).await;
+                    let answer = arena.invoke("wire", json!({"do": order}).to_string()).await;
                     assert_eq!(fault(&answer), *expected, "{column:?}, {order}: {answer:?}");
+                    if order.starts_with("twice-") {
+                        space = answer.json().as_str().unwrap().to_owned();
+                    }
                 }
             })
             .await;
-        let answer = arena.world.invoke("wire", r#"{"do": "honest"}"#).await;
+        let answer = arena.invoke("wire", r#"{"do": "honest"}"#).await;
         assert_eq!(answer.json(), "honest", "{column:?}: the next one is well");
-        arena.end();
+        arena.end().await;
     }
 }
 
@@ -69,10 +89,10 @@ async fn an_answer_for_another_request_is_nobody_s_answer() {
 async fn an_answer_sent_twice_is_never_another_event_s() {
     let orders = [
         ("twice", BROKEN),
-        ("twice-later", FINE),
+        ("twice-during", FINE),
         ("honest", BROKEN),
-        ("twice-later", FINE),
-        (PAUSE, FINE),
+        ("twice-alone", FINE),
+        (ENDED, FINE),
         ("honest", FINE),
         ("flood", BROKEN),
     ];
@@ -82,32 +102,32 @@ async fn an_answer_sent_twice_is_never_another_event_s() {
 #[tokio::test]
 async fn who_writes_or_reads_slowly_ends_at_the_deadline() {
     for column in Column::all() {
-        let arena = Arena::start(column).await;
+        let mut arena = Arena::start(column).await;
         arena.python("wire", "timeout_s = 1\nmemory_mb = 256", WIRE);
         let large = json!({"do": "honest", "ballast": "x".repeat(6_000_000)}).to_string();
         arena
             .attack("slow frames", async {
-                let answer = arena.world.invoke("wire", r#"{"do": "write-slowly"}"#).await;
+                let answer = arena.invoke("wire", r#"{"do": "write-slowly"}"#).await;
                 assert_eq!(fault(&answer), LATE, "{column:?}: {answer:?}");
-                let answer = arena.world.invoke("wire", r#"{"do": "read-no-more"}"#).await;
+                let answer = arena.invoke("wire", r#"{"do": "read-no-more"}"#).await;
                 assert_eq!(fault(&answer), FINE, "{column:?}: {answer:?}");
-                let answer = arena.world.invoke("wire", large).await;
+                let answer = arena.invoke("wire", large).await;
                 assert_eq!(fault(&answer), LATE, "{column:?}: {answer:?}");
             })
             .await;
-        arena.end();
+        arena.end().await;
     }
 }
 
 #[tokio::test]
 async fn a_bootstrap_that_is_never_ready_ends_at_the_limit_of_loading() {
     for column in Column::all() {
-        let arena = Arena::start(column).await;
+        let mut arena = Arena::start(column).await;
         arena.python("wire", "init_timeout_s = 3\nenv.LOAD = \"slowly\"", WIRE);
-        let attack = arena.world.invoke("wire", r#"{"do": "honest"}"#);
+        let attack = arena.invoke("wire", r#"{"do": "honest"}"#);
         let answer = arena.attack("slow loading", attack).await;
         assert_eq!(fault(&answer), (500, 446), "{column:?}: {answer:?}");
-        arena.end();
+        arena.end().await;
     }
 }
 
@@ -115,14 +135,14 @@ async fn a_bootstrap_that_is_never_ready_ends_at_the_limit_of_loading() {
 #[tokio::test]
 async fn descriptors_cannot_be_pushed_into_the_server() {
     for column in Column::all() {
-        let arena = Arena::start(column).await;
+        let mut arena = Arena::start(column).await;
         arena.python("wire", "", WIRE);
         let files =
-            || std::fs::read_dir(format!("/proc/{}/fd", arena.world.pid())).unwrap().count();
+            || std::fs::read_dir(format!("/proc/{}/fd", arena.world().pid())).unwrap().count();
         let attack = async {
             let mut before = 0;
             for round in 0..20 {
-                let answer = arena.world.invoke("wire", r#"{"do": "descriptors"}"#).await;
+                let answer = arena.invoke("wire", r#"{"do": "descriptors"}"#).await;
                 assert_eq!(fault(&answer), FINE, "{column:?}: {answer:?}");
                 if round == 0 {
                     before = files();
@@ -132,7 +152,7 @@ async fn descriptors_cannot_be_pushed_into_the_server() {
         };
         let (before, after) = arena.attack("pushed descriptors", attack).await;
         assert!(after < before + 100, "{column:?}: {before} became {after}");
-        arena.end();
+        arena.end().await;
     }
 }
 
@@ -140,23 +160,23 @@ async fn descriptors_cannot_be_pushed_into_the_server() {
 #[tokio::test]
 async fn a_forged_failure_is_the_function_s_own() {
     for column in Column::all() {
-        let arena = Arena::start(column).await;
+        let mut arena = Arena::start(column).await;
         arena.python("wire", "memory_mb = 256", WIRE);
         arena
             .attack("forged failures", async {
                 for code in [200, 432, 433, 435, 445, 449, 500, 65_535] {
                     let event = json!({"do": "failure-code", "code": code}).to_string();
-                    let answer = arena.world.invoke("wire", event).await;
+                    let answer = arena.invoke("wire", event).await;
                     assert_eq!(fault(&answer), (500, 430), "{column:?}, {code}: {answer:?}");
                 }
                 for _ in 0..20 {
-                    let answer = arena.world.invoke("wire", r#"{"do": "failure-huge"}"#).await;
+                    let answer = arena.invoke("wire", r#"{"do": "failure-huge"}"#).await;
                     assert_eq!(fault(&answer), (500, 430), "{column:?}");
                     assert!(answer.body.len() < 1_000_000, "{}", answer.body.len());
                 }
             })
             .await;
-        arena.end();
+        arena.end().await;
     }
 }
 
@@ -164,12 +184,11 @@ async fn a_forged_failure_is_the_function_s_own() {
 #[tokio::test]
 async fn an_answer_that_is_no_json_ends_its_event() {
     for column in Column::all() {
-        let arena = Arena::start(column).await;
+        let mut arena = Arena::start(column).await;
         arena.python("wire", "", WIRE);
         let attack = async {
-            let answer = arena.world.invoke("wire", r#"{"do": "not-json"}"#).await;
-            let id = arena.world.accept("wire", r#"{"do": "not-json"}"#).await;
-            (answer, arena.world.end_of(&id).await)
+            let answer = arena.invoke("wire", r#"{"do": "not-json"}"#).await;
+            (answer, arena.end_of_queued("wire", r#"{"do": "not-json"}"#).await)
         };
         let (answer, ended) = arena.attack("no JSON", attack).await;
         assert_eq!(
@@ -179,6 +198,6 @@ async fn an_answer_that_is_no_json_ends_its_event() {
         );
         assert_eq!(ended["state"], "succeeded", "{column:?}: {ended}");
         assert_eq!(ended["attempts"].as_array().unwrap().len(), 1, "{column:?}: {ended}");
-        arena.end();
+        arena.end().await;
     }
 }

@@ -8,6 +8,7 @@
 mod answers;
 mod arena;
 mod frames;
+mod leftovers;
 mod network;
 mod others;
 mod resources;

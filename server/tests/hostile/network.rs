@@ -93,13 +93,13 @@ fn reached_by_others(to: &str) -> bool {
 }
 
 /// Two functions, one with a network and one without.
-fn deploy(arena: &Arena) {
+fn deploy(arena: &mut Arena) {
     arena.python("reach", "network = true\ntimeout_s = 20", REACH);
     arena.python("alone", "network = false\ntimeout_s = 20", REACH);
 }
 
 async fn ask(arena: &Arena, function: &str, event: Value) -> Value {
-    let answer = arena.world.invoke(function, event.to_string()).await;
+    let answer = arena.invoke(function, event.to_string()).await;
     assert_eq!(fault(&answer), (200, 0), "{:?}: {answer:?}", arena.column);
     answer.json()
 }
@@ -129,23 +129,23 @@ async fn credentials_of_the_cloud_are_out_of_a_container_s_reach() {
     }
     let metadata = MetadataService::serve();
     for column in columns {
-        let arena = Arena::start(column).await;
-        deploy(&arena);
+        let mut arena = Arena::start(column).await;
+        deploy(&mut arena);
         let to = [metadata.address.clone()];
         let found = arena.attack("cloud metadata", reached(&arena, &to)).await;
         assert_eq!(found, expected(column, &to), "{column:?}");
         if column == Column::Docker {
             assert!(reached_by_others(&to[0]), "another container reaches what ours does not");
         }
-        arena.end();
+        arena.end().await;
     }
 }
 
 #[tokio::test]
 async fn services_of_the_host_are_out_of_a_container_s_reach() {
     for column in Column::all() {
-        let arena = Arena::start(column).await;
-        deploy(&arena);
+        let mut arena = Arena::start(column).await;
+        deploy(&mut arena);
         // From here on the bridge is there, whose address is the host's, too.
         ask(&arena, "reach", json!({"do": "reach", "to": []})).await;
         let to = services(column, &bridge(&arena));
@@ -155,15 +155,15 @@ async fn services_of_the_host_are_out_of_a_container_s_reach() {
         );
         let found = arena.attack("services of the host", reached(&arena, &to)).await;
         assert_eq!(found, expected(column, &to), "{column:?}");
-        arena.end();
+        arena.end().await;
     }
 }
 
 #[tokio::test]
 async fn a_neighbour_s_port_is_out_of_a_container_s_reach() {
     for column in Column::all() {
-        let arena = Arena::start(column).await;
-        deploy(&arena);
+        let mut arena = Arena::start(column).await;
+        deploy(&mut arena);
         arena.python("listens", "network = true", REACH);
         let to = ask(&arena, "listens", json!({"do": "listen"})).await;
         let to = [to.as_str().unwrap().to_owned()];
@@ -172,15 +172,15 @@ async fn a_neighbour_s_port_is_out_of_a_container_s_reach() {
         assert_eq!(itself, json!(to), "{column:?}: who listens there can be reached");
         let found = arena.attack("a neighbour's port", reached(&arena, &to)).await;
         assert_eq!(found, expected(column, &to), "{column:?}");
-        arena.end();
+        arena.end().await;
     }
 }
 
 #[tokio::test]
 async fn raw_sockets_are_refused() {
     for column in Column::all() {
-        let arena = Arena::start(column).await;
-        deploy(&arena);
+        let mut arena = Arena::start(column).await;
+        deploy(&mut arena);
         let attack = async {
             for function in ["reach", "alone"] {
                 let made = ask(&arena, function, json!({"do": "raw"})).await;
@@ -188,7 +188,7 @@ async fn raw_sockets_are_refused() {
             }
         };
         arena.attack("raw sockets", attack).await;
-        arena.end();
+        arena.end().await;
     }
 }
 
@@ -196,11 +196,11 @@ async fn raw_sockets_are_refused() {
 #[tokio::test]
 async fn a_user_namespace_of_its_own_is_refused_in_a_container() {
     for column in Column::all() {
-        let arena = Arena::start(column).await;
-        deploy(&arena);
+        let mut arena = Arena::start(column).await;
+        deploy(&mut arena);
         let attack = ask(&arena, "reach", json!({"do": "user-namespace"}));
         let made = arena.attack("user namespace", attack).await;
         assert_eq!(made, json!(column != Column::Docker), "{column:?}");
-        arena.end();
+        arena.end().await;
     }
 }

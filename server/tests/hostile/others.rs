@@ -12,12 +12,12 @@ const WALLS: &str = include_str!("functions/walls.py");
 /// Deploys the function that tries walls; none of these may give way.
 async fn check(title: &str, walls: &[&str]) {
     for column in Column::all() {
-        let arena = Arena::start(column).await;
+        let mut arena = Arena::start(column).await;
         arena.python("walls", "timeout_s = 60", WALLS);
         arena
             .attack(title, async {
                 for wall in walls {
-                    let answer = arena.world.invoke("walls", json!({"do": wall}).to_string()).await;
+                    let answer = arena.invoke("walls", json!({"do": wall}).to_string()).await;
                     assert_eq!(fault(&answer), (200, 0), "{column:?}, {wall}: {answer:?}");
                     let report = answer.json();
                     assert_eq!(report["allowed"], json!([]), "{column:?}, {wall}");
@@ -25,7 +25,7 @@ async fn check(title: &str, walls: &[&str]) {
                 }
             })
             .await;
-        arena.end();
+        arena.end().await;
     }
 }
 
@@ -47,28 +47,28 @@ async fn no_socket_of_the_engine_or_of_anybody_can_be_connected_to() {
 /// A refusal of the kernel that the function lets through is the function's own failure.
 #[tokio::test]
 async fn a_wall_that_holds_is_the_function_s_failure() {
-    let arena = Arena::start(Column::all()[0]).await;
+    let mut arena = Arena::start(Column::all()[0]).await;
     arena.python("walls", "timeout_s = 60", WALLS);
-    let attack = arena.world.invoke("walls", r#"{"do": "sockets", "raise": true}"#);
+    let attack = arena.invoke("walls", r#"{"do": "sockets", "raise": true}"#);
     let answer = arena.attack("a wall, reported", attack).await;
     assert_eq!(fault(&answer), (500, 430), "{answer:?}");
     assert_eq!(answer.json()["errorType"], "PermissionError");
-    arena.end();
+    arena.end().await;
 }
 
 #[tokio::test]
 async fn who_kills_all_that_it_sees_has_killed_itself() {
     for column in Column::all() {
-        let arena = Arena::start(column).await;
+        let mut arena = Arena::start(column).await;
         arena.python("kill", "", include_str!("functions/kill_all.py"));
         let attack = async {
             for _ in 0..3 {
-                let answer = arena.world.invoke("kill", "{}").await;
+                let answer = arena.invoke("kill", "{}").await;
                 assert_eq!(fault(&answer), (500, 439), "{column:?}: {answer:?}");
             }
         };
         arena.attack("kill all", attack).await;
-        arena.end();
+        arena.end().await;
     }
 }
 
@@ -82,19 +82,19 @@ async fn links_that_are_left_in_tmp_are_followed_by_nobody() {
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("inner"), "precious").unwrap();
         let owner = owner_of(&folder);
-        let arena = Arena::start(column).await;
+        let mut arena = Arena::start(column).await;
         arena.python("links", "", include_str!("functions/symlinks.py"));
         let attack = async {
             for to in [&file, &folder] {
                 let event = json!({"do": "plant", "to": to}).to_string();
-                let answer = arena.world.invoke("links", event).await;
+                let answer = arena.invoke("links", event).await;
                 assert_eq!(fault(&answer), (500, 439), "{column:?}: {answer:?}");
-                let next = arena.world.invoke("links", r#"{"do": "look"}"#).await;
+                let next = arena.invoke("links", r#"{"do": "look"}"#).await;
                 assert_eq!(next.json(), json!([]), "{column:?}: an empty /tmp for the next one");
             }
         };
         arena.attack("links in /tmp", attack).await;
-        arena.end();
+        arena.end().await;
         assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
         assert_eq!(fs::read_to_string(folder.join("inner")).unwrap(), "precious");
         assert_eq!(owner_of(&folder), owner, "{column:?}");

@@ -6,6 +6,7 @@ is, is in runtimes/PROTOCOL.md.
 import array
 import json
 import os
+import select
 import socket
 import struct
 import time
@@ -71,6 +72,14 @@ def failure(event, **more):
     line.sendall(frame(FAILED, event, json.dumps(told).encode()))
 
 
+def twice(event, wait):
+    """Answers with the name of this sandbox, waits, and answers once more."""
+    space = os.readlink("/proc/self/ns/pid")
+    line.sendall(frame(RESULT, event, json.dumps(space).encode()))
+    wait()
+    line.sendall(frame(RESULT, event, b"2"))
+
+
 MENU = {
     "honest": lambda event, _: line.sendall(frame(RESULT, event, b'"honest"')),
     "endless-length": lambda event, _: line.sendall(frame(RESULT, event, length=0xFFFFFFFF)),
@@ -86,11 +95,8 @@ MENU = {
     "foreign": lambda event, _: line.sendall(frame(RESULT, event ^ 1, b"1")),
     "earlier": lambda event, _: line.sendall(frame(RESULT, earlier, b"1")),
     "twice": lambda event, _: line.sendall(frame(RESULT, event, b"1") * 2),
-    "twice-later": lambda event, _: (
-        line.sendall(frame(RESULT, event, b"1")),
-        time.sleep(0.2),
-        line.sendall(frame(RESULT, event, b"2")),
-    ),
+    "twice-during": lambda event, _: twice(event, lambda: select.select([line], [], [])),
+    "twice-alone": lambda event, _: twice(event, lambda: time.sleep(0.5)),
     "flood": lambda event, _: flood(event),
     "write-slowly": lambda event, _: slowly(frame(RESULT, event, b"1" * 1000), 0.1),
     "read-no-more": lambda event, _: (line.sendall(frame(RESULT, event, b"1")), time.sleep(600)),
