@@ -1,11 +1,11 @@
 //! The four roles as processes of their own, on one PostgreSQL and one Redis.
 
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
 
+use crate::services::Redis;
 use crate::world::{PATIENCE, PYTHON, World, send, service};
 
 /// A new, empty database on that server; its URL.
@@ -33,18 +33,15 @@ pub(crate) struct Cluster {
     _controller: World,
     _triggers: [World; 2],
     invokers: Vec<World>,
-}
-
-/// A Redis database of one's own: clusters of other stories must not claim our events.
-fn fresh_redis(server: &str) -> String {
-    static NEXT: AtomicU16 = AtomicU16::new(1);
-    format!("{server}/{}", NEXT.fetch_add(1, Ordering::Relaxed))
+    /// Of its own: clusters of other stories, and of other runs, must not claim its events.
+    _redis: Redis,
 }
 
 impl Cluster {
     pub(crate) fn start(backend: &str) -> Option<Self> {
         let database = fresh_database(&service("TEST_POSTGRES_URL")?);
-        let redis = fresh_redis(&service("TEST_REDIS_URL")?);
+        let own_redis = Redis::start();
+        let redis = own_redis.url();
         let master = "cd".repeat(32);
         let controller_port = free_port();
         let controller_url = format!("http://127.0.0.1:{controller_port}");
@@ -81,7 +78,13 @@ impl Cluster {
             assert!(Instant::now() < until, "{}", gateway.log());
             std::thread::sleep(Duration::from_millis(100));
         }
-        Some(Self { gateway, _controller: controller, _triggers: triggers, invokers })
+        Some(Self {
+            gateway,
+            _controller: controller,
+            _triggers: triggers,
+            invokers,
+            _redis: own_redis,
+        })
     }
 
     pub(crate) async fn ready(&self) {

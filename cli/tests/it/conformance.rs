@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use futures_util::StreamExt as _;
-use tokio::sync::{Mutex, RwLock};
+use tokio::sync::RwLock;
 
 use crate::world::World;
 use calls::Caller;
@@ -23,8 +23,6 @@ use run::Stage;
 
 /// Languages at a time.
 const LANGUAGES_AT_ONCE: usize = 3;
-/// Both backends at once would measure each other.
-static TURN: Mutex<()> = Mutex::const_new(());
 
 /// A case that was run, and what was wrong.
 struct Run<'a> {
@@ -44,7 +42,6 @@ async fn on_docker() {
 }
 
 async fn conforms(backend: &str) {
-    let _turn = TURN.lock().await;
     let suite = Suite::load();
     let wanted = |case: &&Case| case.is_of(backend) && is_chosen(&case.name);
     let cases: Vec<_> = suite.cases.iter().filter(wanted).collect();

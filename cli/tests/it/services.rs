@@ -80,6 +80,53 @@ impl Disk {
         run("mount", &["-o", "loop", text(&self.image()), text(&self.mount())]);
     }
 
+    /// Unmounts it. What was killed lets go of it when the kernel gets round to that: a process in
+    /// our namespace keeps it busy, and one in another keeps its loop device.
+    fn detach(&self) {
+        self.until("it is unmounted", || {
+            let ended = Command::new("umount").arg(self.mount()).output().unwrap();
+            let said = String::from_utf8_lossy(&ended.stderr);
+            assert!(ended.status.success() || said.contains("busy"), "{said}");
+            ended.status.success()
+        });
+        self.until("its loop device is free", || {
+            run("losetup", &["-j", text(&self.image())]).is_empty()
+        });
+    }
+
+    /// Waits until something is so of the disk; where it never is, names the processes that use it.
+    #[track_caller]
+    fn until(&self, what: &str, mut so: impl FnMut() -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !so() {
+            assert!(Instant::now() < end, "it never happened: {what}. Used by {:#?}", self.users());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Processes with something of it open or mounted.
+    fn users(&self) -> Vec<String> {
+        let name = self.dir.path().file_name().unwrap().to_str().unwrap();
+        let own = fs::read_link("/proc/self/ns/mnt").unwrap();
+        let is_of_it = |path: PathBuf| path.to_string_lossy().contains(name);
+        let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+        let users = processes.filter(|process| {
+            let links = ["cwd", "root", "exe"].map(|link| process.join(link));
+            let files = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+            let mut links = links.into_iter().chain(files.map(|file| file.path()));
+            // In our namespace everybody has it mounted.
+            let elsewhere = fs::read_link(process.join("ns/mnt")).is_ok_and(|space| space != own);
+            let mounts = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
+            elsewhere && mounts.contains(name)
+                || links.any(|link| fs::read_link(link).is_ok_and(is_of_it))
+        });
+        let named = users.map(|process| {
+            let said = fs::read_to_string(process.join("cmdline")).unwrap_or_default();
+            format!("{} {}", process.display(), said.replace('\0', " "))
+        });
+        named.collect()
+    }
+
     /// A folder on it.
     pub(crate) fn folder(&self) -> TempDir {
         tempfile::tempdir_in(self.mount()).unwrap()
@@ -119,7 +166,7 @@ impl Disk {
 
     /// Repairs and mounts it again. Nobody may use it.
     pub(crate) fn repair(&self) {
-        run("umount", &[text(&self.mount())]);
+        self.detach();
         // 1: repaired.
         let checked = Command::new("e2fsck").arg("-fy").arg(self.image()).output().unwrap();
         assert!(checked.status.code().is_some_and(|code| code < 2), "{checked:?}");

@@ -91,19 +91,32 @@ async fn flood(kind: &TestQueue) {
     }
 }
 
+/// What a look costs at best, in so many tries or until it is within the bound: the machine does
+/// other things too.
+async fn best_look(kind: &TestQueue, tries: usize, bound: Duration) -> Duration {
+    let mut best = Duration::MAX;
+    for _ in 0..tries {
+        let start = Instant::now();
+        assert_eq!(kind.queue.ready(10).await.unwrap().queues, [name(Q)]);
+        best = best.min(start.elapsed());
+        if best <= bound {
+            break;
+        }
+    }
+    best
+}
+
 #[tokio::test]
 async fn readiness_does_not_cost_by_empty_queues_or_by_waiting_events() {
     for kind in kinds().await {
+        kind.push(Q).await;
+        let alone = best_look(&kind, 20, Duration::ZERO).await;
         flood(&kind).await;
-        let mut best = Duration::MAX;
-        for _ in 0..20 {
-            let start = Instant::now();
-            assert_eq!(kind.queue.ready(10).await.unwrap().queues, [name(Q)]);
-            best = best.min(start.elapsed());
-        }
-        eprintln!("{}: ready takes {best:?}", kind.name);
-        // A few look-ups take 1 ms in a slow build, going through 100,000 entries more than ten.
-        assert!(best < Duration::from_millis(8), "{}: {best:?}", kind.name);
+        // Going through 100,000 entries is a hundred times a look-up.
+        let bound = alone * 8 + Duration::from_millis(2);
+        let best = best_look(&kind, 200, bound).await;
+        eprintln!("{}: ready takes {best:?}, with one event {alone:?}", kind.name);
+        assert!(best <= bound, "{}: {best:?}, with one event {alone:?}", kind.name);
     }
 }
 

