@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use figment::error::Kind;
-use figment::providers::{Format as _, Serialized, Toml};
+use figment::providers::Serialized;
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use hanshu_core::Secret;
@@ -177,7 +177,7 @@ impl Config {
         }
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
         if let Some(file) = file {
-            figment = figment.merge(Toml::file_exact(file));
+            figment = figment.merge(FileLayer(file));
         }
         let mut config: Self = figment
             .merge(environment(std::env::vars_os()))
@@ -326,6 +326,21 @@ impl Provider for EnvironmentLayer {
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
         Ok(Profile::Default.collect(self.0.clone()))
+    }
+}
+
+/// A file. figment's own reader of TOML is of an older version, which would be compiled beside ours.
+struct FileLayer<'a>(&'a Path);
+
+impl Provider for FileLayer<'_> {
+    fn metadata(&self) -> Metadata {
+        Metadata::from("TOML file", self.0)
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let text = std::fs::read_to_string(self.0).map_err(|error| error.to_string())?;
+        let values: Dict = toml::from_str(&text).map_err(|error| error.to_string())?;
+        Ok(Profile::Default.collect(values))
     }
 }
 

@@ -12,7 +12,7 @@ use hanshu_core::ports::{
     EndedEvent, EndedEventBatch, EndedEventPosition, EndedEventReader, EndedEvents, QueueError,
 };
 use hanshu_core::{AsyncState, RequestId};
-use sqlx::{AnyConnection, FromRow, query, query_as, query_scalar};
+use sqlx::{AnyConnection, query, query_as, query_scalar};
 use tokio::time;
 use tracing::error;
 
@@ -216,21 +216,23 @@ pub struct SqlEndedEvents {
     elsewhere: Option<EndedStream>,
 }
 
-#[derive(Debug, FromRow)]
-struct EndedEventRow {
-    seq: i64,
-    request_id: String,
-    queue: String,
-    version: String,
-    revision: String,
-    origin: String,
-    accepted_at: i64,
-    ended_at: i64,
-    state: String,
-    attempts: String,
-    error: Option<String>,
-    rerun_of: Option<String>,
-    payload: Vec<u8>,
+row! {
+    #[derive(Debug)]
+    struct EndedEventRow {
+        seq: i64,
+        request_id: String,
+        queue: String,
+        version: String,
+        revision: String,
+        origin: String,
+        accepted_at: i64,
+        ended_at: i64,
+        state: String,
+        attempts: String,
+        error: Option<String>,
+        rerun_of: Option<String>,
+        payload: Vec<u8>,
+    }
 }
 
 impl SqlEndedEvents {

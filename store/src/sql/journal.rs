@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hanshu_core::ports::{InvocationJournal, JournalError, LogCursor, LogPage, LogQuery};
 use hanshu_core::{ErrorCause, InvocationRecord, LogBatch, RequestId, Timestamp};
-use sqlx::{AnyConnection, FromRow, query, query_as, query_scalar};
+use sqlx::{AnyConnection, query, query_as, query_scalar};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -96,11 +96,13 @@ struct BatchInserter {
     changed: watch::Sender<u64>,
 }
 
-#[derive(Debug, FromRow)]
-struct EntryRow {
-    seq: i64,
-    kind: i64,
-    body: String,
+row! {
+    #[derive(Debug)]
+    struct EntryRow {
+        seq: i64,
+        kind: i64,
+        body: String,
+    }
 }
 
 /// An entry and its number.

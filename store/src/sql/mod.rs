@@ -2,6 +2,9 @@
 //!
 //! Public methods of the adapters open the transaction, private functions take it.
 
+#[macro_use]
+mod row;
+
 mod all_statements;
 mod database;
 mod dialect;
@@ -14,7 +17,6 @@ mod migrations;
 mod nodes;
 mod queue;
 mod registry;
-mod row;
 
 pub use all_statements::statements;
 pub use database::{SqlDatabase, SqlDatabaseOptions};

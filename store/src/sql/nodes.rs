@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hanshu_core::NodeId;
 use hanshu_core::ports::{InvokerNode, NodeRegistry, StoreError};
-use sqlx::{AnyConnection, FromRow, query, query_as, query_scalar};
+use sqlx::{AnyConnection, query, query_as, query_scalar};
 
 use super::database::SqlDatabase;
 use super::error::DatabaseError;
@@ -31,11 +31,13 @@ pub(super) const STATEMENTS: &[&str] = &[RENEW, LEAVE, FORGET, LIVE];
 /// A lease that ran out so long ago is forgotten.
 const KEPT_US: i64 = 24 * 3600 * 1_000_000;
 
-#[derive(Debug, FromRow)]
-struct NodeRow {
-    id: String,
-    url: String,
-    memory_mb: i64,
+row! {
+    #[derive(Debug)]
+    struct NodeRow {
+        id: String,
+        url: String,
+        memory_mb: i64,
+    }
 }
 
 /// Invokers' leases in a database.

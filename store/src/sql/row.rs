@@ -10,6 +10,24 @@ use serde::de::DeserializeOwned;
 
 use super::error::DatabaseError;
 
+/// A struct with a row's columns as its fields, by their names. sqlx's own derive comes with its checker
+/// of queries, for which both databases would be compiled a second time, to run inside of the compiler.
+macro_rules! row {
+    (
+        $(#[$meta:meta])*
+        $visible:vis struct $name:ident { $($field_visible:vis $field:ident: $type:ty,)* }
+    ) => {
+        $(#[$meta])*
+        $visible struct $name { $($field_visible $field: $type,)* }
+
+        impl<'r> sqlx::FromRow<'r, sqlx::any::AnyRow> for $name {
+            fn from_row(row: &'r sqlx::any::AnyRow) -> Result<Self, sqlx::Error> {
+                Ok(Self { $($field: sqlx::Row::try_get(row, stringify!($field))?,)* })
+            }
+        }
+    };
+}
+
 /// Names the row that is being read, for errors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RowContext<'a> {

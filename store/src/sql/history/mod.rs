@@ -15,7 +15,7 @@ use hanshu_core::ports::{
     InvocationHistory, StoreError,
 };
 use hanshu_core::{AsyncState, InvocationState, RequestId, Timestamp};
-use sqlx::{AnyConnection, FromRow, query_as, query_scalar};
+use sqlx::{AnyConnection, query_as, query_scalar};
 
 use super::database::SqlDatabase;
 use super::error::DatabaseError;
@@ -30,20 +30,22 @@ pub struct SqlHistory {
     db: SqlDatabase,
 }
 
-#[derive(Debug, FromRow)]
-struct HistoryRow {
-    request_id: String,
-    namespace: String,
-    function: String,
-    trigger: String,
-    origin: String,
-    version: String,
-    state: String,
-    accepted_at: i64,
-    ended_at: i64,
-    attempts: String,
-    error: Option<String>,
-    rerun_of: Option<String>,
+row! {
+    #[derive(Debug)]
+    struct HistoryRow {
+        request_id: String,
+        namespace: String,
+        function: String,
+        trigger: String,
+        origin: String,
+        version: String,
+        state: String,
+        accepted_at: i64,
+        ended_at: i64,
+        attempts: String,
+        error: Option<String>,
+        rerun_of: Option<String>,
+    }
 }
 
 impl SqlHistory {

@@ -4,7 +4,7 @@
 use hanshu_core::Timestamp;
 use hanshu_core::ports::{EndedEvent, HistoryBounds};
 use serde_json::json;
-use sqlx::{FromRow, query, query_as, query_scalar};
+use sqlx::{query, query_as, query_scalar};
 
 use super::statements as text;
 use crate::sql::database::SqlDatabase;
@@ -15,10 +15,12 @@ use crate::stored;
 /// Rows dropped in one statement.
 const DROP_MAX: i64 = 1_000;
 
-#[derive(Debug, FromRow)]
-struct OldInputRow {
-    ended_at: i64,
-    bytes: i64,
+row! {
+    #[derive(Debug)]
+    struct OldInputRow {
+        ended_at: i64,
+        bytes: i64,
+    }
 }
 
 /// Keeps events and their inputs in one transaction.

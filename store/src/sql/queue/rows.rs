@@ -2,70 +2,81 @@
 
 use hanshu_core::RequestId;
 use hanshu_core::ports::QueueError;
-use sqlx::FromRow;
 
 use crate::stored::{StoredClaim, StoredEventState, unreadable};
 
-/// The columns that a claim returns.
-#[derive(Debug, FromRow)]
-pub(super) struct ClaimedEventRow {
-    request_id: String,
-    version: String,
-    revision: String,
-    origin: String,
-    accepted_at: i64,
-    expires_at: i64,
-    pub(super) due_at: i64,
-    pub(super) seq: i64,
-    claims: i64,
-    ran: i64,
-    payload: Vec<u8>,
-    cancel_requested: i64,
+row! {
+    /// The columns that a claim returns.
+    #[derive(Debug)]
+    pub(super) struct ClaimedEventRow {
+        request_id: String,
+        version: String,
+        revision: String,
+        origin: String,
+        accepted_at: i64,
+        expires_at: i64,
+        pub(super) due_at: i64,
+        pub(super) seq: i64,
+        claims: i64,
+        ran: i64,
+        payload: Vec<u8>,
+        cancel_requested: i64,
+    }
 }
 
-/// An event's state, without its id, which was asked for.
-#[derive(Debug, FromRow)]
-pub(super) struct EventStateRow {
-    queue: String,
-    version: String,
-    origin: String,
-    state: String,
-    attempts: String,
-    begun: String,
-    accepted_at: i64,
-    ended_at: Option<i64>,
-    result: Option<String>,
-    error: Option<String>,
-    rerun_of: Option<String>,
+row! {
+    /// An event's state, without its id, which was asked for.
+    #[derive(Debug)]
+    pub(super) struct EventStateRow {
+        queue: String,
+        version: String,
+        origin: String,
+        state: String,
+        attempts: String,
+        begun: String,
+        accepted_at: i64,
+        ended_at: Option<i64>,
+        result: Option<String>,
+        error: Option<String>,
+        rerun_of: Option<String>,
+    }
 }
 
-/// A queue, and when it first has something to claim.
-#[derive(Debug, FromRow)]
-pub(super) struct ReadyQueueRow {
-    pub(super) queue: String,
-    pub(super) moment: i64,
+row! {
+    /// A queue, and when it first has something to claim.
+    #[derive(Debug)]
+    pub(super) struct ReadyQueueRow {
+        pub(super) queue: String,
+        pub(super) moment: i64,
+    }
 }
 
-/// How many events of a queue wait, and when the oldest of them was accepted.
-#[derive(Debug, FromRow)]
-pub(super) struct WaitingCountRow {
-    pub(super) queue: String,
-    pub(super) events: i64,
-    pub(super) oldest: Option<i64>,
+row! {
+    /// How many events of a queue wait, and when the oldest of them was accepted.
+    #[derive(Debug)]
+    pub(super) struct WaitingCountRow {
+        pub(super) queue: String,
+        pub(super) events: i64,
+        pub(super) oldest: Option<i64>,
+    }
 }
 
-/// How many events of a queue are in some other state.
-#[derive(Debug, FromRow)]
-pub(super) struct QueueCountRow {
-    pub(super) queue: String,
-    pub(super) events: i64,
+row! {
+    /// How many events of a queue are in some other state.
+    #[derive(Debug)]
+    pub(super) struct QueueCountRow {
+        pub(super) queue: String,
+        pub(super) events: i64,
+    }
 }
 
-/// A queue that had room for a group of events, and the number of the last of them.
-#[derive(Debug, FromRow)]
-pub(super) struct AdmittedQueueRow {
-    pub(super) name: String,
-    pub(super) accepted: i64,
+row! {
+    /// A queue that had room for a group of events, and the number of the last of them.
+    #[derive(Debug)]
+    pub(super) struct AdmittedQueueRow {
+        pub(super) name: String,
+        pub(super) accepted: i64,
+    }
 }
 
 impl ClaimedEventRow {

@@ -1,7 +1,7 @@
 //! Access keys, their secrets encrypted by the caller.
 
 use hanshu_core::ports::{AccessKey, StoreError};
-use sqlx::{AnyConnection, FromRow, query, query_as};
+use sqlx::{AnyConnection, query, query_as};
 
 use crate::sql::error::DatabaseError;
 use crate::sql::row::{RowContext, micros};
@@ -15,11 +15,13 @@ SELECT id, sealed, created_at FROM access_keys ORDER BY created_at, id";
 
 pub(super) const STATEMENTS: &[&str] = &[INSERT, ALL];
 
-#[derive(Debug, FromRow)]
-struct AccessKeyRow {
-    id: String,
-    sealed: String,
-    created_at: i64,
+row! {
+    #[derive(Debug)]
+    struct AccessKeyRow {
+        id: String,
+        sealed: String,
+        created_at: i64,
+    }
 }
 
 pub(super) async fn add(tx: &mut AnyConnection, key: &AccessKey) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hanshu_core::FunctionId;
 use hanshu_core::ports::RegistryChanges;
-use sqlx::{AnyConnection, FromRow, query, query_as};
+use sqlx::{AnyConnection, query, query_as};
 
 use super::{counter, snapshot};
 use crate::sql::error::DatabaseError;
@@ -30,11 +30,13 @@ SELECT namespace, function FROM registry_changes WHERE $1 < counter AND counter 
 
 pub(super) const STATEMENTS: &[&str] = &[INSERT, INSERT_OTHER, TRIM, SINCE];
 
-/// A change: of which function, if of one.
-#[derive(Debug, FromRow)]
-struct ChangeRow {
-    namespace: Option<String>,
-    function: Option<String>,
+row! {
+    /// A change: of which function, if of one.
+    #[derive(Debug)]
+    struct ChangeRow {
+        namespace: Option<String>,
+        function: Option<String>,
+    }
 }
 
 /// Advances the counter and logs the change; `None` if it is about no function.

@@ -2,7 +2,7 @@
 
 use hanshu_core::ports::{NewDeployment, StoreError};
 use hanshu_core::{Digest, FunctionId, Qualifier, Revision, Timestamp};
-use sqlx::{AnyConnection, FromRow, query, query_as, query_scalar};
+use sqlx::{AnyConnection, query, query_as, query_scalar};
 
 use super::revisions;
 use crate::sql::error::DatabaseError;
@@ -35,11 +35,13 @@ DELETE FROM versions WHERE namespace = $1 AND function = $2";
 pub(super) const STATEMENTS: &[&str] =
     &[LATEST, INSERT, UPDATE, DELETE, NEWEST_VERSION, INSERT_VERSION, DELETE_VERSIONS];
 
-/// A version and the revision it names.
-#[derive(Debug, FromRow)]
-struct VersionRow {
-    number: i64,
-    digest: String,
+row! {
+    /// A version and the revision it names.
+    #[derive(Debug)]
+    struct VersionRow {
+        number: i64,
+        digest: String,
+    }
 }
 
 /// What publishing `$LATEST` came to.

@@ -2,7 +2,7 @@
 
 use hanshu_core::ports::{NewDeployment, ReplacedRevision};
 use hanshu_core::{Digest, FunctionConfig, FunctionId, Timestamp};
-use sqlx::{AnyConnection, FromRow, query, query_as, query_scalar};
+use sqlx::{AnyConnection, query, query_as, query_scalar};
 
 use super::counter;
 use crate::sql::error::DatabaseError;
@@ -53,18 +53,22 @@ DELETE FROM revisions WHERE namespace = $1 AND function = $2";
 pub(super) const STATEMENTS: &[&str] =
     &[INSERT, SET_REPLACED, SELECT, REPLACED, FORGET, PACKAGES, DELETE_ALL];
 
-/// A revision's package and configuration.
-#[derive(Debug, FromRow)]
-struct RevisionContentRow {
-    code: String,
-    config: String,
+row! {
+    /// A revision's package and configuration.
+    #[derive(Debug)]
+    struct RevisionContentRow {
+        code: String,
+        config: String,
+    }
 }
 
-#[derive(Debug, FromRow)]
-struct RevisionKeyRow {
-    namespace: String,
-    function: String,
-    digest: String,
+row! {
+    #[derive(Debug)]
+    struct RevisionKeyRow {
+        namespace: String,
+        function: String,
+        digest: String,
+    }
 }
 
 /// Inserts the deployment's revision, unless it is stored already.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use hanshu_core::ports::{FunctionEntry, FunctionRow, RegistrySnapshot};
 use hanshu_core::{FunctionId, Qualifier, Revision, Timestamp};
-use sqlx::{AnyConnection, FromRow, query_as};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, FromRow, Row as _, query_as};
 
 use super::triggers::{self, TriggerRow};
 use crate::sql::error::DatabaseError;
@@ -43,37 +44,48 @@ ORDER BY v.number";
 
 pub(super) const STATEMENTS: &[&str] = &[FUNCTIONS, VERSIONS, TRIGGERS, FUNCTION, VERSIONS_OF];
 
-/// A function with its `$LATEST`.
-#[derive(Debug, FromRow)]
-struct LatestRow {
-    namespace: String,
-    name: String,
-    latest: String,
-    code: String,
-    config: String,
-    created_at: i64,
-    updated_at: i64,
+row! {
+    /// A function with its `$LATEST`.
+    #[derive(Debug)]
+    struct LatestRow {
+        namespace: String,
+        name: String,
+        latest: String,
+        code: String,
+        config: String,
+        created_at: i64,
+        updated_at: i64,
+    }
 }
 
-/// A version with its revision.
-#[derive(Debug, FromRow)]
-struct PublishedVersionRow {
-    namespace: String,
-    function: String,
-    digest: String,
-    code: String,
-    config: String,
-    number: i64,
-    published_at: i64,
+row! {
+    /// A version with its revision.
+    #[derive(Debug)]
+    struct PublishedVersionRow {
+        namespace: String,
+        function: String,
+        digest: String,
+        code: String,
+        config: String,
+        number: i64,
+        published_at: i64,
+    }
 }
 
 /// A trigger and its function.
-#[derive(Debug, FromRow)]
+#[derive(Debug)]
 struct FunctionTriggerRow {
     namespace: String,
     function: String,
-    #[sqlx(flatten)]
     trigger: TriggerRow,
+}
+
+impl<'r> FromRow<'r, AnyRow> for FunctionTriggerRow {
+    fn from_row(row: &'r AnyRow) -> Result<Self, sqlx::Error> {
+        let trigger = TriggerRow::from_row(row)?;
+        let (namespace, function) = (row.try_get("namespace")?, row.try_get("function")?);
+        Ok(Self { namespace, function, trigger })
+    }
 }
 
 /// Reads all of it. The caller's transaction sees one moment, that of `counter`.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hanshu_core::ports::StoreError;
 use hanshu_core::{FunctionId, HttpTrigger, Trigger, TriggerId, TriggerName, TriggerSpec};
-use sqlx::{AnyConnection, FromRow, query, query_as};
+use sqlx::{AnyConnection, query, query_as};
 
 use crate::sql::error::DatabaseError;
 use crate::sql::row::{RowContext, to_json};
@@ -44,21 +44,25 @@ pub(super) const STATEMENTS: &[&str] =
 /// Stands for every method.
 const ANY_METHOD: &str = "*";
 
-/// A function's trigger.
-#[derive(Debug, FromRow)]
-pub(super) struct TriggerRow {
-    name: String,
-    spec: String,
-    enabled: i64,
+row! {
+    /// A function's trigger.
+    #[derive(Debug)]
+    pub(super) struct TriggerRow {
+        name: String,
+        spec: String,
+        enabled: i64,
+    }
 }
 
-/// The trigger that owns a route, and the method it owns it for.
-#[derive(Debug, FromRow)]
-struct RouteOwnerRow {
-    namespace: String,
-    function: String,
-    name: String,
-    method: String,
+row! {
+    /// The trigger that owns a route, and the method it owns it for.
+    #[derive(Debug)]
+    struct RouteOwnerRow {
+        namespace: String,
+        function: String,
+        name: String,
+        method: String,
+    }
 }
 
 /// How replacing a function's triggers changed them.
