@@ -5,4 +5,4 @@ mod database;
 mod disk;
 mod engine;
 mod queue;
-mod sandboxes;
+pub(crate) mod sandboxes;

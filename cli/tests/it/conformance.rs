@@ -21,8 +21,8 @@ use functions::Functions;
 use machine::Listener;
 use run::Stage;
 
-/// Languages at a time.
-const LANGUAGES_AT_ONCE: usize = 3;
+/// Languages at a time, of each backend.
+const LANGUAGES_AT_ONCE: usize = 2;
 
 /// A case that was run, and what was wrong.
 struct Run<'a> {

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::bad_luck::sandboxes::until_busy;
 use crate::world::{BACKENDS, PATIENCE, PYTHON, World};
 
 const CODE: &str = "import os\ndef main_handler(event, context):\n    return os.getpid()\n";
@@ -70,7 +71,7 @@ async fn running_events_get_their_grace() {
     world.deploy("slow", PYTHON, &[("index.py", code)]);
     let pid = world.pid();
     let stop = async {
-        tokio::time::sleep(Duration::from_millis(700)).await;
+        until_busy(&world).await;
         crate::world::signal(pid, "TERM");
     };
     let (answer, ()) = tokio::join!(world.invoke("slow", "{}"), stop);

@@ -55,12 +55,31 @@ pub(crate) struct Answer {
 impl World {
     /// A server on the embedded default with this backend.
     pub(crate) fn start(backend: &str) -> Self {
-        Self::start_with(&["--sandbox", backend], &[])
+        Self::start_with(&["--sandbox", backend], &[PATIENT])
     }
 
     /// A server with these flags and variables beside the usual ones.
     pub(crate) fn start_with(flags: &[&str], environment: &[(&str, &str)]) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), flags, environment)
+    }
+
+    /// A server that waits for a service which `comes` only after the server has missed it.
+    #[allow(dead_code, reason = "for the stories; the hostile functions share this file")]
+    pub(crate) fn start_before(flags: &[&str], comes: impl FnOnce()) -> Self {
+        let mut world = Self::new(tempfile::tempdir().unwrap(), flags, &[]);
+        let log = world.log_path();
+        std::thread::scope(|scope| {
+            let starting = scope.spawn(|| world.start_server());
+            let end = Instant::now() + PATIENCE;
+            let missed = || std::fs::read_to_string(&log).unwrap_or_default();
+            while !missed().contains("does not answer yet") {
+                assert!(Instant::now() < end, "the server misses nothing: {}", missed());
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            comes();
+            starting.join().unwrap();
+        });
+        world
     }
 
     /// A server with its data in this folder.
@@ -364,6 +383,10 @@ pub(crate) fn folder(name: &str, settings: &str, files: &[(&str, &str)]) -> Temp
 /// A server without prewarmed sandboxes: its sandboxes are those of functions that were called.
 #[allow(dead_code, reason = "for the stories; the hostile functions share this file")]
 pub(crate) const NO_PREWARM_CELLS: (&str, &str) = ("HANSHU_POOL__PREWARMED_MIN", "0");
+
+/// A server whose callers wait for a sandbox as long as a test does: on a busy machine its start takes
+/// longer than the usual ten seconds.
+const PATIENT: (&str, &str) = ("HANSHU_WAIT_TIMEOUT_MS", "60000");
 
 /// Settings of a Python function.
 pub(crate) const PYTHON: &str = "runtime = \"python\"\nhandler = \"index.main_handler\"\n";

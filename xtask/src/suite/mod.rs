@@ -22,7 +22,7 @@ use outcome::SuiteReport;
 /// Jobs at a time. More than processors, since the long ones mostly wait.
 const LANES: usize = 3;
 /// The longest that one job may take.
-const JOB_DEADLINE: Duration = Duration::from_secs(20 * 60);
+const JOB_DEADLINE: Duration = Duration::from_secs(30 * 60);
 /// Tests that may be ignored, as `BINARY::TEST`: none.
 const MAY_BE_IGNORED: [&str; 0] = [];
 

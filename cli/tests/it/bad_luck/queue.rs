@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::services::{Redis, until};
+use crate::services::Redis;
 use crate::world::{PYTHON, World, send};
 
 const SLOW: &str = "import time\ndef main_handler(event, context):\n    time.sleep(0.1)\n    return event.get('n')\n";
@@ -90,14 +90,9 @@ async fn a_queue_that_comes_late_is_waited_for() {
     let mut redis = Redis::start();
     let url = redis.url();
     redis.kill();
-    let starting = std::thread::spawn(move || {
-        World::start_with(&["--sandbox", "process", "--queue", &url], &[])
+    let world = World::start_before(&["--sandbox", "process", "--queue", &url], || {
+        redis.start_again();
     });
-    // It is asked before it is there: half a second is long enough, and more does no harm.
-    std::thread::sleep(Duration::from_millis(500));
-    redis.start_again();
-    let world = starting.join().unwrap();
-    until("it has said so", || world.log().contains("does not answer yet"));
     assert_eq!(send(world.api(Method::GET, "/readyz")).await.status.as_u16(), 200);
 }
 

@@ -23,8 +23,8 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use tokio_util::task::TaskTracker;
 
-/// Limit of every wait here, each of which takes milliseconds or seconds.
-pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Limit of every wait here, each of which takes milliseconds or seconds on an idle machine.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// A node: its folders and its id.
 pub(crate) struct BenchNode {

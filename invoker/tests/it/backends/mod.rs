@@ -192,7 +192,7 @@ async fn tmp_holds_512_mb_beside_memory() {
     let node = BenchNode::new();
     let script = "head -c 536870912 /dev/zero > /tmp/all && echo wrote; ls -l /tmp/all | \
                   cut -d' ' -f5; (head -c 64m /dev/zero > /tmp/more) 2>/dev/null || echo full; \
-                  echo ready; read -t 30 < <(sleep 30)";
+                  echo ready; read -t 60 < <(sleep 60)";
     for backend in backends(&node).await {
         if !holds(&*backend, "512 MB of /tmp beside memory") {
             let script = "(head -c 128m /dev/zero > /tmp/more) 2>/dev/null || echo full";
