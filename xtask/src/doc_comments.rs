@@ -9,19 +9,8 @@ const WORDS_MIN: usize = 3;
 const FILLERS: [&str; 12] =
     ["a", "an", "the", "of", "this", "its", "is", "that", "which", "for", "with", "to"];
 
-/// Files whose doc comments are mended later, and why.
-const EXEMPT_PATHS: [(&str, &str); 4] = [
-    ("gateway/", "being renamed"),
-    ("controller/", "being renamed"),
-    ("invoker/", "being changed by others"),
-    ("cli/tests/", "being changed by others"),
-];
-
 /// What is wrong with the doc comments of a Rust file.
 pub(crate) fn check(path: &str, text: &str) -> Vec<String> {
-    if EXEMPT_PATHS.iter().any(|(exempt, _)| path.starts_with(exempt)) {
-        return Vec::new();
-    }
     doc_comments(text)
         .iter()
         .filter_map(|doc| Some(format!("{path}:{}: {}", doc.line, doc.fault()?)))
@@ -93,7 +82,6 @@ mod tests {
         let fault = "a.rs:3: a doc comment of fewer than 3 words: `Whose.`";
         assert_eq!(check("a.rs", bad), [fault]);
         assert_eq!(check("a.rs", "//! Two words.\n\nuse std::fs;\n").len(), 1);
-        assert_eq!(check("gateway/src/a.rs", bad), [""; 0]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Streams that other programs write: batches, order, poison, consumers that die, a server away.
+//! Streams that other programs write: batches, order, poison, consumers that die, an unavailable server.
 
 use serde_json::Value;
 
@@ -76,7 +76,7 @@ fn entries_come_in_batches_in_order_and_are_acknowledged_after_success() {
 }
 
 #[test]
-fn a_poison_entry_is_buried_alone_after_its_attempts() {
+fn a_poison_entry_is_dead_lettered_alone_after_its_attempts() {
     let redis = Redis::start();
     let world = World::start("process");
     for n in ["1", "2", "poison", "3"] {
@@ -112,7 +112,7 @@ fn what_a_killed_consumer_held_is_delivered_again() {
 }
 
 #[test]
-fn a_stream_that_is_away_is_shown_and_read_again() {
+fn an_unavailable_stream_is_shown_and_read_again() {
     let mut redis = Redis::start();
     let world = World::start("process");
     world.deploy("reads", &settings(&redis.url(), ""), &[("index.py", CODE)]);

@@ -71,7 +71,7 @@ fn a_folder_that_cannot_be_written_is_said() {
 }
 
 #[test]
-fn services_that_are_away_are_said() {
+fn unavailable_services_are_named() {
     check(&["--queue", "redis://127.0.0.1:9"], &["127.0.0.1:9"]);
     check(&["--database", "postgres://nobody@127.0.0.1:9/none"], &["database"]);
 }

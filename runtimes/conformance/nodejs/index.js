@@ -76,7 +76,7 @@ function forkBomb() {
   return { limited: false };
 }
 
-function walls(paths = []) {
+function isolation(paths = []) {
   const status = fs.readFileSync('/proc/self/status', 'utf8');
   const field = (name) => new RegExp(`^${name}:\\s*(\\S+)`, 'm').exec(status)[1];
   return {
@@ -138,7 +138,7 @@ const menu = {
   cwd: () => process.cwd(),
   read: (e) => fs.readFileSync(e.path, 'utf8'),
   write: (e) => { fs.writeFileSync(e.path, e.text); },
-  walls: (e) => walls(e.paths),
+  isolation: (e) => isolation(e.paths),
   count: () => ++count,
   context: (e, context) => context,
 };

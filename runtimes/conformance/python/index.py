@@ -112,7 +112,7 @@ def sees_server():
     return False
 
 
-def walls(event):
+def isolation(event):
     def readable(path):
         try:
             with open(path, "rb") as file:
@@ -171,7 +171,7 @@ MENU = {
     "cwd": lambda e: os.getcwd(),
     "read": lambda e: open(e["path"]).read(),
     "write": lambda e: open(e["path"], "w").write(e["text"]) and None,
-    "walls": walls,
+    "isolation": isolation,
     "count": counter,
     "run": lambda e: subprocess.run(e["argv"], capture_output=True, text=True).stdout,
 }

@@ -58,7 +58,7 @@ cwd) pwd ;;
 read) cat "$(field path)" ;;
 write) field text >"$(field path)" ;;
 echo) jq -c .value <<<"$event" ;;
-walls)
+isolation)
   caps=$(sed -n 's/^CapEff:\s*//p' /proc/self/status | sed 's/^0*$/none/')
   nnp=$(sed -n 's/^NoNewPrivs:\s*//p' /proc/self/status)
   docker=$([ -w /var/run/docker.sock ] && echo true || echo false)

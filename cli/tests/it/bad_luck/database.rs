@@ -10,7 +10,7 @@ use crate::services::{Postgres, free_port, run, until};
 use crate::world::{PATIENCE, PYTHON, World, send};
 
 const SLOW: &str = "import time\ndef main_handler(event, context):\n    time.sleep(0.1)\n    return event.get('n')\n";
-/// The longest that anything may take while the database is away.
+/// The longest that anything may take while the database is unavailable.
 const DEADLINE: Duration = Duration::from_secs(32);
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use crate::services::EngineRoad;
 use crate::world::{NO_PREWARM_CELLS, PYTHON, World};
 
 const CODE: &str = "import os\ndef main_handler(event, context):\n    return os.getpid()\n";
-/// The longest that a call may take that needs an engine that is away.
+/// The longest that a call may take that needs an unavailable engine.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Cold calls are refused at once until somebody has looked and found the engine.
@@ -74,7 +74,7 @@ async fn an_engine_that_stands_still_keeps_nobody_waiting_for_ever() {
     assert_eq!(warm.status.as_u16(), 200, "warm calls need no engine: {warm:?}");
     assert_eq!(cold.status.as_u16(), 503, "{cold:?}");
     assert_eq!(cold.fault, "platform");
-    // One request of a start has 20 s, and 3 s more show that the engine is away.
+    // One request of a start has 20 s, and 3 s more show that the engine is unavailable.
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     let detail = cold.json()["detail"].as_str().unwrap().to_owned();
     assert!(detail.contains("does not answer"), "{detail}");

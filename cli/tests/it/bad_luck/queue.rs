@@ -1,4 +1,4 @@
-//! A Redis that is away, slow, or may lose events.
+//! A Redis that is unavailable, slow, or may lose events.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::services::Redis;
 use crate::world::{PYTHON, World, send};
 
 const SLOW: &str = "import time\ndef main_handler(event, context):\n    time.sleep(0.1)\n    return event.get('n')\n";
-/// The longest that anything may take while Redis is away.
+/// The longest that anything may take while Redis is unavailable.
 const DEADLINE: Duration = Duration::from_secs(8);
 
 /// A server on that Redis with a function, and events of it that wait and run.

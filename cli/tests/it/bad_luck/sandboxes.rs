@@ -60,7 +60,7 @@ fn groups_with(texts: &[String]) -> Vec<String> {
 }
 
 /// The control groups of a process, where they are its own.
-fn groups_of(pid: u32) -> Vec<String> {
+fn cgroups_of_pid(pid: u32) -> Vec<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let paths = text.lines().filter_map(|line| line.rsplit(':').next());
     paths.filter(|path| 12 < path.len()).map(Into::into).collect()
@@ -95,7 +95,8 @@ async fn what_a_server_killed_in_the_middle_left_is_removed_and_events_end() {
         calls.spawn(world.api(Method::POST, path).body(r#"{"s": 2}"#).send());
         until("something runs", || !runtimes(&world).is_empty());
         let running = runtimes(&world);
-        let groups: Vec<String> = running.iter().flat_map(|(pid, _)| groups_of(*pid)).collect();
+        let groups: Vec<String> =
+            running.iter().flat_map(|(pid, _)| cgroups_of_pid(*pid)).collect();
         let mut before = leftovers(&world);
         before.retain(|each| !each.starts_with("mount"));
         world.kill();

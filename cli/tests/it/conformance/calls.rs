@@ -129,11 +129,11 @@ impl Caller<'_> {
 
     /// Who the function's sandbox runs as.
     pub(super) async fn uid(&self, name: &str) -> Result<u32, String> {
-        let ended = self.call_patiently(name, r#"{"do":"walls"}"#).await?;
+        let ended = self.call_patiently(name, r#"{"do":"isolation"}"#).await?;
         let End::Returned(text) = &ended.end else { return Err(format!("{ended:?}")) };
-        let walls: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-        let uid = walls["uid"].as_u64().and_then(|uid| u32::try_from(uid).ok());
-        uid.ok_or_else(|| format!("no uid in {walls}"))
+        let found: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        let uid = found["uid"].as_u64().and_then(|uid| u32::try_from(uid).ok());
+        uid.ok_or_else(|| format!("no uid in {found}"))
     }
 
     /// The log of an event that has ended, once it is all there.

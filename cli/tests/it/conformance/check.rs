@@ -46,7 +46,7 @@ impl Faults {
     }
 }
 
-/// The answer.
+/// Checks how a call ended.
 pub(super) fn answer(wanted: &Expect, ended: &Ended, faults: &mut Faults) {
     match (wanted.status, &ended.end) {
         (Status::Succeeded, End::Returned(text)) => returned(wanted, text, faults),

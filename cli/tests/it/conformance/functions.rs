@@ -25,7 +25,7 @@ pub(super) struct Variant {
     own: Option<String>,
 }
 
-/// Deployed functions.
+/// The functions that the suite has deployed.
 #[derive(Debug)]
 pub(super) struct Functions {
     /// Why a function was refused, by its name.

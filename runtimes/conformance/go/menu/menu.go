@@ -84,8 +84,8 @@ func Handle(payload json.RawMessage) (any, error) {
 		return string(data), err
 	case "write":
 		return nil, os.WriteFile(e.Path, []byte(e.Text), 0o600)
-	case "walls":
-		return walls(e.Paths), nil
+	case "isolation":
+		return isolation(e.Paths), nil
 	}
 	return payload, nil
 }
@@ -221,7 +221,7 @@ func fillTmp() limited {
 	return limited{MiB: 1024}
 }
 
-func walls(paths []string) map[string]any {
+func isolation(paths []string) map[string]any {
 	writable := func(path string) bool {
 		file, err := os.Create(path)
 		if err == nil {
