@@ -12,13 +12,14 @@ use super::error::DatabaseError;
 type MigrationFile = (i64, &'static str, &'static str);
 
 /// The files of `store/migrations`.
-const FILES: [MigrationFile; 6] = [
+const FILES: [MigrationFile; 7] = [
     (1, "registry", include_str!("../../migrations/0001_registry.sql")),
     (2, "queue", include_str!("../../migrations/0002_queue.sql")),
     (3, "journal", include_str!("../../migrations/0003_journal.sql")),
     (4, "nodes", include_str!("../../migrations/0004_nodes.sql")),
     (5, "registry changes", include_str!("../../migrations/0005_registry_changes.sql")),
     (10, "ended events", include_str!("../../migrations/0010_ended_events.sql")),
+    (11, "history age", include_str!("../../migrations/0011_history_age.sql")),
 ];
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {

@@ -5,6 +5,7 @@
 mod databases;
 mod ended_events;
 mod golden;
+mod history_plans;
 mod journal;
 mod journal_files;
 mod nodes;

@@ -70,14 +70,15 @@ FROM history WHERE request_id = $1";
 pub(super) const INPUT: &str = "
 SELECT payload FROM history_inputs WHERE request_id = $1";
 
-/// When the newest event ended that is over the number; no row if none is.
+/// When the newest event ended that is over the number; no row if none is. The sum is that of the
+/// index `history_by_age`, as in [`DROP_EVENTS`].
 pub(super) const NEWEST_OVER_NUMBER: &str = "
-SELECT ended_at FROM history ORDER BY ended_at DESC LIMIT 1 OFFSET $1";
+SELECT ended_at FROM history ORDER BY ended_at + 0 DESC LIMIT 1 OFFSET $1";
 
 /// Drops some of the events that ended at or before a time.
 pub(super) const DROP_EVENTS: &str = "
 DELETE FROM history WHERE request_id IN
-  (SELECT request_id FROM history WHERE ended_at <= $1 ORDER BY ended_at LIMIT $2)";
+  (SELECT request_id FROM history WHERE ended_at + 0 <= $1 ORDER BY ended_at + 0 LIMIT $2)";
 
 /// Sum of the bytes of all inputs.
 pub(super) const INPUT_BYTES: &str = "
