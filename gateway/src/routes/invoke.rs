@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hanshu_api::wire::InvocationAccepted;
 use hanshu_core::{
     ASYNC_PAYLOAD_BYTES_MAX, Actor, Event, FunctionId, FunctionName, Namespace, Origin,
-    PAYLOAD_BYTES_MAX, Qualifier, RequestId,
+    PAYLOAD_BYTES_MAX, Permission, PermissionTarget, Qualifier, RequestId, authorize,
 };
 use hanshu_triggers::FunctionCall;
 use http::header::{CONTENT_TYPE, LOCATION};
@@ -47,7 +47,9 @@ where
     let queue = prefers_async(&head.headers);
     let limit = if queue { ASYNC_PAYLOAD_BYTES_MAX } else { PAYLOAD_BYTES_MAX };
     let mut call = call(head.uri.path(), head.uri.query().unwrap_or_default(), request_id)?;
-    call.tail = head.headers.get(LOG).is_some_and(|value| value == "tail");
+    call.tail = head.headers.get(LOG).is_some_and(|value| value == "tail")
+        && authorize(actor, Permission::ReadLogs, PermissionTarget::Function(&call.function))
+            .is_ok();
     let payload = read_payload(body, limit).await;
     call.event.payload =
         payload.map_err(|error| Problem::payload(error, "event_too_large", limit))?;

@@ -25,8 +25,11 @@ async fn ask(
     body: impl Into<Bytes>,
 ) -> (u16, Value) {
     let request = Request::builder().method(method).uri(path).header("prefer", prefer);
+    let request = request.header("x-hanshu-log", "tail");
     let request = request.body(body.into()).unwrap();
     let response: Response<Bytes> = world.functions.respond(caller.cloned(), request).await;
+    // Functions read no logs.
+    assert!(!response.headers().contains_key("x-hanshu-log-result"), "{method} {path}");
     let body = serde_json::from_slice(response.body()).unwrap_or(Value::Null);
     (response.status().as_u16(), body)
 }

@@ -13,7 +13,7 @@ use crate::shim::http::{HttpConnection, HttpRequest, HttpResponse, RequestBody};
 const CALLER_PATIENCE: Duration = Duration::from_secs(30);
 const AUTHORIZATION: &str = "authorization";
 /// The headers that are read; all but the first are forwarded.
-const KEPT_HEADERS: &[&str] = &[AUTHORIZATION, "accept", "content-type", "prefer", "x-hanshu-log"];
+const KEPT_HEADERS: &[&str] = &[AUTHORIZATION, "accept", "content-type", "prefer"];
 
 /// Forwards requests that carry the token.
 #[derive(Debug)]
