@@ -18,6 +18,7 @@ use hanshu_core::{AsyncState, InvocationState, RequestId, Timestamp};
 use sqlx::{AnyConnection, query_as, query_scalar};
 
 use super::database::SqlDatabase;
+use super::dialect::Dialect;
 use super::error::DatabaseError;
 use super::row::RowContext;
 use crate::stored::{StoredEventState, read_origin};
@@ -88,10 +89,14 @@ async fn newest_in_state(
         }
         Some(_) | None => (to, String::new()),
     };
+    let dialect = match connection.backend_name() {
+        "SQLite" => Dialect::Sqlite,
+        _ => Dialect::Postgres,
+    };
     let statement = match (&query.function, &query.trigger) {
         (None, _) => text::PAGE_OF_NAMESPACE,
         (Some(_), None) => text::PAGE_OF_FUNCTION,
-        (Some(_), Some(_)) => text::PAGE_OF_TRIGGER,
+        (Some(_), Some(_)) => text::page_of_trigger(dialect),
     };
     let mut page = query_as(statement)
         .bind(query.namespace.as_str())

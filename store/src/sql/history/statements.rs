@@ -52,13 +52,30 @@ WHERE namespace = $1 AND state = $2 AND (ended_at, request_id) < ($3, $4) AND en
 ORDER BY ended_at DESC, request_id DESC LIMIT $6";
 
 /// As [`PAGE_OF_NAMESPACE`], of one trigger.
-pub(super) const PAGE_OF_TRIGGER: &str = "
+const PAGE_OF_TRIGGER_POSTGRES: &str = "
 SELECT request_id, namespace, function, trigger, origin, version, state, accepted_at, ended_at,
   attempts, error, rerun_of
 FROM history
 WHERE namespace = $1 AND state = $2 AND (ended_at, request_id) < ($3, $4) AND ended_at >= $5
   AND function = $7 AND trigger = $8
 ORDER BY ended_at DESC, request_id DESC LIMIT $6";
+
+/// The same. SQLite, which knows nothing of how many rows there are, takes the namespace's index.
+const PAGE_OF_TRIGGER_SQLITE: &str = "
+SELECT request_id, namespace, function, trigger, origin, version, state, accepted_at, ended_at,
+  attempts, error, rerun_of
+FROM history INDEXED BY history_by_trigger
+WHERE namespace = $1 AND state = $2 AND (ended_at, request_id) < ($3, $4) AND ended_at >= $5
+  AND function = $7 AND trigger = $8
+ORDER BY ended_at DESC, request_id DESC LIMIT $6";
+
+/// The page of one trigger.
+pub(super) fn page_of_trigger(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Sqlite => PAGE_OF_TRIGGER_SQLITE,
+        Dialect::Postgres => PAGE_OF_TRIGGER_POSTGRES,
+    }
+}
 
 /// One event, by its request id.
 pub(super) const FIND: &str = "
@@ -120,7 +137,7 @@ pub(in crate::sql) fn statements(dialect: Dialect) -> Vec<&'static str> {
         inputs,
         PAGE_OF_NAMESPACE,
         PAGE_OF_FUNCTION,
-        PAGE_OF_TRIGGER,
+        page_of_trigger(dialect),
         FIND,
         INPUT,
         NEWEST_OVER_NUMBER,
